@@ -1,0 +1,192 @@
+"""What every method shares: one call that adds the objective's gradient to `.grad`."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from dropattack.regularizers import functional
+from dropattack.regularizers.naming import resolve, unwrapped
+from dropattack.regularizers.passes import Losses, Passes
+from dropattack.regularizers.targets import Target
+
+DropoutMasks = Literal["fresh", "shared"]
+
+
+class Regularizer:
+    """A method: what it attacks, and the passes of one step.
+
+    A subclass sets `passes` and writes `_attack`, which calls `run(...)` once for each forward-backward.
+
+    Args:
+        model: The network; `torch.compile`, DataParallel and DDP wrappers are looked through.
+        targets: What is attacked: see `resolve`.
+        dropout_masks: `"fresh"` draws new masks in every pass of a step, `"shared"` repeats those of the first. (Masks
+            that cuDNN draws between the layers of a RNN are its own, and always fresh.)
+        seed: Seeds the method's own random numbers; None takes `torch.initial_seed()`.
+
+    Attributes:
+        passes: Forward-backwards a step, its cost in units of a plain step (a mean where it varies).
+    """
+
+    passes: float = 1
+
+    def __init__(
+        self,
+        model: nn.Module | None,
+        targets: str | Iterable[str] | None,
+        *,
+        dropout_masks: DropoutMasks = "fresh",
+        seed: int | None = None,
+    ) -> None:
+        self.model = None if model is None else unwrapped(model)
+        self.targets: list[Target] = [] if targets is None or self.model is None else self._resolve(targets)
+        self.dropout_masks = one_of(dropout_masks, "dropout_masks", ("fresh", "shared"))
+        self.seed = torch.initial_seed() if seed is None else seed
+        self._generators: dict[str, Generator] = {}
+        self._calls = 0
+        self._skipped: Tensor | None = None
+        self._skipped_before = 0
+
+    def backward(
+        self,
+        forward: Callable[[], Any],
+        *,
+        backward: Callable[[Tensor], Any] = Tensor.backward,
+        no_sync: Callable[[], AbstractContextManager] = nullcontext,
+    ) -> Losses:
+        """Adds the gradient of the method's objective on this micro-batch to `.grad`.
+
+        It never steps, zeroes, scales or unscales anything, and every weight is bit for bit what it was when it returns
+        or raises. (After an exception `.grad` holds the passes that were completed: zero it before you go on.)
+
+        Args:
+            forward: Runs the model on this micro-batch; returns a scalar loss, or an object with `.loss` and `.logits`.
+                It is called once a pass.
+            backward: Called with each pass's loss: `scaler.scale(loss).backward()`, `accelerator.backward`, …
+            no_sync: Makes the context for all passes but the last: DDP's `model.no_sync`.
+
+        Raises:
+            RuntimeError: Called where gradients are off, or a target is not part of the forward.
+            ValueError: `forward` returned no scalar with a graph.
+        """
+        if not torch.is_grad_enabled():
+            raise RuntimeError("backward was called inside no_grad or inference_mode: gradients are needed here")
+        self._check_rnns()
+        run = Passes(
+            self.model,
+            self.targets,
+            forward=forward,
+            backward=backward,
+            no_sync=no_sync,
+            total=self._backwards(),
+            same_dropout=self.dropout_masks == "shared",
+        )
+        try:
+            self._attack(run)
+            losses = run.finish()
+        finally:
+            run.close()
+        self._calls += 1
+        return losses
+
+    def _attack(self, run: Passes) -> None:
+        raise NotImplementedError
+
+    def _backwards(self) -> int:
+        """Calls of `run` in this step."""
+        return int(self.passes)
+
+    def _resolve(self, targets: str | Iterable[str]) -> list[Target]:
+        assert self.model is not None
+        return resolve(self.model, targets)
+
+    # What the methods are written with.
+
+    def _step(self, target: Target, length: float | Tensor, along: Tensor | None = None) -> Tensor | None:
+        """`length` · g/‖g‖ for the target's gradient g (or `along`); zero, and counted, where g gives no direction."""
+        gradient = target.gradient if along is None else along
+        if gradient is None:
+            self._skipped_before += 1
+            return None
+        norm = functional.l2_norm(gradient, target.per_example)
+        self._count_skipped(norm)
+        return functional.rescale(gradient, length, norm)
+
+    def _count_skipped(self, norm: Tensor) -> None:
+        skipped = (~functional.usable(norm)).sum()
+        self._skipped = skipped if self._skipped is None else self._skipped + skipped.to(self._skipped.device)
+
+    def _shifted(self, targets: Iterable[Target], shifts: Iterable[Any]) -> ExitStack:
+        """All `targets` moved by their `shifts` at once, inside a `with`."""
+        with ExitStack() as stack:
+            for target, r in zip(targets, shifts, strict=True):
+                stack.enter_context(target.shifted(r))
+            return stack.pop_all()
+
+    def _generator(self, device: torch.device) -> Generator:
+        """The method's own random numbers on a device, apart from torch's global ones."""
+        key = str(device)
+        if key not in self._generators:
+            self._generators[key] = Generator(device).manual_seed(self.seed % 2**63)
+        return self._generators[key]
+
+    def _check_rnns(self) -> None:
+        if self.model is None or not torch.backends.cudnn.enabled:
+            return
+        for name, module in self.model.named_modules():
+            if isinstance(module, nn.RNNBase) and not module.training and next(module.parameters()).is_cuda:
+                raise RuntimeError(
+                    f"cuDNN has no backward for a RNN in eval mode: call train() on {name or 'the model'}"
+                )
+
+    # State.
+
+    @property
+    def skipped(self) -> int:
+        """Perturbations left out so far, for their gradient's norm was zero or not finite. Waits for the device."""
+        return self._skipped_before + (0 if self._skipped is None else int(self._skipped))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters and random states: with these and the same weights, the next step is the same, bit for bit."""
+        generators = {device: g.get_state() for device, g in self._generators.items()}
+        return {"calls": self._calls, "skipped": self.skipped, "generators": generators}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._calls, self._skipped_before, self._skipped = int(state["calls"]), int(state["skipped"]), None
+        self._generators = {}
+        for device, generator_state in state["generators"].items():
+            self._generator(torch.device(device)).set_state(generator_state)
+
+    def __repr__(self) -> str:
+        names = ", ".join(t.name for t in self.targets)
+        return f"{type(self).__name__}({names})" if names else f"{type(self).__name__}()"
+
+
+# Checks of hyperparameters.
+
+
+def non_negative(value: float, name: str) -> float:
+    if not value >= 0 or value == float("inf"):
+        raise ValueError(f"{name} has to be a finite number >= 0, not {value}")
+    return value
+
+
+def probability(value: float, name: str) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} has to lie in [0, 1], not {value}")
+    return value
+
+
+def at_least_one(value: int, name: str) -> int:
+    if value != int(value) or value < 1:
+        raise ValueError(f"{name} has to be a whole number >= 1, not {value}")
+    return int(value)
+
+
+def one_of(value: Any, name: str, choices: tuple) -> Any:
+    if value not in choices:
+        raise ValueError(f"{name} has to be one of {', '.join(map(repr, choices))}, not {value!r}")
+    return value

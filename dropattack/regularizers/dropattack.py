@@ -1,0 +1,100 @@
+"""DropAttack: masked attacks on input and weights, one after the other (Ni, Li, Kao 2021, arXiv 2108.12805)."""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from dropattack.regularizers.base import DropoutMasks, Regularizer, at_least_one, non_negative, one_of, probability
+from dropattack.regularizers.functional import bernoulli_mask, l2_norm, project_l2
+from dropattack.regularizers.passes import Passes
+from dropattack.regularizers.pgd import add
+from dropattack.regularizers.targets import Target
+
+
+class DropAttack(Regularizer):
+    """L(θ) + Σ_targets (1/K) Σ_{k=1..K} L(θ + r_k), r_{k+1} = r_k + M ⊙ ε g_k/‖g_k‖, M ~ Bernoulli(p).
+
+    The mask is drawn once a batch and target. The norm is taken before masking, and nothing is divided by p.
+
+    Args:
+        model: The network.
+        targets: What is attacked; the paper attacks the embedding and a weight of the hidden layer.
+        epsilon: Length of a step before masking.
+        p: Chance of each element to be attacked.
+        steps: K.
+        mode: Where g_k comes from. `"paper"`: the gradient of L at θ + r_k. `"notebook"`: the authors' code, where
+            gradients are not zeroed between the steps, so g_k is the clean gradient plus this target's adversarial ones
+            so far. The two are one method for K = 1.
+        projection: `"l2"` projects r_k on the ball of radius ε; None lets steps add up, as the authors do.
+        grouping: `"sequential"`: one target after the other, 1 + K · targets passes. `"joint"`: all targets at once,
+            1 + K passes, L(θ) + (1/K) Σ_k L(θ + r_k).
+        every: Attack every n-th call, from the first on; the others are plain.
+        relative: ε is a fraction of the 2-norm of what is attacked (of an embedding: the batch's rows), so that one
+            setting fits layers and initialisations of any size.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        targets: str | Iterable[str],
+        epsilon: float = 5.0,
+        p: float = 0.5,
+        steps: int = 1,
+        mode: Literal["paper", "notebook"] = "paper",
+        projection: Literal["l2"] | None = None,
+        grouping: Literal["sequential", "joint"] = "sequential",
+        every: int = 1,
+        relative: bool = False,
+        *,
+        dropout_masks: DropoutMasks = "fresh",
+        seed: int | None = None,
+    ) -> None:
+        self.epsilon = non_negative(epsilon, "epsilon")
+        self.p = probability(p, "p")
+        self.steps = at_least_one(steps, "steps")
+        self.mode = one_of(mode, "mode", ("paper", "notebook"))
+        self.projection = one_of(projection, "projection", (None, "l2"))
+        self.grouping = one_of(grouping, "grouping", ("sequential", "joint"))
+        self.every = at_least_one(every, "every")
+        self.relative = relative
+        super().__init__(model, targets, dropout_masks=dropout_masks, seed=seed)
+        self._attacks = self.steps * (1 if grouping == "joint" else len(self.targets))
+        self.passes = 1 + self._attacks / self.every
+        if self.passes == int(self.passes):
+            self.passes = int(self.passes)
+
+    def _backwards(self) -> int:
+        return 1 if self._calls % self.every else 1 + self._attacks
+
+    def _attack(self, run: Passes) -> None:
+        if self._backwards() == 1:
+            run()
+            return
+        run(read=self.targets)
+        for group in [self.targets] if self.grouping == "joint" else [[t] for t in self.targets]:
+            self._ascend(run, group)
+
+    def _ascend(self, run: Passes, targets: Sequence[Target]) -> None:
+        radii = [self._radius(t) for t in targets]
+        directions = [t.gradient for t in targets]
+        masks = [None if g is None else bernoulli_mask(g, self.p, self._generator(g.device)) for g in directions]
+        shifts: list[Tensor | None] = [None] * len(targets)
+        for k in range(1, self.steps + 1):
+            for i, (target, mask) in enumerate(zip(targets, masks, strict=True)):
+                step = self._step(target, radii[i], along=directions[i])
+                step = step if step is None or mask is None else step.mul_(mask)
+                shifts[i] = self._project(target, add(shifts[i], step), radii[i])
+            with self._shifted(targets, shifts):
+                run(scale=1 / self.steps, read=targets if k < self.steps else ())
+            if k < self.steps:
+                accumulate = self.mode == "notebook"
+                directions = [
+                    add(g, t.gradient) if accumulate else t.gradient for g, t in zip(directions, targets, strict=True)
+                ]
+
+    def _radius(self, target: Target) -> float | Tensor:
+        return self.epsilon * l2_norm(target.value(), target.per_example) if self.relative else self.epsilon
+
+    def _project(self, target: Target, r: Tensor | None, radius: float | Tensor) -> Tensor | None:
+        return r if r is None or self.projection is None else project_l2(r, radius, target.per_example)

@@ -1,0 +1,40 @@
+"""FGM: one step along the gradient (Miyato, Dai, Goodfellow 2017, arXiv 1605.07725, equation 7)."""
+
+from collections.abc import Iterable
+
+from torch import nn
+
+from dropattack.regularizers.base import DropoutMasks, Regularizer, non_negative
+from dropattack.regularizers.passes import Passes
+
+
+class FGM(Regularizer):
+    """L(θ) + L(θ + r), r = ε g/‖g‖.
+
+    Several targets are moved at once, each by its own norm. An embedding's weight is attacked as a matrix (common NLP
+    practice); name the module (`"embed"`) for a perturbation of its output for each example, as in the paper.
+
+    Args:
+        model: The network.
+        targets: What is attacked.
+        epsilon: Length of the perturbation.
+    """
+
+    passes = 2
+
+    def __init__(
+        self,
+        model: nn.Module,
+        targets: str | Iterable[str],
+        epsilon: float = 1.0,
+        *,
+        dropout_masks: DropoutMasks = "fresh",
+        seed: int | None = None,
+    ) -> None:
+        self.epsilon = non_negative(epsilon, "epsilon")
+        super().__init__(model, targets, dropout_masks=dropout_masks, seed=seed)
+
+    def _attack(self, run: Passes) -> None:
+        run(read=self.targets)
+        with self._shifted(self.targets, [self._step(t, self.epsilon) for t in self.targets]):
+            run()

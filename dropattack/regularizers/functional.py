@@ -1,0 +1,74 @@
+"""The mathematics of the methods, as pure functions of tensors.
+
+`per_example=False` takes one norm over the whole tensor (a weight); `per_example=True` one norm for each index of the
+first dimension (an activation). Norms of 16-bit tensors are taken in float32. Nothing here waits for the device.
+"""
+
+import torch
+from torch import Generator, Tensor
+
+
+def l2_norm(x: Tensor, per_example: bool = False) -> Tensor:
+    """2-norm of `x`: shape [] for the whole tensor, [B, 1, …, 1] for each example."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    if not per_example:
+        return torch.linalg.vector_norm(x, dtype=dtype)
+    norms = torch.linalg.vector_norm(x.reshape(len(x), -1), dim=1, dtype=dtype)
+    return norms.reshape(-1, *[1] * (x.dim() - 1))
+
+
+def usable(norm: Tensor) -> Tensor:
+    """Whether a gradient of this norm gives a direction: neither zero nor inf nor nan. Same shape as `norm`, bool."""
+    return torch.isfinite(norm) & (norm > 0)
+
+
+def rescale(x: Tensor, length: float | Tensor, norm: Tensor) -> Tensor:
+    """`x` · `length` / `norm`, and exactly zero where `norm` is not usable."""
+    ok = usable(norm)
+    factor = torch.where(ok, length / torch.where(ok, norm, 1.0), 0.0)
+    # Zero times inf is nan, so a zero factor alone would not do.
+    return (x * factor).masked_fill_(~ok, 0.0)
+
+
+def l2_step(gradient: Tensor, epsilon: float | Tensor, per_example: bool = False) -> Tensor:
+    """The step of length ε along the gradient: ε g / ‖g‖₂ (zero where ‖g‖ is zero or not finite).
+
+    Example:
+        >>> l2_step(torch.tensor([3.0, 4.0]), epsilon=1.0)
+        tensor([0.6000, 0.8000])
+    """
+    return rescale(gradient, epsilon, l2_norm(gradient, per_example))
+
+
+def project_l2(r: Tensor, radius: float | Tensor, per_example: bool = False) -> Tensor:
+    """The point of the ball of this radius that is nearest to `r`: r · min(1, radius / ‖r‖₂)."""
+    norm = l2_norm(r, per_example)
+    return r * torch.where(norm > radius, radius / norm, 1.0).to(r.dtype)
+
+
+def bernoulli_mask(like: Tensor, p: float, generator: Generator | None = None) -> Tensor:
+    """M ~ Bernoulli(p) for each element, as 0/1 in the shape and dtype of `like`; p is the chance of being attacked."""
+    # A quarter of the time of Tensor.bernoulli_ on a CPU. `uniform_` is in [0, 1), so p = 0 and p = 1 are exact.
+    return torch.empty_like(like).uniform_(generator=generator).lt_(p)
+
+
+def uniform_start(like: Tensor, magnitude: float, keep: Tensor | None, generator: Generator | None = None) -> Tensor:
+    """FreeLB's δ₀ ~ U(-1, 1) · magnitude / √d for each example (Zhu et al. 2020, section 3 and their code).
+
+    Args:
+        like: The activation, [B, …].
+        magnitude: Bound on ‖δ₀‖₂ of an example.
+        keep: [B, …] broadcastable to `like`, False on padding; None keeps all. d counts an example's kept elements.
+    """
+    noise = torch.empty_like(like).uniform_(-1, 1, generator=generator)
+    if keep is None:
+        return noise * (magnitude / max(1, like[0].numel()) ** 0.5)
+    keep = keep.expand_as(like)
+    d = keep.reshape(len(like), -1).sum(1).clamp(min=1).reshape(-1, *[1] * (like.dim() - 1))
+    return noise * keep * (magnitude / d.to(like.dtype).sqrt())
+
+
+def symmetric_kl(p_logits: Tensor, q_logits: Tensor) -> Tensor:
+    """(KL(p‖q) + KL(q‖p)) / 2, averaged over the batch. Logits [B, C]."""
+    p, q = p_logits.log_softmax(-1), q_logits.log_softmax(-1)
+    return 0.5 * ((p.exp() - q.exp()) * (p - q)).sum(-1).mean()

@@ -1,0 +1,21 @@
+"""No attack: the plain step, behind the same call."""
+
+from typing import Any
+
+from torch import nn
+
+from dropattack.regularizers.base import Regularizer
+from dropattack.regularizers.passes import Passes
+
+
+class Identity(Regularizer):
+    """L(θ). The baseline `none`, and with dropout in the model the baseline `dropout`.
+
+    Takes and ignores no options: `Identity()` is complete. `targets` is accepted so that it can stand for any method.
+    """
+
+    def __init__(self, model: nn.Module | None = None, targets: Any = None, *, seed: int | None = None) -> None:
+        super().__init__(model, None, seed=seed)
+
+    def _attack(self, run: Passes) -> None:
+        run()

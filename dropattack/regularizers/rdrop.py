@@ -1,0 +1,36 @@
+"""R-Drop: two forwards with different dropout have to agree (Liang et al. 2021, arXiv 2106.14448)."""
+
+from torch import Tensor, nn
+
+from dropattack.regularizers.base import Regularizer, non_negative
+from dropattack.regularizers.functional import symmetric_kl
+from dropattack.regularizers.passes import Passes
+
+
+class RDrop(Regularizer):
+    """(L_1 + L_2)/2 + α (KL(p_1‖p_2) + KL(p_2‖p_1))/2, the KL averaged over the batch; one backward through both.
+
+    `forward` has to return an object with `.loss` and `.logits`, and the model has to have dropout.
+
+    Args:
+        model: The network.
+        alpha: Weight of the agreement; the authors' is 0.5 (BERT) to 5 (translation).
+    """
+
+    passes = 2
+
+    def __init__(self, model: nn.Module, alpha: float = 1.0, *, seed: int | None = None) -> None:
+        self.alpha = non_negative(alpha, "alpha")
+        super().__init__(model, None, seed=seed)
+
+    def _backwards(self) -> int:
+        return 1
+
+    def _attack(self, run: Passes) -> None:
+        def objective() -> Tensor:
+            one, two = run.forward(), run.forward()
+            if one.logits is None or two.logits is None:
+                raise ValueError("R-Drop needs forward to return an object with .loss and .logits")
+            return (one.loss + two.loss) / 2 + self.alpha * symmetric_kl(one.logits, two.logits)
+
+        run(objective)

@@ -1,0 +1,198 @@
+"""An embedding matrix, attacked on the rows of the batch: no pass but the last costs anything of the vocabulary's size.
+
+In every pass but the last the embedding's output is cut from the graph; the gradient that reaches it is summed up for
+each row that was looked up ([rows, D] instead of [V, D]). The last pass runs uncut: its dense gradient is made once, as
+in a plain step, and the rows of the earlier passes are added to it before anybody (a hook of DDP's, the optimizer) sees
+it. A row outside the batch has a zero gradient, so nothing is lost against attacking the whole matrix.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from operator import is_not
+
+import torch
+from torch import Tensor, nn
+
+from dropattack.regularizers.targets import Weight, isolated, upcast
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows that a pass looked up: `index` [n] in ascending order, `inverse` [tokens] into it.
+
+    On a GPU, n is the number of tokens, for the number of distinct ones is not known without waiting for the device:
+    the last row fills the slots that are left, `used` [n] tells them apart (None: all are used), and whatever is
+    gathered for them is zero.
+    """
+
+    index: Tensor
+    inverse: Tensor
+    used: Tensor | None
+
+    @classmethod
+    def of(cls, ids: Tensor) -> "Rows":
+        if ids.device.type == "cpu":
+            index, inverse = ids.unique(return_inverse=True)
+            return cls(index, inverse, None)
+        ordered, order = ids.sort()
+        first = torch.ones_like(ordered, dtype=torch.bool)
+        first[1:] = ordered[1:] != ordered[:-1]
+        slot = first.cumsum(0) - 1
+        index = ordered[-1:].repeat(len(ordered)).scatter_(0, slot, ordered)
+        inverse = torch.empty_like(slot).scatter_(0, order, slot)
+        return cls(index, inverse, torch.arange(len(ordered), device=ids.device) <= slot[-1])
+
+    def sum(self, gradient: Tensor, padding_id: int | None) -> Tensor:
+        """[tokens, D] → [n, D]; a padding row gets no gradient, as in `nn.Embedding`."""
+        total = gradient.new_zeros(len(self.index), gradient.shape[-1]).index_add_(0, self.inverse, gradient)
+        return total if padding_id is None else total.masked_fill_((self.index == padding_id).unsqueeze(-1), 0.0)
+
+    def take(self, values: Tensor, rows: "Rows") -> Tensor:
+        """`values` [m, D] of other `rows`, in the order of these; zero where the other pass did not look a row up."""
+        at = torch.searchsorted(rows.index, self.index).clamp_(max=len(rows.index) - 1)
+        found = rows.index[at] == self.index
+        return values[at] * (found if self.used is None else found & self.used).unsqueeze(-1)
+
+
+class EmbeddingRows(Weight):
+    """The weight of one `nn.Embedding`, on the rows of the batch. `gradient` is [n, D] for the clean pass's n rows.
+
+    Where the matrix gets a gradient by another way too (used outside its module), or the hook is not called (a compiled
+    model), it becomes a plain `Weight` for good: slower, and as exact.
+    """
+
+    def __init__(self, name: str, parameter: nn.Parameter, module: nn.Embedding) -> None:
+        super().__init__(name, parameter)
+        self._module = module
+        self._dense = False
+        self.begin()
+
+    def begin(self) -> None:
+        super().begin()
+        self._rows: Rows | None = None
+        self._looked_up: list[Tensor] = []
+        self._pending: list[tuple[Rows, Tensor]] = []
+
+    @contextmanager
+    def listening(self, *, read: bool, keep: bool, last: bool) -> Iterator[None]:
+        if last:
+            with self._adding_pending():
+                yield
+            return
+        if self._dense:
+            with super().listening(read=read, keep=keep, last=last):
+                yield
+            return
+        lookups: list[tuple[Tensor, Tensor]] = []
+
+        def cut(module: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> Tensor | None:
+            if torch.compiler.is_compiling() or not output.requires_grad:
+                return None
+            leaf = output.detach().requires_grad_()
+            lookups.append((args[0] if args else kwargs["input"], leaf))
+            return leaf
+
+        with ExitStack() as stack:
+            hook = self._module.register_forward_hook(cut, prepend=True, with_kwargs=True)
+            stack.callback(hook.remove)
+            own = stack.enter_context(isolated(self.parameter, keep))
+            yield
+        dense = own()
+        lookups = [(ids, leaf) for ids, leaf in lookups if leaf.grad is not None]
+        if not lookups:
+            self._dense = dense is not None
+            self.gradient = upcast(dense) if read else self.gradient
+            return
+        rows, values = self._reduce(lookups)
+        if keep:
+            self._keep(rows, values)
+        if dense is not None:
+            self._dense, self._rows = True, None
+            if read:
+                self.gradient = upcast(dense).index_add(0, rows.index, values)
+        elif read:
+            self._rows = self._rows or rows
+            values = values if rows is self._rows else self._rows.take(values, rows)
+            self.gradient = values
+
+    def _reduce(self, lookups: list[tuple[Tensor, Tensor]]) -> tuple[Rows, Tensor]:
+        ids = [i for i, _ in lookups]
+        # The passes of a step look the same ids up, mostly as the very same tensor: sort it once.
+        if self._rows is None or len(ids) != len(self._looked_up) or any(map(is_not, ids, self._looked_up)):
+            rows = Rows.of(torch.cat([i.reshape(-1) for i in ids]))
+            if self._rows is None:
+                self._looked_up = ids
+        else:
+            rows = self._rows
+        gradient = torch.cat([upcast(leaf.grad).flatten(0, -2) for _, leaf in lookups])
+        return rows, rows.sum(gradient, self._module.padding_idx)
+
+    def _keep(self, rows: Rows, values: Tensor) -> None:
+        if self._pending and self._pending[-1][0] is rows:
+            self._pending[-1] = (rows, self._pending[-1][1] + values)
+        else:
+            self._pending.append((rows, values))
+
+    @contextmanager
+    def _adding_pending(self) -> Iterator[None]:
+        """Adds the earlier passes' rows to the gradient that the pass inside makes."""
+        if not self._pending:
+            yield
+            return
+
+        def add(gradient: Tensor) -> Tensor:
+            while self._pending:
+                rows, values = self._pending.pop()
+                values = values.to(gradient.dtype)
+                if gradient.is_sparse:
+                    gradient = gradient + torch.sparse_coo_tensor(rows.index[None], values, gradient.shape)
+                elif self._dense:
+                    gradient = gradient.index_add(0, rows.index, values)
+                else:
+                    # In place: the lookup's backward has just made this tensor, for this parameter alone.
+                    gradient.index_add_(0, rows.index, values)
+            return gradient
+
+        hook = self.parameter.register_hook(add)
+        try:
+            yield
+        finally:
+            hook.remove()
+        if self._pending:  # the last pass did not use the matrix
+            if self.parameter.grad is None:
+                self.parameter.grad = torch.zeros_like(self.parameter)
+            self.parameter.grad = add(self.parameter.grad)
+
+    @contextmanager
+    def shifted(self, r: Tensor | None) -> Iterator[None]:
+        if r is None or self._rows is None:
+            with super().shifted(r):
+                yield
+            return
+        index = self._rows.index
+        with torch.no_grad():
+            backup = self.parameter.index_select(0, index)
+        try:
+            with torch.no_grad():
+                self.parameter.index_add_(0, index, r.to(self.parameter.dtype))
+            yield
+        finally:
+            with torch.no_grad():
+                self.parameter.index_copy_(0, index, backup)
+
+    def value(self) -> Tensor:
+        if self._rows is None:
+            return super().value()
+        value = self.parameter.detach().index_select(0, self._rows.index)
+        return value if self._rows.used is None else value * self._rows.used.unsqueeze(-1)
+
+
+def is_row_wise(module: nn.Embedding, leaf: str) -> bool:
+    """Whether the parameter `leaf` of `module` is a lookup table that `EmbeddingRows` can attack exactly."""
+    return (
+        leaf == "weight"
+        and type(module).forward is nn.Embedding.forward
+        and module.max_norm is None
+        and not module.scale_grad_by_freq
+    )

@@ -1,0 +1,222 @@
+"""What is attacked: weights, rows of an embedding matrix, activations of a module, the model's input.
+
+Every target answers to the same few calls, so that a method is written once for all of them:
+
+    with target.listening(read=True, keep=True, last=False):   # around one forward-backward
+        ...
+    target.gradient                                            # of that pass alone, or None if it had none
+    with target.shifted(r):                                    # attacked value + r, put back bit for bit afterwards
+        ...
+"""
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+Start = Callable[[Tensor, Tensor | None], Tensor]
+"""Makes an activation's first perturbation from its value [B, …] and what of it is not padding (or None)."""
+
+
+class Target(Protocol):
+    name: str
+    per_example: bool
+    gradient: Tensor | None
+
+    def begin(self) -> None:
+        """Forget the last step."""
+
+    def listening(self, *, read: bool, keep: bool, last: bool) -> AbstractContextManager[None]:
+        """Around one pass: `read` its own gradient; `keep` it in `.grad`; `last` of the step."""
+
+    def shifted(self, r: Any) -> AbstractContextManager[None]:
+        """The attacked value plus `r` (None: as it is) inside the block, and bit for bit the old value after it."""
+
+    def value(self) -> Tensor:
+        """What is attacked, in the shape of `gradient`."""
+
+
+def upcast(gradient: Any) -> Any:
+    """Perturbations of 16-bit values are computed in float32. None (no gradient) stays None."""
+    return gradient if gradient is None else gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+
+
+class Weight:
+    """A parameter, whole."""
+
+    per_example = False
+
+    def __init__(self, name: str, parameter: nn.Parameter) -> None:
+        self.name = name
+        self.parameter = parameter
+        self.gradient: Tensor | None = None
+
+    def begin(self) -> None:
+        self.gradient = None
+
+    @contextmanager
+    def listening(self, *, read: bool, keep: bool, last: bool) -> Iterator[None]:
+        # The last pass adds straight into `.grad`, where hooks (DDP's, say) find the sum of all passes.
+        if last or (keep and not read):
+            yield
+            return
+        with isolated(self.parameter, keep) as own:
+            yield
+        if read:
+            self.gradient = upcast(own())
+
+    @contextmanager
+    def shifted(self, r: Tensor | None) -> Iterator[None]:
+        if r is None:
+            yield
+            return
+        # In place: a RNN's weights are views of one flat buffer and have to stay so.
+        backup = self.parameter.detach().clone()
+        try:
+            with torch.no_grad():
+                self.parameter.copy_(backup + r)
+            yield
+        finally:
+            with torch.no_grad():
+                self.parameter.copy_(backup)
+
+    def value(self) -> Tensor:
+        return self.parameter.detach()
+
+
+@contextmanager
+def isolated(parameter: nn.Parameter, keep: bool) -> Iterator[Callable[[], Tensor | None]]:
+    """Sets `.grad` aside, so that the pass inside finds it empty; afterwards adds the pass's gradient to it if `keep`.
+
+    Yields a function that returns the pass's own gradient (dense, not shared with `.grad`) once the block has ended.
+    """
+    held, own = parameter.grad, None
+    parameter.grad = None
+    try:
+        yield lambda: own
+        own = parameter.grad
+        if own is not None and own.is_sparse:
+            own = own.to_dense()
+    finally:
+        # The same tensor object goes back: DDP may hold a view of it.
+        if held is not None:
+            parameter.grad = held
+            if keep and own is not None:
+                held.add_(own)
+        elif keep and own is not None:
+            parameter.grad = own.clone()
+        else:
+            parameter.grad = None
+
+
+class Activation:
+    """The output of a module, or the model's input; each example has a perturbation and a norm of its own.
+
+    Raises (in the pass): RuntimeError if the module is not called, is called twice, or gives no floating-point tensor.
+    """
+
+    per_example = True
+
+    def __init__(self, name: str, module: nn.Module, of_input: bool = False) -> None:
+        self.name = name
+        self._calls = 0
+        self._open = self._read = False
+        self._padding_id = module.padding_idx if isinstance(module, nn.Embedding) else None
+        self.begin()
+        # Installed as long as the regularizer lives, and asleep outside a pass: a compiled model keeps the hooks of its
+        # first call.
+        if of_input:
+            handle = module.register_forward_pre_hook(_Hook(self, Activation._on_input), with_kwargs=True)
+        else:
+            handle = module.register_forward_hook(_Hook(self, Activation._on_output), with_kwargs=True)
+        weakref.finalize(self, handle.remove)
+
+    def begin(self) -> None:
+        self.gradient: Tensor | None = None
+        self.applied: Tensor | None = None  # the perturbation of the latest pass
+        self._shift: Tensor | Start | None = None
+        self._value: Tensor | None = None
+
+    @contextmanager
+    def listening(self, *, read: bool, keep: bool, last: bool) -> Iterator[None]:
+        self._open, self._read, self._calls = True, read and not last, 0
+        if self._read:
+            self.gradient = None
+        try:
+            yield
+        finally:
+            self._open = False
+        if not self._calls:
+            raise RuntimeError(
+                f"attack target {self.name!r} was not called: is it part of this model's forward? "
+                "(If the model is compiled: make the regularizer before its first call.)"
+            )
+
+    @contextmanager
+    def shifted(self, r: Tensor | Start | None) -> Iterator[None]:
+        self._shift = r
+        try:
+            yield
+        finally:
+            self._shift = None
+
+    def value(self) -> Tensor:
+        if self._value is None:
+            raise RuntimeError(f"attack target {self.name!r} has not been computed yet")
+        return self._value
+
+    def _on_output(self, args: tuple, kwargs: dict, output: Any) -> Any:
+        ids = args[0] if args else kwargs.get("input")
+        keep = None if self._padding_id is None or ids is None else (ids != self._padding_id).unsqueeze(-1)
+        return self._perturb(output, keep)
+
+    def _on_input(self, args: tuple, kwargs: dict) -> Any:
+        for i, x in enumerate(args):
+            if isinstance(x, Tensor) and x.is_floating_point():
+                return (*args[:i], self._perturb(x, None), *args[i + 1 :]), kwargs
+        for name, x in kwargs.items():
+            if isinstance(x, Tensor) and x.is_floating_point():
+                return args, {**kwargs, name: self._perturb(x, None)}
+        raise RuntimeError(
+            "the model's input has no floating-point tensor to attack: for token ids, attack the embedding instead"
+        )
+
+    def _perturb(self, x: Any, keep: Tensor | None) -> Tensor:
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            raise RuntimeError(f"attack target {self.name!r} gives {type(x).__name__}, not a floating-point tensor")
+        if self._calls:
+            raise RuntimeError(f"attack target {self.name!r} is called twice in one forward: attack its weight instead")
+        self._calls += 1
+        self._value = x.detach()
+        self.applied = self._shift if self._shift is None or isinstance(self._shift, Tensor) else self._shift(x, keep)
+        moved = x if self.applied is None else x + self.applied.to(x.dtype)
+        if not moved.requires_grad:  # an image, or the output of a frozen layer
+            moved = moved.detach().requires_grad_()
+        if self._read:
+            moved.register_hook(self._store)
+        return moved
+
+    def _store(self, gradient: Tensor) -> None:
+        self.gradient = upcast(gradient.detach())
+
+
+class _Hook:
+    """Calls a method of a target while the target listens. Holds it weakly: the model does not own its attackers.
+
+    A copy of the model (an EMA, a spawned process) gets a hook that does nothing.
+    """
+
+    def __init__(self, target: Activation | None, method: Callable[..., Any] | None) -> None:
+        self._target = None if target is None else weakref.ref(target)
+        self._method = method
+
+    @torch.compiler.disable
+    def __call__(self, module: nn.Module, *call: Any) -> Any:
+        target = self._target() if self._target else None
+        return self._method(target, *call) if self._method and target is not None and target._open else None
+
+    def __reduce__(self):
+        return _Hook, (None, None)

@@ -1,0 +1,33 @@
+"""Shared by all tests: one torch thread a worker, no network, and where the real data lies."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("WANDB_MODE", "disabled")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets; the test skips where there is none."""
+    root = Path(os.environ.get("DROPATTACK_DATA", ROOT / "data"))
+    if not (root / "imdb").is_dir():
+        pytest.skip("real data: set DROPATTACK_DATA to the folder that holds imdb/, mnist/, …")
+    return root
+
+
+def pytest_collection_modifyitems(config, items):
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
