@@ -72,11 +72,11 @@ class DropAttack(Regularizer):
             run()
             return
         run(read=self.targets)
+        radii = {t: self._radius(t) for t in self.targets}  # of the clean point
         for group in [self.targets] if self.grouping == "joint" else [[t] for t in self.targets]:
-            self._ascend(run, group)
+            self._ascend(run, group, [radii[t] for t in group])
 
-    def _ascend(self, run: Passes, targets: Sequence[Target]) -> None:
-        radii = [self._radius(t) for t in targets]
+    def _ascend(self, run: Passes, targets: Sequence[Target], radii: Sequence[float | Tensor]) -> None:
         directions = [t.gradient for t in targets]
         masks = [None if g is None else bernoulli_mask(g, self.p, self._generator(g.device)) for g in directions]
         shifts: list[Tensor | None] = [None] * len(targets)

@@ -32,9 +32,13 @@ class Rows:
 
     @classmethod
     def of(cls, ids: Tensor) -> "Rows":
-        if ids.device.type == "cpu":
-            index, inverse = ids.unique(return_inverse=True)
-            return cls(index, inverse, None)
+        if ids.device.type != "cpu":
+            return cls.without_waiting(ids)
+        index, inverse = ids.unique(return_inverse=True)
+        return cls(index, inverse, None)
+
+    @classmethod
+    def without_waiting(cls, ids: Tensor) -> "Rows":
         ordered, order = ids.sort()
         first = torch.ones_like(ordered, dtype=torch.bool)
         first[1:] = ordered[1:] != ordered[:-1]
@@ -146,7 +150,9 @@ class EmbeddingRows(Weight):
                 rows, values = self._pending.pop()
                 values = values.to(gradient.dtype)
                 if gradient.is_sparse:
-                    gradient = gradient + torch.sparse_coo_tensor(rows.index[None], values, gradient.shape)
+                    gradient = gradient + torch.sparse_coo_tensor(
+                        rows.index[None], values, gradient.shape, check_invariants=False
+                    )
                 elif self._dense:
                     gradient = gradient.index_add(0, rows.index, values)
                 else:

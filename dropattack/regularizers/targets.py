@@ -152,7 +152,8 @@ class Activation:
         if not self._calls:
             raise RuntimeError(
                 f"attack target {self.name!r} was not called: is it part of this model's forward? "
-                "(If the model is compiled: make the regularizer before its first call.)"
+                "(If it is compiled: make the regularizer before the first call, with "
+                "torch._dynamo.config.skip_nnmodule_hook_guards = False.)"
             )
 
     @contextmanager

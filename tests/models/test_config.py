@@ -1,0 +1,90 @@
+"""Every model's config builds its model at smoke size, and its attack points are there."""
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from dropattack.config import register_resolvers
+from dropattack.data.types import DataSpec
+
+CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
+NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
+IMAGES = {"cnn": [(1, 8, 8), (1, 28, 28), (3, 32, 32)], "vgg": [(3, 32, 32)]}
+RECIPE = {"optimizer", "learning_rate", "weight_decay", "batch_size", "epochs", "schedule", "warmup", "clip_norm"}
+KEPT_BY_THE_EXPERIMENT = ("name", "kind", "attack_points", "recipe", "tokenizer", "_target_")
+
+
+def load(name: str, scale: str) -> dict:
+    register_resolvers()
+    config = OmegaConf.create({"scale": {"name": scale}, "model": OmegaConf.load(CONF / f"{name}.yaml")})
+    return OmegaConf.to_container(config, resolve=True)["model"]
+
+
+def find(path: str):
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def build(config: dict, shape):
+    words = tuple(map(str, range(config.get("tokenizer", {}).get("vocabulary_size", 0))))
+    spec = DataSpec("image", 4, image_shape=shape) if shape else DataSpec("text", 4, words, padding_id=0)
+    options = {key: value for key, value in config.items() if key not in KEPT_BY_THE_EXPERIMENT}
+    return find(config["_target_"])(spec=spec, **options)
+
+
+def batch(config: dict, shape):
+    if shape:
+        return (torch.randn(2, *shape),)
+    return torch.randint(1, 50, (2, config["tokenizer"]["max_length"])), torch.tensor([3, 16])
+
+
+CASES = [(name, shape) for name in NAMES for shape in IMAGES.get(name, [None])]
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_attack_points_are_there_and_are_reached(name, shape):
+    config = load(name, "smoke")
+    model = build(config, shape)
+    model(*batch(config, shape)).logsumexp(1).sum().backward()
+    parameters = dict(model.named_parameters())
+    assert set(config["attack_points"]) == {"input", "hidden"}
+    for point in config["attack_points"].values():
+        if point != "<input>":
+            assert parameters[point].grad.abs().max() > 0, point
+    assert (config["attack_points"]["input"] == "<input>") == (config["kind"] == "image")
+    assert sum(p.numel() for p in model.parameters()) < 200_000, "smoke is seconds"
+
+
+@pytest.mark.parametrize("scale", ["full", "mini", "smoke"])
+@pytest.mark.parametrize("name", NAMES)
+def test_values(name, scale):
+    config = load(name, scale)
+    assert config["name"] == name
+    assert config["kind"] in ("text", "image")
+    assert set(config["recipe"]) == RECIPE
+    for key in ("learning_rate", "weight_decay", "warmup"):
+        assert isinstance(config["recipe"][key], float), key
+    for key in ("batch_size", "epochs"):
+        assert isinstance(config["recipe"][key], int), key
+    if config["kind"] == "text":
+        tokenizer = dict(config["tokenizer"])
+        find(tokenizer.pop("_target_"))(**tokenizer)
+    else:
+        assert "tokenizer" not in config
+
+
+def test_the_notebooks_models():
+    """FACTS of the authors' notebooks: cell, layers, directions, size, hidden target, epochs, batch."""
+    for name, expected in {
+        "lstm": ("lstm", 1, False, "rnn.weight_ih_l0", 10),
+        "bigru": ("gru", 1, True, "rnn.weight_hh_l0", 5),
+        "bigru2": ("gru", 2, True, "rnn.weight_ih_l0", 5),
+    }.items():
+        c = load(name, "full")
+        model = (c["cell"], c["layers"], c["bidirectional"], c["attack_points"]["hidden"], c["recipe"]["epochs"])
+        assert model == expected
+        assert (c["hidden_size"], c["embedding_size"], c["dropout"], c["recipe"]["batch_size"]) == (300, 300, 0.0, 128)
+        assert (c["recipe"]["optimizer"], c["recipe"]["learning_rate"]) == ("adam", 1e-3)
