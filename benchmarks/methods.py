@@ -1,0 +1,140 @@
+"""How a step is made: plainly, by each regularizer, and as the authors' notebooks make it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.authors_step import bernoulli, notebook_step
+from benchmarks.workloads import Setup
+from dropattack.regularizers import FGM, PGD, SAM, DropAttack, FreeLB, Identity, RDrop
+from dropattack.regularizers.base import Regularizer
+
+EPSILON = 5.0  # the authors'
+Step = Callable[[int], None]
+"""One whole step, the optimizer's and the clearing of the gradients included, on the n-th batch (counted in a ring)."""
+
+REGULARIZERS: dict[str, Callable[[nn.Module, Setup], Regularizer]] = {
+    "plain": lambda model, _: Identity(model),
+    "fgm": lambda model, setup: FGM(model, setup.targets[:1]),
+    "pgd": lambda model, setup: PGD(model, setup.targets[:1]),
+    "freelb": lambda model, setup: FreeLB(model, setup.targets[:1]),
+    "dropattack": lambda model, setup: _dropattack(model, setup),
+    "dropattack-joint": lambda model, setup: _dropattack(model, setup, grouping="joint"),
+    "rdrop": lambda model, _: RDrop(model),
+    "sam": lambda model, _: SAM(model),
+}
+AUTHORS = ("authors-plain", "authors")
+METHODS = (*REGULARIZERS, *AUTHORS)
+
+
+def _dropattack(model: nn.Module, setup: Setup, **options: Any) -> DropAttack:
+    return DropAttack(model, setup.targets, EPSILON, setup.workload.p, setup.workload.steps, **options)
+
+
+class Steps:
+    """All steps of one workload. Ours share a model and a fused optimizer, the authors' two another, default one."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self._sides: dict[bool, _Ours | _Theirs] = {}
+
+    def make(self, method: str) -> tuple[Step, float]:
+        """The step, and how many forward-backwards it takes.
+
+        It is made anew for each timing: a regularizer that is there leaves hooks in the model, which are asleep in
+        another's step, but called.
+        """
+        return self.side(method).make(method)
+
+    def side(self, method: str) -> _Ours | _Theirs:
+        authors = method in AUTHORS
+        if authors not in self._sides:
+            self._sides[authors] = (_Theirs if authors else _Ours)(self.setup)
+        return self._sides[authors]
+
+
+class _Ours:
+    """Batches of like lengths, read over the padding on a CPU."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup, self.batches = setup, setup.batches(bucket=True)
+        self.model = setup.model()
+        self.optimizer = setup.optimizer(self.model, fused=True)
+
+    def make(self, method: str) -> tuple[Step, float]:
+        regularizer = REGULARIZERS[method](self.model, self.setup)
+
+        def step(n: int) -> None:
+            batch = self.batches[n % len(self.batches)]
+            inputs = {name: x for name, x in batch.items() if name != "labels"}
+
+            def forward() -> SimpleNamespace:
+                logits = self.model(**inputs)
+                return SimpleNamespace(loss=F.cross_entropy(logits, batch["labels"]), logits=logits)
+
+            regularizer.backward(forward)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+
+        return step, regularizer.passes
+
+
+class _Theirs:
+    """Batches as they come, packed; torch's default optimizer; and `authors_step.notebook_step`, word for word.
+
+    The notebooks have no images. There, the batch itself is the attacked input, as a parameter that is not trained.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup, self.batches = setup, setup.batches(bucket=False)
+        model = setup.model()
+        if hasattr(model, "packed"):
+            model.packed = True
+        self.optimizer = setup.optimizer(model, fused=False)
+        images = setup.targets[0] == "<input>"
+        self.model = _WithPixels(model, self.batches[0]["pixels"]) if images else model
+        self.targets = ["pixels", f"model.{setup.targets[1]}"] if images else setup.targets
+
+    def make(self, method: str) -> tuple[Step, float]:
+        w, draw = self.setup.workload, bernoulli(self.setup.workload.p)
+
+        def step(n: int) -> None:
+            batch = self.batches[n % len(self.batches)]
+            inputs = {name: x for name, x in batch.items() if name != "labels"}
+            if isinstance(self.model, _WithPixels):
+                self.model.pixels.data = inputs.pop("pixels").clone()
+
+            def forward() -> Tensor:
+                return F.cross_entropy(self.model(**inputs), batch["labels"])
+
+            if method == "authors":
+                notebook_step(self.model, forward, self.targets, epsilon=EPSILON, steps=w.steps, draw=draw)
+            else:
+                forward().backward()
+            self.optimizer.step()
+            self.model.zero_grad()
+
+        return step, 1 if method == "authors-plain" else 1 + len(self.targets) * w.steps
+
+
+class _WithPixels(nn.Module):
+    def __init__(self, model: nn.Module, pixels: Tensor) -> None:
+        super().__init__()
+        self.model, self.pixels = model, nn.Parameter(pixels.clone())
+
+    def forward(self) -> Tensor:
+        return self.model(self.pixels)
+
+
+def set_up(threads: int) -> None:
+    """Torch as a training has it, less determinism, which costs time on a GPU."""
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = False

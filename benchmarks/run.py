@@ -1,0 +1,163 @@
+"""Times and weighs plain training, each regularizer and the authors' step: `python -m benchmarks.run`.
+
+It writes a JSON after each workload, skips what an interrupted run has measured with the same settings (`--rerun` does
+not), and prints one Markdown table. The full benchmark takes hours on one core; `--quick` a few minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from benchmarks.memory import ROOT, peak_memory
+from benchmarks.methods import METHODS, Steps, set_up
+from benchmarks.table import markdown
+from benchmarks.timing import Clock, time_methods, timings
+from benchmarks.workloads import WORKLOADS, Setup
+from dropattack import record
+from dropattack.errors import UserError
+
+ROUNDS, QUICK_ROUNDS = 9, 3
+QUICK_BATCH, QUICK_VOCABULARY = 16, 10_000
+LEAST_SECONDS, QUICK_SECONDS = 0.2, 0.02  # of one timing: short steps are repeated
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    asked = arguments(argv)
+    set_up(asked.threads)
+    device = torch.device(asked.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    machine = describe(device)
+    path = asked.output or ROOT / "results" / "bench" / f"{machine['name']}{'-quick' if asked.quick else ''}.json"
+    result = _read(path, machine, asked.quick)
+    setups = [s for s in _setups(asked, device) if asked.rerun or not _measured(result, s, asked)]
+    with _bar() as bar:
+        task = bar.add_task("", total=len(setups) * (timings(asked.methods, asked.rounds) + (not asked.no_memory)))
+        for setup in setups:
+            name = " ".join(filter(None, [setup.workload.name, f"{setup.vocabulary or ''}"]))
+            try:
+                measured = _measure(setup, asked, lambda m, n=name: bar.update(task, advance=1, description=f"{n} {m}"))
+            except UserError as error:  # weights that are not there
+                measured = {"skipped": str(error)}
+            _store(result, setup, {**_settings(setup, asked), **measured, "commit": record.commit()})
+            path.parent.mkdir(parents=True, exist_ok=True)
+            record.write_atomically(path, (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
+    print(markdown(result))
+    print(f"{path}")
+    return 0
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="one vocabulary, small batches, few rounds: does it run?")
+    parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), metavar="WORKLOAD",
+                        help=f"of {', '.join(WORKLOADS)}")  # fmt: skip
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD",
+                        help=f"of {', '.join(METHODS)}; plain is always timed")  # fmt: skip
+    parser.add_argument("--vocabularies", nargs="+", type=int, metavar="WORDS", help="of the RNNs")
+    parser.add_argument("--rounds", type=int, help=f"timings a method ({ROUNDS}; quick: {QUICK_ROUNDS})")
+    parser.add_argument("--batch", type=int, help=f"rows (the model's recipe; quick: {QUICK_BATCH})")
+    parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU (1)")
+    parser.add_argument("--device", help="cpu or cuda (cuda if there is one)")
+    parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
+    parser.add_argument("--rerun", action="store_true", help="measure again what is there")
+    parser.add_argument("--output", type=Path, help="the JSON (results/bench/<device>.json)")
+    asked = parser.parse_args(argv)
+    asked.rounds = asked.rounds or (QUICK_ROUNDS if asked.quick else ROUNDS)
+    asked.batch = asked.batch or (QUICK_BATCH if asked.quick else None)
+    asked.methods = [m for m in METHODS if m == "plain" or m in asked.methods]
+    if asked.rounds < 1:
+        parser.error("--rounds has to be at least 1")
+    return asked
+
+
+def _setups(asked: argparse.Namespace, device: torch.device) -> Iterator[Setup]:
+    for name in asked.only:
+        workload = WORKLOADS[name]
+        sizes: Sequence[int | None] = workload.vocabularies
+        if len(sizes) > 1:
+            sizes = asked.vocabularies or ([QUICK_VOCABULARY] if asked.quick else sizes)
+        for vocabulary in sizes:
+            yield Setup(workload, vocabulary, asked.batch, device)
+
+
+def _settings(setup: Setup, asked: argparse.Namespace) -> dict[str, Any]:
+    """What a cell was asked for."""
+    return {"workload": setup.workload.name, "vocabulary": setup.vocabulary, "batch": setup.batch_size,
+            "rounds": asked.rounds, "memory": not asked.no_memory}  # fmt: skip
+
+
+def _measure(setup: Setup, asked: argparse.Namespace, done: Any) -> dict[str, Any]:
+    steps = Steps(setup)
+    least = QUICK_SECONDS if asked.quick else LEAST_SECONDS
+    methods, repeats = time_methods(steps, asked.methods, rounds=asked.rounds, least_seconds=least, done=done)
+    del steps  # a GPU's memory is needed by the other process
+    if setup.device.type == "cuda":
+        torch.cuda.empty_cache()
+    if not asked.no_memory:
+        for method, peak in peak_memory(setup, asked.methods, asked.threads).items():
+            methods[method]["peak_mb"] = peak
+        done("memory")
+    return {"steps_a_timing": repeats, "methods": methods}
+
+
+def _measured(result: dict[str, Any], setup: Setup, asked: argparse.Namespace) -> bool:
+    cell = next((c for c in result["cells"] if _key(c) == (setup.workload.name, setup.vocabulary)), None)
+    if cell is None or "methods" not in cell:
+        return False
+    return _settings(setup, asked).items() <= cell.items() and set(asked.methods) <= set(cell["methods"])
+
+
+def _store(result: dict[str, Any], setup: Setup, cell: dict[str, Any]) -> None:
+    """In the place of the cell's last measurement, in the order of `WORKLOADS`."""
+    cells = [c for c in result["cells"] if _key(c) != _key(cell)] + [_rounded(cell)]
+    result["cells"] = sorted(cells, key=lambda c: (list(WORKLOADS).index(c["workload"]), c["vocabulary"] or 0))
+
+
+def _key(cell: dict[str, Any]) -> tuple[str, int | None]:
+    return cell["workload"], cell["vocabulary"]
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+def _read(path: Path, machine: dict[str, Any], quick: bool) -> dict[str, Any]:
+    """What was measured before; on another machine, or with other versions, it is no part of this table."""
+    fresh = {"schema": 1, "quick": quick, "machine": machine, "cells": []}
+    if not path.exists():
+        return fresh
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found if {**found, "cells": []} == fresh else fresh
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Where it is measured: the machine's kind, versions, and what the environment says of the allocator."""
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    name = re.sub(r"[^a-z0-9]+", "-", (gpu or "cpu").lower()).strip("-")
+    told = {
+        k: v for k, v in sorted(os.environ.items()) if k.startswith(("MALLOC_", "PYTORCH_CUDA_ALLOC", "LD_PRELOAD"))
+    }
+    return {**record.hardware(), "name": name, "gpu": gpu, "threads": torch.get_num_threads(),
+            "clock": Clock(device).kind, "allocator": told, "versions": record.versions()}  # fmt: skip
+
+
+def _bar() -> Progress:
+    columns = (BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(), TextColumn("left"))
+    return Progress(*columns, TimeRemainingColumn(), TextColumn("{task.description}"), console=Console(stderr=True))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

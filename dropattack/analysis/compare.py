@@ -1,0 +1,115 @@
+"""Rows of runs → one row a method: its accuracy over seeds, its paired difference to the baseline, its price."""
+
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dropattack.analysis.records import differences
+from dropattack.analysis.statistics import estimate, holm, paired_difference, verdict
+
+ORDER = ("none", "dropout", "fgm", "pgd", "freelb", "dropattack", "rdrop", "sam")
+
+
+def compare(frame: pd.DataFrame, baseline: str = "none", metric: str = "test_accuracy") -> pd.DataFrame:
+    """One row for each method with its settings, in each context (data, model, training). Accuracies are in percent.
+
+    Differences are paired by seed within one context alone. The p-values are corrected by Holm over all comparisons of
+    the returned table. `cost` is the median time of a training step over the baseline's. Where there is nothing to
+    compare with, `why` says so, and the difference is NaN.
+
+    Args:
+        frame: `read_records(…).frame`.
+        baseline: the method that the others are compared with.
+        metric: the column to compare; a fraction.
+    """
+    rows: list[dict[str, Any]] = []
+    for _, shared in frame.groupby("context", sort=False):
+        plain = shared[shared["method"] == baseline]
+        # Two variants of the baseline in one context (other dropout) leave nothing to compare with.
+        unique = plain["variant"].nunique() == 1
+        for _, runs in shared.groupby("variant", sort=False):
+            rows.append(_row(runs, plain if unique else plain.iloc[:0], baseline, metric))
+            if not unique and rows[-1]["method"] != baseline:
+                found = "no" if plain.empty else "more than one"
+                rows[-1]["why"] = f"{found} {baseline} with the same data, model and training"
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    _name(table, "dataset", "dataset_label", ["dataset", "model"])
+    _name(table, "method", "method_label", ["context", "method"])
+    table["p_holm"] = holm(table["p"].astype(float).tolist())
+    table["verdict"] = [
+        "" if row.method == baseline or row.why else verdict(row.difference, row.p_holm) for row in table.itertuples()
+    ]
+    rank = {name: position for position, name in enumerate(ORDER)}
+    key = [(d, c, rank.get(m, len(rank)), s) for d, c, m, s in zip(
+        table["dataset_label"], table["context"], table["method"], table["method_label"], strict=True)]  # fmt: skip
+    return table.iloc[sorted(range(len(table)), key=lambda i: key[i])].reset_index(drop=True)
+
+
+COLUMNS = [
+    *("context", "variant", "dataset", "model", "dataset_label", "method", "method_label", "settings", "n", "seeds"),
+    *("score", "difference", "pairs", "p", "p_holm", "verdict", "passes", "cost", "why"),
+]
+
+
+def _row(runs: pd.DataFrame, plain: pd.DataFrame, baseline: str, metric: str) -> dict[str, Any]:
+    first = runs.iloc[0]
+    own, theirs = _by_seed(runs, metric), _by_seed(plain, metric)
+    itself = first["method"] == baseline
+    difference = paired_difference({} if itself else own, theirs)
+    nothing = not itself and difference.n == 0
+    return {
+        **{key: first[key] for key in ("context", "variant", "dataset", "model", "method", "settings", "passes")},
+        "n": len(runs),
+        "seeds": tuple(sorted(own)),
+        "score": estimate(list(own.values())),
+        "difference": difference,
+        "pairs": difference.n,
+        "p": difference.p,
+        "cost": float(np.median(runs["step_seconds"]) / np.median(plain["step_seconds"])) if len(plain) else np.nan,
+        "why": f"no seed in common with {baseline}" if nothing else "",
+    }
+
+
+def _by_seed(runs: pd.DataFrame, metric: str) -> dict[int, float]:
+    return {int(seed): 100 * float(value) for seed, value in zip(runs["seed"], runs[metric], strict=True)}
+
+
+def _name(table: pd.DataFrame, column: str, label: str, within: list[str]) -> None:
+    """`label`: the plain name where it is unique, else the name with what sets it apart, `fgm (epsilon=5.0)`."""
+    kind = "context" if column == "dataset" else "variant"
+    table[label] = table[column].astype(object)
+    for _, group in table.groupby(within, sort=False):
+        if group[kind].nunique() == 1:
+            continue
+        representatives = group.drop_duplicates(kind)
+        settings = [_concerning(row, kind) for row in representatives["settings"]]
+        apart = dict(zip(representatives[kind], differences(settings), strict=True))
+        for i in group.index:
+            table.at[i, label] = _with(table.at[i, column], apart[table.at[i, kind]])
+
+
+def _concerning(settings: dict[str, Any], kind: str) -> dict[str, Any]:
+    own = {key: value for key, value in settings.items() if key.startswith("reg.") or key == "model.dropout"}
+    return own if kind == "variant" else {key: value for key, value in settings.items() if key not in own}
+
+
+def _with(name: Hashable, settings: dict[str, Any]) -> str:
+    if "scale.name" in settings:  # one name for a dozen sizes
+        settings = {"scale.name": settings["scale.name"]}
+    inside = ", ".join(f"{key.removesuffix('.name').rpartition('.')[2]}={value}" for key, value in settings.items())
+    return f"{name} ({inside})" if inside else f"{name} (other data)"
+
+
+def provenance(frame: pd.DataFrame) -> dict[str, list[str]]:
+    """What the runs ran on: every distinct commit, version of torch and machine among them."""
+    return {
+        "commit": _distinct(frame["commit"], lambda c: c["hash"][:10] + ("+changes" if c["dirty"] else "")),
+        "torch": _distinct(frame["versions"], lambda v: v.get("torch", "unknown")),
+        "hardware": _distinct(frame["hardware"], lambda h: h.get("gpu") or f"{h.get('cpu')}, {h.get('cores')} cores"),
+    }
+
+
+def _distinct(column: pd.Series, text: Any) -> list[str]:
+    return sorted({str(text(value)) if value else "unknown" for value in column})

@@ -1,0 +1,151 @@
+"""Records of finished runs → one table of one row a run, and the name of every record that was left out and why.
+
+Two runs are seeds of one cell if they agree in everything but the seed. So a row carries two keys besides it: its
+`context`, which the methods of one comparison share (data, model, training), and its `variant`, the method with its
+settings.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dropattack.errors import UserError
+from dropattack.record import identity, read
+
+# What a method chooses: the regularizer, and the dropout that `reg=dropout` sets in the model.
+METHOD = ("reg", "model.dropout")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A record that no table counts.
+
+    `reason`: `truncated`, `another schema`, `failed`, `diverged`, `incomplete` or `duplicate`.
+    """
+
+    path: Path
+    reason: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.path.name}: {self.reason} ({self.detail})"
+
+
+@dataclass(frozen=True)
+class Records:
+    """`frame`: one row a finished run. `left_out`: every other record found, none of them averaged in."""
+
+    frame: pd.DataFrame
+    left_out: tuple[LeftOut, ...]
+
+
+def read_records(*places: Path) -> Records:
+    """Read records: files, and all `*.json` under folders. A bad record never raises: it is named in `left_out`.
+
+    Raises:
+        FileNotFoundError: a place does not exist.
+    """
+    paths: set[Path] = set()
+    for place in map(Path, places):
+        if not place.exists():
+            raise FileNotFoundError(f"there are no records at {place}")
+        paths |= set(place.rglob("*.json")) if place.is_dir() else {place}
+    rows: list[dict[str, Any]] = []
+    left_out: list[LeftOut] = []
+    for path in sorted(paths):
+        outcome = _read(path)
+        if isinstance(outcome, LeftOut):
+            left_out.append(outcome)
+        else:
+            rows.append(outcome)
+    kept, doubles = _without_duplicates(rows)
+    return Records(pd.DataFrame(kept, columns=COLUMNS), (*left_out, *doubles))
+
+
+COLUMNS = [
+    *("path", "run_id", "dataset", "model", "scale", "method", "seed", "context", "variant", "settings"),
+    *("test_accuracy", "test_macro_f1", "validation_accuracy", "validation_epoch"),
+    *("passes", "step_seconds", "seconds", "peak_memory_mb", "parameters", "commit", "versions", "hardware", "data"),
+]
+
+
+def _read(path: Path) -> dict[str, Any] | LeftOut:
+    try:
+        record = read(path)
+    except UserError as error:
+        return LeftOut(path, "truncated" if isinstance(error.__cause__, ValueError) else "another schema", str(error))
+    if record["status"] != "finished":
+        return LeftOut(path, record["status"], record["error"] or "no reason recorded")
+    try:
+        return _row(path, record)
+    except (KeyError, TypeError, ValueError) as error:
+        return LeftOut(path, "incomplete", f"{type(error).__name__}: {error}")
+
+
+def _row(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    config, test, validation = record["config"], record["test"], record["validation"]
+    settings = {key: value for key, value in flatten(identity(config)).items() if key != "seed"}
+    shared = {key: value for key, value in settings.items() if not _chosen(key)}
+    chosen = {key: value for key, value in settings.items() if _chosen(key)}
+    return {
+        "path": path,
+        "run_id": str(record["run_id"]),
+        **{group: str(config[group]["name"]) for group in ("dataset", "model", "scale")},
+        "method": str(config["reg"]["name"]),
+        "seed": int(config["seed"]),
+        "context": _digest({**shared, "data": record["data"]["fingerprint"]}),
+        "variant": _digest(chosen),
+        "settings": settings,
+        "test_accuracy": float(test["accuracy"]),
+        "test_macro_f1": float(test["macro_f1"]),
+        "validation_accuracy": float(validation["accuracy"]),
+        "validation_epoch": int(validation["epoch"]),
+        "passes": float(record["passes_per_step"]),
+        "step_seconds": float(record["seconds_per_step"]),
+        "seconds": float(record["seconds"]),
+        **{key: record.get(key) for key in ("peak_memory_mb", "parameters", "commit", "versions", "hardware", "data")},
+    }
+
+
+def _without_duplicates(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[LeftOut]]:
+    """Keep the first record of each (context, variant, seed), in the order of their paths."""
+    kept: dict[tuple[str, str, int], dict[str, Any]] = {}
+    doubles = []
+    for row in rows:
+        first = kept.setdefault((row["context"], row["variant"], row["seed"]), row)
+        if first is not row:
+            agree = "the same" if first["test_accuracy"] == row["test_accuracy"] else "ANOTHER"
+            doubles.append(LeftOut(row["path"], "duplicate", f"of {first['path'].name}, {agree} test accuracy"))
+    return list(kept.values()), doubles
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"reg": {"epsilon": 5.0}}` → `{"reg.epsilon": 5.0}`; lists stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def differences(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each of several flat settings, the keys in which they are not all alike, with its own values."""
+    keys = sorted({key for one in settings for key in one})
+    missing = object()
+    differing = [key for key in keys if any(one.get(key, missing) != settings[0].get(key, missing) for one in settings)]
+    return [{key: one.get(key) for key in differing} for one in settings]
+
+
+def _chosen(key: str) -> bool:
+    return any(key == group or key.startswith(f"{group}.") for group in METHOD)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]

@@ -1,0 +1,103 @@
+"""What a handful of seeds can say: means, intervals, paired differences, corrected p-values, verdicts.
+
+Every estimate carries its n. Nothing here warns, and nothing is made up: what n seeds cannot say is NaN.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+MIN_SEEDS = 3
+BETTER, WORSE, UNDECIDED, TOO_FEW = "better", "worse", "no difference shown", "too few seeds"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over n seeds, its sample standard deviation, and Student's t-interval for it."""
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class PairedDifference(Estimate):
+    """The mean of the differences seed by seed, and the two-sided p-value of "there is none"."""
+
+    p: float
+    values: tuple[float, ...]
+
+
+def estimate(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """The mean of `values` (one a seed) with its t-interval. One value has no spread and no interval: NaN.
+
+    Raises:
+        ValueError: a value is not finite, or `confidence` is not between 0 and 1.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+    x = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(x).all():
+        raise ValueError(f"values must be finite, got {list(values)}")
+    n = x.size
+    if n == 0:
+        return Estimate(math.nan, math.nan, math.nan, math.nan, 0)
+    mean = float(x.mean())
+    if n == 1:
+        return Estimate(mean, math.nan, math.nan, math.nan, 1)
+    sd = 0.0 if _all_equal(x) else float(x.std(ddof=1))
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * sd / math.sqrt(n)
+    return Estimate(mean, sd, mean - half, mean + half, n)
+
+
+def paired_difference(
+    method: Mapping[int, float], baseline: Mapping[int, float], confidence: float = 0.95
+) -> PairedDifference:
+    """`method` minus `baseline` over the seeds that both have, with the paired t-test's p-value.
+
+    A t-test has no answer where all differences are equal. There the exact sign-flip test gives it: p = 1 if they
+    are all zero, else 2^(1 - n), the chance that n fair coins fall alike.
+
+    Args:
+        method, baseline: the value of each seed.
+    """
+    seeds = sorted(method.keys() & baseline.keys())
+    values = tuple(float(method[seed]) - float(baseline[seed]) for seed in seeds)
+    e = estimate(values, confidence)
+    if e.n < 2:
+        p = math.nan
+    elif e.sd > 0:
+        p = float(2 * stats.t.sf(abs(e.mean) / (e.sd / math.sqrt(e.n)), e.n - 1))
+    else:
+        p = 1.0 if abs(e.mean) < 1e-12 else 2.0 ** (1 - e.n)
+    return PairedDifference(e.mean, e.sd, e.low, e.high, e.n, p, values)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's correction of a family of p-values. NaN (not tested) stays NaN and does not count as a test."""
+    p = np.asarray(p_values, dtype=np.float64)
+    tested = ~np.isnan(p)
+    adjusted = np.full(p.shape, math.nan)
+    if tested.any():
+        adjusted[tested] = multipletests(p[tested], method="holm")[1]
+    return adjusted.tolist()
+
+
+def verdict(difference: PairedDifference, p_adjusted: float, alpha: float = 0.05) -> str:
+    """What may be said of a method beside the baseline, given the p-value corrected for its whole family."""
+    if difference.n < MIN_SEEDS or math.isnan(p_adjusted):
+        return TOO_FEW
+    if p_adjusted >= alpha:
+        return UNDECIDED
+    return BETTER if difference.mean > 0 else WORSE
+
+
+def _all_equal(x: np.ndarray) -> bool:
+    """Equal up to rounding: (0.9 - 0.8) and (0.8 - 0.7) differ in the last bit only."""
+    return bool(np.ptp(x) <= 1e-12 * max(1.0, float(np.abs(x).max())))

@@ -1,0 +1,152 @@
+"""One table, four forms: Markdown, CSV, LaTeX (booktabs) and the terminal. Nothing here computes a number."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from rich.table import Table as RichTable
+
+from dropattack.analysis.statistics import BETTER, WORSE, Estimate, PairedDifference
+
+MINUS, NOTHING = "−", "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Formatted cells. The first `text_columns` columns are text (left), the others numbers (right)."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    text_columns: int
+    notes: tuple[str, ...] = ()
+
+
+def comparison_table(compared: pd.DataFrame, notes: tuple[str, ...] = (), baseline: str = "none") -> Table:
+    """The table of `compare(…)`: one row a method, an empty cell says why it is empty."""
+    columns = (
+        *("data / model", "method", "n", "test accuracy, %", f"difference to {baseline} [95 % interval]"),
+        *("p (Holm)", "verdict", "passes a step", "time a step"),
+    )
+    rows = tuple(
+        (
+            f"{row.dataset_label} / {row.model}",
+            str(row.method_label),
+            str(row.n),
+            mean_and_spread(row.score),
+            "baseline" if row.method == baseline else row.why or difference_and_interval(row.difference),
+            NOTHING if math.isnan(row.p_holm) else f"{row.p_holm:.3f}",
+            row.verdict or NOTHING,
+            f"{row.passes:.3g}",
+            NOTHING if math.isnan(row.cost) else f"{row.cost:.1f}×",
+        )
+        for row in compared.itertuples()
+    )
+    explained = (
+        "± is the sample standard deviation over the n seeds.",
+        f"Differences are paired by seed; the interval is Student's t at 95 %; p-values of the paired t-test are "
+        f"corrected by Holm over the {int(compared['p'].notna().sum())} comparisons of this table.",
+        f"Time a step is relative to {baseline} (medians over the runs).",
+    )
+    return Table(columns, rows, 2, (*explained, *notes))
+
+
+def mean_and_spread(score: Estimate) -> str:
+    """`91.23 ± 0.45`; one seed has no spread: `91.23`."""
+    return f"{score.mean:.2f}" if score.n < 2 else f"{score.mean:.2f} ± {score.sd:.2f}"
+
+
+def difference_and_interval(difference: PairedDifference) -> str:
+    """`+0.31 [−0.20, +0.82]`; one pair has no interval: `+0.31`."""
+    if difference.n == 0:
+        return NOTHING
+    text = signed(difference.mean)
+    return text if difference.n < 2 else f"{text} [{signed(difference.low)}, {signed(difference.high)}]"
+
+
+def signed(value: float) -> str:
+    """With its sign, a real minus, and no negative zero."""
+    text = f"{value:+.2f}"
+    return "0.00" if float(text) == 0 else text.replace("-", MINUS)
+
+
+def markdown(table: Table) -> str:
+    """GitHub Markdown, padded so that it reads as text too."""
+    cells = [[_escape_pipe(cell) for cell in row] for row in (table.columns, *table.rows)]
+    widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(table.columns))]
+    lines = [_line(row, widths, table.text_columns) for row in cells]
+    rule = ["-" * width if i < table.text_columns else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
+    lines.insert(1, "| " + " | ".join(rule) + " |")
+    notes = "".join(f"\n{note}\n" for note in table.notes)
+    return "\n".join(lines) + "\n" + notes
+
+
+def latex(table: Table) -> str:
+    r"""A `tabular` with booktabs' rules (needs `\usepackage{booktabs}`); the notes are comments above it."""
+    form = "l" * table.text_columns + "r" * (len(table.columns) - table.text_columns)
+    lines = [*(f"% {note}" for note in table.notes), rf"\begin{{tabular}}{{{form}}}", r"\toprule"]
+    lines += [" & ".join(map(_escape_latex, table.columns)) + r" \\", r"\midrule"]
+    previous = None
+    for row in table.rows:
+        if previous not in (None, row[0]):
+            lines.append(r"\addlinespace")
+        previous = row[0]
+        lines.append(" & ".join(map(_escape_latex, row)) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def comparison_csv(compared: pd.DataFrame) -> str:
+    """The numbers of `compare(…)` at full precision, accuracies in percent."""
+    numbers = pd.DataFrame(
+        {
+            "seeds": [" ".join(map(str, seeds)) for seeds in compared["seeds"]],
+            **{key: [getattr(score, key) for score in compared["score"]] for key in ("mean", "sd", "low", "high")},
+            "difference": [difference.mean for difference in compared["difference"]],
+            "difference_low": [difference.low for difference in compared["difference"]],
+            "difference_high": [difference.high for difference in compared["difference"]],
+        },
+        index=compared.index,
+    )
+    names = compared[["dataset", "model", "dataset_label", "method", "method_label", "n"]]
+    rest = compared[["pairs", "p", "p_holm", "verdict", "passes", "cost", "why"]]
+    return pd.concat([names, numbers, rest], axis=1).to_csv(index=False, lineterminator="\n")
+
+
+def rich_table(table: Table, title: str | None = None) -> RichTable:
+    """For the terminal: a rule between data sets, each name once, verdicts coloured."""
+    shown = RichTable(title=title, title_justify="left", header_style="bold", pad_edge=False)
+    for i, column in enumerate(table.columns):
+        shown.add_column(column, justify="left" if i < table.text_columns else "right")
+    colours = {BETTER: "green", WORSE: "red"}
+    for i, row in enumerate(table.rows):
+        again = i > 0 and table.rows[i - 1][0] == row[0]
+        last = i + 1 == len(table.rows) or table.rows[i + 1][0] != row[0]
+        style = {cell: f"[{colours[cell]}]{cell}[/]" for cell in row if cell in colours}
+        shown.add_row(*(("" if again and not j else style.get(c, c)) for j, c in enumerate(row)), end_section=last)
+    return shown
+
+
+def save(text: str, path: Path) -> Path:
+    """Write `text` as UTF-8, making the folder; returns `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _line(cells: list[str], widths: list[int], text_columns: int) -> str:
+    padded = (
+        c.ljust(w) if i < text_columns else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))
+    )
+    return "| " + " | ".join(padded) + " |"
+
+
+def _escape_pipe(cell: str) -> str:
+    return cell.replace("|", r"\|")
+
+
+def _escape_latex(cell: str) -> str:
+    for plain in "&%_#$":
+        cell = cell.replace(plain, f"\\{plain}")
+    for symbol, tex in ((MINUS, "$-$"), ("±", r"$\pm$"), ("×", r"$\times$"), (NOTHING, "--"), ("ε", r"$\epsilon$")):
+        cell = cell.replace(symbol, tex)
+    return cell

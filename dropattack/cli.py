@@ -1,0 +1,201 @@
+"""The command line: what is typed, what is said, and the exit code.
+
+Exit codes: 0 done, or done before; 2 bad input; 1 anything else (a record says what: failed or diverged; or another
+process runs the same experiment); 128 + n stopped by signal n, to be continued by the same command (130: Ctrl-C).
+stdout ends with the record's path; everything else goes to stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from omegaconf import DictConfig
+
+from dropattack import experiment, record
+from dropattack.config import GROUPS, choices, compose, parse
+from dropattack.errors import UserError
+
+CONF = experiment.CONF
+SWEEP = ("-m", "--multirun")
+HYDRA = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--resolve", "--hydra-help", "--version",
+         "--shell-completion", "-sc", "--experimental-rerun")  # fmt: skip
+
+_failure: Exception | None = None  # of the single run of this process
+
+HELP = """\
+Train a model on a dataset with a regularizer, and write one JSON record of it.
+
+  python run.py [GROUP=CHOICE …] [KEY=VALUE …]
+
+Groups, and what they can be set to (* is the default):
+{groups}
+
+Keys that are often set (`python run.py --cfg job` shows them all, with the choices given):
+  seed=1                            weights, batches, dropout and attacks follow from it
+  trainer.epochs=3                  also batch_size, learning_rate, precision=bf16, device=cpu, patience=2, …
+  reg.epsilon=1 reg.p=0.3           the method's hyperparameters; its file in conf/reg/ says what they are
+  'reg.targets=[input,hidden]'      what is attacked: the model's own points, parameter names, globs or modules
+  dataset.fraction=0.5              half of the training data
+  paths.data=DIR paths.output=DIR   where the data lies (or DROPATTACK_DATA), and where everything is written
+  rerun=true                        run again though a finished record is there
+
+Examples:
+  python run.py dataset=digits model=cnn reg=none scale=smoke tracker=none     a few seconds, no download
+  python run.py dataset=imdb model=lstm reg=dropattack scale=mini              real data on two CPU cores
+  python run.py experiment=notebook_imdb                                       as the authors ran it
+  python run.py --multirun reg=none,fgm,dropattack seed=0,1,2 scale=mini       a sweep; done cells are skipped
+
+A run that was stopped goes on where it was when the same command is given again; one that is done is not run again.
+The last line on stdout is the record's path. Exit codes: 0 done, 2 bad input, 1 failed or diverged, 130 Ctrl-C.
+"""
+
+
+def main(hydra_main: Callable[[], Any], argv: Sequence[str] | None = None) -> int:
+    """Run what the command line asks for, and return the exit code.
+
+    Args:
+        hydra_main: the function under `@hydra.main`; it reads `sys.argv` itself.
+        argv: the command line; None takes `sys.argv`.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if "-h" in arguments or "--help" in arguments:
+        print(help_text(CONF), end="")
+        return 0
+    return _guarded(lambda: _dispatch(hydra_main, arguments))
+
+
+def execute(config: DictConfig) -> None:
+    """Run one experiment inside Hydra, and print the path of its record.
+
+    In a sweep what goes wrong is said and raised, so that the launcher knows the cell failed. In a single run it is
+    kept for `main`: Hydra would add words of its own.
+    """
+    global _failure
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra = HydraConfig.get()
+    try:
+        path = experiment.run(config)
+        if os.environ.get("RANK", "0") == "0":  # under torchrun, once
+            print(path, flush=True)
+    except Exception as error:
+        if hydra.mode == RunMode.MULTIRUN:
+            experiment.say(f"{' '.join(hydra.overrides.task)}: {_sentence(error)}")
+            raise
+        _failure = error
+
+
+def _dispatch(hydra_main: Callable[[], Any], arguments: list[str]) -> int:
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    overrides = [argument for argument in arguments if not argument.startswith("-")]
+    if any(flag.partition("=")[0] in HYDRA for flag in flags):
+        return _hydra(hydra_main)  # its own business, and its own words
+    unknown = [flag for flag in flags if flag not in SWEEP]
+    if unknown:
+        raise UserError(f"there is no option {unknown[0]}; write GROUP=CHOICE or KEY=VALUE, or see --help")
+    parsed = parse(overrides)
+    if flags:
+        return _sweep(hydra_main, overrides)
+    for override in parsed:
+        if override.is_sweep_override():
+            raise UserError(f"{override.input_line} names several values: add --multirun, or quote a list as [a,b]")
+    values = experiment.resolve(compose(CONF, overrides))
+    if (found := experiment.done(values)) and record.is_done(found) == "finished":
+        experiment.say("already done (rerun=true runs it again)")
+        print(found)
+        return 0
+    return _hydra(hydra_main)
+
+
+def _sweep(hydra_main: Callable[[], Any], overrides: list[str]) -> int:
+    """Check every cell, run them through Hydra's launcher, and say at the end what came of each."""
+    cells = BasicSweeper.split_arguments(parse(overrides), None)[0]
+    records = {}
+    for cell in cells:
+        with_sweep = [override for override in cell if not override.startswith("hydra")]
+        records[" ".join(cell)] = record.record_path(experiment.resolve(compose(CONF, with_sweep)))
+    before = sum(record.is_done(path) is not None for path in records.values())
+    experiment.say(f"{len(cells)} runs, {before} of them done already")
+    try:
+        code = _hydra(hydra_main)
+    except Exception:
+        code = 1  # each failure was said when it came
+    states = {cell: _state(path) for cell, path in records.items()}
+    counts = Counter(states.values())
+    experiment.say(", ".join(f"{number} {state}" for state, number in sorted(counts.items())))
+    for cell, state in states.items():
+        if state != "finished":
+            why = record.read(records[cell])["error"] if state in record.STATUSES else "no record was written"
+            experiment.say(f"  {state}: {cell} ({why})")
+    return code if code else int(counts["finished"] < len(cells))
+
+
+def _state(path: Path) -> str:
+    try:
+        return record.read(path)["status"]
+    except UserError:
+        return "missing"
+
+
+def _hydra(hydra_main: Callable[[], Any]) -> int:
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come to us as they are
+    hydra_main()
+    if _failure is not None:
+        raise _failure
+    return 0
+
+
+def _guarded(action: Callable[[], int]) -> int:
+    """Turn whatever ends a run into a sentence and an exit code."""
+    try:
+        return action()
+    except UserError as error:
+        experiment.say(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        experiment.say("interrupted; the same command goes on from the last checkpoint")
+        return 130
+    except Exception as error:
+        if not _is_expected(error):
+            traceback.print_exc()
+        experiment.say(f"error: {_sentence(error)}")
+        return 1
+    except BaseException as error:
+        if not hasattr(error, "exit_code"):  # SystemExit
+            raise
+        experiment.say(f"{error}; the same command goes on from there")
+        return int(error.exit_code)
+
+
+def _is_expected(error: Exception) -> bool:
+    return type(error).__name__ in ("DivergedError", "AlreadyRunningError")
+
+
+def _sentence(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    if isinstance(error, UserError) or (isinstance(error, Exception) and _is_expected(error)):
+        return str(error)
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def help_text(conf: Path) -> str:
+    """The text of --help, with the groups as they are on the disk."""
+    from omegaconf import OmegaConf
+
+    defaults: dict[str, Any] = {}
+    for entry in OmegaConf.load(conf / "config.yaml")["defaults"]:
+        if OmegaConf.is_dict(entry):
+            defaults.update({str(key): value for key, value in entry.items()})
+    lines = []
+    for group in GROUPS:
+        names = [f"{name}*" if name == str(defaults.get(group) or "null") else name for name in choices(conf, group)]
+        lines.append(f"  {group:<11} {', '.join(names)}")
+    return HELP.format(groups="\n".join(lines))

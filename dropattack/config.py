@@ -1,0 +1,204 @@
+"""Composing a run's config, and saying in one sentence what is wrong with it.
+
+Imports Hydra and the standard library alone: a bad override has to be answered in well under a second.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dropattack.errors import UserError
+
+GROUPS = ("dataset", "model", "reg", "scale", "trainer", "tracker", "experiment")
+OPEN_GROUPS = ("dataset", "model", "reg", "tracker")  # what `+reg.option=…` adds is an argument of a constructor
+SCALES = ("full", "mini", "smoke")
+
+
+def register_resolvers() -> None:
+    """Make `${pick:${scale.name},full,mini,smoke}` known to OmegaConf; harmless when called again."""
+    OmegaConf.register_new_resolver("pick", _pick, replace=True)
+
+
+def _pick(scale: str, *sizes: Any) -> Any:
+    if len(sizes) != len(SCALES):
+        raise ValueError(f"pick takes one value for each of {', '.join(SCALES)}; it was given {len(sizes)}")
+    if scale not in SCALES:
+        raise ValueError(f"there is no scale {scale!r}; scales: {', '.join(SCALES)}")
+    return sizes[SCALES.index(scale)]
+
+
+def choices(conf: Path, group: str) -> list[str]:
+    """The names that a config group can be set to: its YAML files, and `null` where it is optional."""
+    names = sorted(path.stem for path in (conf / group).glob("*.yaml"))
+    return [*names, "null"] if group == "experiment" else names
+
+
+def compose(conf: Path, overrides: Sequence[str]) -> DictConfig:
+    """Compose the config of one run.
+
+    Raises:
+        UserError: an override is malformed, names an unknown group, choice or key, or gives a value of the wrong type.
+    """
+    register_resolvers()
+    parsed = parse(overrides)
+    for override in parsed:
+        _check_group(conf, override)
+    chosen = tuple(override.input_line or "" for override in parsed if override.key_or_group in GROUPS)
+    try:
+        base = _base(conf, chosen)
+        config = base.copy() if len(chosen) == len(parsed) else _compose(conf, overrides)
+        values = OmegaConf.to_container(config, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_explain(conf, chosen, parsed, error)) from error
+    for override in parsed:
+        _check_type(base, values, override)
+    return config
+
+
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """Parse overrides one by one, so that the sentence can name the one that is malformed."""
+    parser = OverridesParser.create()
+    parsed = []
+    for text in overrides:
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException as error:
+            hint = "write key=value, such as trainer.epochs=3, and quote what the shell or YAML would take apart"
+            raise UserError(f"cannot read the override {text!r}: {hint}") from error
+    return parsed
+
+
+@lru_cache(maxsize=256)
+def _base(conf: Path, chosen: tuple[str, ...]) -> DictConfig:
+    """The config with nothing but choices of groups: what the other overrides are compared with."""
+    return _compose(conf, chosen)
+
+
+def _compose(conf: Path, overrides: Sequence[str]) -> DictConfig:
+    with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
+        return hydra_compose("config", overrides=list(overrides))
+
+
+def _check_group(conf: Path, override: Override) -> None:
+    group, value = override.key_or_group, override.value()
+    added = override.is_add() or override.is_force_add()
+    if added and group not in GROUPS and not group.startswith(("hydra", *(f"{open_}." for open_ in OPEN_GROUPS))):
+        raise UserError(f"{override.input_line}: nothing reads a key {group!r} that the config does not have")
+    if group not in GROUPS or override.is_delete():
+        return
+    known = choices(conf, group)
+    for choice in [str(item) for item in override.sweep_iterator()] if override.is_sweep_override() else [value]:
+        if isinstance(choice, dict | list):
+            raise UserError(
+                f"{group} takes one name, such as {group}={known[0]}; its options are set one by one, "
+                f"such as {group}.name=…"
+            )
+        name = "null" if choice is None else str(choice)
+        if name not in known:
+            raise UserError(f"there is no {group} {name!r}{_nearest(name, known)}; choices: {', '.join(known)}")
+
+
+def _explain(conf: Path, chosen: tuple[str, ...], parsed: Sequence[Override], error: Exception) -> str:
+    """Find the override that the config has no place for; else the first line of what Hydra says."""
+    try:
+        base = _base(conf, chosen)
+    except (HydraException, OmegaConfBaseException):
+        return _first_line(error)
+    keys = sorted(_keys(base))
+    for override in parsed:
+        key = override.key_or_group
+        if key in GROUPS or key.startswith("hydra") or override.is_add() or override.is_force_add():
+            continue
+        if key not in keys and OmegaConf.select(base, key, default=keys) is keys:
+            return _unknown(conf, base, key, keys)
+    return _first_line(error)
+
+
+def _unknown(conf: Path, base: DictConfig, key: str, keys: Sequence[str]) -> str:
+    group, _, leaf = key.partition(".")
+    if group not in base:
+        nearest = _nearest(key, [*GROUPS, *keys])
+        return f"there is no group or key {key!r}{nearest}; groups: {', '.join(GROUPS)}"
+    sentence = f"there is no key {key!r}"
+    chosen = OmegaConf.select(base, f"{group}.name")
+    if chosen is not None:
+        sentence += f" in {group}={chosen}"
+    nearest = _nearest(key, [name for name in keys if "." in name])
+    pattern = re.compile(rf"^\s*{re.escape(leaf)}:", re.MULTILINE)
+    owners = [path.stem for path in sorted((conf / group).glob("*.yaml")) if leaf and pattern.search(path.read_text())]
+    if owners:
+        return f"{sentence}; {', '.join(f'{group}={owner}' for owner in owners)} has it"
+    if nearest:
+        return sentence + nearest
+    own = [name.partition(".")[2] for name in keys if name.startswith(f"{group}.") and name.count(".") == 1]
+    return f"{sentence}; keys of {group}: {', '.join(name for name in own if not name.startswith('_'))}"
+
+
+def _check_type(base: DictConfig, values: dict, override: Override) -> None:
+    """Compare the kind of value that was given with the default's: a number stays a number."""
+    key = override.key_or_group
+    if key in GROUPS or key.startswith("hydra") or override.is_delete():
+        return
+    try:
+        default = OmegaConf.select(base, key)
+    except OmegaConfBaseException:  # its default needs another override to be there
+        return
+    given, wanted = _select(values, key), _kind(default)
+    if given is None or wanted in (None, _kind(given)) or (wanted == "a text" and _kind(given) == "a number"):
+        return
+    shown = str(default).lower() if isinstance(default, bool) else default
+    raise UserError(f"{key}={given} should be {wanted}, such as {shown}")
+
+
+def _kind(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "a text"
+    if OmegaConf.is_list(value) or isinstance(value, list | tuple):
+        return "a list"
+    if OmegaConf.is_dict(value) or isinstance(value, dict):
+        return "a mapping"
+    return None
+
+
+def _select(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
+
+
+def _keys(config: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all keys, inner and leaf."""
+    for key in config:
+        yield f"{prefix}{key}"
+        child = config._get_node(key)
+        if OmegaConf.is_dict(child) and not child._is_none():
+            yield from _keys(child, f"{prefix}{key}.")
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """' (did you mean …?)' with the likeliest names, or nothing."""
+    known = list(dict.fromkeys(known))
+    near = difflib.get_close_matches(name, known, n=2, cutoff=0.85) or difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {' or '.join(near)}?)" if near else ""
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

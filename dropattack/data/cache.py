@@ -1,0 +1,80 @@
+"""Arrays that take long to make, kept on disk under the hash of what they were made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+log = logging.getLogger(__name__)
+Content = tuple[dict[str, np.ndarray], dict[str, Any]]  # arrays, and JSON values
+
+
+def cached(folder: str | Path | None, name: str, key: Mapping[str, Any], build: Callable[[], Content]) -> Content:
+    """What `build()` returns: from `folder`, when it was made there before from the same `key`.
+
+    One safetensors file holds the arrays and, in its header, the JSON values and a sha256 over both. It is written to
+    one side and moved into place, so several processes may build at once. A file that does not match its sha256 is
+    built anew; a folder that cannot be written costs a warning only.
+
+    Args:
+        folder: None: build, keep nothing.
+        name: the beginning of the file's name, for people.
+        key: JSON values that determine the content.
+    """
+    if folder is None:
+        return build()
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    path = Path(folder) / f"{name}-{digest[:20]}.safetensors"
+    if path.exists():
+        try:
+            return _read(path)
+        except Exception as error:  # whatever a damaged file makes the reader raise
+            log.warning("the cached %s is damaged (%s); building it anew", path, error)
+    arrays, values = build()
+    try:
+        _write(path, arrays, values)
+    except OSError as error:
+        log.warning("%s cannot be cached: %s", path, error)
+    return arrays, values
+
+
+def _digest(arrays: Mapping[str, np.ndarray], values: str) -> str:
+    digest = hashlib.sha256(values.encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> Content:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        header = file.metadata()
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (a handle, not a dict)
+    if header["sha256"] != _digest(arrays, header["values"]):
+        raise ValueError("its sha256 differs")
+    return arrays, json.loads(header["values"])
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:
+    from safetensors.numpy import save_file
+
+    text = json.dumps(values)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        save_file(arrays, temporary, metadata={"values": text, "sha256": _digest(arrays, text)})
+        os.chmod(temporary, 0o644)  # mkstemp's files are their owner's alone
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,145 @@
+"""CIFAR-10 (Krizhevsky 2009): 32 × 32 colour photographs of ten classes; 50,000 to train on, 10,000 to test."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from typing_extensions import Unpack
+
+from dropattack.data.cache import Content, cached
+from dropattack.data.hub import Unavailable, reachable
+from dropattack.data.sources import not_found
+from dropattack.data.splits import SubsetOptions, finish
+from dropattack.data.types import Dataset, ImageSplit, one_of
+from dropattack.errors import UserError
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+FILES = {"train": [f"train_{part}_of_5.parquet" for part in range(1, 6)], "test": ["test.parquet"]}
+PICKLES = "cifar-10-batches-py"  # torchvision's layout
+MIRROR = "https://www.cs.toronto.edu/~kriz/cifar.html"
+
+
+def load(
+    *,
+    root: str | Path,
+    split: str = "official",
+    cache: str | Path | None = None,
+    **subset: Unpack[SubsetOptions],
+) -> Dataset:
+    """CIFAR-10 from `root/cifar10`: Parquet files of images, or torchvision's own; else downloaded there.
+
+    Pixels are uint8 [N, 3, 32, 32]. Images that a Parquet file marks as not `exact` are counted in `notes`.
+
+    Args:
+        split: `official`; no split of the DropAttack authors is known.
+        cache: folder for the decoded images.
+        subset: see `splits.finish`.
+
+    Raises:
+        UserError: not found, a bad file or image, or a bad option.
+    """
+    one_of("cifar10", "split (no author split is known)", split, ("official",))
+    folder = Path(root) / "cifar10"
+    paths = {part: [folder / name for name in names] for part, names in FILES.items()}
+    missing = [path.name for part in paths.values() for path in part if not path.is_file()]
+    notes: dict[str, Any] = {"split": split}
+    if not missing:
+        train, test = (_parquet(paths[part], cache, part, notes) for part in FILES)
+        notes["source"] = "local copy: cifar10/*.parquet"
+    elif len(missing) < 6:
+        raise UserError(
+            f"Dataset cifar10 is incomplete: {folder} lacks {', '.join(missing)}. "
+            f"Prepare it anew with `python scripts/prepare_data.py cifar10 --to {root}`."
+        )
+    else:
+        try:
+            train, test = from_torchvision(root)
+        except Unavailable as error:
+            looked = f"train_{{1..5}}_of_5.parquet, test.parquet or intact {PICKLES}"
+            raise not_found("cifar10", root, looked, str(error)) from error
+        notes["source"] = f"torchvision: cifar10/{PICKLES}"
+    return finish(name="cifar10", classes=CLASSES, train=train, test=test, notes=notes, **subset)
+
+
+def _parquet(paths: list[Path], cache: str | Path | None, part: str, notes: dict[str, Any]) -> ImageSplit:
+    key = {"files": [_file_hash(path) for path in paths]}
+    arrays, values = cached(cache, f"cifar10-{part}-pixels", key, lambda: _decode_files(paths))
+    if values["approximate"]:
+        notes[f"{part}_images_approximate"] = values["approximate"]
+    return ImageSplit(arrays["pixels"], arrays["labels"])
+
+
+def _decode_files(paths: list[Path]) -> Content:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    pixels, labels, approximate = [], [], 0
+    for path in paths:
+        try:
+            table = pa.parquet.read_table(path)
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path} cannot be read: {reason}. Replace the file: it may be truncated.") from error
+        if not {"image", "label"} <= set(table.column_names):
+            raise UserError(f"{path} has columns {', '.join(table.column_names)}; it needs `image` and `label`.")
+        if "exact" in table.column_names:
+            approximate += table["exact"].to_pylist().count(False)
+        for row, (image, label) in enumerate(zip(table["image"].to_pylist(), table["label"].to_pylist(), strict=True)):
+            if type(label) is not int or not 0 <= label < len(CLASSES):
+                raise UserError(f"{path}, row {row} (the first is 0): label {label!r} is none of 0..9; correct it.")
+            labels.append(label)
+            pixels.append(decode(image, f"{path}, row {row} (the first is 0)"))
+        if not table.num_rows:
+            raise UserError(f"{path} has no rows; replace the file.")
+    # Contiguous, since what comes back from the cache is, and both have to be the same.
+    array = np.ascontiguousarray(np.stack(pixels).transpose(0, 3, 1, 2))
+    return {"pixels": array, "labels": np.array(labels, dtype=np.int64)}, {"approximate": approximate}
+
+
+def decode(data: bytes | None, where: str) -> np.ndarray:
+    """uint8 [32, 32, 3] of an encoded image. Raises UserError, which begins with `where`."""
+    from PIL import Image
+
+    try:
+        # Naming the formats spares Pillow trying every one it knows: half of the time.
+        image = np.asarray(Image.open(io.BytesIO(data or b""), formats=("WEBP", "PNG")))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{where}: the image cannot be decoded; it may be truncated: replace the file.") from error
+    if image.shape != (32, 32, 3) or image.dtype != np.uint8:
+        raise UserError(f"{where}: the image has shape {image.shape}, not (32, 32, 3); replace the file.")
+    return image
+
+
+def from_torchvision(root: str | Path) -> tuple[ImageSplit, ImageSplit]:
+    """(train, test) by torchvision, which verifies each file's MD5; downloaded into `root/cifar10` if need be.
+
+    Raises:
+        Unavailable: it can be neither read nor downloaded.
+    """
+    folder = Path(root) / "cifar10"
+    present = (folder / PICKLES).is_dir()
+    if not present and not reachable(MIRROR):
+        raise Unavailable("torchvision's mirror does not answer")
+    from torchvision.datasets import CIFAR10
+
+    try:
+        parts = [CIFAR10(str(folder), train=train, download=not present) for train in (True, False)]
+    except Exception as error:  # network, disk and checksum errors of several kinds
+        raise Unavailable(f"torchvision could not {'read' if present else 'download'} it ({error})") from error
+    train, test = (
+        ImageSplit(np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.array(part.targets, dtype=np.int64))
+        for part in parts
+    )
+    return train, test
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

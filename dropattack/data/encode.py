@@ -1,0 +1,93 @@
+"""Dataset → tensors, once: texts are tokenised, padded and kept in a cache; images pass through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from dropattack.data.cache import Content, cached
+from dropattack.data.types import Dataset, DataSpec, Encoded, ImageSplit, TensorSplit, TextSplit
+from dropattack.errors import UserError
+
+FORMAT = 1  # raise it when what is written here changes
+
+
+class Fitted(Protocol):
+    """A tokenizer with its vocabulary."""
+
+    vocabulary: tuple[str, ...]
+    padding_id: int
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, at least one."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """What `encode` needs: `WordTokenizer` and `PretrainedTokenizer`."""
+
+    def settings(self) -> dict[str, Any]:
+        """JSON values that, with the texts, determine the encoding."""
+        ...
+
+    def fit(self, dataset: Dataset) -> Fitted: ...
+
+
+def encode(dataset: Dataset, tokenizer: Tokenizer | None = None, *, cache: str | Path | None = None) -> Encoded:
+    """The data set as tensors; see `TensorSplit` for their shapes.
+
+    Args:
+        tokenizer: for text; images need none.
+        cache: folder for encoded text, keyed by the data's fingerprint and the tokenizer's settings; None: none.
+
+    Raises:
+        UserError: text without a tokenizer.
+    """
+    if isinstance(dataset.train, ImageSplit):
+        images = {name: split for name, split in dataset.splits.items() if isinstance(split, ImageSplit)}
+        _, channels, height, width = dataset.train.pixels.shape
+        return Encoded(
+            DataSpec("image", len(dataset.classes), image_shape=(channels, height, width)),
+            **{
+                name: TensorSplit(torch.from_numpy(split.pixels), torch.from_numpy(split.labels))
+                for name, split in images.items()
+            },
+        )
+    if tokenizer is None:
+        raise UserError(f"Dataset {dataset.name} is text: this model needs a tokenizer (model.tokenizer) to read it.")
+    key = {"format": FORMAT, "data": dataset.fingerprint, "tokenizer": tokenizer.settings()}
+    arrays, values = cached(cache, f"{dataset.name}-tokens", key, lambda: _tokenise(dataset, tokenizer))
+    spec = DataSpec("text", len(dataset.classes), tuple(values["vocabulary"]), values["padding_id"])
+    return Encoded(
+        spec,
+        **{
+            name: TensorSplit(
+                torch.from_numpy(arrays[f"{name}.inputs"]),
+                torch.from_numpy(split.labels),
+                torch.from_numpy(arrays[f"{name}.lengths"]),
+            )
+            for name, split in dataset.splits.items()
+        },
+    )
+
+
+def _tokenise(dataset: Dataset, tokenizer: Tokenizer) -> Content:
+    fitted = tokenizer.fit(dataset)
+    arrays = {}
+    for name, split in dataset.splits.items():
+        assert isinstance(split, TextSplit)
+        ids = fitted(split.texts)
+        arrays[f"{name}.inputs"], arrays[f"{name}.lengths"] = padded(ids, fitted.padding_id)
+    return arrays, {"vocabulary": list(fitted.vocabulary), "padding_id": fitted.padding_id}
+
+
+def padded(ids: Sequence[Sequence[int]], padding_id: int) -> tuple[np.ndarray, np.ndarray]:
+    """(int32 [N, longest] padded on the right, int64 [N] lengths) of N rows of token ids."""
+    lengths = np.array([len(row) for row in ids], dtype=np.int64)
+    matrix = np.full((len(ids), lengths.max()), padding_id, dtype=np.int32)
+    matrix[np.arange(matrix.shape[1]) < lengths[:, None]] = np.concatenate([np.asarray(row, np.int32) for row in ids])
+    return matrix, lengths

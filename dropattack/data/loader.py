@@ -1,0 +1,177 @@
+"""Tensors → batches, as a pure function of (seed, epoch): a run that was killed resumes in mid-epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dropattack.data.types import TensorSplit
+
+Batch = dict[str, Tensor]
+Augment = Literal["none", "crop_flip", "shift"]
+MEGABATCH = 50  # batches sorted by length together
+RESIDENT_BYTES = 2 << 30  # a split up to this size lives on the device
+
+
+class Loader:
+    """Batches of one split, on `device`.
+
+    Text: `{"input_ids" int64 [B, T], "lengths" int64 [B], "labels" int64 [B]}`, T the batch's longest row. Images:
+    `{"pixels" float32 [B, C, H, W], "labels" int64 [B]}`, (x/255 − mean)/std.
+
+    Args:
+        split: what to read; the last, incomplete batch is kept.
+        batch_size: rows of a batch over all processes.
+        shuffle: a new order every epoch. Without it (evaluation): text sorted by length, images as they lie.
+        seed: of order and augmentation.
+        augment: images only. `crop_flip`: a random crop out of the image padded by an eighth with black (4 pixels of
+            32), mirrored half of the time. `shift`: the crop alone, for digits.
+        bucket: text only. Rows of similar length share a batch, and lie there longest first; False: purely random
+            batches.
+        rank, world: this process's part of every batch (each world-th row), for data-parallel training. Rows of a last
+            batch that has fewer than `world` join the batch before, since no process may stand idle.
+        mean, std: per channel, of pixels in 0..1; None: pixels stay in 0..1. `pixel_statistics(train)` computes them.
+
+    Raises:
+        ValueError: an option that does not apply to this kind of data, or sizes that do not fit.
+    """
+
+    def __init__(
+        self,
+        split: TensorSplit,
+        *,
+        batch_size: int,
+        device: str | torch.device = "cpu",
+        shuffle: bool = True,
+        seed: int = 0,
+        augment: Augment | None = None,
+        bucket: bool = True,
+        rank: int = 0,
+        world: int = 1,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ):
+        self.text = split.lengths is not None
+        augment = None if augment == "none" else augment
+        if augment not in (None, "crop_flip", "shift"):
+            raise ValueError(f"augment={augment!r}: choose none, crop_flip or shift")
+        if self.text and (augment or mean is not None or std is not None):
+            raise ValueError("augment, mean and std are for images; this split holds text")
+        if (mean is None) != (std is None):
+            raise ValueError("mean and std go together")
+        if not 0 <= rank < world:
+            raise ValueError(f"rank={rank} of world={world} processes does not exist")
+        if not world <= batch_size or not world <= len(split):
+            raise ValueError(f"batch_size={batch_size} and {len(split)} rows: each of {world} processes needs a row")
+        self.split, self.batch_size, self.shuffle, self.seed = split, batch_size, shuffle, seed
+        self.augment, self.bucket, self.rank, self.world = augment, bucket and self.text, rank, world
+        self.device = torch.device(device)
+        self._lengths = np.zeros(len(split), np.int64) if split.lengths is None else split.lengths.numpy()
+        self._ends = self._batch_ends(len(split))
+        size = split.inputs.numel() * split.inputs.element_size()
+        self._home = self.device if size <= RESIDENT_BYTES else torch.device("cpu")
+        self._inputs, self._labels = split.inputs.to(self._home), split.labels.to(self._home)
+        if mean is not None and std is not None:
+            scale = torch.tensor(std, dtype=torch.float32, device=self.device).view(-1, 1, 1) * 255
+            self._scale, self._shift = 1 / scale, torch.tensor(mean, device=self.device).view(-1, 1, 1) * 255 / scale
+        else:
+            self._scale, self._shift = torch.tensor(1 / 255, device=self.device), torch.zeros((), device=self.device)
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return len(self._ends)
+
+    def _batch_ends(self, rows: int) -> np.ndarray:
+        ends = list(range(self.batch_size, rows, self.batch_size))
+        if ends and rows - ends[-1] < self.world:
+            ends.pop()
+        return np.array([*ends, rows])
+
+    def rows(self, epoch: int = 0) -> list[np.ndarray]:
+        """The rows of `split` in each batch of the epoch, over all processes: int64 [B] each."""
+        count = len(self.split)
+        rng = np.random.default_rng([self.seed, epoch])
+        order = rng.permutation(count) if self.shuffle else np.arange(count)
+        if not self.bucket:
+            return np.split(order, self._ends[:-1])
+        # Whole pools of batches are sorted by length. At least four pools, or a small split would be sorted as one and
+        # the same rows would meet in every epoch.
+        pool = self.batch_size * max(1, min(MEGABATCH, len(self) // 4)) if self.shuffle else count
+        number = np.arange(count) // pool
+        order = order[np.lexsort((-self._lengths[order], number))]
+        batches = np.split(order, self._ends[:-1])
+        return [batches[i] for i in rng.permutation(len(batches))] if self.shuffle else batches
+
+    def padding_share(self, epoch: int = 0) -> float:
+        """The share of the epoch's tokens that are padding, in 0..1 (text)."""
+        lengths = [self._lengths[rows] for rows in self.rows(epoch)]
+        return 1 - sum(batch.sum() for batch in lengths) / sum(batch.max() * len(batch) for batch in lengths)
+
+    def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """The epoch's batches from the `start`-th on; this process's rows of each."""
+        if not 0 <= start <= len(self):
+            raise ValueError(f"start={start}: the epoch has {len(self)} batches")
+        batches = self.rows(epoch)
+        return (self._batch(rows, epoch, number) for number, rows in enumerate(batches[start:], start))
+
+    def _batch(self, rows: np.ndarray, epoch: int, number: int) -> Batch:
+        mine = slice(self.rank, None, self.world)
+        index = torch.from_numpy(rows[mine]).to(self._home, non_blocking=True)
+        labels = self._send(self._labels[index])
+        if self.text:
+            lengths = torch.from_numpy(self._lengths[rows[mine]])
+            longest = int(self._lengths[rows[mine]].max())
+            inputs = self._send(self._inputs[:, :longest].index_select(0, index))
+            return {"input_ids": inputs.long(), "lengths": self._send(lengths), "labels": labels}
+        pixels = self._send(self._inputs.index_select(0, index))
+        if self.augment:
+            pixels = self._augmented(pixels, len(rows), mine, epoch, number)
+        return {"pixels": pixels.float() * self._scale - self._shift, "labels": labels}
+
+    def _send(self, tensor: Tensor) -> Tensor:
+        if tensor.device.type == self.device.type:
+            return tensor
+        return (tensor.pin_memory() if self.device.type == "cuda" else tensor).to(self.device, non_blocking=True)
+
+    def _augmented(self, pixels: Tensor, total: int, mine: slice, epoch: int, number: int) -> Tensor:
+        # Drawn on the CPU for the whole batch: the same images on every device and for every number of processes.
+        state = np.random.SeedSequence([self.seed, epoch, number]).generate_state(1, np.uint64)[0]
+        generator = torch.Generator().manual_seed(int(state) >> 1)
+        padding = max(1, pixels.shape[-1] // 8)
+        offsets = torch.randint(2 * padding + 1, (total, 2), generator=generator)[mine]
+        flips = torch.rand(total, generator=generator)[mine] < (0.5 if self.augment == "crop_flip" else 0.0)
+        return shifted(pixels, self._send(offsets), self._send(flips), padding)
+
+
+def shifted(pixels: Tensor, offsets: Tensor, flips: Tensor, padding: int) -> Tensor:
+    """Each image cropped at its own offset out of itself padded with zeros, then mirrored where `flips` says so.
+
+    Args:
+        pixels: [B, C, H, W].
+        offsets: int64 [B, 2], the crop's first row and column, in 0..2·padding.
+        flips: bool [B].
+
+    Returns:
+        [B, C, H, W].
+    """
+    B, _, H, W = pixels.shape
+    y = torch.arange(H, device=pixels.device) + offsets[:, :1]  # [B, H]
+    x = torch.arange(W, device=pixels.device)
+    x = torch.where(flips[:, None], x.flip(0), x) + offsets[:, 1:]  # [B, W]
+    padded = F.pad(pixels, (padding,) * 4)
+    image = torch.arange(B, device=pixels.device)[:, None, None]
+    return padded[image, :, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2).contiguous()
+
+
+def pixel_statistics(split: TensorSplit) -> tuple[list[float], list[float]]:
+    """(mean, standard deviation) of each channel of uint8 [N, C, H, W], in 0..1."""
+    counts = [torch.bincount(channel.flatten(), minlength=256).double() for channel in split.inputs.transpose(0, 1)]
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    means = [(count * levels).sum() / count.sum() for count in counts]
+    variances = [(count * (levels - m) ** 2).sum() / count.sum() for count, m in zip(counts, means, strict=True)]
+    return [float(mean) for mean in means], [float(variance.sqrt()) for variance in variances]

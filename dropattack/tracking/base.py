@@ -1,0 +1,43 @@
+"""What a run needs of a dashboard, and the dashboard that is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+
+class Tracker(Protocol):
+    """Follows one run. No method raises: a dashboard's trouble is never the run's."""
+
+    run_id: str | None  # the dashboard's own name for the run, with which it is continued
+
+    def start(
+        self, config: Mapping[str, Any], *, name: str, group: str, tags: Sequence[str], resume: str | None = None
+    ) -> None:
+        """Begin, or go on with the run that was called `resume`; `config` holds no paths and no secrets."""
+        ...
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Add numbers at an optimizer step; called once an epoch."""
+        ...
+
+    def finish(self, summary: Mapping[str, Any], *, failed: bool = False) -> None:
+        """End, with the numbers that stand for the run; does nothing if there was no start."""
+        ...
+
+
+class NullTracker:
+    """Follows nothing: the JSON record is all there is."""
+
+    run_id: str | None = None
+
+    def start(
+        self, config: Mapping[str, Any], *, name: str, group: str, tags: Sequence[str], resume: str | None = None
+    ) -> None:
+        pass
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        pass
+
+    def finish(self, summary: Mapping[str, Any], *, failed: bool = False) -> None:
+        pass

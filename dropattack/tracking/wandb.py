@@ -1,0 +1,125 @@
+"""Weights & Biases, kept at arm's length: it may be slow, absent or broken, and the run goes on.
+
+What wandb 0.31 does by itself, and what is done about it here: without a key it raises (or asks on a terminal), and
+with an unreachable server it blocks for 100 s, so a key is looked for first, five seconds are given, and then the run
+starts offline. A run left open by a job that raised would swallow the next job's numbers (`reinit`). `finish` hangs
+when the server is lost (`finish_timeout`). Machine and user names, paths and the environment are not sent.
+"""
+
+from __future__ import annotations
+
+import netrc
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+Mode = Literal["auto", "online", "offline", "disabled"]
+INIT_SECONDS = 5
+FINISH_SECONDS = 30
+
+
+class WandbTracker:
+    """Follows a run in W&B, online where it can and offline where it cannot. No method raises.
+
+    Args:
+        folder: where `wandb/` is made; nothing is written elsewhere.
+        group: None takes the group that `start` is given.
+        mode: `auto` takes WANDB_MODE if it is set, else `online`; `online` becomes `offline` without a key or a server.
+    """
+
+    def __init__(
+        self, *, project: str, folder: str, entity: str | None = None, group: str | None = None, mode: Mode = "auto"
+    ) -> None:
+        self.project, self.entity, self.group, self.mode = project, entity, group, mode
+        self.folder = Path(folder).resolve()
+        self.run_id: str | None = None
+        self._run: Any = None
+
+    def start(
+        self, config: Mapping[str, Any], *, name: str, group: str, tags: Sequence[str], resume: str | None = None
+    ) -> None:
+        mode = os.environ.get("WANDB_MODE", "online") if self.mode == "auto" else self.mode
+        if mode == "disabled":
+            return
+        try:
+            self._start(
+                mode, config=dict(config), name=name, group=self.group or group, tags=list(tags), id=resume,
+                resume="allow" if resume else None,
+            )  # fmt: skip
+            self.run_id = self._run.id
+        except Exception as error:
+            _say(f"no tracking: {_reason(error)}")
+            self._run = None
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        self._safely("an epoch was not logged", lambda run: run.log(dict(metrics), step=step))
+
+    def finish(self, summary: Mapping[str, Any], *, failed: bool = False) -> None:
+        self._safely("the summary was not logged", lambda run: run.summary.update(dict(summary)))
+        self._safely("the run was not finished", lambda run: run.finish(exit_code=int(failed)))
+        self._run = None
+
+    def _start(self, mode: str, **options: Any) -> None:
+        self.folder.joinpath("wandb").mkdir(parents=True, exist_ok=True)
+        for variable, name in (("WANDB_CACHE_DIR", ".cache"), ("WANDB_DATA_DIR", ".data")):
+            os.environ.setdefault(variable, str(self.folder / "wandb" / name))  # else below the home folder
+        os.environ.setdefault("WANDB_SILENT", "true")  # `silent` below comes too late for the login's own words
+        import wandb
+
+        def begin(mode: Any) -> Any:
+            settings = wandb.Settings(
+                init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS, silent=True, console="off", save_code=False,
+                disable_git=True, disable_job_creation=True, x_disable_meta=True, x_disable_machine_info=True,
+            )  # fmt: skip
+            return wandb.init(
+                project=self.project, entity=self.entity, dir=str(self.folder), job_type="train", mode=mode,
+                reinit="finish_previous", settings=settings, **options,
+            )  # fmt: skip
+
+        if mode == "online":
+            if has_key():
+                try:
+                    self._run = begin("online")
+                    return
+                except Exception as error:  # no server, a bad key, …: all of it ends offline
+                    why = _reason(error)
+            else:
+                why = "there is no API key (`wandb login`, or WANDB_API_KEY)"
+            _say(f"offline, since {why}; `wandb sync` sends {self.folder / 'wandb'} later")
+            mode = "offline"
+        self._run = begin(mode)
+
+    def _safely(self, what: str, action: Callable[[Any], Any]) -> None:
+        if self._run is None:
+            return
+        try:
+            action(self._run)
+        except Exception as error:
+            _say(f"{what}: {_reason(error)}")
+
+
+def has_key() -> bool:
+    """Is there a key for the server (in the environment or ~/.netrc)? wandb itself would stop and ask on a terminal."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    files = [Path(os.environ["NETRC"])] if "NETRC" in os.environ else [Path.home() / ".netrc", Path.home() / "_netrc"]
+    for file in files:
+        try:
+            if netrc.netrc(str(file)).authenticators(host):
+                return True
+        except (OSError, netrc.NetrcParseError):
+            continue
+    return False
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def _say(sentence: str) -> None:
+    print(f"W&B: {sentence}", file=sys.stderr, flush=True)

@@ -1,0 +1,67 @@
+"""Accuracy, macro-F1 and loss of a model on a split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def evaluate(
+    model: nn.Module, batches: Iterable[dict[str, Any]], *, classes: int, check: Callable[[], None] | None = None
+) -> dict[str, float]:
+    """Evaluate in eval mode and put the model's mode back; the host waits for the device once, at the end.
+
+    Args:
+        batches: dicts of the model's inputs, and `labels` [B].
+        classes: number of classes C; logits are [B, C].
+        check: called before each batch; may raise to stop.
+
+    Returns:
+        `accuracy`, `macro_f1` (over the classes that are there or were predicted, as in scikit-learn) and `loss`
+        (mean cross-entropy).
+
+    Raises:
+        ValueError: there is no batch.
+    """
+    training = model.training
+    model.eval()
+    confusion, loss = None, None
+    try:
+        with torch.no_grad():  # not inference_mode: its tensors must not get into buffers that train on
+            for batch in batches:
+                if check is not None:
+                    check()
+                labels = batch["labels"]
+                logits = model(**{name: value for name, value in batch.items() if name != "labels"}).float()
+                if confusion is None or loss is None:
+                    confusion = torch.zeros(classes, classes, dtype=torch.int64, device=labels.device)
+                    loss = torch.zeros((), dtype=torch.float64, device=labels.device)
+                confusion += _count(labels, logits.argmax(-1), classes)
+                loss += F.cross_entropy(logits, labels, reduction="sum")
+    finally:
+        model.train(training)
+    if confusion is None or loss is None:
+        raise ValueError("there is nothing to evaluate: no batch came")
+    counts = confusion.cpu()
+    return {
+        "accuracy": counts.diagonal().sum().item() / counts.sum().item(),
+        "macro_f1": macro_f1(counts),
+        "loss": loss.item() / counts.sum().item(),
+    }
+
+
+def macro_f1(confusion: Tensor) -> float:
+    """Mean F1 over the classes that occur, from counts [C, C] (rows: true, columns: predicted)."""
+    hits, true, predicted = confusion.diagonal().double(), confusion.sum(1).double(), confusion.sum(0).double()
+    occurs = (true + predicted) > 0
+    return (2 * hits[occurs] / (true + predicted)[occurs]).mean().item()
+
+
+def _count(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
+    """Confusion counts [C, C] by a product of one-hot matrices: exact, deterministic, and without a host wait."""
+    names = torch.arange(classes, device=labels.device)
+    return ((labels[:, None] == names).float().T @ (predicted[:, None] == names).float()).long()

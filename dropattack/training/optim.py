@@ -1,0 +1,91 @@
+"""Optimizers and learning rates. A rate is a pure function of the step, so there is nothing to save."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+Schedule = Literal["constant", "linear", "cosine"]
+
+
+def make_optimizer(
+    model: nn.Module, name: Literal["adam", "adamw", "sgd"], *, learning_rate: float, weight_decay: float = 0.0
+) -> torch.optim.Optimizer:
+    """Make an optimizer over the trainable parameters of a model that is already on its device.
+
+    Fused, for one kernel instead of many, and because a fused optimizer leaves everything as it is where its
+    `found_inf` is 1, without the host having to look. `adamw` decays matrices only, not biases and norms, as BERT's
+    recipe has it; `sgd` has Nesterov momentum 0.9.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if name == "adam":
+        return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+    if name == "adamw":
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, fused=True)
+    if name == "sgd":
+        optimizer = torch.optim.SGD(
+            parameters, lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay, fused=True
+        )
+        for parameter in parameters:  # made on the first step otherwise, and left uninitialised if that one is skipped
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer
+    raise ValueError(f"optimizer has to be adam, adamw or sgd, not {name!r}")
+
+
+def rate_factor(step: int, *, steps: int, schedule: Schedule = "constant", warmup: float = 0.0) -> float:
+    """What the learning rate is multiplied by at `step` (from 0) of `steps`.
+
+    Over the first `warmup` (a fraction of all steps) it rises linearly to 1; after it, it stays (`constant`) or falls
+    to 0 by the end (`linear`, `cosine`).
+    """
+    rising = math.ceil(warmup * steps)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    done = (step - rising) / max(1, steps - rising)
+    if schedule == "linear":
+        return 1 - done
+    if schedule == "cosine":
+        return (1 + math.cos(math.pi * done)) / 2
+    return 1.0
+
+
+def set_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+
+
+def guarded_step(
+    optimizer: torch.optim.Optimizer, *, clip_norm: float | None = None, scaler: torch.amp.GradScaler | None = None
+) -> Tensor:
+    """Clip, step and clear the gradients; leave weights and moments as they are if a gradient is not finite.
+
+    Returns:
+        1.0 if the step was skipped, else 0.0, on the gradients' device: the host does not wait for it.
+    """
+    if scaler is not None:
+        scaler.unscale_(optimizer)
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+    skipped = (~torch.isfinite(norm)).float()
+    if clip_norm is not None:
+        clip_grads_with_norm_(parameters, clip_norm, norm)
+    if scaler is not None:
+        scaler.step(optimizer)
+        scaler.update()
+    else:
+        optimizer.found_inf = skipped  # type: ignore[attr-defined]  what GradScaler sets on a fused optimizer
+        optimizer.step()
+        del optimizer.found_inf
+    optimizer.zero_grad(set_to_none=True)
+    return skipped

@@ -1,0 +1,68 @@
+"""What a person sees while a run trains, on stderr: a bar on a terminal, else one line an epoch."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+Style = Literal["auto", "bar", "plain", "none"]
+
+
+class Progress:
+    """Shows steps and epochs; asks for the running loss and accuracy once a second at most, for that waits for the GPU.
+
+    Args:
+        style: `auto` is `bar` on a terminal and `plain` elsewhere.
+        steps: optimizer steps of the whole run.
+        epochs: for the reader.
+        passes: forward-backwards a step, shown beside the bar.
+    """
+
+    INTERVAL = 1.0  # seconds
+
+    def __init__(self, style: Style, *, steps: int, epochs: int, passes: float) -> None:
+        self.style = ("bar" if sys.stderr.isatty() else "plain") if style == "auto" else style
+        self.epochs = epochs
+        self._next = 0.0
+        self._bar: Any = None
+        if self.style == "bar":
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            each = f"{passes:g} pass{'es' if passes != 1 else ''}/step"
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                       TextColumn("{task.fields[now]}"), TextColumn(each), TimeElapsedColumn(), TextColumn("left"),
+                       TimeRemainingColumn())  # fmt: skip
+            self._bar = Bar(*columns, console=Console(stderr=True), refresh_per_second=4)
+            self._task = self._bar.add_task("starting", total=steps, now="")
+            self._bar.start()
+
+    def step(self, step: int, epoch: int, running: Callable[[], dict[str, float]]) -> None:
+        """Note that `step` steps are done, in the `epoch`-th epoch (from 0)."""
+        if self._bar is None or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + self.INTERVAL
+        now = running()
+        text = f"loss {now['loss']:.4f} acc {now['accuracy']:.4f}"
+        self._bar.update(self._task, completed=step, description=f"epoch {epoch + 1}/{self.epochs}", now=text)
+
+    def epoch(self, entry: dict[str, Any], best: bool) -> None:
+        """Note the end of an epoch."""
+        if self.style == "none":
+            return
+        train, validation = entry["train"], entry["validation"]
+        line = (f"epoch {entry['epoch']}/{self.epochs}: train loss {train['loss']:.4f} acc {train['accuracy']:.4f}, "
+                f"validation loss {validation['loss']:.4f} acc {validation['accuracy']:.4f} "
+                f"F1 {validation['macro_f1']:.4f}{' (best)' if best else ''}, {entry['seconds']:.1f} s")  # fmt: skip
+        if self._bar is not None:
+            self._bar.update(self._task, completed=entry["step"])
+            self._bar.console.print(line, highlight=False, soft_wrap=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()

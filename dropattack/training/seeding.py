@@ -1,0 +1,61 @@
+"""Every random number of a run follows from its seed, and can be saved and put back."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  libraries draw from the global generator
+    torch.manual_seed(seed)
+
+
+def derive(seed: int, purpose: str) -> int:
+    """A seed for one purpose (`"reg"`, `"dropout/rank1"`), independent of the others made from the same seed."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:4], "little")
+
+
+def set_deterministic(enabled: bool) -> None:
+    """Make equal commands give equal numbers, at some cost on a GPU; also keep full float32 precision there.
+
+    An operation that has no deterministic form warns and goes on. Call it before the first use of CUDA.
+    """
+    if enabled:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a pass over memory
+    torch.use_deterministic_algorithms(enabled, warn_only=True)
+    torch.backends.cudnn.benchmark = not enabled
+    torch.backends.cudnn.allow_tf32 = False
+    # Adam's moments of words not seen for long decay into denormal numbers, which a CPU handles many times slower.
+    torch.set_flush_denormal(True)
+
+
+def generators() -> dict[str, Any]:
+    """The states of all global generators of this process."""
+    algorithm, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
+    states: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": (algorithm, torch.from_numpy(keys.astype(np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def set_generators(states: dict[str, Any]) -> None:
+    """Put back what `generators` returned."""
+    random.setstate(states["python"])
+    algorithm, keys, *rest = states["numpy"]
+    np.random.set_state((algorithm, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])

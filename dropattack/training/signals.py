@@ -1,0 +1,53 @@
+"""Stopping well: a signal is noted, and the loop stops where its state can be saved."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+
+
+class Interrupted(BaseException):
+    """A signal asked the run to stop, and its state was saved.
+
+    Like KeyboardInterrupt no `Exception`: `except Exception` around one cell of a sweep must not go on to the next.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal's number, as a shell reports it: 130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + self.number
+
+
+class Signals:
+    """Inside `with`, SIGINT, SIGTERM and SIGUSR1 (a cluster's warning) set a flag; a second SIGINT stops at once."""
+
+    NUMBERS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in self.NUMBERS:
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def check(self) -> None:
+        """Raise Interrupted if a signal came."""
+        if self.number is not None:
+            raise Interrupted(self.number)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.number is not None:
+            raise KeyboardInterrupt
+        self.number = number

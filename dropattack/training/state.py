@@ -1,0 +1,50 @@
+"""What a training is made of and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor
+
+Batch = dict[str, Tensor]
+
+
+class Loader(Protocol):
+    """Batches as a pure function of the epoch; `start` skips what a run that was killed has done."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]: ...
+
+
+@dataclass
+class TrainResult:
+    """What came of a training. Accuracies lie in 0..1, times are in seconds, over all continuations of the run."""
+
+    status: str  # finished | diverged
+    error: str | None  # why it diverged
+    best: dict[str, float] | None  # validation metrics of the best epoch, and `epoch` (from 1)
+    best_weights: dict[str, Tensor]
+    history: list[dict[str, Any]]
+    steps: int
+    seconds: float
+    seconds_per_step: float | None
+    peak_memory_mb: float
+
+
+@dataclass
+class TrainState:
+    """Where a run stands between two steps: all of it goes through a checkpoint."""
+
+    epoch: int = 0  # epochs completed
+    batch: int = 0  # micro-batches done of the current epoch
+    step: int = 0  # optimizer steps done
+    stale: int = 0  # epochs without a better validation accuracy
+    best: dict[str, float] | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    train_seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    peak_memory_mb: float = 0.0

@@ -1,0 +1,45 @@
+# ruff: noqa: B023 - the function is called within its turn of the loop
+"""DistributedDataParallel: hand in `no_sync`, and a step of several passes costs one synchronisation.
+
+torchrun --standalone --nproc_per_node=2 examples/ddp.py
+
+What two processes compute, against one process:
+
+* Perturbations of activations and inputs (FreeLB; FGM on a module or "<input>") belong to each example alone: two
+  processes with half a batch each give the gradient of the whole batch.
+* Perturbations of weights (FGM, PGD, SAM, DropAttack on a parameter) follow the gradient of the process's own
+  micro-batch: the result is the mean over two micro-batches that are attacked one by one, as gradient accumulation
+  would have it, and not the attack of the joined batch. A batch spread over more processes is attacked more variedly.
+
+Random masks come from the regularizer's seed, torch's by default: give each process its own (`seed=rank`) for
+independent masks. The weights stay equal on all processes either way.
+"""
+
+import torch
+import torch.distributed as dist
+from _digits import Net, accuracy, batches, run
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from dropattack import DropAttack
+
+
+def main(steps: int = 300) -> float:
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    rank, world = dist.get_rank(), dist.get_world_size()
+    device = torch.device("cuda", rank % torch.cuda.device_count()) if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(0)
+    model = DistributedDataParallel(Net().to(device))
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    reg = DropAttack(model, targets=["<input>", "hidden.weight"], epsilon=0.2, relative=True, seed=rank)
+    for x, y in batches(steps):
+        x, y = x.chunk(world)[rank].to(device), y.chunk(world)[rank].to(device)
+        reg.backward(lambda: F.cross_entropy(model(x), y), no_sync=model.no_sync)
+        optimizer.step()
+        optimizer.zero_grad()
+    dist.destroy_process_group()
+    return accuracy(model.module)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,28 @@
+# ruff: noqa: B023 - the function is called within its turn of the loop
+"""Plain PyTorch: one line of the loop is another.
+
+python examples/plain.py
+"""
+
+import torch
+from _digits import Net, accuracy, batches, run
+from torch.nn import functional as F
+
+from dropattack import DropAttack
+
+
+def main(steps: int = 300) -> float:
+    torch.manual_seed(0)
+    model = Net()
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    # The pixels of each image, and a matrix of weights. relative: ε is a fraction of the size of what is attacked.
+    reg = DropAttack(model, targets=["<input>", "hidden.weight"], epsilon=0.2, p=0.5, relative=True)
+    for x, y in batches(steps):
+        reg.backward(lambda: F.cross_entropy(model(x), y))  # instead of F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return accuracy(model)
+
+
+if __name__ == "__main__":
+    run(main)

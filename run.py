@@ -1,0 +1,15 @@
+"""Run one experiment: `python run.py dataset=imdb model=lstm reg=dropattack`. `--help` says the rest."""
+
+import hydra
+from omegaconf import DictConfig
+
+from dropattack import cli
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(config: DictConfig) -> None:
+    cli.execute(config)
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.main(main))

@@ -1,0 +1,120 @@
+#!/usr/bin/env python
+"""Fetches a data set from its official source and writes it in the layout that dropattack reads.
+
+python scripts/prepare_data.py imdb --to data
+python scripts/prepare_data.py pheme --archive PHEME_veracity.tar.bz2 --to data
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also where the package is not installed
+
+from dropattack.errors import UserError
+
+NAMES = ("imdb", "agnews", "pheme", "mnist", "cifar10", "digits", "pydoc")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=NAMES, help="the data set")
+    parser.add_argument("--to", type=Path, default=Path("data"), help="folder of data sets (default: data)")
+    parser.add_argument("--archive", type=Path, help="pheme: the archive of figshare record 6392078")
+    parser.add_argument("--seed", type=int, default=0, help="pheme: seed of the split")
+    options = parser.parse_args(arguments)
+    try:
+        print(prepare(options.name, options.to, options.archive, options.seed))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def prepare(name: str, to: Path, archive: Path | None = None, seed: int = 0) -> str:
+    """Writes `to/name` and returns a sentence on what is there now. Raises UserError."""
+    from dropattack.data.hub import Unavailable
+
+    if archive and name != "pheme":
+        raise UserError(f"--archive is for pheme; {name} is downloaded.")
+    if name in ("digits", "pydoc"):
+        return f"{name} needs no preparation: it is made from installed packages."
+    try:
+        if name == "pheme":
+            return pheme(to, archive, seed)
+        if name in ("mnist", "cifar10"):
+            return images(name, to)
+        return texts(name, to)
+    except Unavailable as error:
+        raise UserError(
+            f"Dataset {name} cannot be fetched: {error}. Run this where there is a network, and copy the folder "
+            f"{to / name} here."
+        ) from error
+    except OSError as error:
+        raise UserError(f"{to / name} cannot be written: {error}.") from error
+
+
+def texts(name: str, to: Path) -> str:
+    from importlib import import_module
+
+    from dropattack.data.hub import hub_columns
+    from dropattack.data.sources import checked_rows
+
+    module = import_module(f"dropattack.data.{name}")
+    sizes = []
+    for split in ("train", "test"):
+        table = hub_columns(module.HUB, split)
+        rows = checked_rows(table, len(module.CLASSES), f"{module.HUB} ({split})", table)
+        write_parquet(to / name / f"{split}.parquet", {"text": rows.texts, "label": rows.labels})
+        sizes.append(f"{split} {len(rows):,}")
+    return f"{to / name}: {', '.join(sizes)} rows"
+
+
+def images(name: str, to: Path) -> str:
+    from dropattack.data import cifar10, mnist
+
+    mnist.download(to) if name == "mnist" else cifar10.from_torchvision(to)
+    return f"{to / name}: the official files"
+
+
+def pheme(to: Path, archive: Path | None, seed: int) -> str:
+    from dropattack.data.pheme import FILES
+    from dropattack.data.pheme_archive import read_archive, split_rows
+
+    if archive is None:
+        raise UserError(
+            "pheme is no download that a program may fetch: get PHEME_veracity.tar.bz2 from "
+            "https://figshare.com/articles/dataset/6392078 and name it with --archive FILE."
+        )
+    rows, empty = read_archive(archive)
+    splits = split_rows(rows, seed)
+    for part, stem in FILES.items():
+        columns = {column: [row[column] for row in splits[part]] for column in rows[0]}
+        write_parquet(to / "pheme" / f"{stem}.parquet", columns)
+    sizes = ", ".join(f"{part} {len(own):,}" for part, own in splits.items())
+    return f"{to / 'pheme'}: {sizes} threads; {empty} left out, since no tweet of theirs has text"
+
+
+def write_parquet(path: Path, columns: dict[str, Any]) -> None:
+    """Written beside its place and moved there: a killed run leaves no half file."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        pa.parquet.write_table(pa.table(columns), temporary, compression="zstd")
+        os.chmod(temporary, 0o644)  # mkstemp's files are their owner's alone
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

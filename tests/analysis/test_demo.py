@@ -1,0 +1,110 @@
+"""`make demo` without its training: what it runs, what it survives, what it says."""
+
+import importlib.util
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from dropattack import experiment, record
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "demo.py"
+
+
+class SamePool:
+    """A process pool that works in this process."""
+
+    def __init__(self, workers, mp_context):
+        self.calls = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return False
+
+    def shutdown(self, wait, cancel_futures):
+        assert cancel_futures
+
+    def submit(self, function, argument):
+        future = Future()
+        try:
+            future.set_result(function(argument))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@pytest.fixture(scope="module")
+def script():
+    """The script, and its runs composed once."""
+    spec = importlib.util.spec_from_file_location("demo", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module, module.runs()
+
+
+@pytest.fixture
+def demo(script, tmp_path, monkeypatch):
+    module, runs = script
+    here = {name: OmegaConf.merge(config, {"paths": {"output": str(tmp_path)}}) for name, config in runs.items()}
+    monkeypatch.setattr(module, "runs", lambda: here)
+    monkeypatch.setattr(module, "OUTPUT", tmp_path)
+    monkeypatch.setattr(module, "ProcessPoolExecutor", SamePool)
+    monkeypatch.setattr(record, "commit", lambda: None)
+    module.worked = []
+    module.broken = set()
+
+    def work(unresolved):
+        config = experiment.resolve(unresolved)
+        name = f"{config['dataset']['name']} {config['reg']['name']} {config['seed']}"
+        module.worked.append(name)
+        if name in module.broken:
+            raise RuntimeError("no luck\nat all")
+        accuracy = 0.9 + 0.01 * config["seed"]
+        result = {"accuracy": accuracy, "macro_f1": accuracy, "loss": 0.1}
+        run = record.blank(config) | {
+            "status": "finished", "data": {"fingerprint": "f"}, "test": result, "seconds": 1.0,
+            "validation": {**result, "epoch": 1}, "passes_per_step": 1.0, "seconds_per_step": 0.1,
+        }  # fmt: skip
+        return record.write(record.record_path(config), run)
+
+    monkeypatch.setattr(experiment, "run", work)
+    return module
+
+
+def test_it_runs_every_method_on_both_data_sets_with_every_seed(demo):
+    names = list(demo.runs())
+    methods = {"none", "dropout", "fgm", "pgd", "freelb", "dropattack"}
+    assert len(names) == 2 * len(methods) * len(demo.SEEDS)
+    assert {name.split()[3] for name in names} == methods
+
+
+def test_all_methods_of_a_data_set_meet_the_same_training(demo):
+    """So that each is compared with `none`: nothing but the method and its dropout may differ."""
+    assert demo.main() == 0
+    text = (demo.OUTPUT / "table.md").read_text()
+    assert "no none with" not in text
+    assert text.count("no difference shown") == 10
+
+
+def test_a_failing_run_stops_no_other_and_is_tried_again(demo, capsys):
+    demo.broken = {"digits pgd 1"}
+    assert demo.main() == 1
+    assert len(demo.worked) == 36
+    said = capsys.readouterr().out
+    assert "failed: digits" in said
+    assert "no luck" in said
+    assert "at all" not in said
+    demo.broken = set()
+    assert demo.main() == 0
+    assert demo.worked[36:] == ["digits pgd 1"]
+    assert (demo.OUTPUT / "demo.png").stat().st_size > 10_000
+
+
+def test_a_finished_demo_only_shows_its_results(demo):
+    assert demo.main() == 0
+    demo.worked.clear()
+    assert demo.main() == 0
+    assert demo.worked == []

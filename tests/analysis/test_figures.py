@@ -1,0 +1,37 @@
+import itertools
+
+import matplotlib.image
+import pytest
+
+from dropattack.analysis.compare import compare
+from dropattack.analysis.figures import COLOURS, _spread, gain_against_cost
+from dropattack.analysis.records import read_records
+
+
+def test_the_picture_has_a_panel_a_data_set(runs, tmp_path):
+    path = gain_against_cost(compare(read_records(runs).frame), tmp_path / "deep" / "gain.png", title="t", note="n")
+    height, width = matplotlib.image.imread(path).shape[:2]
+    assert width > 1.5 * height
+
+
+def test_one_seed_and_no_baseline_can_be_drawn(write_run, tmp_path):
+    write_run("none")
+    write_run("fgm")
+    write_run("fgm", dataset="pydoc", model="lstm")
+    assert gain_against_cost(compare(read_records(tmp_path).frame), tmp_path / "few.png", title="t").is_file()
+
+
+def test_nothing_can_be_drawn(tmp_path):
+    assert gain_against_cost(compare(read_records(tmp_path).frame), tmp_path / "none.svg", title="t").is_file()
+
+
+def test_colours_are_distinct():
+    assert len(set(COLOURS.values())) == len(COLOURS)
+
+
+@pytest.mark.parametrize("costs", [[], [2.0], [2.0, 2.0, 2.0], [1.0, 2.0, 2.01, 4.0]])
+def test_marks_are_moved_apart_in_their_order(costs):
+    placed = _spread(costs)
+    assert placed == sorted(placed)
+    assert all(b - a >= 0.06 * 0.5 - 1e-9 for a, b in itertools.pairwise(placed))
+    assert sum(placed) == pytest.approx(sum(costs))

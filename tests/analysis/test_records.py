@@ -1,0 +1,82 @@
+import json
+
+import pytest
+
+from dropattack.analysis.records import differences, flatten, read_records
+
+
+def reasons(records) -> dict[str, str]:
+    return {left.path.name: left.reason for left in records.left_out}
+
+
+def test_every_finished_run_is_one_row(runs):
+    records = read_records(runs)
+    assert len(records.frame) == 24
+    assert records.left_out == ()
+    row = records.frame.query("method == 'dropattack' and dataset == 'digits' and seed == 1").iloc[0]
+    assert row["passes"] == 3
+    assert row["settings"]["reg.epsilon"] == 5.0
+    assert row["scale"] == "mini"
+
+
+def test_seeds_share_a_variant_and_methods_share_a_context(runs):
+    frame = read_records(runs).frame
+    assert frame.groupby(["dataset", "method"])["variant"].nunique().eq(1).all()
+    assert frame.groupby("dataset")["context"].nunique().eq(1).all()
+    assert frame["context"].nunique() == 2
+
+
+def test_another_training_is_another_context(write_run, tmp_path):
+    write_run("none", fraction=1.0)
+    write_run("none", fraction=0.5)
+    assert read_records(tmp_path).frame["context"].nunique() == 2
+
+
+def test_what_is_left_out_is_named_with_its_reason(write_run, tmp_path):
+    good = write_run("none")
+    write_run("fgm", status="failed")
+    write_run("fgm", seed=1, status="diverged")
+    truncated, other, alien, incomplete = (tmp_path / "records" / f"{n}.json" for n in "abcd")
+    truncated.write_text(good.read_text()[:200])
+    other.write_text(json.dumps(json.loads(good.read_text()) | {"schema": 99}))
+    alien.write_text("[1, 2]")
+    run = json.loads(good.read_text())
+    del run["test"]["accuracy"]
+    incomplete.write_text(json.dumps(run))
+    records = read_records(tmp_path)
+    assert list(records.frame["path"]) == [good]
+    found = reasons(records)
+    assert [found[f"{n}.json"] for n in "abcd"] == ["truncated", "another schema", "another schema", "incomplete"]
+    assert {"failed", "diverged"} <= set(found.values())
+    assert "the loss was not finite" in "".join(map(str, records.left_out))
+
+
+def test_a_run_is_counted_once_and_its_double_is_named(write_run, tmp_path):
+    first = write_run("none", folder=tmp_path / "a", accuracy=0.8)
+    second = write_run("none", folder=tmp_path / "b", accuracy=0.9)
+    records = read_records(tmp_path / "a", tmp_path / "b")
+    assert list(records.frame["path"]) == [first]
+    (double,) = records.left_out
+    assert (double.path, double.reason) == (second, "duplicate")
+    assert "ANOTHER test accuracy" in double.detail
+
+
+def test_a_place_named_twice_is_read_once(runs):
+    assert len(read_records(runs, runs, *runs.glob("digits*")).frame) == 24
+    assert len(read_records(*runs.glob("digits*")).frame) == 12
+
+
+def test_no_records_is_an_empty_frame(tmp_path):
+    assert read_records(tmp_path).frame.empty
+
+
+def test_a_missing_place_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        read_records(tmp_path / "nowhere")
+
+
+def test_flatten_and_differences():
+    one = flatten({"reg": {"name": "fgm", "epsilon": 1.0}, "targets": ["a"]})
+    assert one == {"reg.name": "fgm", "reg.epsilon": 1.0, "targets": ["a"]}
+    assert differences([one, one | {"reg.epsilon": 2.0}]) == [{"reg.epsilon": 1.0}, {"reg.epsilon": 2.0}]
+    assert differences([one, one | {"extra": None}]) == [{"extra": None}, {"extra": None}]

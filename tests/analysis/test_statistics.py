@@ -1,0 +1,117 @@
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from dropattack.analysis.statistics import (
+    BETTER,
+    TOO_FEW,
+    UNDECIDED,
+    WORSE,
+    estimate,
+    holm,
+    paired_difference,
+    verdict,
+)
+
+ACCURACIES = st.lists(st.floats(0, 100), min_size=2, max_size=8)
+
+
+@pytest.fixture(autouse=True)
+def no_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def test_the_interval_is_the_textbook_one():
+    """Three values 1, 2, 3: t(0.975, 2) = 4.303, so 2 ± 4.303 · 1/√3."""
+    e = estimate([1.0, 2.0, 3.0])
+    assert (e.mean, e.sd, e.n) == (2.0, 1.0, 3)
+    assert e.high == pytest.approx(2 + 4.30265 / math.sqrt(3), abs=1e-4)
+    assert e.low == pytest.approx(4 - e.high)
+
+
+def test_one_value_has_a_mean_and_nothing_else():
+    e = estimate([91.5])
+    assert (e.mean, e.n) == (91.5, 1)
+    assert math.isnan(e.sd)
+    assert math.isnan(e.low)
+
+
+def test_no_value_has_nothing():
+    assert estimate([]).n == 0
+    assert math.isnan(estimate([]).mean)
+
+
+@pytest.mark.parametrize("values", [[1.0, math.nan], [math.inf]])
+def test_a_value_that_is_not_finite_is_refused(values):
+    with pytest.raises(ValueError, match="finite"):
+        estimate(values)
+
+
+@pytest.mark.parametrize("confidence", [0, 1, 95])
+def test_a_confidence_outside_its_range_is_refused(confidence):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        estimate([1.0, 2.0], confidence)
+
+
+@given(ACCURACIES, st.integers(0, 2**32 - 1))
+def test_paired_differences_agree_with_scipy(values, seed):
+    noise = np.random.default_rng(seed).normal(size=len(values))
+    ours = paired_difference(dict(enumerate(values)), dict(enumerate(values + noise)))
+    theirs = stats.ttest_rel(values, values + noise)
+    assert ours.p == pytest.approx(theirs.pvalue, rel=1e-6)
+    interval = theirs.confidence_interval()
+    assert (ours.low, ours.high) == pytest.approx((interval.low, interval.high), abs=1e-8)
+
+
+def test_pairs_are_matched_by_seed_and_the_others_left_out():
+    d = paired_difference({0: 5.0, 1: 7.0, 9: 99.0}, {1: 4.0, 0: 4.0, 5: 0.0})
+    assert d.values == (1.0, 3.0)
+    assert d.n == 2
+
+
+@given(ACCURACIES)
+def test_equal_results_have_p_one(values):
+    d = paired_difference(dict(enumerate(values)), dict(enumerate(values)))
+    assert (d.mean, d.sd, d.p) == (0.0, 0.0, 1.0)
+
+
+def test_equal_differences_get_the_sign_flip_test_not_certainty():
+    """0.9 - 0.8 and 0.8 - 0.7 differ in the last bit: a t-test would call that overwhelming evidence."""
+    d = paired_difference({0: 0.9, 1: 0.8, 2: 0.7}, {0: 0.8, 1: 0.7, 2: 0.6})
+    assert d.sd == 0
+    assert d.p == 0.25
+
+
+def test_one_pair_has_no_p_value():
+    assert math.isnan(paired_difference({0: 1.0}, {0: 2.0}).p)
+    assert math.isnan(paired_difference({}, {}).p)
+
+
+def test_holm_by_hand():
+    """Sorted 0.01, 0.02, 0.04 → ×3, ×2, ×1, made monotone; what was not tested does not count."""
+    assert holm([0.02, math.nan, 0.01, 0.04])[::2] == pytest.approx([0.04, 0.03])
+    assert holm([0.02, math.nan, 0.01, 0.04])[3] == pytest.approx(0.04)
+    assert math.isnan(holm([0.02, math.nan])[1])
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("gain", "p", "seeds", "said"),
+    [
+        (1, 0.01, 5, BETTER),
+        (-1, 0.01, 5, WORSE),
+        (1, 0.05, 5, UNDECIDED),
+        (1, 0.01, 2, TOO_FEW),
+        (1, math.nan, 5, TOO_FEW),
+    ],
+)
+def test_verdicts(gain, p, seeds, said):
+    difference = paired_difference({s: gain + 0.01 * s for s in range(seeds)}, dict.fromkeys(range(seeds), 0.0))
+    assert verdict(difference, p) == said

@@ -1,0 +1,123 @@
+import csv
+import io
+import math
+
+import pytest
+from rich.console import Console
+
+from dropattack.analysis import tables
+from dropattack.analysis.compare import compare, provenance
+from dropattack.analysis.records import read_records
+from dropattack.analysis.statistics import TOO_FEW, UNDECIDED
+
+
+@pytest.fixture
+def compared(runs):
+    return compare(read_records(runs).frame)
+
+
+def one(table, dataset, method):
+    return table.query("dataset == @dataset and method == @method").iloc[0]
+
+
+def test_one_row_a_method_and_data_set_in_a_fixed_order(compared):
+    assert compared["method"].tolist() == ["none", "dropout", "fgm", "dropattack"] * 2
+    assert compared["dataset_label"].tolist() == ["digits"] * 4 + ["pydoc"] * 4
+
+
+def test_differences_are_in_points_and_paired_by_seed(compared):
+    row = one(compared, "digits", "dropattack")
+    assert row["difference"].mean == pytest.approx(3.0, abs=0.01)
+    assert row["pairs"] == 3
+    assert row["cost"] == pytest.approx(3.0)
+
+
+def test_the_correction_covers_the_whole_table(compared):
+    smallest = compared["p"].min()
+    assert compared["p_holm"].min() == pytest.approx(smallest * compared["p"].notna().sum())
+
+
+def test_the_baseline_is_not_compared_with_itself(compared):
+    row = one(compared, "digits", "none")
+    assert math.isnan(row["p"])
+    assert row["verdict"] == ""
+
+
+def test_two_settings_of_a_method_are_two_rows_that_say_so(write_run, runs):
+    write_run("fgm", epsilon=5.0, accuracy=0.9)
+    table = compare(read_records(runs).frame).query("dataset == 'digits' and method == 'fgm'")
+    assert table["method_label"].tolist() == ["fgm (epsilon=1.0)", "fgm (epsilon=5.0)"]
+    assert table["n"].tolist() == [3, 1]
+    assert table["verdict"].tolist()[1] == TOO_FEW
+
+
+def test_two_contexts_are_never_mixed(write_run, runs):
+    for seed in range(3):
+        write_run("none", seed=seed, fraction=0.5, accuracy=0.5)
+        write_run("fgm", seed=seed, fraction=0.5, accuracy=0.5)
+    table = compare(read_records(runs).frame).query("model == 'cnn'")
+    assert set(table["dataset_label"]) == {"digits (fraction=0.5)", "digits (fraction=1.0)"}
+    half = table.query("dataset_label == 'digits (fraction=0.5)' and method == 'fgm'").iloc[0]
+    assert half["difference"].mean == 0
+    assert half["verdict"] == UNDECIDED
+
+
+def test_an_empty_cell_says_why(write_run, tmp_path):
+    write_run("fgm", seed=0)
+    assert compare(read_records(tmp_path).frame)["why"].tolist() == ["no none with the same data, model and training"]
+    write_run("none", seed=1)
+    row = one(compare(read_records(tmp_path).frame), "digits", "fgm")
+    assert row["why"] == "no seed in common with none"
+    assert "no seed in common" in tables.markdown(tables.comparison_table(compare(read_records(tmp_path).frame)))
+
+
+def test_no_records_make_an_empty_table(tmp_path):
+    table = compare(read_records(tmp_path).frame)
+    assert table.empty
+    assert tables.comparison_table(table).rows == ()
+    assert tables.markdown(tables.comparison_table(table)).startswith("| data / model")
+
+
+def test_markdown_is_one_well_formed_table(compared):
+    lines = [line for line in tables.markdown(tables.comparison_table(compared)).splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 8
+    assert {line.count("|") for line in lines} == {10}
+    assert len({len(line) for line in lines}) == 1
+    assert "+3.00 [" in lines[5]
+
+
+def test_latex_escapes_and_balances(compared):
+    text = tables.latex(tables.comparison_table(compared))
+    assert text.count(r"\\") == 1 + 8
+    assert r"\%" in text
+    assert "±" not in text.split(r"\begin")[1]
+    assert r"\toprule" in text
+
+
+def test_csv_keeps_full_precision(compared):
+    rows = list(csv.DictReader(io.StringIO(tables.comparison_csv(compared))))
+    assert len(rows) == 8
+    assert float(rows[3]["difference"]) == one(compared, "digits", "dropattack")["difference"].mean
+    assert rows[0]["difference"] == ""
+    assert rows[0]["seeds"] == "0 1 2"
+
+
+def test_the_terminal_shows_every_row(compared):
+    console = Console(record=True, width=160, file=io.StringIO())
+    console.print(tables.rich_table(tables.comparison_table(compared), "title"))
+    text = console.export_text()
+    assert text.count("dropattack") == 2
+    assert text.count("digits / cnn") == 1
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.314, "+0.31"), (-0.2, "−0.20"), (-0.001, "0.00"), (0.0, "0.00")])
+def test_signed(value, shown):
+    assert tables.signed(value) == shown
+
+
+def test_provenance_names_every_commit_and_machine(runs):
+    assert provenance(read_records(runs).frame) == {
+        "commit": ["0123456789"],
+        "torch": ["2.15.0"],
+        "hardware": ["a processor, 2 cores"],
+    }

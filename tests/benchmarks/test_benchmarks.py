@@ -1,0 +1,165 @@
+"""The benchmark runs and its table says what its JSON says; how fast anything is, no test can tell."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.methods import METHODS, Steps
+from benchmarks.table import markdown, measures, promises
+from benchmarks.workloads import WORKLOADS, Setup
+from dropattack.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU = torch.device("cpu")
+
+
+def run(output: Path, *arguments: str) -> str:
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.run",
+        "--quick",
+        "--device",
+        "cpu",
+        "--output",
+        str(output),
+        *arguments,
+    ]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def entry(passes: int, ratio: float, peak: float) -> dict:
+    return {"passes": passes, "seconds": ratio, "samples": [ratio] * 3, "to_plain": ratio, "ratios": [ratio] * 3,
+            "peak_mb": peak}  # fmt: skip
+
+
+@pytest.fixture
+def result() -> dict:
+    """What a benchmark of one workload could have found."""
+    methods = {"plain": {"passes": 1, "seconds": 1.0, "samples": [1.0], "peak_mb": 10.0}}
+    methods |= {
+        "dropattack": entry(7, 7.07, 20.0),
+        "authors-plain": entry(1, 3.5, 40.0),
+        "authors": entry(7, 42.42, 80.0),
+    }
+    cell = {"workload": "imdb-lstm", "vocabulary": 80_000, "batch": 128, "rounds": 3, "memory": True,
+            "commit": {"hash": "0123456789abcdef", "dirty": False}, "methods": methods}  # fmt: skip
+    machine = {"name": "cpu", "gpu": None, "cpu": "a CPU", "threads": 1, "clock": "cpu time", "allocator": {},
+               "versions": {"torch": "2.15.0"}}  # fmt: skip
+    missing = {"workload": "imdb-minilm", "vocabulary": 30_522, "skipped": "no weights", "commit": None}
+    return {"schema": 1, "quick": False, "machine": machine, "cells": [cell, missing]}
+
+
+def test_smoke(tmp_path):
+    output = tmp_path / "bench.json"
+    printed = run(output, "--only", "mnist-lenet", "--rounds", "2")
+    result = json.loads(output.read_text())
+    (cell,) = result["cells"]
+    assert list(cell["methods"]) == list(METHODS)
+    for name, method in cell["methods"].items():
+        assert method["seconds"] > 0, name
+        assert method["peak_mb"] > 0, name
+        assert len(method["samples"]) == (
+            2 if name != "plain" else 2 * len(METHODS)
+        )  # 2 rounds, each with one more than there are others, name
+    assert result["machine"]["threads"] == 1
+    assert markdown(result) in printed
+    assert all(f"| {method} " in printed for method in METHODS)
+
+
+def test_table(result):
+    page = markdown(result)
+    line = next(line for line in page.splitlines() if "| dropattack " in line)
+    assert [cell.strip() for cell in line.split("|")[1:-1]] == [
+        *("imdb-lstm", "80,000", "dropattack", "7", "7,070.0", "7.07", "1.010", "20", "6.0 ×")
+    ]
+    assert "no weights" in page
+    assert "n = 3 rounds" in page
+    assert "0123456789" in page
+
+
+def test_promises(result):
+    assert measures(result["cells"][0]) == pytest.approx({"step": 6.0, "memory": 0.25, "plain step": 3.5})
+    held = {what: (measured, met) for what, measured, _, met in promises(result)}
+    assert held["DropAttack against the authors' step, IMDB-LSTM, 80,000 words"] == ("6.00", "met")
+    assert {met for _, met in held.values()} == {"met"}
+    result["cells"][0]["methods"]["dropattack"]["to_plain"] = 7.5
+    assert promises(result)[-1][-1] == "NOT met"
+
+
+@pytest.mark.parametrize("workload", WORKLOADS.values(), ids=WORKLOADS)
+def test_batches_are_drawn_alike_and_like_the_data(workload):
+    vocabulary = None if workload.deciles is None else 10_000
+    setup, again = (Setup(workload, vocabulary, 8, CPU) for _ in range(2))
+    for bucket in (True, False):
+        batches = setup.batches(bucket=bucket)
+        assert len(batches) == 4
+        for one, other in zip(batches, again.batches(bucket=bucket), strict=True):
+            assert all(torch.equal(one[name], other[name]) for name in one)
+            assert len(one["labels"]) == 8
+    if workload.deciles is None:
+        return
+    mean = sum(workload.deciles) / len(workload.deciles)
+    assert float(setup.split.lengths.float().mean()) == pytest.approx(mean, rel=0.1)
+    cells = {bucket: sum(b["input_ids"].numel() for b in setup.batches(bucket=bucket)) for bucket in (True, False)}
+    assert cells[True] < cells[False]
+    ids, lengths = batches[0]["input_ids"], batches[0]["lengths"]
+    assert torch.equal((ids > 0).sum(1), lengths)
+    assert ids.max() < vocabulary
+
+
+@pytest.mark.parametrize("name", ["mnist-lenet", "agnews-bigru"])
+def test_every_step_trains(name):
+    workload = replace(WORKLOADS[name], deciles=WORKLOADS[name].deciles and tuple(range(2, 13)))
+    setup = Setup(workload, None if workload.deciles is None else 300, 2, CPU)
+    steps = Steps(setup)
+    for method in METHODS:
+        step, passes = steps.make(method)
+        before = [p.detach().clone() for p in steps.side(method).model.parameters()]
+        step(0)
+        after = list(steps.side(method).model.parameters())
+        assert all(p.isfinite().all() for p in after), method
+        assert not all(torch.equal(p, q) for p, q in zip(before, after, strict=True)), method
+        assert all(p.grad is None for p in after), method
+        assert passes >= 1, method
+
+
+def test_missing_weights_are_reported_not_fatal(tmp_path, monkeypatch, capsys):
+    from benchmarks import run as bench
+
+    def missing(*_):
+        raise UserError("no weights here")
+
+    monkeypatch.setattr(bench, "_measure", missing)
+    monkeypatch.setattr(bench, "set_up", lambda threads: None)
+    assert (
+        bench.main(["--quick", "--only", "mnist-lenet", "--device", "cpu", "--output", str(tmp_path / "b.json")]) == 0
+    )
+    assert "no weights here" in capsys.readouterr().out
+
+
+def test_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    from benchmarks import run as bench
+
+    asked = []
+
+    def measure(setup, arguments, done):
+        asked.append(setup.workload.name)
+        return {
+            "methods": {m: {"passes": 1, "seconds": 1.0, "samples": [1.0], "ratios": [1.0]} for m in arguments.methods}
+        }
+
+    monkeypatch.setattr(bench, "_measure", measure)
+    monkeypatch.setattr(bench, "set_up", lambda threads: None)
+    output = ["--quick", "--device", "cpu", "--output", str(tmp_path / "b.json"), "--only"]
+    bench.main([*output, "mnist-lenet"])
+    bench.main([*output, "cifar10-vgg", "mnist-lenet"])
+    assert asked == ["mnist-lenet", "cifar10-vgg"]
+    bench.main([*output, "mnist-lenet", "--rounds", "7"])
+    assert asked[2:] == ["mnist-lenet"]
+    assert [cell["workload"] for cell in json.loads((tmp_path / "b.json").read_text())["cells"]] == asked[:2]

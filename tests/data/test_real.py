@@ -1,0 +1,99 @@
+"""The real data sets: sizes and labels as their providers state them. Skipped where there is no copy."""
+
+import numpy as np
+import pytest
+
+from dropattack.data import agnews, cifar10, imdb, mnist, pheme
+from dropattack.data.encode import encode
+from dropattack.data.loader import Loader
+from dropattack.data.text import WordTokenizer
+
+
+def sizes(made):
+    return [len(split) for split in made.splits.values()]
+
+
+def counts(split):
+    return np.bincount(split.labels).tolist()
+
+
+def test_imdb(real_data):
+    made = imdb.load(root=real_data)
+    assert sizes(made) == [22_500, 2_500, 25_000]
+    assert [counts(split) for split in made.splits.values()] == [[11_250] * 2, [1_250] * 2, [12_500] * 2]
+    assert made.notes["test_texts_in_train"] == 123
+    author = imdb.load(root=real_data, split="author", seed=0)
+    assert sizes(author) == [40_000, 5_000, 5_000]
+    assert counts(author.test) == [2_500, 2_500]
+
+
+def test_imdb_without_leaks(real_data):
+    made = imdb.load(root=real_data, drop_leaks=True)
+    assert len(made.test) == 25_000
+    assert not set(made.test.texts) & set(made.train.texts + made.validation.texts)
+
+
+def test_agnews(real_data):
+    made = agnews.load(root=real_data)
+    assert len(made.train) + len(made.validation) == 62_297
+    assert counts(made.test) == [1_900] * 4
+    assert made.notes["train_rows_of_official"] == "62,297 of 120,000"
+    author = agnews.load(root=real_data, split="author")
+    assert sizes(author) == [62_297 - 9_995, 10_000, 7_600]
+    assert counts(author.validation) == [2_527, 2_522, 2_471, 2_480]
+
+
+def test_pheme(real_data):
+    made = pheme.load(root=real_data)
+    assert sizes(made) == [5_145, 637, 643]
+    assert [counts(split) for split in made.splits.values()] == [[3_214, 1_931], [409, 228], [400, 243]]
+    author = pheme.load(root=real_data, split="author")
+    assert sizes(author) == sizes(made)
+    assert counts(author.test) == counts(made.test)
+    assert len(pheme.load(root=real_data, drop_source_only=True).train) == 5_145 - 913
+
+
+def test_pheme_cleaning_reproduces_the_copy(real_data):
+    """Of every thread that was rebuilt from the tweets as posted, the source tweet."""
+    import pyarrow.parquet
+
+    from dropattack.data.pheme_archive import clean
+
+    rows = pyarrow.parquet.read_table(real_data / "pheme" / "train.parquet").to_pylist()
+    rebuilt = [row for row in rows if row["form"] in ("rebuilt", "source_only")]
+    assert len(rebuilt) == 2_985 + 913
+    assert all(clean(row["source_text"]) == row["text"].split(" | ")[0] for row in rebuilt)
+
+
+def test_mnist(real_data):
+    made = mnist.load(root=real_data)
+    assert sizes(made) == [54_000, 6_000, 10_000]
+    assert counts(made.test) == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert made.train.pixels.shape[1:] == (1, 28, 28)
+
+
+@pytest.mark.slow
+def test_cifar10(real_data, tmp_path):
+    made = cifar10.load(root=real_data, cache=tmp_path)
+    assert sizes(made) == [45_000, 5_000, 10_000]
+    assert counts(made.test) == [1_000] * 10
+    assert counts(made.train) == [4_500] * 10
+    assert (made.notes["train_images_approximate"], made.notes["test_images_approximate"]) == (77, 20)
+    assert made.test.pixels.mean() == pytest.approx(121.52911, abs=1e-5)
+    assert cifar10.load(root=real_data, cache=tmp_path).fingerprint == made.fingerprint
+
+
+@pytest.mark.slow
+def test_imdb_batches_are_hardly_padded(real_data):
+    made = imdb.load(root=real_data)
+    encoded = encode(made, WordTokenizer())
+    assert Loader(encoded.train, batch_size=128).padding_share() < 0.1
+    assert Loader(encoded.test, batch_size=256, shuffle=False).padding_share() < 0.01
+    assert len(encoded.spec.vocabulary) > 70_000
+
+
+def test_imdb_mini_batches_are_hardly_padded(real_data):
+    made = imdb.load(root=real_data, train_rows=4_000, validation_rows=10, test_rows=10)
+    encoded = encode(made, WordTokenizer())
+    assert Loader(encoded.train, batch_size=32).padding_share() < 0.1
+    assert Loader(encoded.train, batch_size=128).padding_share() < 0.1

@@ -1,0 +1,233 @@
+"""What is typed wrongly is answered in one sentence, at once, and leaves nothing behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dropattack import cli, experiment
+from dropattack.config import choices
+
+ROOT = Path(__file__).resolve().parents[1]
+QUICK = ["dataset=digits", "model=cnn", "scale=smoke", "tracker=none", "trainer.device=cpu"]
+
+BAD = [
+    ("modle=lstm", ["modle", "did you mean model"]),
+    ("model=lstmm", ["model 'lstmm'", "did you mean lstm", "bigru"]),
+    ("reg=dropatack", ["dropattack"]),
+    ("dataset=null", ["dataset 'null'"]),
+    ("experiment=notebook_imbd", ["notebook_imdb"]),
+    ("reg=dropattack reg.epsilonn=1", ["'reg.epsilonn'", "did you mean reg.epsilon"]),
+    ("reg.epsilon=1", ["'reg.epsilon' in reg=none", "reg=dropattack", "reg=fgm"]),
+    ("trainer.epoch=3", ["did you mean trainer.epochs"]),
+    ("sed=3", ["did you mean seed"]),
+    ("trainer", ["cannot read the override 'trainer'", "key=value"]),
+    ("trainer.epochs=[1", ["cannot read the override"]),
+    ("seed=abc", ["seed=abc", "number"]),
+    ("seed=-1", ["seed=-1", "whole number"]),
+    ("seed=1.5", ["seed=1.5", "whole number"]),
+    ("trainer.epochs=-1", ["trainer.epochs=-1", "at least 1"]),
+    ("trainer.epochs=null", ["trainer.epochs=null"]),
+    ("trainer.batch_size=0", ["trainer.batch_size=0"]),
+    ("trainer.learning_rate=0", ["more than 0"]),
+    ("trainer.learning_rate=fast", ["trainer.learning_rate=fast", "number"]),
+    ("trainer.precision=fp8", ["fp32 or bf16 or fp16"]),
+    ("trainer.precision=fp16 trainer.device=cpu", ["needs a GPU"]),
+    ("trainer.compile=perhaps", ["true or false"]),
+    ("trainer.checkpoint=3", ["trainer.checkpoint=3", "mapping"]),
+    ("reg=dropattack reg.p=2", ["reg.p=2", "at most 1"]),
+    ("reg=dropattack reg.epsilon=-1", ["reg.epsilon=-1"]),
+    ("reg=fgm reg.epsilon=null", ["reg.epsilon=null"]),
+    ("reg=pgd reg.steps=0", ["reg.steps=0", "at least 1"]),
+    ("reg=dropattack reg.mode=papr", ["paper or notebook"]),
+    ("reg=dropattack reg.targets=input", ["a list"]),
+    ("dataset.fraction=0", ["dataset.fraction=0"]),
+    ("dataset.fraction=1.5", ["at most 1"]),
+    ("dataset=imdb model=cnn", ["model=cnn takes image data", "lstm"]),
+    ("seed=1,2", ["--multirun"]),
+    ("scale=tiny", ["full, mini, smoke"]),
+    ("--epochs=3", ["no option --epochs"]),
+]
+
+
+@pytest.mark.parametrize(("line", "parts"), BAD)
+def test_bad_input(line, parts, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    started = time.perf_counter()
+    assert cli.main(lambda: pytest.fail("a run was started"), line.split()) == 2
+    assert time.perf_counter() - started < 5
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    for part in parts:
+        assert part in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("line", ["reg=none,nonee", "trainer.epochs=1,0", "reg=fgm,none reg.epsilon=1"])
+def test_bad_sweeps_start_nothing(line, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(lambda: pytest.fail("a sweep was started"), ["--multirun", *line.split()]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_every_choice(capsys):
+    assert cli.main(lambda: None, ["--help"]) == 0
+    text = capsys.readouterr().out
+    for group in ("dataset", "model", "reg", "scale", "tracker", "experiment"):
+        for name in choices(ROOT / "conf", group):
+            assert name in text
+    assert "lstm*" in text
+    assert "hydra" not in text.lower()
+    assert max(len(line) for line in text.splitlines()) <= 120
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (RuntimeError("boom\nmore"), 1, "RuntimeError: boom"),
+        (experiment.DivergedError("no finite gradient"), 1, "no finite gradient"),
+    ],
+)
+def test_exit_codes(error, code, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def run():
+        raise error
+
+    assert cli.main(run, QUICK) == code
+    err = capsys.readouterr().err
+    assert said in err.splitlines()[-1]
+    assert ("Traceback" in err) == (type(error) is RuntimeError)
+
+
+def start(folder: Path, *arguments: str, **options) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+    command = [sys.executable, str(ROOT / "run.py"), *arguments]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def result(folder: Path, *arguments: str) -> tuple[int, str, str]:
+    process = start(folder, *arguments)
+    out, err = process.communicate(timeout=200)
+    return process.returncode, out, err
+
+
+def loaded(out: str, folder: Path) -> dict:
+    """The record that the last line of stdout names."""
+    last = out.splitlines()[-1]
+    assert last.endswith(".json")
+    return json.loads((folder / last).read_text())
+
+
+def test_light_answers_do_not_import_torch(tmp_path):
+    """--help, a bad override and a run that is done already take well under a second on an idle machine."""
+    probe = (
+        "import sys; sys.argv = ['run.py', *sys.argv[1:]]; from dropattack import cli; "
+        "code = cli.main(lambda: None); assert not {'torch', 'wandb', 'numpy', 'accelerate'} & set(sys.modules); "
+        "sys.exit(code)"
+    )
+    for arguments, code in (["--help"], 0), (["reg=nothing"], 2), (QUICK, 0):
+        command = [sys.executable, "-c", probe, *arguments]
+        assert subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=False).returncode == code
+
+
+def test_run_then_skip(tmp_path):
+    """A run ends with its record; given again it answers at once; nothing lies outside paths.output."""
+    code, out, err = result(tmp_path, *QUICK)
+    assert code == 0, err
+    record = loaded(out, tmp_path)
+    assert record["status"] == "finished"
+    assert record["passes_per_step"] == 1
+    assert record["steps"] == record["history"][-1]["step"]
+    assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
+    kept = tmp_path / "outputs" / "checkpoints" / record["run_id"]
+    assert sorted(path.name for path in kept.iterdir()) == ["best.json", "best.safetensors"]
+    before = (tmp_path / out.splitlines()[-1]).stat().st_mtime_ns
+    code, again, err = result(tmp_path, *QUICK)
+    assert (code, again) == (0, out)
+    assert "already done" in err
+    assert (tmp_path / out.splitlines()[-1]).stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_killed_run_continues(tmp_path, number):
+    """Kill it anywhere and start it again: the record and the weights are those of a run that was left alone."""
+    arguments = [*QUICK, "reg=dropattack", "model.dropout=0.2", "trainer.epochs=6", "dataset.train_rows=600",
+                 "trainer.checkpoint.every_minutes=1e-3"]  # fmt: skip
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir()
+    cut.mkdir()
+    code, out, err = result(whole, *arguments)
+    assert code == 0, err
+    process = start(cut, *arguments)
+    deadline = time.monotonic() + 120
+    while not list(cut.glob("outputs/checkpoints/*/step-*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    process.communicate(timeout=100)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number)
+    assert not list(cut.glob("outputs/records/*"))
+    code, again, err = result(cut, *arguments)
+    assert code == 0, err
+    assert "going on from step" in err
+    straight, resumed = loaded(out, whole), loaded(again, cut)
+    for record in straight, resumed:
+        for entry in record["history"]:
+            entry.pop("seconds")
+    for key in ("run_id", "test", "validation", "history", "steps", "skipped"):
+        assert straight[key] == resumed[key]
+    weights = f"outputs/checkpoints/{straight['run_id']}/best.safetensors"
+    assert (whole / weights).read_bytes() == (cut / weights).read_bytes()
+
+
+def test_a_second_process_says_so(tmp_path):
+    arguments = [*QUICK, "trainer.epochs=100", "dataset.train_rows=1000"]
+    first = start(tmp_path, *arguments)
+    try:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("outputs/checkpoints/*/lock")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        code, _, err = result(tmp_path, *arguments)
+        assert code == 1
+        assert "another process runs this experiment" in err
+        assert "Traceback" not in err
+    finally:
+        first.kill()
+        first.communicate()
+
+
+def test_bad_input_that_only_a_model_can_tell(tmp_path):
+    """An unknown target lists what there is, with exit code 2, and no record."""
+    code, out, err = result(tmp_path, *QUICK, "reg=dropattack", "reg.targets=[nothing]")
+    assert code == 2
+    assert "nothing" in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sweep(tmp_path):
+    """A sweep runs its cells, survives one that fails, says what failed, and skips what is done when given again."""
+    code, _, err = result(tmp_path, "--multirun", *QUICK, "reg=none,fgm", "trainer.max_steps=3")
+    assert code == 0, err
+    assert "2 finished" in err
+    assert len(list(tmp_path.glob("outputs/records/*.json"))) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
+    code, _, err = result(tmp_path, "--multirun", *QUICK, "reg=fgm,none", "trainer.max_steps=3")
+    assert code == 0
+    assert "2 of them done already" in err
+    arguments = ["--multirun", *QUICK, "reg=fgm", "reg.targets=[nothing],[hidden]", "trainer.max_steps=2"]
+    code, _, err = result(tmp_path, *arguments)
+    assert code == 1
+    assert "1 finished, 1 missing" in err

@@ -1,0 +1,143 @@
+"""Every dataset, model, method and scale composes, and every value is what the checks ask for."""
+
+import inspect
+import itertools
+from pathlib import Path
+
+import pytest
+from hydra.utils import get_method
+from omegaconf import OmegaConf
+
+from dropattack import experiment, record
+from dropattack.checks import check
+from dropattack.config import GROUPS, choices, compose
+from dropattack.errors import UserError
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+DATASETS, MODELS, REGS, SCALES = (choices(CONF, group) for group in ("dataset", "model", "reg", "scale"))
+KINDS = {
+    (group, name): OmegaConf.load(CONF / group / f"{name}.yaml")["kind"]
+    for group, names in (("dataset", DATASETS), ("model", MODELS))
+    for name in names
+}
+FITTING = [(d, m) for d, m in itertools.product(DATASETS, MODELS) if KINDS["dataset", d] == KINDS["model", m]]
+PRESETS = [name for name in choices(CONF, "experiment") if name != "null"]
+
+
+def composed(dataset: str, model: str, scale: str, reg: str) -> str:
+    """Compose and check one cell of the big table; returns its identity."""
+    values = experiment.resolve(compose(CONF, [f"dataset={dataset}", f"model={model}", f"scale={scale}", f"reg={reg}"]))
+    assert [values[group]["name"] for group in ("dataset", "model", "reg", "scale")] == [dataset, model, reg, scale]
+    return record.run_id(values)
+
+
+@pytest.mark.parametrize(("number", "cell"), list(enumerate(FITTING)))
+def test_a_slice_of_the_table_composes(number, cell):
+    """Three methods and all scales of each dataset and model; which they are changes from cell to cell."""
+    methods = [REGS[(3 * number + i) % len(REGS)] for i in range(3)]
+    identities = {composed(*cell, scale, reg) for scale, reg in zip(SCALES, methods, strict=True)}
+    assert len(identities) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dataset", "model"), FITTING)
+def test_the_whole_table_composes(dataset, model):
+    identities = {composed(dataset, model, scale, reg) for scale in SCALES for reg in REGS}
+    assert len(identities) == len(SCALES) * len(REGS)
+
+
+@pytest.mark.parametrize(
+    ("group", "name"), [(g, n) for g in ("dataset", "model", "reg", "tracker") for n in choices(CONF, g)]
+)
+def test_every_option_is_taken_by_what_it_is_for(group, name):
+    """No dead option: each key of a file is an argument of its target, or is read by the experiment."""
+    fitting = next((d for d, m in FITTING if m == name), None)
+    extra = [f"dataset={fitting}"] if group == "model" else []
+    model = next((m for d, m in FITTING if d == name), None)
+    extra = [f"model={model}"] if group == "dataset" else extra
+    config = OmegaConf.to_container(compose(CONF, [f"{group}={name}", *extra]), resolve=True)[group]
+    accepted = inspect.signature(get_method(config["_target_"])).parameters
+    options = set(config) - {"_target_"} - experiment.NOT_ARGUMENTS[group]
+    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in accepted.values()):
+        assert options <= set(accepted)
+    if config.get("tokenizer"):
+        tokenizer = dict(config["tokenizer"])
+        assert set(tokenizer) <= {"_target_", *inspect.signature(get_method(tokenizer["_target_"])).parameters}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_compose(preset):
+    experiment.resolve(compose(CONF, [f"experiment={preset}"]))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "model", "hidden", "steps", "p", "epochs"),
+    [
+        ("imdb", "lstm", "rnn.weight_ih_l0", 3, 0.5, 10),
+        ("pheme", "bigru", "rnn.weight_hh_l0", 1, 0.5, 5),
+        ("agnews", "bigru2", "rnn.weight_ih_l0", 1, 0.7, 5),
+    ],
+)
+def test_notebooks(dataset, model, hidden, steps, p, epochs):
+    """The table of docs: model, K, ε, p, hidden weight and epochs of each of the authors' notebooks."""
+    config = experiment.resolve(compose(CONF, [f"experiment=notebook_{dataset}"]))
+    assert config["dataset"]["name"] == dataset
+    assert config["dataset"]["split"] == "author"
+    assert config["model"]["name"] == model
+    assert config["model"]["hidden_size"] == 300
+    assert config["model"]["dropout"] == 0.0
+    assert config["model"]["attack_points"]["hidden"] == hidden
+    tokenizer = config["model"]["tokenizer"]
+    assert tokenizer["remove_stop_words"]
+    assert tokenizer["remove_punctuation"]
+    assert (tokenizer["vocabulary_size"], tokenizer["vocabulary_from"], tokenizer["max_length"]) == (
+        250_000,
+        "all",
+        256,
+    )
+    reg = config["reg"]
+    assert (reg["name"], reg["mode"], reg["epsilon"]) == ("dropattack", "notebook", 5.0)
+    assert (reg["steps"], reg["p"]) == (steps, p)
+    trainer = config["trainer"]
+    assert (trainer["epochs"], trainer["batch_size"]) == (epochs, 128)
+    assert (trainer["optimizer"], trainer["learning_rate"]) == ("adam", 1e-3)
+
+
+def test_a_preset_can_be_overridden():
+    """Another method under the notebook's conditions: nothing of DropAttack's settings stays."""
+    config = compose(CONF, ["experiment=notebook_imdb", "reg=fgm", "trainer.epochs=2"])
+    assert config.trainer.epochs == 2
+    assert set(config.reg) == set(compose(CONF, ["reg=fgm"]).reg)
+
+
+@pytest.mark.parametrize(("dataset", "model"), [(d, m) for d in DATASETS for m in MODELS if (d, m) not in FITTING][:6])
+def test_a_model_that_does_not_fit_names_those_that_do(dataset, model):
+    with pytest.raises(UserError, match="models that fit: ") as error:
+        experiment.resolve(compose(CONF, [f"dataset={dataset}", f"model={model}"]))
+    assert next(m for d, m in FITTING if d == dataset) in str(error.value)
+
+
+def test_dropout_is_the_models():
+    config = experiment.resolve(compose(CONF, ["reg=dropout"]))
+    assert config["model"]["dropout"] == config["reg"]["rate"] == 0.5
+    assert experiment.resolve(compose(CONF, ["reg=dropout", "model.dropout=0.2"]))["model"]["dropout"] == 0.2
+
+
+def test_every_check_is_about_a_key_that_exists():
+    """A check of a key that no file has would silently check nothing."""
+    from dropattack.checks import CHECKS
+
+    keys = set()
+    for group, name in [(g, n) for g in GROUPS[:-1] for n in choices(CONF, g)]:
+        model = next((m for d, m in FITTING if d == name), "lstm") if group == "dataset" else "lstm"
+        overrides = [f"{group}={name}"] + ([f"model={model}"] if group == "dataset" else [])
+        config = compose(CONF, overrides)
+        keys |= {key for key in CHECKS if OmegaConf.select(config, key, default=config) is not config}
+    assert keys == set(CHECKS)
+
+
+def test_check_reads_a_plain_mapping():
+    config = experiment.resolve(compose(CONF, []))
+    config["trainer"]["epochs"] = 0
+    with pytest.raises(UserError, match=r"trainer\.epochs=0"):
+        check(config, CONF)

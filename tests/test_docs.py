@@ -1,0 +1,119 @@
+"""The documents are true: their Python runs, their commands compose, their links lead somewhere.
+
+A ```python block whose first line starts with `# not run` is only compiled. Blocks of one file share their names.
+"""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from torch import nn
+
+from dropattack import experiment
+from dropattack.config import compose, parse
+
+ROOT = Path(__file__).resolve().parents[1]
+RUN = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "README.md", ROOT / "docs" / "library.md", *(ROOT / "docs" / "methods").glob("*.md"))
+)
+BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def blocks(name: str, language: str) -> list[tuple[int, str]]:
+    """(line number, text) of each fenced block."""
+    text = (ROOT / name).read_text()
+    return [(text[: m.start()].count("\n") + 2, m.group(2)) for m in BLOCK.finditer(text) if m.group(1) == language]
+
+
+def documents() -> list[str]:
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.md"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    return sorted(name for name in names if name and (ROOT / name).is_file())
+
+
+class Classifier(nn.Module):
+    """What README.md calls `model`."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.rnn = nn.Embedding(100, 8), nn.LSTM(8, 8, batch_first=True)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, ids):
+        return self.head(self.rnn(self.embed(ids))[0].mean(1))
+
+
+def given(name: str) -> dict:
+    """What a file's blocks may use without making it: README.md shows a loop, not a model."""
+    if name != "README.md":
+        return {}
+    model = Classifier()
+    loader = [(torch.randint(100, (4, 6)), torch.randint(3, (4,))) for _ in range(2)]
+    return {"model": model, "loader": loader, "optimizer": torch.optim.Adam(model.parameters())}
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_python_in_the_documents_runs(name):
+    torch.manual_seed(0)
+    names = {"__name__": "document", **given(name)}
+    for line, source in blocks(name, "python"):
+        code = compile("\n" * (line - 1) + source, str(ROOT / name), "exec")  # a traceback shows the document's line
+        if not source.startswith("# not run"):
+            exec(code, names)
+
+
+@pytest.mark.parametrize("name", [name for name in RUN if Path(name).parent.name == "methods"])
+def test_every_card_has_its_parts(name):
+    text = (ROOT / name).read_text()
+    if name.endswith("README.md"):
+        cards = {path.stem for path in (ROOT / "docs" / "methods").glob("*.md")} - {"README"}
+        assert {path.stem for path in (ROOT / "conf" / "reg").glob("*.yaml")} == cards
+        assert all(f"]({card}.md)" in text for card in cards)
+        return
+    for part in ("$$", "**Source", "## Settings", "## Cost", "## In your loop", "## Pitfalls", "## Our numbers"):
+        assert part in text, part
+    assert f"reg={Path(name).stem}" in text
+    assert any(not source.startswith("# not run") for _, source in blocks(name, "python"))
+
+
+@pytest.mark.parametrize("name", documents())
+def test_every_command_in_the_documents_composes(name):
+    for line, source in blocks(name, "bash"):
+        for command in source.splitlines():
+            words = shlex.split(command, comments=True)
+            if words[:2] != ["python", "run.py"] or "--help" in words:
+                continue
+            overrides = [word for word in words[2:] if not word.startswith("-")]
+            cells = BasicSweeper.split_arguments(parse(overrides), None)[0]
+            for cell in {tuple(cells[0]), tuple(cells[-1])}:  # of a sweep, what differs most
+                assert experiment.resolve(compose(experiment.CONF, cell)), f"{name}:{line}"
+
+
+@pytest.mark.parametrize("name", documents())
+def test_every_relative_link_leads_somewhere(name):
+    text = re.sub(r"`[^`\n]*`", "", BLOCK.sub("", (ROOT / name).read_text()))
+    for target, anchor in re.findall(r"\]\((?![a-z]+:)([^)#\s]*)(?:#([^)\s]+))?\)", text):
+        path = ((ROOT / name).parent / target) if target else ROOT / name
+        assert path.exists(), f"{name} links to {target}"
+        if anchor and path.suffix == ".md":
+            assert anchor in anchors(path), f"{name} links to {target}#{anchor}"
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that GitHub gives a file's headings."""
+    headings = re.findall(r"^#+ +(.+)$", BLOCK.sub("", path.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_errors_that_are_explained_are_those_that_are_raised():
+    text = (ROOT / "docs" / "library.md").read_text().split("## What the errors say")[1].split("\n## ")[0]
+    messages = re.findall(r"^\| `([^`]+)`", text, re.MULTILINE)
+    source = "".join(path.read_text() for path in (ROOT / "dropattack" / "regularizers").glob("*.py"))
+    assert len(messages) > 10
+    for message in messages:
+        assert message in source, message

@@ -1,0 +1,118 @@
+"""What the project promises about itself: its commands, its documents, its imports, its versions."""
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dropattack
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = (
+    *("accelerate", "datasets", "hydra", "matplotlib", "omegaconf", "pandas", "pyarrow", "rich", "scipy", "sklearn"),
+    *("statsmodels", "torchvision", "transformers", "wandb"),
+)
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def project_files() -> list[Path]:
+    """Every file that is tracked or would be: not what .gitignore names."""
+    names = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    return [path for name in names if name and (path := ROOT / name).is_file()]
+
+
+def pins() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE):
+        found.setdefault(name, set()).add(version)
+    return found
+
+
+def test_make_help_explains_every_target():
+    targets = re.findall(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    listed = dict(re.findall(r"^  ([a-z-]+) +(\S.+)$", run("make", "--no-print-directory"), re.MULTILINE))
+    assert set(listed) == set(" ".join(targets).split())
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_python_in_the_documents_compiles(name):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        compile(block, name, "exec")
+
+
+def test_every_link_inside_the_documents_leads_somewhere():
+    for document in ROOT.glob("*.md"):
+        for target in re.findall(r"\]\((?!https?:|mailto:|#)([^)#]+)[^)]*\)", document.read_text()):
+            assert (ROOT / target).exists(), f"{document.name} links to {target}"
+
+
+def test_every_make_command_in_the_documents_exists():
+    targets = set(" ".join(re.findall(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)).split())
+    for document in ROOT.glob("*.md"):
+        for target in re.findall(r"`make ([a-z-]+)|^make ([a-z-]+)", document.read_text(), re.MULTILINE):
+            assert "".join(target) in targets, document.name
+
+
+def test_the_library_imports_torch_alone():
+    code = "import sys, dropattack; dropattack.FGM; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = set(run(sys.executable, "-c", code).split())
+    assert "torch" in loaded
+    assert not loaded & set(HEAVY)
+
+
+def test_naming_the_package_costs_nothing():
+    code = "import sys, dropattack, dropattack.errors, dropattack.record; print('torch' in sys.modules)"
+    assert run(sys.executable, "-c", code).strip() == "False"
+
+
+def test_one_version():
+    assert 'version = { attr = "dropattack.__version__" }' in (ROOT / "pyproject.toml").read_text()
+    if any(d.metadata["Name"] == "dropattack" for d in importlib.metadata.distributions()):
+        assert importlib.metadata.version("dropattack") == dropattack.__version__
+    headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] in ("Unreleased", dropattack.__version__)
+
+
+def test_every_dependency_has_a_tested_version():
+    lists = re.findall(
+        r"^(?:dependencies|experiments|dev) = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S
+    )
+    names = set(re.findall(r'"([A-Za-z0-9-]+)[><=]', " ".join(lists)))
+    assert len(names) > 20
+    assert names <= set(pins())
+
+
+def test_pre_commit_runs_the_linter_that_ci_runs():
+    (rev,) = re.findall(r"rev: v(\S+)", (ROOT / ".pre-commit-config.yaml").read_text())
+    assert pins()["ruff"] == {rev}
+
+
+def test_every_method_has_a_card():
+    methods = {path.stem for path in (ROOT / "conf" / "reg").glob("*.yaml")} - {"none"}
+    assert "dropattack" in methods
+    assert methods <= {path.stem for path in (ROOT / "docs" / "methods").glob("*.md")}
+
+
+def test_ci_can_be_run():
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_no_file_names_anyones_machine():
+    absolute = re.compile(rb"(?<![\w.:/}])/(?:work|root|home|Users|mnt|scratch|opt/pypi)/[\w.-]+")
+    beside = re.compile(rb"\.\./shared/")
+    for path in project_files():
+        text = path.read_bytes()
+        if b"\0" in text or path == Path(__file__).resolve():
+            continue
+        assert not absolute.search(text), f"{path.relative_to(ROOT)}: {absolute.search(text)}"
+        if path != ROOT / ".ci" / "run":
+            assert not beside.search(text), path.relative_to(ROOT)

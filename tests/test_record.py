@@ -1,0 +1,153 @@
+"""Records survive kills, tell what is wrong with them, show nobody's folders, and have one identity each."""
+
+import copy
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from dropattack import record
+from dropattack.errors import UserError
+
+CONFIG = {
+    "seed": 3,
+    "rerun": False,
+    "paths": {"output": "outputs", "data": "/srv/data"},
+    "dataset": {"name": "imdb", "root": "/srv/data", "cache": "outputs/cache"},
+    "model": {"name": "lstm", "hidden_size": 16, "recipe": {"epochs": 2}},
+    "reg": {"name": "fgm", "epsilon": 1.0},
+    "scale": {"name": "smoke"},
+    "trainer": {"epochs": 2, "device": "auto", "threads": None, "progress": "auto", "checkpoint": {"every_epochs": 1},
+                "eval_batch_size": 8},
+    "tracker": {"name": "none"},
+}  # fmt: skip
+
+
+def changed(key: str, value) -> dict:
+    config = copy.deepcopy(CONFIG)
+    *path, leaf = key.split(".")
+    node = config
+    for part in path:
+        node = node[part]
+    node[leaf] = value
+    return config
+
+
+def finished() -> dict:
+    metrics = {"accuracy": 0.5, "macro_f1": 0.5, "loss": float("nan")}
+    return {**record.blank(CONFIG), "status": "finished", "validation": {**metrics, "epoch": 1}, "test": metrics}
+
+
+def test_round_trip(tmp_path):
+    path = tmp_path / "records" / "r.json"
+    record.write(path, finished())
+    loaded = record.read(path)
+    assert loaded["run_id"] == record.run_id(CONFIG)
+    assert loaded["test"]["loss"] is None  # NaN is no JSON
+    assert list(loaded) == list(record.KEYS)
+    assert record.is_done(path) == "finished"
+    assert [file.name for file in path.parent.iterdir()] == ["r.json"]
+
+
+def test_where_it_lies():
+    assert record.record_path(CONFIG) == Path(f"outputs/records/imdb-lstm-fgm-s3-{record.run_id(CONFIG)}.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("tracker.name", "wandb"), ("rerun", True), ("trainer.device", "cpu"),
+        ("trainer.threads", 1), ("trainer.progress", "none"), ("trainer.checkpoint", {"every_epochs": 0}),
+        ("trainer.eval_batch_size", 64), ("model.recipe", {"epochs": 9}),
+    ],
+)  # fmt: skip
+def test_identity_stays(key, value):
+    assert record.run_id(changed(key, value)) == record.run_id(CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("seed", 4), ("trainer.epochs", 3), ("reg.epsilon", 1.5), ("model.hidden_size", 17), ("scale.name", "full")],
+)
+def test_identity_changes(key, value):
+    assert record.run_id(changed(key, value)) != record.run_id(CONFIG)
+
+
+def test_identity_does_not_depend_on_where_things_lie():
+    moved = copy.deepcopy(CONFIG)
+    moved["paths"] = {"output": "/tmp/x", "data": "elsewhere"}
+    moved["dataset"] |= {"root": "elsewhere", "cache": "/tmp/x/cache"}
+    assert record.identity(moved) == record.identity(CONFIG)
+    assert record.identity(CONFIG)["dataset"]["root"] == "<data>"
+
+
+def test_no_home_folder_in_a_record():
+    config = changed("model.vectors", str(Path.home() / "glove.txt"))
+    assert record.identity(config)["model"]["vectors"] == "~/glove.txt"
+    assert str(Path.home()) not in json.dumps(record.blank(config))
+
+
+def test_only_fixed_fields_of_the_machine():
+    assert set(record.hardware()) == {"system", "machine", "cpu", "cores"}
+    assert os.uname().nodename not in json.dumps(record.blank(CONFIG))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda text: text[: len(text) // 2], "cut short"),
+        (lambda text: "", "cut short"),
+        (lambda text: "[]", "no mapping"),
+        (lambda text: text.replace('"schema": 1', '"schema": 99'), "schema is 99"),
+        (lambda text: text.replace('"history"', '"histories"'), "lacks history"),
+        (lambda text: text.replace('"status": "finished"', '"status": "perfect"'), "status is 'perfect'"),
+        (lambda text: text.replace('"versions": {', '"versions": 3, "other": {'), "versions is a int"),
+    ],
+)
+def test_a_spoilt_record_is_named(tmp_path, spoil, message):
+    path = record.write(tmp_path / "r.json", finished())
+    path.write_text(spoil(path.read_text()))
+    with pytest.raises(UserError, match=message) as error:
+        record.read(path)
+    assert str(path) in str(error.value)
+    assert record.is_done(path) is None
+
+
+def test_no_record(tmp_path):
+    with pytest.raises(UserError, match="no record"):
+        record.read(tmp_path / "none.json")
+    assert record.is_done(tmp_path / "none.json") is None
+
+
+def test_a_failed_run_is_not_done(tmp_path):
+    path = record.write(tmp_path / "r.json", {**record.blank(CONFIG), "error": "RuntimeError: no"})
+    assert record.read(path)["status"] == "failed"
+    assert record.is_done(path) is None
+
+
+@pytest.mark.parametrize("key", ["test", "validation"])
+def test_finished_without_a_result_is_refused(tmp_path, key):
+    with pytest.raises(ValueError, match="no test or validation"):
+        record.write(tmp_path / "r.json", {**finished(), key: None})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_said_and_leaves_the_old_record(tmp_path, monkeypatch):
+    path = record.write(tmp_path / "r.json", finished())
+    before = path.read_text()
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"no space left.*paths\.output"):
+        record.write(path, {**finished(), "seconds": 1.0})
+    assert path.read_text() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_commit_is_this_projects_or_none():
+    found = record.commit()
+    assert found is None or (len(found["hash"]) == 40 and isinstance(found["dirty"], bool))

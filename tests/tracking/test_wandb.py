@@ -1,0 +1,129 @@
+"""W&B may be absent, unreachable or broken: the run goes on, and nothing is written outside the output folder."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dropattack.tracking.base import NullTracker
+from dropattack.tracking.wandb import WandbTracker, has_key
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLLOW = """
+import sys, time
+from dropattack.tracking.wandb import WandbTracker
+tracker = WandbTracker(project="test", folder=sys.argv[1])
+tracker.start({"seed": 1, "dataset": {"root": "<data>"}}, name="n", group="g", tags=["t"])
+tracker.log({"validation/accuracy": 0.5}, step=1)
+tracker.finish({"test/accuracy": 0.5})
+print(tracker.run_id)
+"""
+
+
+def follow(tmp_path: Path, **environment: str) -> tuple[float, subprocess.CompletedProcess]:
+    """Follow a run in a process of its own, with no key, an empty home and a dead server."""
+    home = tmp_path / "home"
+    home.mkdir()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "NETRC", "XDG"))}
+    environment = {**kept, "HOME": str(home), "WANDB_BASE_URL": "http://127.0.0.1:9", **environment}
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", FOLLOW, str(tmp_path / "outputs")], cwd=ROOT, env=environment, capture_output=True,
+        text=True, timeout=120, check=False,
+    )  # fmt: skip
+    return time.monotonic() - started, done
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("key", "said"), [({}, "there is no API key"), ({"WANDB_API_KEY": "0" * 40}, "offline, since")]
+)
+def test_no_key_and_no_server_end_offline(tmp_path, key, said):
+    seconds, done = follow(tmp_path, **key)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert seconds < 60  # 5 s for the server, and the imports on a busy machine
+    assert list((tmp_path / "outputs" / "wandb").glob("offline-run-*"))
+    assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["wandb"]
+    assert files(tmp_path / "home") == []
+    assert len(done.stdout.strip()) == 8
+
+
+def test_nothing_of_the_machine_is_kept(tmp_path):
+    _, done = follow(tmp_path)
+    assert done.returncode == 0
+    (sent,) = (tmp_path / "outputs").rglob("*.wandb")  # what `wandb sync` uploads; the debug logs stay here
+    content = sent.read_bytes()
+    assert b"<data>" in content
+    for private in (str(tmp_path / "home"), str(ROOT), sys.executable):
+        assert private.encode() not in content
+
+
+def test_disabled_does_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    tracker = WandbTracker(project="test", folder=str(tmp_path / "outputs"))
+    tracker.start({}, name="n", group="g", tags=[])
+    tracker.log({"a": 1.0}, step=1)
+    tracker.finish({})
+    assert tracker.run_id is None
+    assert list(tmp_path.iterdir()) == []
+
+
+class Angry:
+    """A run of which every call fails."""
+
+    id = "x"
+
+    def __getattr__(self, name):
+        raise RuntimeError("the dashboard is on fire\nsecond line")
+
+
+def test_no_exception_gets_out(tmp_path, monkeypatch, capsys):
+    tracker = WandbTracker(project="test", folder=str(tmp_path), mode="offline")
+    monkeypatch.setattr(tracker, "_start", lambda *_, **__: setattr(tracker, "_run", Angry()))
+    tracker.start({}, name="n", group="g", tags=[])
+    tracker.log({"a": 1.0}, step=1)
+    tracker.finish({"b": 1.0})
+    err = capsys.readouterr().err
+    assert "an epoch was not logged: RuntimeError: the dashboard is on fire" in err
+    assert "second line" not in err
+
+    def broken(*_, **__):
+        raise OSError("no disk")
+
+    monkeypatch.setattr(tracker, "_start", broken)
+    tracker.start({}, name="n", group="g", tags=[])
+    tracker.log({"a": 1.0}, step=1)
+    assert "no tracking: OSError: no disk" in capsys.readouterr().err
+
+
+def test_keys_are_found(tmp_path, monkeypatch):
+    for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    netrc = tmp_path / "netrc"
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org:8443")
+    assert not has_key()
+    netrc.write_text("machine other.org login user password x\n")
+    assert not has_key()
+    netrc.write_text("machine wandb.example.org login user password x\n")
+    assert has_key()
+    netrc.write_text("broken")
+    assert not has_key()
+    monkeypatch.setenv("WANDB_API_KEY", "x")
+    assert has_key()
+
+
+def test_none_follows_nothing():
+    tracker = NullTracker()
+    tracker.start({}, name="n", group="g", tags=[])
+    tracker.log({}, step=1)
+    tracker.finish({})
+    assert tracker.run_id is None

@@ -1,0 +1,160 @@
+"""Config → record in one process: the test set is touched once, weights are paired, failures leave a record."""
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from dropattack import experiment, record
+from dropattack.config import compose
+from dropattack.errors import UserError
+from dropattack.training import evaluate as evaluation
+from dropattack.training import loop
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A smoke run of the digits into a folder of its own, with whatever is overridden."""
+
+    def make(*overrides: str):
+        base = ["dataset=digits", "model=cnn", "scale=smoke", "tracker=none", "trainer.device=cpu"]
+        return compose(experiment.CONF, [*base, f"paths.output={tmp_path / 'out'}", *overrides])
+
+    return make
+
+
+def test_the_test_set_is_touched_once_by_the_best_weights(config, monkeypatch):
+    seen = []
+
+    def watch(model, batches, **options):
+        rows = list(batches)
+        metrics = evaluate(model, rows, **options)
+        seen.append((rows[0]["labels"].tolist(), {k: v.clone() for k, v in model.state_dict().items()}, metrics))
+        return metrics
+
+    evaluate = evaluation.evaluate
+    monkeypatch.setattr(loop, "evaluate", watch)  # validation, each epoch
+    monkeypatch.setattr(evaluation, "evaluate", watch)  # the test, imported when it is due
+    path = experiment.run(config("trainer.epochs=4", "dataset.train_rows=200"))
+    written = record.read(path)
+    *validations, test = seen
+    assert len(validations) == 4
+    assert all(labels == validations[0][0] != test[0] for labels, _, _ in validations)
+    best = max(validations, key=lambda entry: entry[2]["accuracy"])  # the first of equals
+    assert all(torch.equal(best[1][name], value) for name, value in test[1].items())
+    assert written["test"] == pytest.approx(test[2])
+    assert written["validation"]["epoch"] == 1 + [entry is best for entry in validations].index(True)
+
+
+def test_first_weights_and_batches_are_paired_across_methods(config, monkeypatch):
+    starts = []
+
+    def keep(model, reg, train_loader, *_, **options):
+        starts.append((model.state_dict(), [batch["labels"].tolist() for batch in train_loader.batches(0)]))
+        starts.append(torch.rand(1).item())  # dropout's first number
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "train", keep)
+    for method in ("none", "fgm", "dropattack", "sam"):
+        with pytest.raises(KeyboardInterrupt):
+            experiment.run(config(f"reg={method}"))
+    (weights, order), first = starts[0], starts[1]
+    for (other_weights, other_order), number in zip(starts[2::2], starts[3::2], strict=True):
+        assert all(torch.equal(weights[name], value) for name, value in other_weights.items())
+        assert order == other_order
+        assert number == first
+
+
+@pytest.mark.parametrize("method", ["none", "dropout", "fgm", "pgd", "freelb", "dropattack", "rdrop", "sam"])
+def test_every_method_runs(config, method):
+    written = record.read(experiment.run(config(f"reg={method}", "trainer.max_steps=2")))
+    assert written["status"] == "finished"
+    assert written["passes_per_step"] >= 1
+    assert written["steps"] == 2
+    assert written["config"]["reg"]["name"] == method
+
+
+def test_an_unexpected_error_leaves_a_failed_record_and_can_be_tried_again(config, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("the GPU fell off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train", broken)
+        with pytest.raises(RuntimeError, match="fell off"):
+            experiment.run(config())
+    path = record.record_path(experiment.resolve(config()))
+    failed = record.read(path)
+    assert failed["status"] == "failed"
+    assert failed["error"] == "RuntimeError: the GPU fell off"
+    assert failed["data"]["sizes"]["train"] == 64
+    assert experiment.run(config()) == path
+    assert record.read(path)["status"] == "finished"
+
+
+def test_a_failing_rerun_takes_no_result_away(config, monkeypatch):
+    path = experiment.run(config())
+    before = path.read_text()
+    monkeypatch.setattr(loop, "train", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        experiment.run(config("rerun=true"))
+    assert path.read_text() == before
+
+
+def test_rerun_gives_the_same_result(config):
+    first = record.read(experiment.run(config()))
+    second = record.read(experiment.run(config("rerun=true")))
+    assert first["test"] == second["test"]
+    assert first["seconds"] != second["seconds"]
+
+
+def test_divergence_is_on_record_and_is_not_tried_again(config, monkeypatch):
+    options = ["trainer.optimizer=sgd", "trainer.learning_rate=1e30", "trainer.epochs=30", "trainer.max_skipped=5"]
+    with pytest.raises(experiment.DivergedError, match="5 steps in a row"):
+        experiment.run(config(*options))
+    path = record.record_path(experiment.resolve(config(*options)))
+    assert record.read(path)["status"] == "diverged"
+    assert record.read(path)["test"] is None
+    assert not list((path.parents[1] / "checkpoints").glob("*/*"))
+    monkeypatch.setattr(experiment, "_run", lambda _: pytest.fail("it was tried again"))
+    with pytest.raises(experiment.DivergedError, match="on record"):
+        experiment.run(config(*options))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("reg.targets=[nothing]", "nothing"),
+        ("+reg.gamma=1", "reg=dropattack has no option gamma"),
+        ("+model.gamma=1", "model=cnn has no option gamma"),
+        ("+dataset.gamma=1", "gamma"),
+        ("+trainer.gamma=1", "gamma"),
+        ("reg._target_=dropattack.nowhere.Thing", "no such object"),
+        ("model.arch=lenet6", "lenet6"),
+        ("trainer.device=cuda", "no CUDA device"),
+    ],
+)
+def test_bad_input_leaves_nothing(config, tmp_path, override, message):
+    if "cuda" in override and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(UserError, match=message):
+        experiment.run(config("reg=dropattack", override))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_target_by_name_goes_to_the_library_as_it_is(config):
+    values = experiment.resolve(config("reg=fgm", "reg.targets=[hidden,head.weight]"))
+    _, encoded = experiment.load_data(values)
+    reg = experiment.build_reg(values, experiment.build_model(values, encoded))
+    assert [target.name for target in reg.targets] == ["hidden.weight", "head.weight"]
+
+
+def test_wandb_follows_offline(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    path = experiment.run(config("tracker=wandb", "trainer.max_steps=1"))
+    assert "tracker" not in record.read(path)["config"]
+    assert list((tmp_path / "out" / "wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_a_config_of_plain_values_is_enough(config):
+    """`run` takes any DictConfig with the values, composed by Hydra or not."""
+    plain = OmegaConf.create(OmegaConf.to_container(config("trainer.max_steps=1"), resolve=True))
+    assert experiment.run(plain).exists()

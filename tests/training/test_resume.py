@@ -1,0 +1,217 @@
+"""A run that was killed and continued ends as one that was not: weights, history and best weights, bit for bit."""
+
+import errno
+import json
+import signal
+
+import pytest
+import torch
+from test_loop import METHODS, same_weights
+from toys import toy_loaders, toy_train
+
+from dropattack.training.checkpoint import Checkpoints, Snapshot
+from dropattack.training.lock import AlreadyRunningError, locked
+from dropattack.training.signals import Interrupted
+
+
+def history(result):
+    """What is decided by the seed: all but the time."""
+    return [{key: value for key, value in entry.items() if key != "seconds"} for entry in result.history]
+
+
+class KillerLoader:
+    """Sends this process a signal just before the `after`-th batch is read."""
+
+    def __init__(self, loader, after: int, number=signal.SIGTERM):
+        self.loader, self.after, self.number = loader, after, number
+
+    def __len__(self):
+        return len(self.loader)
+
+    def batches(self, epoch=0, start=0):
+        for batch in self.loader.batches(epoch, start):
+            self.after -= 1
+            if self.after == 0:
+                signal.raise_signal(self.number)
+            yield batch
+
+
+def interrupted_train(tmp_path, *, train_after=0, validation_after=0, number=signal.SIGTERM, **options):
+    """Train until the signal, then once more from the checkpoint."""
+    train_loader, validation = toy_loaders()
+    loaders = KillerLoader(train_loader, train_after, number), KillerLoader(validation, validation_after, number)
+    with pytest.raises(Interrupted) as stopped:
+        toy_train(loaders=loaders, checkpoints=Checkpoints(tmp_path), **options)
+    assert stopped.value.exit_code == 128 + number
+    snapshot = Checkpoints(tmp_path).load()
+    # Another seed: everything has to come from the checkpoint.
+    model, result = toy_train(seed=77, checkpoints=Checkpoints(tmp_path), resume=snapshot, **options)
+    return model, result, snapshot
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_resume_in_mid_epoch(tmp_path, method, optimizer):
+    options = {"reg": METHODS[method], "optimizer": optimizer, "schedule": "cosine", "warmup": 0.1}
+    straight, whole = toy_train(**options)
+    model, result, snapshot = interrupted_train(tmp_path, train_after=14, **options)
+    assert snapshot.step == 14
+    assert snapshot.state["progress"]["batch"] == 4
+    assert same_weights(straight, model)
+    assert history(whole) == history(result)
+    assert whole.best == result.best
+    assert all(torch.equal(whole.best_weights[name], value) for name, value in result.best_weights.items())
+
+
+@pytest.mark.parametrize(("train_after", "validation_after"), [(1, 0), (10, 0), (0, 2), (0, 4), (30, 0)])
+def test_resume_at_the_seams(tmp_path, train_after, validation_after):
+    """First step, last step of an epoch, within an evaluation, and the very last step."""
+    straight, whole = toy_train()
+    model, result, _ = interrupted_train(tmp_path, train_after=train_after, validation_after=validation_after)
+    assert same_weights(straight, model)
+    assert history(whole) == history(result)
+
+
+def test_resume_with_accumulation_and_max_steps(tmp_path):
+    options = {"accumulation": 3, "max_steps": 7}
+    straight, whole = toy_train(**options)
+    model, result, _ = interrupted_train(tmp_path, train_after=15, **options)
+    assert same_weights(straight, model)
+    assert history(whole) == history(result)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_signals(tmp_path, number):
+    before = signal.getsignal(number)
+    interrupted_train(tmp_path, train_after=3, number=number)
+    assert signal.getsignal(number) is before
+
+
+def test_second_interrupt_stops_at_once():
+    from dropattack.training.signals import Signals
+
+    with Signals():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_finished_run_continues_to_nothing(tmp_path):
+    """Killed after the last epoch and before the test: the weights are there, and no step is taken again."""
+    _, whole = toy_train(checkpoints=Checkpoints(tmp_path))
+    _, result = toy_train(seed=9, checkpoints=Checkpoints(tmp_path), resume=Checkpoints(tmp_path).load())
+    assert result.steps == whole.steps
+    assert history(result) == history(whole)
+    assert all(torch.equal(whole.best_weights[name], value) for name, value in result.best_weights.items())
+
+
+def snapshot(step: int, best_epoch: int = 1) -> Snapshot:
+    torch.manual_seed(step)
+    weight = torch.randn(4, 3)
+    state = {
+        "weights": {"a": weight, "view": weight[1:], "transposed": weight.T, "empty": torch.zeros(0)},
+        "scalar": torch.tensor(3.5),
+        "by number": {0: (1, 2.5, None), 1: [True, "x", float("inf")]},
+        "$odd": {"key": torch.arange(3, dtype=torch.uint8)},
+    }  # fmt: skip
+    return Snapshot(step, state, {"best": torch.full((2,), float(best_epoch))})
+
+
+def equal(a, b) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b) and a.dtype == b.dtype
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(equal, a, b))
+    return a == b and type(a) is type(b)
+
+
+def test_round_trip(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.load() is None
+    checkpoints.save(snapshot(1))
+    checkpoints.save(snapshot(2))
+    loaded = Checkpoints(tmp_path).load()
+    assert loaded.step == 2
+    assert equal(loaded.state, snapshot(2).state)
+    assert equal(loaded.best, snapshot(2).best)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_best_weights_are_linked_as_long_as_they_are_the_same(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    first = checkpoints.save(snapshot(1), best_version=1) / "best.safetensors"
+    inode = first.stat().st_ino
+    assert (checkpoints.save(snapshot(2), best_version=1) / "best.safetensors").stat().st_ino == inode
+    assert (checkpoints.save(snapshot(3), best_version=2) / "best.safetensors").stat().st_ino != inode
+
+
+def test_what_has_no_place_in_a_checkpoint_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="/bad"):
+        Checkpoints(tmp_path).save(Snapshot(1, {"bad": object()}))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["state.json", "tensors.safetensors", "best.safetensors"])
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])
+def test_a_broken_checkpoint_is_passed_over(tmp_path, capsys, name, damage):
+    checkpoints = Checkpoints(tmp_path)
+    good = checkpoints.save(snapshot(1))
+    keep = tmp_path / "keep"
+    good.rename(keep)
+    broken = checkpoints.save(snapshot(2))
+    keep.rename(good)
+    file = broken / name
+    data = bytearray(file.read_bytes())
+    if damage == "remove":
+        file.unlink()
+    else:
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data[: len(data) // 2] if damage == "truncate" else data)
+    assert Checkpoints(tmp_path).load().step == 1
+    assert "broken" in capsys.readouterr().err
+
+
+def test_a_failed_save_leaves_the_older_checkpoint(tmp_path, monkeypatch, capsys):
+    """A full disk costs a checkpoint, not the training."""
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(snapshot(1))
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("dropattack.training.checkpoint.save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoints.save(snapshot(2))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001-1"]
+    _, result = toy_train(checkpoints=Checkpoints(tmp_path / "other"), epochs=1)
+    assert result.status == "finished"
+    assert "no space left" in capsys.readouterr().err
+
+
+def test_finish_keeps_the_best_weights_alone(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(snapshot(1))
+    checkpoints.finish({"w": torch.ones(2)}, {"run_id": "x"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.json", "best.safetensors"]
+    assert json.loads((tmp_path / "best.json").read_text()) == {"run_id": "x"}
+
+
+def test_lock(tmp_path):
+    path = tmp_path / "run" / "lock"
+    with locked(path):
+        with pytest.raises(AlreadyRunningError, match="another process"), locked(path):
+            pass
+        assert path.exists()
+    assert not path.parent.exists()
+    with locked(path):
+        pass
+
+
+def test_another_number_of_processes_is_refused(tmp_path):
+    toy_train(checkpoints=Checkpoints(tmp_path), epochs=1)
+    found = Checkpoints(tmp_path).load()
+    found.state["processes"] *= 2
+    with pytest.raises(ValueError, match="2 processes"):
+        toy_train(resume=found)
