@@ -23,7 +23,7 @@ from benchmarks.methods import METHODS, Steps, set_up
 from benchmarks.table import markdown
 from benchmarks.timing import Clock, time_methods, timings
 from benchmarks.workloads import WORKLOADS, Setup
-from dropattack import record
+from dropattack import provenance, record
 from dropattack.errors import UserError
 
 ROUNDS, QUICK_ROUNDS = 9, 3
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 measured = _measure(setup, asked, lambda m, n=name: bar.update(task, advance=1, description=f"{n} {m}"))
             except UserError as error:  # weights that are not there
                 measured = {"skipped": str(error)}
-            _store(result, setup, {**_settings(setup, asked), **measured, "commit": record.commit()})
+            _store(result, setup, {**_settings(setup, asked), **measured, "commit": provenance.commit()})
             path.parent.mkdir(parents=True, exist_ok=True)
             record.write_atomically(path, (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
     print(markdown(result))
@@ -150,8 +150,8 @@ def describe(device: torch.device) -> dict[str, Any]:
     told = {
         k: v for k, v in sorted(os.environ.items()) if k.startswith(("MALLOC_", "PYTORCH_CUDA_ALLOC", "LD_PRELOAD"))
     }
-    return {**record.hardware(), "name": name, "gpu": gpu, "threads": torch.get_num_threads(),
-            "clock": Clock(device).kind, "allocator": told, "versions": record.versions()}  # fmt: skip
+    return {**provenance.hardware(), "name": name, "gpu": gpu, "threads": torch.get_num_threads(),
+            "clock": Clock(device).kind, "allocator": told, "versions": provenance.versions()}  # fmt: skip
 
 
 def _bar() -> Progress:

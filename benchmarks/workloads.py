@@ -1,6 +1,6 @@
 """What is timed: a model as its config builds it at scale=full, an optimizer, and batches like the real ones.
 
-The inputs are drawn, not real text or images: lengths by the deciles that the data sets have under the models'
+The inputs are drawn, not real text or images: lengths by the quantiles that the data sets have under the models'
 tokenizers (256 tokens at most), token ids by a power law of their rank, pixels and labels at random, all from one seed.
 So the same batches are timed everywhere, at any vocabulary, without a download. What the draw gets right is what costs
 time: tokens and distinct words a batch (at 80,000 words within 25 % of the real numbers, by which the law was chosen).
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from dropattack import experiment
+from dropattack.build import build_model
 from dropattack.config import compose
 from dropattack.data.loader import Loader
 from dropattack.data.types import DataSpec, Encoded, TensorSplit
@@ -38,7 +39,7 @@ class Workload:
 
     Attributes:
         overrides: what chooses them in conf/.
-        deciles: tokens a text, from the shortest to the longest; None: images.
+        lengths: tokens of a text, at each of `QUANTILES`, on the real training data; None: images.
         steps, p: DropAttack's, as in the authors' notebook for this data set (for images and BERT there is none).
     """
 
@@ -46,16 +47,17 @@ class Workload:
     overrides: tuple[str, ...]
     classes: int
     vocabularies: tuple[int | None, ...]
-    deciles: tuple[int, ...] | None = None
+    lengths: tuple[int, ...] | None = None
     image_shape: tuple[int, int, int] | None = None
     steps: int = 1
     p: float = 0.5
 
 
-_IMDB = (20, 107, 136, 152, 171, 195, 231, 256, 256, 256, 256)
-_IMDB_PIECES = (15, 113, 150, 171, 193, 221, 256, 256, 256, 256, 256)
-_PHEME = (3, 15, 22, 52, 92, 137, 192, 249, 256, 256, 256)
-_AGNEWS = (5, 27, 32, 35, 38, 42, 44, 47, 51, 58, 256)
+QUANTILES = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1)
+_IMDB = (20, 107, 136, 152, 171, 195, 231, 256, 256, 256, 256, 256)
+_IMDB_PIECES = (15, 113, 150, 171, 193, 221, 256, 256, 256, 256, 256, 256)
+_PHEME = (3, 15, 22, 52, 92, 137, 192, 249, 256, 256, 256, 256)
+_AGNEWS = (5, 27, 32, 35, 38, 42, 44, 47, 51, 58, 98, 256)
 
 WORKLOADS = {
     workload.name: workload
@@ -108,7 +110,7 @@ class Setup:
         spec = DataSpec("text" if words else "image", w.classes, words, padding, w.image_shape)
         nothing = TensorSplit(torch.empty(0), torch.empty(0))
         encoded = Encoded(spec, nothing, nothing, nothing)
-        return experiment.build_model(self.config, encoded).to(self.device).train()
+        return build_model(self.config, encoded).to(self.device).train()
 
     def optimizer(self, parameters: nn.Module, *, fused: bool) -> torch.optim.Optimizer:
         """The recipe's: fused as the training loop makes it, or as `torch.optim` makes it when nothing is asked."""
@@ -124,16 +126,16 @@ class Setup:
         """`POOL` batches of drawn examples."""
         rng, rows, w = np.random.default_rng(SEED), POOL * self.batch_size, self.workload
         labels = torch.from_numpy(rng.integers(w.classes, size=rows))
-        if w.deciles is None:
+        if w.lengths is None:
             rows = KEPT * self.batch_size
             pixels = rng.integers(256, size=(rows, *(w.image_shape or ())), dtype=np.uint8)
             return TensorSplit(torch.from_numpy(pixels), labels[:rows])
-        lengths = np.interp(rng.permutation((np.arange(rows) + 0.5) / rows), np.linspace(0, 1, 11), w.deciles)
+        lengths = np.interp(rng.permutation((np.arange(rows) + 0.5) / rows), QUANTILES, w.lengths)
         lengths = lengths.astype(np.int64)
         chances = np.arange(1, (self.vocabulary or 0) - 1, dtype=np.float64) ** -POWER  # 0 is padding
         chances = np.cumsum(chances / chances.sum())
-        ids = 1 + np.searchsorted(chances, rng.random((rows, w.deciles[-1]), dtype=np.float32)).astype(np.int32)
-        ids[np.arange(w.deciles[-1]) >= lengths[:, None]] = 0
+        ids = 1 + np.searchsorted(chances, rng.random((rows, w.lengths[-1]), dtype=np.float32)).astype(np.int32)
+        ids[np.arange(w.lengths[-1]) >= lengths[:, None]] = 0
         return TensorSplit(torch.from_numpy(ids), labels, torch.from_numpy(lengths))
 
     def batches(self, *, bucket: bool) -> list[dict[str, Tensor]]:

@@ -123,11 +123,10 @@ def _check_kinds(config: dict[str, Any], conf: Path) -> None:
         return
     from omegaconf import OmegaConf
 
-    fitting = [
-        path.stem
-        for path in sorted((conf / "model").glob("*.yaml"))
-        if OmegaConf.load(path).get("kind") == dataset["kind"]
-    ]
+    kinds = {
+        path.stem: OmegaConf.to_container(OmegaConf.load(path)) for path in sorted((conf / "model").glob("*.yaml"))
+    }
+    fitting = [name for name, file in kinds.items() if isinstance(file, dict) and file["kind"] == dataset["kind"]]
     raise UserError(
         f"model={model['name']} takes {model['kind']} data, and dataset={dataset['name']} is "
         f"{dataset['kind']}; models that fit: {', '.join(fitting) or 'none'}"

@@ -131,10 +131,10 @@ def _sweep(hydra_main: Callable[[], Any], overrides: list[str]) -> int:
     states = {cell: _state(path) for cell, path in records.items()}
     counts = Counter(states.values())
     experiment.say(", ".join(f"{number} {state}" for state, number in sorted(counts.items())))
-    for cell, state in states.items():
+    for line, state in states.items():
         if state != "finished":
-            why = record.read(records[cell])["error"] if state in record.STATUSES else "no record was written"
-            experiment.say(f"  {state}: {cell} ({why})")
+            why = record.read(records[line])["error"] if state in record.STATUSES else "no record was written"
+            experiment.say(f"  {state}: {line} ({why})")
     return code if code else int(counts["finished"] < len(cells))
 
 
@@ -191,9 +191,10 @@ def help_text(conf: Path) -> str:
     from omegaconf import OmegaConf
 
     defaults: dict[str, Any] = {}
-    for entry in OmegaConf.load(conf / "config.yaml")["defaults"]:
-        if OmegaConf.is_dict(entry):
-            defaults.update({str(key): value for key, value in entry.items()})
+    config: Any = OmegaConf.to_container(OmegaConf.load(conf / "config.yaml"))
+    for entry in config["defaults"]:
+        if isinstance(entry, dict):
+            defaults.update(entry)
     lines = []
     for group in GROUPS:
         names = [f"{name}*" if name == str(defaults.get(group) or "null") else name for name in choices(conf, group)]

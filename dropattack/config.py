@@ -147,7 +147,7 @@ def _unknown(conf: Path, base: DictConfig, key: str, keys: Sequence[str]) -> str
     return f"{sentence}; keys of {group}: {', '.join(name for name in own if not name.startswith('_'))}"
 
 
-def _check_type(base: DictConfig, values: dict, override: Override) -> None:
+def _check_type(base: DictConfig, values: Any, override: Override) -> None:
     """Compare the kind of value that was given with the default's: a number stays a number."""
     key = override.key_or_group
     if key in GROUPS or key.startswith("hydra") or override.is_delete():

@@ -6,18 +6,17 @@ is bad, answers at once.
 
 from __future__ import annotations
 
-import inspect
 import math
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dropattack import record
+from dropattack import build, record
 from dropattack.checks import check
 from dropattack.config import register_resolvers
 from dropattack.errors import UserError
@@ -25,16 +24,9 @@ from dropattack.errors import UserError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from dropattack.data.types import Dataset, Encoded
     from dropattack.training.loop import TrainResult
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-NOT_ARGUMENTS = {  # what a group's file says to others than the object it names
-    "dataset": {"name", "kind", "augment"},
-    "model": {"name", "kind", "attack_points", "tokenizer", "recipe", "vectors"},
-    "reg": {"name", "rate", "targets"},
-    "tracker": {"name"},
-}
 
 
 class DivergedError(Exception):
@@ -113,20 +105,20 @@ def _execute(config: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
     if trainer["threads"] is not None:
         torch.set_num_threads(trainer["threads"])
     seeding.set_deterministic(trainer["deterministic"])
-    with _as_user_error("trainer"):
+    with build.as_user_error("trainer"):
         accelerator = make_accelerator(precision=trainer["precision"], device=trainer["device"])
     main = accelerator.is_main_process
     draft["hardware"] |= describe(accelerator.device, accelerator.num_processes)
     seeding.seed_everything(config["seed"])
-    dataset, encoded = load_data(config)
+    dataset, encoded = build.load_data(config)
     sizes = {split: len(rows) for split, rows in dataset.splits.items()}
     draft["data"] = {"fingerprint": dataset.fingerprint, "classes": len(dataset.classes), "sizes": sizes,
                      "notes": dataset.notes}  # fmt: skip
-    model = build_model(config, encoded)
+    model = build.build_model(config, encoded)
     draft["parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    reg = build_reg(config, model, accelerator.process_index)
-    loaders = build_loaders(config, encoded, accelerator)
-    tracker = _instantiate("tracker", config["tracker"])
+    reg = build.build_reg(config, model, accelerator.process_index)
+    loaders = build.build_loaders(config, encoded, accelerator)
+    tracker = build.instantiate("tracker", config["tracker"])
 
     checkpoints = Checkpoints(Path(config["paths"]["output"]) / "checkpoints" / draft["run_id"])
     with locked(checkpoints.folder / "lock") if main else nullcontext():
@@ -165,8 +157,8 @@ def _train(
     snapshot = checkpoints.load()
     if snapshot is not None and len(snapshot.state["processes"]) != accelerator.num_processes:
         raise UserError(
-            f"{checkpoints.folder} holds a run of {len(snapshot.state['processes'])} processes: continue it with as many, "
-            "or take rerun=true to start again"
+            f"{checkpoints.folder} holds a run of {len(snapshot.state['processes'])} processes: continue it with as "
+            "many, or take rerun=true to start again"
         )
     if snapshot is not None and main:
         say(f"going on from step {snapshot.step}")
@@ -196,92 +188,6 @@ def _train(
     finally:
         tracker.finish(summary, failed=summary["status"] != "finished")
     return result, test
-
-
-def load_data(config: Mapping[str, Any]) -> tuple[Dataset, Encoded]:
-    """Load and encode the dataset."""
-    from dropattack.data.encode import encode
-
-    dataset = _instantiate("dataset", config["dataset"])
-    tokenizer = config["model"].get("tokenizer")
-    made = None if tokenizer is None else _instantiate("model.tokenizer", tokenizer)
-    with _as_user_error("model.tokenizer"):
-        return dataset, encode(dataset, made, cache=Path(config["paths"]["output"]) / "cache")
-
-
-def build_model(config: Mapping[str, Any], encoded: Encoded) -> Any:
-    """Build the model; its first weights follow from the seed alone, so they are the same under every regularizer."""
-    import torch
-
-    extra: dict[str, Any] = {"spec": encoded.spec}
-    if config["model"].get("vectors"):
-        from dropattack.data.vectors import load_vectors
-
-        extra["vectors"], extra["found"] = load_vectors(config["model"]["vectors"], encoded.spec.vocabulary)
-    torch.manual_seed(config["seed"])
-    return _instantiate("model", config["model"], **extra)
-
-
-def build_reg(config: Mapping[str, Any], model: Any, rank: int = 0) -> Any:
-    """Build the regularizer over `model`; its random numbers are its own, apart from dropout's."""
-    from dropattack.training import seeding
-
-    points, targets = config["model"].get("attack_points") or {}, config["reg"].get("targets")
-    extra: dict[str, Any] = {"model": model, "seed": seeding.derive(config["seed"], f"reg/rank{rank}")}
-    if targets is not None:
-        for target in targets:
-            if target in ("input", "hidden") and target not in points:
-                raise UserError(f"model={config['model']['name']} names no attack point {target!r}")
-        extra["targets"] = [points.get(target, target) for target in targets]
-    return _instantiate("reg", config["reg"], **extra)
-
-
-def build_loaders(config: Mapping[str, Any], encoded: Encoded, accelerator: Accelerator) -> dict[str, Any]:
-    """Loaders of the three splits, and the number of classes. Every process evaluates all of validation and test."""
-    from dropattack.data.loader import Loader, pixel_statistics
-
-    trainer, common = config["trainer"], {"device": accelerator.device, "seed": config["seed"]}
-    if encoded.spec.kind == "image":
-        common["mean"], common["std"] = pixel_statistics(encoded.train)
-    augment = config["dataset"].get("augment")
-    ranks = {"rank": accelerator.process_index, "world": accelerator.num_processes}
-    evaluating = {"batch_size": trainer["eval_batch_size"], "shuffle": False, **common}
-    with _as_user_error("trainer or dataset.augment"):
-        return {
-            "train": Loader(encoded.train, batch_size=trainer["batch_size"], augment=augment, **ranks, **common),
-            "validation": Loader(encoded.validation, **evaluating),
-            "test": Loader(encoded.test, **evaluating),
-            "classes": encoded.spec.classes,
-        }
-
-
-def _instantiate(group: str, config: Mapping[str, Any], **extra: Any) -> Any:
-    """Call what `_target_` names with the group's options; what it does not accept is the user's to know."""
-    from hydra.utils import get_method
-
-    options = {key: value for key, value in config.items() if key not in NOT_ARGUMENTS.get(group, ())}
-    name = options.pop("_target_")
-    try:
-        target = get_method(name)
-    except Exception as error:
-        raise UserError(f"{group}._target_={name}: there is no such object ({str(error).splitlines()[0]})") from error
-    accepted = inspect.signature(target).parameters
-    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in accepted.values()):
-        unknown = sorted(set(options) - set(accepted))
-        if unknown:
-            raise UserError(f"{group}={config.get('name', target.__name__)} has no option {', '.join(unknown)}; "
-                            f"options: {', '.join(name for name in accepted if name not in extra)}")  # fmt: skip
-    with _as_user_error(group):
-        return target(**options, **extra)
-
-
-@contextmanager
-def _as_user_error(group: str):
-    """A ValueError of a constructor is about an option of its group."""
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{group}: {error}") from error
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

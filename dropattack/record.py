@@ -10,21 +10,17 @@ import hashlib
 import json
 import math
 import os
-import platform
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from dropattack import provenance
 from dropattack.errors import UserError
 
 SCHEMA = 1
 STATUSES = ("finished", "failed", "diverged")
-PACKAGES = ("torch", "numpy", "accelerate", "transformers", "torchvision", "hydra-core", "safetensors")
 
 KEYS: dict[str, tuple[type, ...]] = {
     "schema": (int,),
@@ -100,7 +96,8 @@ def blank(config: Mapping[str, Any]) -> dict[str, Any]:
     empty: dict[str, Any] = dict.fromkeys(KEYS)
     return {
         **empty, "schema": SCHEMA, "run_id": run_id(config), "status": "failed", "config": identity(config),
-        "history": [], "commit": commit(), "versions": versions(), "hardware": hardware(),
+        "history": [], "commit": provenance.commit(), "versions": provenance.versions(),
+        "hardware": provenance.hardware(),
     }  # fmt: skip
 
 
@@ -209,40 +206,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def commit() -> dict[str, Any] | None:
-    """The commit of this project's code, and whether the code differs from it; None outside its repository."""
-    here = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=10,
-                              check=True).stdout.strip()  # fmt: skip
-
-    try:
-        git("ls-files", "--error-unmatch", "__init__.py")  # a virtual environment in someone's repository is not ours
-        return {"hash": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", ".", "../conf"))}
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of a fixed list of packages."""
-    found = {"python": platform.python_version()}
-    for package in ("dropattack", *PACKAGES):
-        with suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
-
-
-def hardware() -> dict[str, Any]:
-    """The machine's kind, never its name. The GPU, if any, is torch's to know: the experiment adds it."""
-    return {"system": sys.platform, "machine": platform.machine(), "cpu": _cpu(), "cores": os.cpu_count()}
-
-
-def _cpu() -> str | None:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or None

@@ -13,6 +13,9 @@ What two processes compute, against one process:
 
 Random masks come from the regularizer's seed, torch's by default: give each process its own (`seed=rank`) for
 independent masks. The weights stay equal on all processes either way.
+
+With static_graph=True torch itself fails if the first backward of all is inside `no_sync` (accumulation has the same
+trouble): make one plain forward-backward first, and zero the gradients.
 """
 
 import torch

@@ -32,7 +32,7 @@ def main(steps: int = 300, batch_size: int = 32, accumulate: int = 1) -> float:
     torch.manual_seed(0)
     model = BertForSequenceClassification(
         BertConfig(
-            vocab_size=17, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96,
+            vocab_size=17, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64,
             max_position_embeddings=64, num_labels=10, pad_token_id=None, initializer_range=0.1,
         )
     )  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 from hydra.utils import get_method
 from omegaconf import OmegaConf
 
-from dropattack import experiment, record
+from dropattack import build, experiment, record
 from dropattack.checks import check
 from dropattack.config import GROUPS, choices, compose
 from dropattack.errors import UserError
@@ -57,7 +57,7 @@ def test_every_option_is_taken_by_what_it_is_for(group, name):
     extra = [f"model={model}"] if group == "dataset" else extra
     config = OmegaConf.to_container(compose(CONF, [f"{group}={name}", *extra]), resolve=True)[group]
     accepted = inspect.signature(get_method(config["_target_"])).parameters
-    options = set(config) - {"_target_"} - experiment.NOT_ARGUMENTS[group]
+    options = set(config) - {"_target_"} - build.NOT_ARGUMENTS[group]
     if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in accepted.values()):
         assert options <= set(accepted)
     if config.get("tokenizer"):

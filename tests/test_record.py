@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dropattack import record
+from dropattack import provenance, record
 from dropattack.errors import UserError
 
 CONFIG = {
@@ -90,7 +90,7 @@ def test_no_home_folder_in_a_record():
 
 
 def test_only_fixed_fields_of_the_machine():
-    assert set(record.hardware()) == {"system", "machine", "cpu", "cores"}
+    assert set(provenance.hardware()) == {"system", "machine", "cpu", "cores"}
     assert os.uname().nodename not in json.dumps(record.blank(CONFIG))
 
 
@@ -149,5 +149,5 @@ def test_a_full_disk_is_said_and_leaves_the_old_record(tmp_path, monkeypatch):
 
 
 def test_commit_is_this_projects_or_none():
-    found = record.commit()
+    found = provenance.commit()
     assert found is None or (len(found["hash"]) == 40 and isinstance(found["dirty"], bool))

@@ -105,12 +105,11 @@ class Regularizer:
 
     # What the methods are written with.
 
-    def _step(self, target: Target, length: float | Tensor, along: Tensor | None = None) -> Tensor | None:
+    def _step(self, target: Target, length: float | Tensor, along: Tensor | None = None) -> Tensor:
         """`length` · g/‖g‖ for the target's gradient g (or `along`); zero, and counted, where g gives no direction."""
         gradient = target.gradient if along is None else along
         if gradient is None:
-            self._skipped_before += 1
-            return None
+            raise RuntimeError(f"attack target {target.name!r} got no gradient: it is not part of this forward")
         norm = functional.l2_norm(gradient, target.per_example)
         self._count_skipped(norm)
         return functional.rescale(gradient, length, norm)

@@ -1,14 +1,13 @@
 """DropAttack: masked attacks on input and weights, one after the other (Ni, Li, Kao 2021, arXiv 2108.12805)."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from dropattack.regularizers.base import DropoutMasks, Regularizer, at_least_one, non_negative, one_of, probability
-from dropattack.regularizers.functional import bernoulli_mask, l2_norm, project_l2
+from dropattack.regularizers.functional import add, bernoulli_mask, l2_norm, project_l2
 from dropattack.regularizers.passes import Passes
-from dropattack.regularizers.pgd import add
 from dropattack.regularizers.targets import Target
 
 
@@ -77,24 +76,23 @@ class DropAttack(Regularizer):
             self._ascend(run, group, [radii[t] for t in group])
 
     def _ascend(self, run: Passes, targets: Sequence[Target], radii: Sequence[float | Tensor]) -> None:
-        directions = [t.gradient for t in targets]
-        masks = [None if g is None else bernoulli_mask(g, self.p, self._generator(g.device)) for g in directions]
+        directions: list[Any] = [t.gradient for t in targets]
+        masks: list[Tensor] = []
         shifts: list[Tensor | None] = [None] * len(targets)
         for k in range(1, self.steps + 1):
-            for i, (target, mask) in enumerate(zip(targets, masks, strict=True)):
-                step = self._step(target, radii[i], along=directions[i])
-                step = step if step is None or mask is None else step.mul_(mask)
-                shifts[i] = self._project(target, add(shifts[i], step), radii[i])
+            steps = [self._step(t, radius, along=g) for t, radius, g in zip(targets, radii, directions, strict=True)]
+            masks = masks or [bernoulli_mask(step, self.p, self._generator(step.device)) for step in steps]
+            moved = [add(r, step.mul_(mask)) for r, step, mask in zip(shifts, steps, masks, strict=True)]
+            if self.projection == "l2":
+                moved = [project_l2(r, e, t.per_example) for r, e, t in zip(moved, radii, targets, strict=True)]
+            shifts = list(moved)
             with self._shifted(targets, shifts):
                 run(scale=1 / self.steps, read=targets if k < self.steps else ())
             if k < self.steps:
                 accumulate = self.mode == "notebook"
                 directions = [
-                    add(g, t.gradient) if accumulate else t.gradient for g, t in zip(directions, targets, strict=True)
+                    g + t.gradient if accumulate else t.gradient for g, t in zip(directions, targets, strict=True)
                 ]
 
     def _radius(self, target: Target) -> float | Tensor:
         return self.epsilon * l2_norm(target.value(), target.per_example) if self.relative else self.epsilon
-
-    def _project(self, target: Target, r: Tensor | None, radius: float | Tensor) -> Tensor | None:
-        return r if r is None or self.projection is None else project_l2(r, radius, target.per_example)

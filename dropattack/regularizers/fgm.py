@@ -1,4 +1,4 @@
-"""FGM: one step along the gradient (Miyato, Dai, Goodfellow 2017, arXiv 1605.07725, equation 7)."""
+"""FGM: one step along the gradient (Miyato, Dai, Goodfellow 2017, arXiv 1605.07725)."""
 
 from collections.abc import Iterable
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from dropattack.regularizers.base import DropoutMasks, Regularizer, at_least_one, non_negative
-from dropattack.regularizers.functional import project_l2, uniform_start
+from dropattack.regularizers.functional import add, project_l2, uniform_start
 from dropattack.regularizers.naming import resolve
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Activation, Start, Target
@@ -22,7 +22,7 @@ class FreeLB(Regularizer):
         targets: What is attacked.
         alpha: Length of a step ("adversarial learning rate").
         steps: K.
-        epsilon: Radius of the projection; None for no projection, as in most of the authors' settings.
+        epsilon: Radius of the projection; None for no projection. (The authors' settings have both.)
         init: Bound on ‖δ_0‖ of an example ("initial magnitude"); what an embedding's `padding_idx` marks is spared.
     """
 
@@ -72,10 +72,7 @@ class FreeLB(Regularizer):
     def _start(self, value: Tensor, keep: Tensor | None) -> Tensor:
         return uniform_start(value.detach(), self.init, keep, self._generator(value.device))
 
-    def _ascend(self, target: Target) -> Tensor | None:
+    def _ascend(self, target: Target) -> Tensor:
         assert isinstance(target, Activation)
-        step, delta = self._step(target, self.alpha), target.applied
-        if step is None or delta is None:
-            return delta
-        delta = delta + step
+        delta = add(target.applied, self._step(target, self.alpha))
         return delta if self.epsilon is None else project_l2(delta, self.epsilon, per_example=True)

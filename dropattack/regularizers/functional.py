@@ -40,6 +40,11 @@ def l2_step(gradient: Tensor, epsilon: float | Tensor, per_example: bool = False
     return rescale(gradient, epsilon, l2_norm(gradient, per_example))
 
 
+def add(r: Tensor | None, step: Tensor) -> Tensor:
+    """r + step, where no r yet is zero."""
+    return step if r is None else r + step
+
+
 def project_l2(r: Tensor, radius: float | Tensor, per_example: bool = False) -> Tensor:
     """The point of the ball of this radius that is nearest to `r`: r · min(1, radius / ‖r‖₂)."""
     norm = l2_norm(r, per_example)

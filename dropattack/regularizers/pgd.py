@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from dropattack.regularizers.base import DropoutMasks, Regularizer, at_least_one, non_negative
-from dropattack.regularizers.functional import project_l2
+from dropattack.regularizers.functional import add, project_l2
 from dropattack.regularizers.passes import Passes
+from dropattack.regularizers.targets import Target
 
 
 class PGD(Regularizer):
@@ -43,17 +44,10 @@ class PGD(Regularizer):
     def _attack(self, run: Passes) -> None:
         run(read=self.targets)
         shifts: list[Tensor | None] = [None] * len(self.targets)
-        for k in range(self.steps):
-            shifts = [add(r, self._step(t, self.alpha)) for t, r in zip(self.targets, shifts, strict=True)]
-            shifts = [
-                r if r is None else project_l2(r, self.epsilon, t.per_example)
-                for t, r in zip(self.targets, shifts, strict=True)
-            ]
-            final = k == self.steps - 1
+        for k in range(1, self.steps + 1):
+            shifts = [self._ascend(t, r) for t, r in zip(self.targets, shifts, strict=True)]
             with self._shifted(self.targets, shifts):
-                run(keep=final, read=() if final else self.targets)
+                run(keep=k == self.steps, read=self.targets if k < self.steps else ())
 
-
-def add(r: Tensor | None, step: Tensor | None) -> Tensor | None:
-    """r + step, where None is zero."""
-    return step if r is None else r if step is None else r + step
+    def _ascend(self, target: Target, r: Tensor | None) -> Tensor:
+        return project_l2(add(r, self._step(target, self.alpha)), self.epsilon, target.per_example)

@@ -10,6 +10,8 @@ from dropattack.regularizers.passes import Passes
 class RDrop(Regularizer):
     """(L_1 + L_2)/2 + α (KL(p_1‖p_2) + KL(p_2‖p_1))/2, the KL averaged over the batch; one backward through both.
 
+    The losses are averaged, as in the authors' code; their paper adds them, where the same α weighs half as much.
+
     `forward` has to return an object with `.loss` and `.logits`, and the model has to have dropout.
 
     Args:

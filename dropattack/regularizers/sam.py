@@ -1,6 +1,6 @@
 """SAM and ASAM: the gradient at the worst point nearby takes the clean one's place.
 
-Foret et al. 2021 (arXiv 2010.01412, equation 2); Kwon et al. 2021 (arXiv 2102.11600, equation 5).
+Foret et al. 2021 (arXiv 2010.01412); Kwon et al. 2021 (arXiv 2102.11600).
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ class SAM(Regularizer):
     Args:
         model: The network.
         targets: The weights that are moved; all trainable ones by default.
-        rho: Radius: the authors' is 0.05, and 2 for the adaptive form.
+        rho: Radius: SAM's authors use 0.05. The adaptive form needs a larger one: 0.5 to 2 is common.
         adaptive: ASAM: measures each weight in units of its own size.
     """
 

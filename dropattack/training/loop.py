@@ -7,15 +7,13 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import KW_ONLY, asdict, dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
-from torch import Tensor, nn
+from torch import nn
 
 from dropattack.record import disk_problem
 from dropattack.training import optim, seeding
@@ -25,19 +23,13 @@ from dropattack.training.evaluate import evaluate
 from dropattack.training.progress import Progress, Style
 from dropattack.training.signals import Interrupted, Signals
 from dropattack.training.state import Batch, Loader, TrainResult, TrainState
+from dropattack.training.step import Stepper
 
 LOOK_EVERY = 50  # steps between two looks at what waits for the device
 
 
 class DivergedError(Exception):
     """No finite gradient for too many steps in a row."""
-
-
-class Output(NamedTuple):
-    """What a forward gives a regularizer."""
-
-    loss: Tensor
-    logits: Tensor
 
 
 def train(
@@ -106,22 +98,14 @@ class Trainer:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        device = self.accelerator.device
-        self.raw = self.model  # without the wrappers of DDP and mixed precision: the names in checkpoints
-        self.model = self.accelerator.prepare_model(self.raw)
-        if self.compile:
-            self.raw.compile()
-        self.stepper = optim.make_optimizer(
-            self.raw, self.optimizer, learning_rate=self.learning_rate, weight_decay=self.weight_decay
-        )
+        self.stepper = Stepper(
+            self.model, self.reg, self.accelerator, optimizer=self.optimizer, learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay, clip_norm=self.clip_norm, compile=self.compile,
+        )  # fmt: skip
         steps = self.epochs * math.ceil(len(self.train_loader) / self.accumulation)
         self.steps = min(steps, self.max_steps or steps)
         self.state = TrainState()
         self.best_weights: Tensors = {}
-        self.sums = torch.zeros(
-            4, dtype=torch.float64, device=device
-        )  # rows, hits, clean loss, objective: of this epoch
-        self.skips = torch.zeros(3, device=device)  # steps skipped: in all, in a row now, most in a row
         self.signals = Signals()
         self._lap = self._saved = time.monotonic()
 
@@ -157,14 +141,14 @@ class Trainer:
         return self.state.epoch >= self.epochs or self.state.step >= self.steps or out_of_patience
 
     def _train_epoch(self) -> None:
-        self.model.train()
+        self.stepper.model.train()
         for micro_batches in _grouped(self.train_loader.batches(self.state.epoch, self.state.batch), self.accumulation):
             if self.state.step >= self.steps:  # max_steps, reached before a run was interrupted in its evaluation
                 break
-            self._step(micro_batches)
+            self.stepper.step(micro_batches, self._rate(self.state.step))
             self.state.step += 1
             self.state.batch += len(micro_batches)
-            self.display.step(self.state.step, self.state.epoch, self._running)
+            self.display.step(self.state.step, self.state.epoch, self.stepper.running)
             if self.state.step % LOOK_EVERY == 0:
                 self._check_divergence()
             self._check_signals()
@@ -177,62 +161,32 @@ class Trainer:
         factor = optim.rate_factor(step, steps=self.steps, schedule=self.schedule, warmup=self.warmup)
         return self.learning_rate * factor
 
-    def _step(self, micro_batches: list[Batch]) -> None:
-        """One optimizer step: micro-batches weigh as their rows do, so any split of a batch gives the same gradient."""
-        optim.set_rate(self.stepper, self._rate(self.state.step))
-        rows = sum(len(batch["labels"]) for batch in micro_batches)
-        for number, batch in enumerate(micro_batches, 1):
-            last = number == len(micro_batches)
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
-                self._micro_step(batch, share=len(batch["labels"]) / rows)
-        skipped = optim.guarded_step(self.stepper, clip_norm=self.clip_norm, scaler=self.accelerator.scaler)
-        self.skips[0] += skipped
-        self.skips[1] = (self.skips[1] + 1) * skipped
-        torch.maximum(self.skips[2], self.skips[1], out=self.skips[2])
-
-    def _micro_step(self, batch: Batch, share: float) -> None:
-        labels = batch["labels"]
-        inputs = {name: value for name, value in batch.items() if name != "labels"}
-        clean: list[Tensor] = []
-
-        def forward() -> Output:
-            logits = self.model(**inputs)
-            if not clean:  # the first pass is the clean one
-                clean.append(logits.detach())
-            return Output(F.cross_entropy(logits, labels), logits)
-
-        losses = self.reg.backward(
-            forward,
-            # Here and not in `forward`: a method's objective need not be linear in the loss (R-Drop's KL is not).
-            backward=lambda loss: self.accelerator.backward(loss * share),
-            no_sync=lambda: self.accelerator.no_sync(self.model),
-        )
-        hits = (clean[0].argmax(-1) == labels).sum()
-        n = len(labels)
-        self.sums += torch.stack([hits.new_full((), n).double(), hits.double(), losses.clean * n, losses.total * n])
-
     def _end_epoch(self) -> None:
         """Evaluate, keep the weights if they are the best so far (the earliest, at a tie), and save."""
         s = self.state
         metrics = evaluate(
-            self.model, self.validation_loader.batches(), classes=self.classes, check=self._check_signals_alone
+            self.stepper.model,
+            self.validation_loader.batches(),
+            classes=self.classes,
+            check=self._check_signals_alone,
         )
         metrics = broadcast_object_list([metrics])[0]  # BatchNorm's statistics differ between processes
-        train = self._running(reduce=True)
+        train = self.stepper.running(reduce=True)
         s.epoch, s.batch = s.epoch + 1, 0
         better = s.best is None or metrics["accuracy"] > s.best["accuracy"]
         s.stale = 0 if better else s.stale + 1
         if better:
             s.best = {**metrics, "epoch": s.epoch}
-            self.best_weights = parameters_only(self.raw.state_dict())
+            self.best_weights = parameters_only(self.model.state_dict())
         self._count_time(training=False)
         entry = {
             "epoch": s.epoch, "step": s.step, "train": train, "validation": metrics,
-            "learning_rate": self._rate(s.step - 1), "skipped_steps": int(self.skips[0]), "seconds": s.epoch_seconds,
+            "learning_rate": self._rate(s.step - 1), "skipped_steps": self.stepper.skipped(),
+            "seconds": s.epoch_seconds,
         }  # fmt: skip
         s.history.append(entry)
         s.epoch_seconds = 0.0
-        self.sums.zero_()
+        self.stepper.start_epoch()
         self.display.epoch(entry, better)
         self.on_epoch(entry)
         if self.every_epochs and (s.epoch % self.every_epochs == 0 or self._done()):
@@ -241,13 +195,8 @@ class Trainer:
 
     # What waits for the device, and so is done seldom.
 
-    def _running(self, reduce: bool = False) -> dict[str, float]:
-        sums = self.accelerator.reduce(self.sums, "sum") if reduce else self.sums
-        rows, hits, loss, objective = sums.tolist()
-        return {"loss": loss / rows, "objective": objective / rows, "accuracy": hits / rows}
-
     def _check_divergence(self) -> None:
-        if self.skips[2].item() >= self.max_skipped:
+        if self.stepper.skipped_in_a_row() >= self.max_skipped:
             s = self.state
             raise DivergedError(
                 f"no finite gradient in {self.max_skipped} steps in a row, seen at step {s.step} (epoch {s.epoch + 1})"
@@ -289,11 +238,8 @@ class Trainer:
         self._count_time(training=self.state.batch > 0)
         own = gather_object([{"generators": seeding.generators(), "reg": self.reg.state_dict()}])
         if self.accelerator.is_main_process:
-            scaler = self.accelerator.scaler
             state = {
-                "progress": asdict(self.state), "extra": self.extra, "processes": own, "sums": self.sums,
-                "skips": self.skips, "model": dict(self.raw.state_dict()), "optimizer": self.stepper.state_dict(),
-                "scaler": scaler.state_dict() if scaler is not None else None,
+                "progress": asdict(self.state), "extra": self.extra, "processes": own, **self.stepper.state_dict()
             }  # fmt: skip
             snapshot = Snapshot(self.state.step, state, self.best_weights)
             try:
@@ -318,12 +264,7 @@ class Trainer:
             )
         self.state = TrainState(**state["progress"])
         self.best_weights = snapshot.best
-        self.raw.load_state_dict(state["model"])
-        self.stepper.load_state_dict(state["optimizer"])
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.sums.copy_(state["sums"])
-        self.skips.copy_(state["skips"])
+        self.stepper.load_state_dict(state)
         own = state["processes"][self.accelerator.process_index]
         self.reg.load_state_dict(own["reg"])
         seeding.set_generators(own["generators"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -84,8 +84,9 @@ def guarded_step(
         scaler.step(optimizer)
         scaler.update()
     else:
-        optimizer.found_inf = skipped  # type: ignore[attr-defined]  what GradScaler sets on a fused optimizer
-        optimizer.step()
-        del optimizer.found_inf
+        fused: Any = optimizer
+        fused.found_inf = skipped  # what GradScaler sets on a fused optimizer
+        fused.step()
+        del fused.found_inf
     optimizer.zero_grad(set_to_none=True)
     return skipped

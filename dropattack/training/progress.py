@@ -29,13 +29,13 @@ class Progress:
         self._bar: Any = None
         if self.style == "bar":
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
             each = f"{passes:g} pass{'es' if passes != 1 else ''}/step"
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                       TextColumn("{task.fields[now]}"), TextColumn(each), TimeElapsedColumn(), TextColumn("left"),
-                       TimeRemainingColumn())  # fmt: skip
+            columns = (TextColumn("{task.description}"), BarColumn(12), MofNCompleteColumn(),
+                       TextColumn("{task.fields[now]}"), TextColumn(each), TimeRemainingColumn(compact=True),
+                       TextColumn("left"))  # fmt: skip
             self._bar = Bar(*columns, console=Console(stderr=True), refresh_per_second=4)
             self._task = self._bar.add_task("starting", total=steps, now="")
             self._bar.start()
@@ -46,8 +46,8 @@ class Progress:
             return
         self._next = time.monotonic() + self.INTERVAL
         now = running()
-        text = f"loss {now['loss']:.4f} acc {now['accuracy']:.4f}"
-        self._bar.update(self._task, completed=step, description=f"epoch {epoch + 1}/{self.epochs}", now=text)
+        text = f"loss {now['loss']:.3f} acc {now['accuracy']:.3f}"
+        self._bar.update(self._task, completed=step, description=f"{epoch + 1}/{self.epochs}", now=text)
 
     def epoch(self, entry: dict[str, Any], best: bool) -> None:
         """Note the end of an epoch."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dropattack import record
+from dropattack import provenance, record
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "fgm": {"targets": ["input"], "epsilon": 1.0},
@@ -18,7 +18,7 @@ PASSES = {"fgm": 2.0, "dropattack": 3.0}
 @pytest.fixture
 def write_run(tmp_path, monkeypatch) -> Callable[..., Path]:
     """Write one record: `write_run("fgm", seed=0, accuracy=0.9, epsilon=2.0, status="failed", …)`; returns its path."""
-    monkeypatch.setattr(record, "commit", lambda: {"hash": "0123456789abcdef", "dirty": False})  # git is slow
+    monkeypatch.setattr(provenance, "commit", lambda: {"hash": "0123456789abcdef", "dirty": False})  # git is slow
 
     def write(
         method: str = "none",

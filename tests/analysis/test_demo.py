@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from dropattack import experiment, record
+from dropattack import experiment, provenance, record
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "demo.py"
 
@@ -15,7 +15,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "demo.py"
 class SamePool:
     """A process pool that works in this process."""
 
-    def __init__(self, workers, mp_context):
+    def __init__(self, workers, **options):
         self.calls = 0
 
     def __enter__(self):
@@ -52,7 +52,7 @@ def demo(script, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "runs", lambda: here)
     monkeypatch.setattr(module, "OUTPUT", tmp_path)
     monkeypatch.setattr(module, "ProcessPoolExecutor", SamePool)
-    monkeypatch.setattr(record, "commit", lambda: None)
+    monkeypatch.setattr(provenance, "commit", lambda: None)
     module.worked = []
     module.broken = set()
 

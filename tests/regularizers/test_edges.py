@@ -159,11 +159,12 @@ def test_a_gradient_without_direction_skips_the_attack_and_not_the_step(model, f
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_a_target_without_a_gradient_is_skipped_and_counted(model, forward):
+@pytest.mark.parametrize("method", [FGM, PGD, DropAttack])
+def test_a_weight_outside_the_forward_is_an_error_and_not_a_plain_step(model, forward, method):
     model.unused = nn.Linear(2, 2)
-    reg = FGM(model, ["unused.weight", "embed.weight"])
-    reg.backward(forward)
-    assert reg.skipped == 1
+    with pytest.raises(RuntimeError, match=r"'unused.weight' got no gradient: it is not part of this forward"):
+        method(model, ["embed.weight", "unused.weight"]).backward(forward)
+    SAM(model).backward(forward)  # all weights, whichever take part
     assert model.unused.weight.grad is None
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from dropattack import experiment, record
+from dropattack import build, experiment, record
 from dropattack.config import compose
 from dropattack.errors import UserError
 from dropattack.training import evaluate as evaluation
@@ -142,8 +142,8 @@ def test_bad_input_leaves_nothing(config, tmp_path, override, message):
 
 def test_a_target_by_name_goes_to_the_library_as_it_is(config):
     values = experiment.resolve(config("reg=fgm", "reg.targets=[hidden,head.weight]"))
-    _, encoded = experiment.load_data(values)
-    reg = experiment.build_reg(values, experiment.build_model(values, encoded))
+    _, encoded = build.load_data(values)
+    reg = build.build_reg(values, build.build_model(values, encoded))
     assert [target.name for target in reg.targets] == ["hidden.weight", "head.weight"]
 
 

@@ -1,0 +1,109 @@
+"""What a config names, built: data, model, regularizer, loaders. What does not fit is a UserError with its group."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dropattack.errors import UserError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from dropattack.data.types import Dataset, Encoded
+
+NOT_ARGUMENTS = {  # what a group's file says to others than the object it names
+    "dataset": {"name", "kind", "augment"},
+    "model": {"name", "kind", "attack_points", "tokenizer", "recipe", "vectors"},
+    "reg": {"name", "rate", "targets"},
+    "tracker": {"name"},
+}
+
+
+def load_data(config: Mapping[str, Any]) -> tuple[Dataset, Encoded]:
+    """Load and encode the dataset."""
+    from dropattack.data.encode import encode
+
+    dataset = instantiate("dataset", config["dataset"])
+    tokenizer = config["model"].get("tokenizer")
+    made = None if tokenizer is None else instantiate("model.tokenizer", tokenizer)
+    with as_user_error("model.tokenizer"):
+        return dataset, encode(dataset, made, cache=Path(config["paths"]["output"]) / "cache")
+
+
+def build_model(config: Mapping[str, Any], encoded: Encoded) -> Any:
+    """Build the model; its first weights follow from the seed alone, so they are the same under every regularizer."""
+    import torch
+
+    extra: dict[str, Any] = {"spec": encoded.spec}
+    if config["model"].get("vectors") and encoded.spec.vocabulary is not None:
+        from dropattack.data.vectors import load_vectors
+
+        extra["vectors"], extra["found"] = load_vectors(config["model"]["vectors"], encoded.spec.vocabulary)
+    torch.manual_seed(config["seed"])
+    return instantiate("model", config["model"], **extra)
+
+
+def build_reg(config: Mapping[str, Any], model: Any, rank: int = 0) -> Any:
+    """Build the regularizer over `model`; its random numbers are its own, apart from dropout's."""
+    from dropattack.training import seeding
+
+    points, targets = config["model"].get("attack_points") or {}, config["reg"].get("targets")
+    extra: dict[str, Any] = {"model": model, "seed": seeding.derive(config["seed"], f"reg/rank{rank}")}
+    if targets is not None:
+        for target in targets:
+            if target in ("input", "hidden") and target not in points:
+                raise UserError(f"model={config['model']['name']} names no attack point {target!r}")
+        extra["targets"] = [points.get(target, target) for target in targets]
+    return instantiate("reg", config["reg"], **extra)
+
+
+def build_loaders(config: Mapping[str, Any], encoded: Encoded, accelerator: Accelerator) -> dict[str, Any]:
+    """Loaders of the three splits, and the number of classes. Every process evaluates all of validation and test."""
+    from dropattack.data.loader import Loader, pixel_statistics
+
+    trainer, common = config["trainer"], {"device": accelerator.device, "seed": config["seed"]}
+    if encoded.spec.kind == "image":
+        common["mean"], common["std"] = pixel_statistics(encoded.train)
+    augment = config["dataset"].get("augment")
+    ranks = {"rank": accelerator.process_index, "world": accelerator.num_processes}
+    evaluating = {"batch_size": trainer["eval_batch_size"], "shuffle": False, **common}
+    with as_user_error("trainer or dataset.augment"):
+        return {
+            "train": Loader(encoded.train, batch_size=trainer["batch_size"], augment=augment, **ranks, **common),
+            "validation": Loader(encoded.validation, **evaluating),
+            "test": Loader(encoded.test, **evaluating),
+            "classes": encoded.spec.classes,
+        }
+
+
+def instantiate(group: str, config: Mapping[str, Any], **extra: Any) -> Any:
+    """Call what `_target_` names with the group's options; what it does not accept is the user's to know."""
+    from hydra.utils import get_method
+
+    options = {key: value for key, value in config.items() if key not in NOT_ARGUMENTS.get(group, ())}
+    name = options.pop("_target_")
+    try:
+        target = get_method(name)
+    except Exception as error:
+        raise UserError(f"{group}._target_={name}: there is no such object ({str(error).splitlines()[0]})") from error
+    accepted = inspect.signature(target).parameters
+    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in accepted.values()):
+        unknown = sorted(set(options) - set(accepted))
+        if unknown:
+            raise UserError(f"{group}={config.get('name', target.__name__)} has no option {', '.join(unknown)}; "
+                            f"options: {', '.join(name for name in accepted if name not in extra)}")  # fmt: skip
+    with as_user_error(group):
+        return target(**options, **extra)
+
+
+@contextmanager
+def as_user_error(group: str) -> Iterator[None]:
+    """A ValueError of a constructor is about an option of its group."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{group}: {error}") from error

@@ -1,0 +1,80 @@
+"""Two gloo processes on this machine's loopback against one process."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+from tests.integrations.distributed import CASES, STEPS, Case, Net, add_gradient, batch, gradients
+
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What each process found: {case: {gradients, weights, synchronised}}."""
+    folder = tmp_path_factory.mktemp("ddp")
+    command = [*TORCHRUN, "-m", "tests.integrations.distributed", str(folder)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    assert ended.returncode == 0, ended.stderr
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+def assert_close(found: dict, wanted: dict) -> None:
+    assert found.keys() == wanted.keys()
+    for name in found:
+        torch.testing.assert_close(found[name], wanted[name], rtol=1e-10, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def alone(case: Case) -> list[dict]:
+    """One process: each step's mean over two micro-batches that are attacked one by one, as each rank does it."""
+    model = case.build()
+    regs = [case.method(model) for _ in range(2)]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    found = []
+    for step in range(STEPS):
+        for rank, reg in enumerate(regs):
+            add_gradient(case, model, reg, step, rank)
+        for p in model.parameters():
+            p.grad = None if p.grad is None else p.grad / 2
+        found.append(gradients(model))
+        optimizer.step()
+        optimizer.zero_grad()
+    return found
+
+
+def joined(case: Case) -> dict:
+    """One process, the first step, the whole batch at once."""
+    model: Net = case.build()
+    ids, labels = (torch.cat(halves) for halves in zip(batch(0, 0, 0), batch(0, 0, 1), strict=True))
+    case.method(model).backward(lambda: torch.nn.functional.cross_entropy(model(ids), labels))
+    return gradients(model)
+
+
+@each_case
+def test_the_gradient_is_the_mean_over_the_processes(ranks, case: Case):
+    for step, wanted in enumerate(alone(case)):
+        for found in ranks:
+            assert_close(found[case.name]["gradients"][step], wanted)
+
+
+@each_case
+def test_weights_end_equal_and_a_step_is_synchronised_once(ranks, case: Case):
+    one, two = (found[case.name] for found in ranks)
+    assert all(torch.equal(one["weights"][n], two["weights"][n]) for n in one["weights"])
+    assert one["synchronised"] == two["synchronised"] == STEPS
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.like_joined], ids=lambda c: c.name)
+def test_attacks_of_examples_are_those_of_the_joined_batch(ranks, case: Case):
+    assert_close(ranks[0][case.name]["gradients"][0], joined(case))
+
+
+def test_attacks_of_weights_follow_each_process_and_not_the_joined_batch(ranks):
+    for case in CASES:
+        if case.name in ("fgm of weights", "pgd", "sam", "dropattack"):
+            found, other = ranks[0][case.name]["gradients"][0], joined(case)
+            assert any((found[n] - other[n]).abs().max() > 1e-3 for n in found), case.name

@@ -1,0 +1,215 @@
+"""RegularizedTrainer against the plain Trainer (Identity, bit for bit) and against a loop by hand."""
+
+import copy
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from torch.nn import functional as F
+from torch.utils.data import Dataset, SequentialSampler
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
+
+from dropattack import FGM, PGD, SAM, DropAttack, FreeLB, Identity, RDrop
+from dropattack.integrations.hf import RegularizedTrainer, RegularizerMixin
+from dropattack.regularizers import Output
+
+WORDS, QUERY = "bert.embeddings.word_embeddings", "bert.encoder.layer.0.attention.self.query"
+METHODS = {
+    "identity": lambda m: Identity(m),
+    "fgm": lambda m: FGM(m, f"{WORDS}.weight", epsilon=0.5),
+    "pgd": lambda m: PGD(m, [WORDS, f"{QUERY}.weight"], steps=2),
+    "freelb": lambda m: FreeLB(m, WORDS, seed=0),
+    "dropattack": lambda m: DropAttack(m, [f"{WORDS}.weight", f"{QUERY}.weight"], epsilon=0.5, steps=2, seed=0),
+    "rdrop": lambda m: RDrop(m, alpha=2.0),
+    "sam": lambda m: SAM(m, rho=0.2),
+}
+each_method = pytest.mark.parametrize("make", METHODS.values(), ids=METHODS.keys())
+ROWS = 12
+
+
+class Rows(Dataset):
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.ids = torch.randint(1, 20, (ROWS, 6), generator=generator)
+        self.labels = torch.randint(3, (ROWS,), generator=generator)
+
+    def __len__(self) -> int:
+        return ROWS
+
+    def __getitem__(self, row: int) -> dict:
+        return {"input_ids": self.ids[row], "labels": self.labels[row]}
+
+
+class Looking(TrainerCallback):
+    """Keeps the first step's gradient, and torch's random state before it."""
+
+    gradient = random = None
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if self.random is None:
+            self.random = torch.get_rng_state()
+
+    def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
+        if self.gradient is None:
+            self.gradient = {n: p.grad.clone() for n, p in model.named_parameters()}
+
+
+class InOrder:
+    def _get_train_sampler(self, *args):
+        return SequentialSampler(self.train_dataset)
+
+
+class PlainTrainer(InOrder, Trainer):
+    pass
+
+
+class OurTrainer(InOrder, RegularizedTrainer):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def fresh_state():
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def bert(dropout: float = 0.2) -> BertForSequenceClassification:
+    torch.manual_seed(0)
+    return BertForSequenceClassification(
+        BertConfig(
+            vocab_size=20, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=20,
+            max_position_embeddings=8, num_labels=3, pad_token_id=0, initializer_range=0.3,
+            hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
+        )
+    )  # fmt: skip
+
+
+def arguments(folder, **options) -> TrainingArguments:
+    defaults = {
+        "max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "use_cpu": True, "report_to": "none",
+        "save_strategy": "no", "disable_tqdm": True, "logging_strategy": "no", "dataloader_pin_memory": False,
+    }  # fmt: skip
+    return TrainingArguments(output_dir=str(folder), **{**defaults, **options})
+
+
+def weights(trainer) -> list[torch.Tensor]:
+    return list(trainer.model.parameters())
+
+
+def assert_identical(one, two) -> None:
+    assert all(torch.equal(a, b) for a, b in zip(weights(one), weights(two), strict=True))
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"gradient_accumulation_steps": 2}, {"gradient_accumulation_steps": 3}, {"bf16": True},
+    {"label_smoothing_factor": 0.1, "gradient_accumulation_steps": 3}, {"gradient_checkpointing": True},
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("scaled", [None, False])
+def test_identity_is_the_plain_trainer(tmp_path, options: dict, scaled: bool | None):
+    trained = []
+    for make in (lambda **k: PlainTrainer(**k), lambda **k: OurTrainer(regularizer=METHODS["identity"], **k)):
+        trainer = make(model=bert(), args=arguments(tmp_path, **options), train_dataset=Rows())
+        trainer.loss_is_scaled_for_ga = scaled
+        trained.append((trainer, trainer.train()))
+    assert_identical(trained[0][0], trained[1][0])
+    assert trained[0][1].training_loss == trained[1][1].training_loss
+
+
+@each_method
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_gradient_is_that_of_a_loop_by_hand(tmp_path, make, accumulate: int, bf16: bool, smoothing: float):
+    options = arguments(
+        tmp_path, max_steps=1, gradient_accumulation_steps=accumulate, bf16=bf16, max_grad_norm=0.0,
+        label_smoothing_factor=smoothing,
+    )  # fmt: skip
+    model, looking = bert(), Looking()
+    hand = copy.deepcopy(model)
+    trainer = OurTrainer(
+        model=model, args=options, train_dataset=Rows(), regularizer=make, callbacks=[looking]
+    )  # fmt: skip
+    total = trainer.train().training_loss
+
+    reg, rows = make(hand.train()), Rows()
+    torch.set_rng_state(looking.random)
+    objectives = []
+    for micro in range(accumulate):
+        part = slice(4 * micro, 4 * (micro + 1))
+
+        def forward(part=part):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+                logits = hand(input_ids=rows.ids[part]).logits
+            return Output(F.cross_entropy(logits.float(), rows.labels[part], label_smoothing=smoothing), logits)
+
+        losses = reg.backward(forward, backward=lambda loss: (loss / accumulate).backward())
+        objectives.append(losses.total.item() / accumulate)
+    # bfloat16 rounds at other places: Accelerate's autocast ends after the model, and so after its loss
+    tolerance = 3e-2 if bf16 else 1e-5
+    assert total == pytest.approx(sum(objectives), rel=tolerance)
+    found = torch.cat([g.flatten() for g in looking.gradient.values()])
+    wanted = torch.cat([p.grad.flatten() for p in hand.parameters()])
+    assert (found - wanted).norm() <= tolerance * wanted.norm()
+    assert trainer.losses is not None
+
+
+@pytest.mark.parametrize("name", ["dropattack", "freelb"])
+def test_a_resumed_training_is_the_one_that_was_never_stopped(tmp_path, name: str):
+    options = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    whole = RegularizedTrainer(
+        model=bert(), args=arguments(tmp_path, **options), train_dataset=Rows(), regularizer=METHODS[name]
+    )
+    whole.train()
+    resumed = RegularizedTrainer(
+        model=bert(), args=arguments(tmp_path, **options), train_dataset=Rows(), regularizer=METHODS[name]
+    )
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert_identical(whole, resumed)
+    (tmp_path / "checkpoint-2" / "regularizer_state_0.pth").unlink()
+    without = RegularizedTrainer(
+        model=bert(), args=arguments(tmp_path, **options), train_dataset=Rows(), regularizer=METHODS[name]
+    )
+    without.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    with pytest.raises(AssertionError):  # so the state mattered
+        assert_identical(whole, without)
+
+
+def test_the_regularizer_is_a_model_s_own(tmp_path):
+    options = {"args": arguments(tmp_path), "train_dataset": Rows()}
+    with pytest.raises(ValueError, match="another model"):
+        RegularizedTrainer(model=bert(), regularizer=METHODS["fgm"](bert()), **options)
+    with pytest.raises(ValueError, match="matches no parameter"):
+        RegularizedTrainer(model=bert(), regularizer=lambda m: FGM(m, "nothing"), **options)
+    model = bert()
+    reg = METHODS["fgm"](model)
+    trainer = RegularizedTrainer(model=model, regularizer=reg, **options)
+    trainer.train()
+    assert trainer.regularizer_for(model) is reg
+    remade = RegularizedTrainer(model_init=bert, regularizer=METHODS["fgm"], **options)
+    remade.train()
+    assert remade.regularizer_for(remade.model).model is remade.model
+    assert_identical(trainer, remade)
+
+
+@pytest.mark.parametrize("optim", ["lomo", "galore_adamw_layerwise"])
+def test_optimizers_that_step_in_the_backward_are_refused(tmp_path, optim: str):
+    with pytest.raises(ValueError, match="steps within the backward"):
+        RegularizedTrainer(
+            model=bert(), args=arguments(tmp_path, optim=optim), train_dataset=Rows(), regularizer=METHODS["fgm"]
+        )
+
+
+def test_the_mixin_fits_other_trainers_and_losses(tmp_path):
+    class Weighted(RegularizerMixin, PlainTrainer):
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            labels = inputs.pop("labels")
+            outputs = model(**inputs)
+            loss = F.cross_entropy(outputs.logits, labels, weight=torch.tensor([1.0, 2.0, 3.0]))
+            return (loss, outputs) if return_outputs else loss
+
+    trainer = Weighted(
+        model=bert(), args=arguments(tmp_path, max_steps=2), train_dataset=Rows(), regularizer=METHODS["dropattack"]
+    )
+    trainer.train()
+    assert len(trainer.losses.adversarial) == 4
