@@ -12,12 +12,12 @@ ONE_THREAD := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow lint format types clean
+.PHONY: help install demo tables test test-slow lint format types clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## "; printf "Usage: make <target> [PYTHON=python3.12] [VENV=.venv] [ARGS=...]\n" } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z-]+%?:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ##@ Start here
 
@@ -25,6 +25,16 @@ install: $(INSTALLED) ## Make the virtual environment with the tested versions (
 
 demo: $(INSTALLED) ## Six methods, two data sets, three seeds: a table and a picture in about five minutes
 	$(ONE_THREAD) $(PY) scripts/demo.py $(ARGS)
+
+##@ Tables
+
+SCALE ?= mini
+JOBS  ?= 2
+
+table-%: $(INSTALLED) ## Run what table % of conf/table/ lacks, and make it (SCALE=mini|full JOBS=2)
+	$(ONE_THREAD) $(PY) scripts/table.py $* --scale $(SCALE) --jobs $(JOBS) $(ARGS)
+
+tables: table-text table-vision table-bert table-half_data table-ablation table-notebooks ## Make all of them
 
 ##@ Check
 

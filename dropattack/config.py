@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dropattack.errors import UserError
 
-GROUPS = ("dataset", "model", "reg", "scale", "trainer", "tracker", "experiment")
+GROUPS = ("dataset", "model", "reg", "scale", "trainer", "tracker", "settings", "experiment")
 OPEN_GROUPS = ("dataset", "model", "reg", "tracker")  # what `+reg.option=…` adds is an argument of a constructor
 SCALES = ("full", "mini", "smoke")
 

@@ -27,7 +27,7 @@ KEYS: dict[str, tuple[type, ...]] = {
     "run_id": (str,),
     "status": (str,),
     "error": (str, type(None)),  # why it failed or diverged, in one sentence
-    "config": (dict,),  # resolved, without `paths`, `tracker` and `rerun`
+    "config": (dict,),  # resolved, without what is in _NOT_IDENTITY
     "data": (dict, type(None)),  # fingerprint, sizes, notes
     "validation": (dict, type(None)),  # of the best epoch: accuracy, macro_f1, loss, epoch (from 1)
     "test": (dict, type(None)),  # accuracy, macro_f1, loss: by the weights of that epoch
@@ -44,7 +44,7 @@ KEYS: dict[str, tuple[type, ...]] = {
     "hardware": (dict,),
 }
 # What changes where or how fast a run goes, and not what comes out of it.
-_NOT_IDENTITY = ("paths", "tracker", "rerun")
+_NOT_IDENTITY = ("paths", "tracker", "rerun", "settings")
 _NOT_IDENTITY_WITHIN = {
     "trainer": ("device", "threads", "progress", "checkpoint", "eval_batch_size"),
     "model": ("recipe",),  # defaults of the trainer, which holds what was taken of them

@@ -160,7 +160,14 @@ def test_run_then_skip(tmp_path):
     assert (tmp_path / out.splitlines()[-1]).stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),  # within one process: tests/training/test_resume.py
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_run_continues(tmp_path, number):
     """Kill it anywhere and start it again: the record and the weights are those of a run that was left alone."""
     arguments = [*QUICK, "reg=dropattack", "model.dropout=0.2", "trainer.epochs=6", "dataset.train_rows=600",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dropattack.analysis.records import differences
+from dropattack.analysis.records import differences, is_chosen
 from dropattack.analysis.statistics import estimate, holm, paired_difference, verdict
 
 ORDER = ("none", "dropout", "fgm", "pgd", "freelb", "dropattack", "rdrop", "sam")
@@ -91,7 +91,7 @@ def _name(table: pd.DataFrame, column: str, label: str, within: list[str]) -> No
 
 
 def _concerning(settings: dict[str, Any], kind: str) -> dict[str, Any]:
-    own = {key: value for key, value in settings.items() if key.startswith("reg.") or key == "model.dropout"}
+    own = {key: value for key, value in settings.items() if is_chosen(key)}
     return own if kind == "variant" else {key: value for key, value in settings.items() if key not in own}
 
 

@@ -9,13 +9,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dropattack.analysis.statistics import estimate
+
 # Okabe and Ito (2008), less the yellow that no one can read on white. A method has one colour in every figure.
 COLOURS = {
     "none": "#6b6b6b", "dropout": "#56b4e9", "fgm": "#009e73", "pgd": "#e69f00", "freelb": "#cc79a7",
     "dropattack": "#d55e00", "rdrop": "#0072b2", "sam": "#000000",
 }  # fmt: skip
 INK, FAINT = "#333333", "#d9d9d9"
-STYLE: Any = {"font.family": "DejaVu Sans", "font.size": 9}
+STYLE: Any = {"font.family": "DejaVu Sans", "font.size": 9, "svg.hashsalt": "dropattack"}
 
 
 def gain_against_cost(
@@ -43,8 +45,53 @@ def gain_against_cost(
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
         figure.supxlabel(note, x=0.01, ha="left", fontsize=7.5, color="#666666")
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, facecolor="white", metadata={"Software": None} if path.suffix == ".png" else None)
+        figure.savefig(path, facecolor="white", metadata=_no_date(path))
     return path
+
+
+def accuracy_against(frame: pd.DataFrame, x: str, path: Path, *, title: str) -> Path:
+    """Test accuracy against a setting, one line a method, one panel a data set and model.
+
+    Args:
+        frame: `read_records(…).frame`.
+        x: the setting, such as `dataset.fraction`.
+        path: where to write; the suffix chooses the format.
+    """
+    import matplotlib
+
+    frame = frame.assign(x=[settings[x] for settings in frame["settings"]])
+    panels = list(frame.groupby(["dataset", "model"], sort=True))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(1.2 + 3.6 * len(panels), 3.8), dpi=200, layout="constrained")
+        for ax, ((dataset, model), rows) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            ax.set_title(f"{dataset} · {model}", loc="left", color=INK, fontsize=10)
+            for method, runs in rows.groupby("method", sort=True):
+                cells = [(value, estimate((100 * cell["test_accuracy"]).tolist())) for value, cell in runs.groupby("x")]
+                places, means = [value for value, _ in cells], [e.mean for _, e in cells]
+                colour = COLOURS.get(str(method), INK)
+                ax.plot(places, means, marker="o", color=colour, lw=1.8, ms=5)
+                ax.fill_between(
+                    places, [e.low for _, e in cells], [e.high for _, e in cells], color=colour, alpha=0.15, lw=0
+                )
+                ax.annotate(str(method), (places[-1], means[-1]), (5, 0), textcoords="offset points", va="center",
+                            color=colour, fontweight="bold", fontsize=8.5, annotation_clip=False)  # fmt: skip
+            ax.set_xlabel(x.rpartition(".")[2], color=INK)
+            ax.grid(axis="y", color=FAINT, lw=0.6)
+            ax.spines[["top", "right", "left"]].set_visible(False)
+            ax.tick_params(length=0, colors="#555555")
+        figure.axes[0].set_ylabel("test accuracy, %", color=INK)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
+        figure.supxlabel(
+            "line: mean over seeds · band: 95 % interval", x=0.01, ha="left", fontsize=7.5, color="#666666"
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, facecolor="white", metadata=_no_date(path))
+    return path
+
+
+def _no_date(path: Path) -> dict[str, None] | None:
+    """The same records give the same bytes: no date, no name of the program in the file."""
+    return {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}.get(path.suffix)
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, title: str, baseline: str) -> None:

@@ -17,8 +17,9 @@ import pandas as pd
 from dropattack.errors import UserError
 from dropattack.record import identity, read
 
-# What a method chooses: the regularizer, and the dropout that `reg=dropout` sets in the model.
-METHOD = ("reg", "model.dropout")
+# What a method chooses: the regularizer, the dropout that `reg=dropout` sets in the model, and, where settings are
+# tuned, the learning rate.
+METHOD = ("reg", "model.dropout", "trainer.learning_rate")
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ def _read(path: Path) -> dict[str, Any] | LeftOut:
 def _row(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     config, test, validation = record["config"], record["test"], record["validation"]
     settings = {key: value for key, value in flatten(identity(config)).items() if key != "seed"}
-    shared = {key: value for key, value in settings.items() if not _chosen(key)}
-    chosen = {key: value for key, value in settings.items() if _chosen(key)}
+    shared = {key: value for key, value in settings.items() if not is_chosen(key)}
+    chosen = {key: value for key, value in settings.items() if is_chosen(key)}
     return {
         "path": path,
         "run_id": str(record["run_id"]),
@@ -143,7 +144,7 @@ def differences(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{key: one.get(key) for key in differing} for one in settings]
 
 
-def _chosen(key: str) -> bool:
+def is_chosen(key: str) -> bool:
     return any(key == group or key.startswith(f"{group}.") for group in METHOD)
 
 

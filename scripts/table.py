@@ -1,0 +1,60 @@
+"""Run what a table of conf/table/ still lacks, and make it in Markdown, CSV, LaTeX and a picture: `make table-text`.
+
+Done cells are skipped; a cell that fails does not stop the others and is named in the table's notes. The table is made
+from the records in results/<scale>/<table>/records/ alone: `--no-run` makes it again, byte for byte, in seconds.
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from dropattack import experiment, record, sweep
+from dropattack.errors import UserError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="a file of conf/table/")
+    parser.add_argument("--scale", default="mini", choices=("full", "mini", "smoke"))
+    parser.add_argument("--jobs", type=int, default=2, help="runs at once, on one machine (default: %(default)s)")
+    parser.add_argument("--launcher", default="joblib", help="one of Hydra's: joblib, basic, ray, submitit_slurm, …")
+    parser.add_argument("--seeds", type=int, help="seeds a cell (default: the table's)")
+    parser.add_argument("--output", type=Path, default=Path("outputs/tables"), help="where runs write")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="where records and tables are kept")
+    parser.add_argument("--no-run", action="store_true", help="only make the table, from the records that are there")
+    parser.add_argument("override", nargs="*", help="more overrides for all cells, such as tracker=none")
+    args = parser.parse_intermixed_args()
+    try:
+        return run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run(args: argparse.Namespace) -> int:
+    table = sweep.load(experiment.CONF, args.name, args.seeds)
+    folder, missing = args.results / args.scale / args.name, []
+    if not args.no_run:
+        extra = [f"tracker.group=table-{args.name}" if "tracker=none" not in args.override else "", *args.override]
+        for grid in sweep.overrides(table, scale=args.scale, output=args.output, extra=[e for e in extra if e]):
+            cells = sweep.records(grid)
+            if any(record.is_done(path) is None for path in cells.values()):
+                sweep.launch(grid, jobs=args.jobs, launcher=args.launcher)
+            for cell, path in cells.items():
+                if not path.exists():
+                    missing.append(cell)
+                    continue
+                (folder / "records").mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, folder / "records" / path.name)
+    from dropattack.analysis.render import render
+
+    for path in render(table.name, table.title, table.kind, folder, x=table.x):
+        print(path)
+    for cell in missing:
+        print(f"no record: {cell}", file=sys.stderr)
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
