@@ -93,7 +93,7 @@ class _Theirs:
 
     def __init__(self, setup: Setup) -> None:
         self.setup, self.batches = setup, setup.batches(bucket=False)
-        model = setup.model()
+        self.plain = model = setup.model()
         if hasattr(model, "packed"):
             model.packed = True
         self.optimizer = setup.optimizer(model, fused=False)
@@ -107,16 +107,16 @@ class _Theirs:
         def step(n: int) -> None:
             batch = self.batches[n % len(self.batches)]
             inputs = {name: x for name, x in batch.items() if name != "labels"}
-            if isinstance(self.model, _WithPixels):
-                self.model.pixels.data = inputs.pop("pixels").clone()
-
-            def forward() -> Tensor:
-                return F.cross_entropy(self.model(**inputs), batch["labels"])
-
-            if method == "authors":
-                notebook_step(self.model, forward, self.targets, epsilon=EPSILON, steps=w.steps, draw=draw)
+            if method == "authors-plain":
+                F.cross_entropy(self.plain(**inputs), batch["labels"]).backward()
             else:
-                forward().backward()
+                if isinstance(self.model, _WithPixels):
+                    self.model.pixels.data = inputs.pop("pixels").clone()
+
+                def forward() -> Tensor:
+                    return F.cross_entropy(self.model(**inputs), batch["labels"])
+
+                notebook_step(self.model, forward, self.targets, epsilon=EPSILON, steps=w.steps, draw=draw)
             self.optimizer.step()
             self.model.zero_grad()
 

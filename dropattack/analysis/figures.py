@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dropattack.analysis.statistics import estimate
+from dropattack.analysis.statistics import PairedDifference, estimate
 
 # Okabe and Ito (2008), less the yellow that no one can read on white. A method has one colour in every figure.
 COLOURS = {
@@ -98,22 +98,19 @@ def _panel(ax: Axes, rows: pd.DataFrame, title: str, baseline: str) -> None:
     rows = rows[rows["pairs"] > 0].sort_values("cost", kind="stable")
     ax.set_title(title, loc="left", color=INK, fontsize=10)
     ax.axhline(0, color="#999999", lw=1, zorder=1)
-    places = _spread(rows["cost"].tolist())
-    tops: list[tuple[float, float, str, str]] = []
-    for x, row in zip(places, rows.itertuples(), strict=True):
-        colour, d = COLOURS.get(row.method, INK), row.difference
+    marks = [_Mark(x, row) for x, row in zip(_spread(rows["cost"].tolist()), rows.itertuples(), strict=True)]
+    for mark in marks:
+        d, colour = mark.difference, mark.colour
         if not math.isnan(d.low):
-            ax.plot([x, x], [d.low, d.high], color=colour, lw=2, solid_capstyle="round", alpha=0.55, zorder=2)
-        ax.scatter([x] * len(d.values), d.values, s=16, color="white", edgecolors=colour, linewidths=1, zorder=3)
-        ax.scatter([x], [d.mean], s=64, color=colour, edgecolors="white", linewidths=1, zorder=4)
-        tops.append((x, max([d.mean, *d.values, *([] if math.isnan(d.high) else [d.high])]), row.method_label, colour))
-    for (x, top, label, colour), side in zip(tops, _sides(places), strict=True):
-        ax.annotate(label, (x, top), (0, 5), textcoords="offset points", ha=side, va="bottom", color=colour,
-                    fontweight="bold", fontsize=8.5)  # fmt: skip
-    left, right = (min([1.0, *places]), max([1.0, *places])) if places else (1.0, 2.0)
+            ax.plot([mark.x, mark.x], [d.low, d.high], color=colour, lw=2, solid_capstyle="round", alpha=0.55, zorder=2)
+        ax.scatter([mark.x], [d.mean], s=70, color=colour, edgecolors="white", linewidths=1, zorder=3)
+        ax.scatter([mark.x] * d.n, d.values, s=14, color="white", edgecolors=colour, linewidths=1, zorder=4)
+    left, right = min([1.0, *(m.x for m in marks)]), max([1.0, *(m.x for m in marks)])
     margin = 0.12 * max(right - left, 0.5)
     ax.set_xlim(left - margin, right + margin)
-    ax.margins(y=0.12)
+    low, high = min([0.0, *(m.low for m in marks)]), max([0.0, *(m.high for m in marks)])
+    ax.set_ylim(low - 0.12 * max(high - low, 0.1), high + 0.12 * max(high - low, 0.1))
+    _label(ax, marks)
     ax.annotate(baseline, (1, 0), (0.01, -9), xycoords=("axes fraction", "data"), textcoords="offset points",
                 ha="right", color="#777777", fontsize=8)  # fmt: skip
     ax.set_xlabel(f"time of a training step, relative to {baseline}", color=INK)
@@ -125,15 +122,38 @@ def _panel(ax: Axes, rows: pd.DataFrame, title: str, baseline: str) -> None:
     ax.tick_params(length=0, colors="#555555")
 
 
-def _sides(places: Sequence[float], near: float = 0.2) -> list[str]:
-    """Labels of close neighbours grow apart: the left one ends at its mark, the right one begins there."""
-    reach = near * max(places[-1] - places[0], 0.5) if places else 0.0
-    sides = []
-    for i, x in enumerate(places):
-        on_left = i > 0 and x - places[i - 1] < reach
-        on_right = i + 1 < len(places) and places[i + 1] - x < reach
-        sides.append("center" if on_left == on_right else "left" if on_left else "right")
-    return sides
+class _Mark:
+    """One method in a panel: where it stands, and how far it reaches."""
+
+    def __init__(self, x: float, row: Any) -> None:
+        self.x, self.name, self.colour = x, row.method_label, COLOURS.get(row.method, INK)
+        self.difference: PairedDifference = row.difference
+        reach = [v for v in (*row.difference.values, row.difference.low, row.difference.high) if not math.isnan(v)]
+        self.low, self.high = min(reach), max(reach)
+
+
+def _label(ax: Axes, marks: Sequence[_Mark]) -> None:
+    """Each name at an end of its own line, where it covers no other line and no other name."""
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    height, gap = 0.055 * (top - bottom), 0.01 * (top - bottom)
+    taken = [(m.x, m.x, m.low, m.high) for m in marks]
+    for own, mark in enumerate(marks):
+        width = 0.021 * len(mark.name) * (right - left)
+        boxes = {}
+        for y, va in ((mark.high + gap, "bottom"), (mark.low - gap - height, "top")):
+            for start, ha in ((mark.x - width / 2, "center"), (mark.x - width, "right"), (mark.x, "left")):
+                boxes[ha, va] = (start, start + width, y, y + height)
+        others = [box for i, box in enumerate(taken) if i != own]
+        inside = {k: b for k, b in boxes.items() if b[0] >= left and b[1] <= right} or boxes
+        ha, va = min(inside, key=lambda k: sum(_overlap(inside[k], box) for box in others))
+        taken.append(inside[ha, va])
+        y, shift = (mark.high, 4) if va == "bottom" else (mark.low, -4)
+        ax.annotate(mark.name, (mark.x, y), (0, shift), textcoords="offset points", ha=ha, va=va, color=mark.colour,
+                    fontweight="bold", fontsize=8.5, zorder=5)  # fmt: skip
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] <= b[1] and b[0] <= a[1] and a[2] <= b[3] and b[2] <= a[3]
 
 
 def _spread(costs: Sequence[float], least: float = 0.06) -> list[float]:

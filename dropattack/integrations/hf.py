@@ -1,10 +1,12 @@
-"""Hugging Face Trainer, with one more argument: `RegularizedTrainer(model=…, args=…, regularizer=lambda model: …)`."""
+"""Hugging Face Trainer, with one more argument: `RegularizedTrainer(model=…, args=…, regularizer=lambda model: …)`.
 
-import contextlib
+Written along the Trainer of transformers 5.23, and tested with 5.17 too.
+"""
+
 import copy
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +15,17 @@ from transformers import Trainer
 from dropattack.regularizers import Losses, Output, RDrop, Regularizer
 from dropattack.regularizers.naming import unwrapped
 
+if TYPE_CHECKING:  # a mixin, whose checker should know what it is mixed into
+    from transformers import Trainer as _Base
+else:
+    _Base = object
+
 # These keep parameters or gradients elsewhere than in `parameter` and `.grad`, or step inside the backward.
 NO_STRATEGY = ("DEEPSPEED", "FSDP", "MEGATRON_LM", "TP", "XLA")
 NO_OPTIMIZER = ("lomo", "layerwise")
 
 
-class RegularizerMixin:
+class RegularizerMixin(_Base):
     """For a Trainer of your own: `class MyTrainer(RegularizerMixin, Trainer)`.
 
     Everything else is the Trainer's: accumulation, mixed precision, clipping, DDP, label smoothing, `compute_loss` and
@@ -64,8 +71,8 @@ class RegularizerMixin:
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """The Trainer's own (transformers 5.23), but for the one line that makes the gradient."""
-        context, inputs = self._context_parallel(model, inputs)
+        """The Trainer's own, but for the one line that makes the gradient."""
+        context, inputs = self._prepare_context_parallel_inputs(model, inputs)
         with context():
             model.train()
             if callable(getattr(self.optimizer, "train", None)):  # schedule-free optimizers
@@ -75,9 +82,15 @@ class RegularizerMixin:
             micro_batches = self.current_gradient_accumulation_steps
             scaled = self._loss_is_scaled(num_items_in_batch)
             divisor = 1 if scaled else micro_batches
-            # A loss that is a share of the accumulated batch's mean has to be whole again beside R-Drop's KL, which is
-            # not linear in it.
+            # R-Drop's KL is not linear in the loss: where the loss is a share of the accumulated batch's mean, it has
+            # to be whole again beside the KL.
             whole = micro_batches if scaled and isinstance(regularizer, RDrop) else 1
+            if whole > 1 and self._told_scaled is None:
+                raise ValueError(
+                    "R-Drop with gradient accumulation needs to know what the model's loss is: set "
+                    "trainer.loss_is_scaled_for_ga to True if it is divided by num_items_in_batch, to False if it is a "
+                    "mean over the micro-batch (as that of BertForSequenceClassification)"
+                )
 
             def forward() -> Output:
                 with self.compute_loss_context_manager():
@@ -100,14 +113,13 @@ class RegularizerMixin:
 
     def _loss_is_scaled(self, num_items_in_batch: Tensor | int | None) -> bool:
         """Whether the loss is already a share of the accumulated batch's mean."""
-        told = getattr(self, "loss_is_scaled_for_ga", None)
-        if told is not None:
-            return told
+        if self._told_scaled is not None:
+            return self._told_scaled
         return (self.model_accepts_loss_kwargs and num_items_in_batch is not None) or self.compute_loss_func is not None
 
-    def _context_parallel(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Callable, dict[str, Any]]:
-        prepare = getattr(self, "_prepare_context_parallel_inputs", None)  # since transformers 4.57
-        return prepare(model, inputs) if prepare else (contextlib.nullcontext, inputs)
+    @property
+    def _told_scaled(self) -> bool | None:
+        return getattr(self, "loss_is_scaled_for_ga", None)  # in transformers 5.17 a wish of ours alone
 
     def _empty_cache(self) -> None:
         every = self.args.torch_empty_cache_steps

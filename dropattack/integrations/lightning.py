@@ -8,15 +8,21 @@ regularizer's state in checkpoints. It imports nothing of Lightning's: `lightnin
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from dropattack.regularizers import Losses, Regularizer
 
+if TYPE_CHECKING:  # a mixin, whose checker should know what it is mixed into
+    from lightning.pytorch import LightningModule as _Base
+else:
+    _Base = object
 
-class RegularizerMixin:
+
+class RegularizerMixin(_Base):
     """First among the bases: `class Net(RegularizerMixin, LightningModule)`.
 
         def configure_regularizer(self):
@@ -86,7 +92,7 @@ class RegularizerMixin:
         for config in self.trainer.lr_scheduler_configs:
             if config.interval != interval or stepped not in (None, config.scheduler.optimizer):
                 continue
-            if config.reduce_on_plateau:
+            if isinstance(config.scheduler, ReduceLROnPlateau):
                 raise ValueError("step ReduceLROnPlateau yourself: its metric is not known here")
             if count % config.frequency == 0:
                 config.scheduler.step()
@@ -114,7 +120,7 @@ class RegularizerMixin:
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
         state = self.regularizer.state_dict()
-        states = [state]
+        states: list[Any] = [state]
         if dist.is_available() and dist.is_initialized():
             states = [None] * dist.get_world_size()
             dist.all_gather_object(states, state)

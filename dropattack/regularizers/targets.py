@@ -199,9 +199,9 @@ class Activation:
             shift = self._shift
             self.applied = shift if shift is None or isinstance(shift, Tensor) else shift(x, keep)
         moved = x if self.applied is None else x + self.applied.to(x.dtype)
-        if not moved.requires_grad:  # an image, or the output of a frozen layer
-            moved = moved.detach().requires_grad_()
         if self._read:
+            if not moved.requires_grad:  # an image, or the output of a frozen layer
+                moved = moved.detach().requires_grad_()
             moved.register_hook(self._store)
         return moved
 

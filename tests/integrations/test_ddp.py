@@ -1,7 +1,9 @@
 """Two gloo processes on this machine's loopback against one process."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,14 +15,21 @@ each_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
 
-@pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    """What each process found: {case: {gradients, weights, synchronised}}."""
-    folder = tmp_path_factory.mktemp("ddp")
-    command = [*TORCHRUN, "-m", "tests.integrations.distributed", str(folder)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+def start(module: str, folder: Path) -> list[dict]:
+    """What each of two processes saved."""
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    if sys.platform == "linux":
+        environment["GLOO_SOCKET_IFNAME"] = "lo"
+    command = [*TORCHRUN, "-m", f"tests.integrations.{module}", str(folder)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, env=environment)
     assert ended.returncode == 0, ended.stderr
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """{case: {gradients, weights, synchronised}} of each process."""
+    return start("distributed", tmp_path_factory.mktemp("ddp"))
 
 
 def assert_close(found: dict, wanted: dict) -> None:
@@ -78,3 +87,42 @@ def test_attacks_of_weights_follow_each_process_and_not_the_joined_batch(ranks):
         if case.name in ("fgm of weights", "pgd", "sam", "dropattack"):
             found, other = ranks[0][case.name]["gradients"][0], joined(case)
             assert any((found[n] - other[n]).abs().max() > 1e-3 for n in found), case.name
+
+
+def test_the_trainer_and_lightning(tmp_path):
+    from tests.integrations import distributed_trainers as trainers
+    from tests.integrations.test_hf import Rows, bert
+
+    one, two = start("distributed_trainers", tmp_path)
+    for name in one:
+        assert all(torch.equal(one[name][n], two[name][n]) for n in one[name]), name
+
+    case = Case("", trainers.drop_attack, accumulate=trainers.ACCUMULATE)
+    net = case.build()
+    optimizer, regs = torch.optim.SGD(net.parameters(), lr=0.5), [case.method(net) for _ in range(2)]
+    for step in range(trainers.STEPS):
+        for rank, reg in enumerate(regs):
+            add_gradient(case, net, reg, step, rank)
+        for p in net.parameters():
+            p.grad /= 2
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 0.2)
+        optimizer.step()
+        optimizer.zero_grad()
+    for name in ("lightning", "lightning, views"):
+        assert_close(one[name], dict(net.named_parameters()))
+    saved = torch.load(tmp_path / "lightning.ckpt", weights_only=True)
+    assert len(saved["regularizer"]) == 2, "each process's own random state"
+
+    # The Trainer deals batches out in turn.
+    model, rows = bert(dropout=0.0), Rows()
+    for rank in range(2):
+        reg = trainers.attack_bert(model)
+        for micro in range(2):
+            part = slice(3 * (2 * micro + rank), 3 * (2 * micro + rank + 1))
+            reg.backward(
+                lambda part=part: model(input_ids=rows.ids[part], labels=rows.labels[part]),
+                backward=lambda loss: (loss / 4).backward(),
+            )
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    for name, wanted in model.named_parameters():
+        torch.testing.assert_close(one["trainer"][name], wanted, rtol=1e-5, atol=1e-5)
