@@ -12,7 +12,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo tables test test-slow lint format types clean
+.PHONY: help install demo tune tables test test-slow lint format types clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## "; printf "Usage: make <target> [PYTHON=python3.12] [VENV=.venv] [ARGS=...]\n" } \
@@ -29,10 +29,14 @@ demo: $(INSTALLED) ## Six methods, two data sets, three seeds: a table and a pic
 ##@ Tables
 
 SCALE ?= mini
+TABLE ?= vision
 JOBS  ?= 2
 
 table-%: $(INSTALLED) ## Run what table % of conf/table/ lacks, and make it (SCALE=mini|full JOBS=2)
 	$(ONE_THREAD) $(PY) scripts/table.py $* --scale $(SCALE) --jobs $(JOBS) $(ARGS)
+
+tune: $(INSTALLED) ## Choose every method's settings for TABLE=vision on validation, with as many trials each
+	$(ONE_THREAD) $(PY) scripts/tune.py $(TABLE) --scale $(SCALE) --jobs $(JOBS) $(ARGS)
 
 tables: table-text table-vision table-bert table-half_data table-ablation table-notebooks ## Make all of them
 

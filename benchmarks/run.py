@@ -10,7 +10,9 @@ import argparse
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = asked.output or ROOT / "results" / "bench" / f"{machine['name']}{'-quick' if asked.quick else ''}.json"
     result = _read(path, machine, asked.quick)
     setups = [s for s in _setups(asked, device) if asked.rerun or not _measured(result, s, asked)]
-    with _bar() as bar:
-        task = bar.add_task("", total=len(setups) * (timings(asked.methods, asked.rounds) + (not asked.no_memory)))
+    commit = provenance.commit()  # of the code that is loaded, not of what lies there hours later
+    with _Bar(len(setups) * (timings(asked.methods, asked.rounds) + (not asked.no_memory))) as bar:
         for setup in setups:
-            name = " ".join(filter(None, [setup.workload.name, f"{setup.vocabulary or ''}"]))
             try:
-                measured = _measure(setup, asked, lambda m, n=name: bar.update(task, advance=1, description=f"{n} {m}"))
+                measured = _measure(setup, asked, partial(bar.done, f"{setup.workload.name} {setup.vocabulary or ''}"))
             except UserError as error:  # weights that are not there
                 measured = {"skipped": str(error)}
-            _store(result, setup, {**_settings(setup, asked), **measured, "commit": provenance.commit()})
+            _store(result, setup, {**_settings(setup, asked), **measured, "commit": commit})
             path.parent.mkdir(parents=True, exist_ok=True)
             record.write_atomically(path, (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
     print(markdown(result))
@@ -154,9 +155,28 @@ def describe(device: torch.device) -> dict[str, Any]:
             "clock": Clock(device).kind, "allocator": told, "versions": provenance.versions()}  # fmt: skip
 
 
-def _bar() -> Progress:
-    columns = (BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(), TextColumn("left"))
-    return Progress(*columns, TimeRemainingColumn(), TextColumn("{task.description}"), console=Console(stderr=True))
+class _Bar:
+    """A bar on stderr; where that is no terminal, a line for each timing."""
+
+    def __init__(self, total: int) -> None:
+        columns = (BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(), TextColumn("left"))
+        console = Console(stderr=True)
+        self._bar = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.description}"), console=console,
+                             disable=not console.is_terminal)  # fmt: skip
+        self._task = self._bar.add_task("", total=total)
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def done(self, cell: str, method: str) -> None:
+        self._bar.update(self._task, advance=1, description=f"{cell} {method}")
+        if self._bar.disable:
+            task = self._bar.tasks[0]
+            print(f"{task.completed:.0f}/{task.total:.0f} {cell} {method}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

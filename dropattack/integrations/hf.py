@@ -6,7 +6,7 @@ Written along the Trainer of transformers 5.23, and tested with 5.17 too.
 import copy
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -75,8 +75,9 @@ class RegularizerMixin(_Base):
         context, inputs = self._prepare_context_parallel_inputs(model, inputs)
         with context():
             model.train()
-            if callable(getattr(self.optimizer, "train", None)):  # schedule-free optimizers
-                self.optimizer.train()
+            train = getattr(self.optimizer, "train", None)  # schedule-free optimizers have one
+            if callable(train):
+                train()
             inputs = self._prepare_inputs(inputs)
             regularizer = self.regularizer_for(model)
             micro_batches = self.current_gradient_accumulation_steps
@@ -145,12 +146,12 @@ class RegularizerMixin(_Base):
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
-        torch.save(self.regularizer_for(self.model).state_dict(), self._state_file(output_dir))
+        torch.save(self.regularizer_for(cast(nn.Module, self.model)).state_dict(), self._state_file(output_dir))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)
         if checkpoint is not None and os.path.isfile(path := self._state_file(checkpoint)):
-            self.regularizer_for(self.model).load_state_dict(torch.load(path, weights_only=True))
+            self.regularizer_for(cast(nn.Module, self.model)).load_state_dict(torch.load(path, weights_only=True))
 
     def _state_file(self, folder: str) -> str:
         return os.path.join(folder, f"regularizer_state_{self.args.process_index}.pth")

@@ -16,7 +16,7 @@ from dropattack import DropAttack
 from dropattack.integrations.hf import RegularizedTrainer
 from dropattack.integrations.lightning import RegularizerMixin
 from tests.integrations.distributed import Net, batch, drop_attack
-from tests.integrations.test_hf import QUERY, WORDS, InOrder, Rows, arguments, bert
+from tests.integrations.tiny_bert import QUERY, WORDS, InOrder, Rows, arguments, bert
 
 ACCUMULATE, STEPS = 2, 3
 

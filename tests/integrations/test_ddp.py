@@ -91,7 +91,7 @@ def test_attacks_of_weights_follow_each_process_and_not_the_joined_batch(ranks):
 
 def test_the_trainer_and_lightning(tmp_path):
     from tests.integrations import distributed_trainers as trainers
-    from tests.integrations.test_hf import Rows, bert
+    from tests.integrations.tiny_bert import Rows, bert
 
     one, two = start("distributed_trainers", tmp_path)
     for name in one:
