@@ -47,9 +47,9 @@ def run(args: argparse.Namespace) -> int:
                     continue
                 (folder / "records").mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, folder / "records" / path.name)
-    from dropattack.analysis.render import render
+    from dropattack.analysis.summary import render  # a second of imports, not before the runs
 
-    for path in render(table.name, table.title, table.kind, folder, x=table.x):
+    for path in render(table.name, folder, title=table.title, kind=table.kind, x=table.x):
         print(path)
     for cell in missing:
         print(f"no record: {cell}", file=sys.stderr)

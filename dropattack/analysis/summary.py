@@ -1,13 +1,14 @@
-"""Records → the table and the picture of one comparison: printed, and written beside each other."""
+"""Records → tables and pictures: printed for a person, written into a folder for results/."""
 
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 
+from dropattack.analysis import figures, tables
 from dropattack.analysis.compare import compare, provenance
-from dropattack.analysis.figures import gain_against_cost
-from dropattack.analysis.records import Records
-from dropattack.analysis.tables import comparison_table, markdown, rich_table, save
+from dropattack.analysis.records import Records, read_records
+from dropattack.errors import UserError
 
 
 def summarize(records: Records, table: Path, picture: Path, *, note: str, title: str, console: Console) -> None:
@@ -15,16 +16,49 @@ def summarize(records: Records, table: Path, picture: Path, *, note: str, title:
 
     Under the table stand `note`, what the runs ran on, and every record that was left out.
     """
-    compared = compare(records.frame)
-    ran = "; ".join(f"{what}: {', '.join(names)}" for what, names in provenance(records.frame).items())
-    notes = (note, f"Ran on {ran}.", *(f"Left out: {left}." for left in records.left_out))
-    made = comparison_table(compared, notes)
-    console.print(rich_table(made))
+    compared, made, legend = _comparison(records, note)
+    console.print(tables.rich_table(made))
     for line in made.notes:
         console.print(line, style="dim", highlight=False, markup=False)
-    save(markdown(made), table)
-    seeds = sorted({row.n for row in compared.itertuples()})
-    counted = f"{' to '.join(map(str, {seeds[0], seeds[-1]}))} seeds" if seeds else "no seeds"
-    legend = f"small dot: one seed · large dot: mean · line: 95 % interval over {counted}"
-    gain_against_cost(compared, picture, title=title, note=legend)
+    tables.save(tables.markdown(made), table)
+    figures.gain_against_cost(compared, picture, title=title, note=legend)
     console.print(f"\nTable    {table}\nPicture  {picture}", highlight=False, markup=False)
+
+
+def render(name: str, folder: Path, *, title: str, kind: str, x: str | None = None) -> list[Path]:
+    """Make `folder/table.{md,csv,tex}` and `folder/figure.{png,svg}` from `folder/records`; returns the paths.
+
+    Args:
+        name: of the table, for the error.
+        kind: `comparison` draws gain against cost; `curve` draws accuracy against the setting `x`.
+
+    Raises:
+        UserError: there is no finished record in the folder.
+    """
+    places = folder / "records"
+    records = read_records(places) if places.is_dir() else None
+    if records is None or records.frame.empty:
+        raise UserError(f"table {name}: there is no finished record in {places}; run it first")
+    compared, made, legend = _comparison(records)
+    written = [
+        tables.save(f"# {title}\n\n{tables.markdown(made)}", folder / "table.md"),
+        tables.save(tables.comparison_csv(compared), folder / "table.csv"),
+        tables.save(tables.latex(made), folder / "table.tex"),
+    ]
+    for path in (folder / "figure.png", folder / "figure.svg"):
+        if kind == "curve" and x is not None:
+            written.append(figures.accuracy_against(records.frame, x, path, title=title))
+        else:
+            written.append(figures.gain_against_cost(compared, path, title=title, note=legend))
+    return written
+
+
+def _comparison(records: Records, *notes: str) -> tuple[pd.DataFrame, tables.Table, str]:
+    """The comparison, its table with all notes, and the legend of its picture."""
+    compared = compare(records.frame)
+    ran = "; ".join(f"{what}: {', '.join(names)}" for what, names in provenance(records.frame).items())
+    left_out = [f"Left out: {left}." for left in records.left_out]
+    seeds = sorted({row.n for row in compared.itertuples()})
+    counted = f"{' to '.join(map(str, sorted({seeds[0], seeds[-1]})))} seeds" if seeds else "no seeds"
+    legend = f"small dot: one seed · large dot: mean · line: 95 % interval over {counted}"
+    return compared, tables.comparison_table(compared, (*notes, f"Ran on {ran}.", *left_out)), legend

@@ -1,4 +1,4 @@
-"""A tiny BERT from scratch, its data, and the Trainer's arguments: test_hf.py and the processes of test_ddp.py share it."""
+"""A tiny BERT from scratch, its data and the Trainer's arguments, for test_hf.py and the processes of test_ddp.py."""
 
 import torch
 from torch.utils.data import Dataset, SequentialSampler

@@ -64,7 +64,8 @@ def test_values(name, scale):
     config = load(name, scale)
     assert config["name"] == name
     assert config["kind"] in ("text", "image")
-    assert set(config["recipe"]) == RECIPE
+    # `dropout` is that of reg=dropout, where a model wants another than the usual.
+    assert set(config["recipe"]) - {"dropout"} == RECIPE
     for key in ("learning_rate", "weight_decay", "warmup"):
         assert isinstance(config["recipe"][key], float), key
     for key in ("batch_size", "epochs"):
