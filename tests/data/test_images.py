@@ -34,7 +34,7 @@ BAD_IDX = [
 ]
 
 
-@pytest.mark.parametrize(("data", "said"), BAD_IDX)
+@pytest.mark.parametrize(("data", "said"), BAD_IDX, ids=[said for _, said in BAD_IDX])
 def test_mnist_bad_file_is_named(tmp_path, data, said):
     (write_mnist(tmp_path) / "t10k-images-idx3-ubyte.gz").write_bytes(data)
     with pytest.raises(UserError, match=f"t10k-images-idx3-ubyte.gz.*({said})"):
