@@ -32,7 +32,7 @@ SCALE ?= mini
 TABLE ?= vision
 JOBS  ?= 2
 
-table-%: $(INSTALLED) ## Run what table % of conf/table/ lacks, and make it (SCALE=mini|full JOBS=2)
+table-%: $(INSTALLED) ## Run what table % of conf/table/ lacks, and make it (SCALE=smoke|mini|full JOBS=2)
 	$(ONE_THREAD) $(PY) scripts/table.py $* --scale $(SCALE) --jobs $(JOBS) $(ARGS)
 
 tune: $(INSTALLED) ## Choose every method's settings for TABLE=vision on validation, with as many trials each

@@ -140,7 +140,8 @@ def _unknown(conf: Path, base: DictConfig, key: str, keys: Sequence[str]) -> str
     pattern = re.compile(rf"^\s*{re.escape(leaf)}:", re.MULTILINE)
     owners = [path.stem for path in sorted((conf / group).glob("*.yaml")) if leaf and pattern.search(path.read_text())]
     if owners:
-        return f"{sentence}; {', '.join(f'{group}={owner}' for owner in owners)} has it"
+        verb = "has" if len(owners) == 1 else "have"
+        return f"{sentence}; {', '.join(f'{group}={owner}' for owner in owners)} {verb} it"
     if nearest:
         return sentence + nearest
     own = [name.partition(".")[2] for name in keys if name.startswith(f"{group}.") and name.count(".") == 1]

@@ -135,6 +135,10 @@ def _execute(config: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
             record.write(path, finished)
             kept = {key: finished[key] for key in ("run_id", "config", "validation", "test", "commit", "versions")}
             checkpoints.finish(result.best_weights, kept) if test else checkpoints.clear()
+            if test and trainer["progress"] != "none":
+                say(f"test accuracy {test['accuracy']:.4f} by the weights of epoch {finished['validation']['epoch']} "
+                    f"(validation {finished['validation']['accuracy']:.4f}); {reg.passes:g} passes a step, "
+                    f"{result.seconds:.1f} s")  # fmt: skip
     return finished
 
 

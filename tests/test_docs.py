@@ -115,5 +115,6 @@ def test_the_errors_that_are_explained_are_those_that_are_raised():
     messages = re.findall(r"^\| `([^`]+)`", text, re.MULTILINE)
     source = "".join(path.read_text() for path in (ROOT / "dropattack" / "regularizers").glob("*.py"))
     assert len(messages) > 10
-    for message in messages:
+    own = [message for message in messages if not message.startswith("Trying to backward")]  # that one is torch's
+    for message in own:
         assert message in source, message

@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from dropattack.regularizers import functional
+from dropattack.regularizers.checks import kind, one_of
 from dropattack.regularizers.naming import resolve, unwrapped
 from dropattack.regularizers.passes import Losses, Passes
 from dropattack.regularizers.targets import Target
@@ -41,6 +42,8 @@ class Regularizer:
         dropout_masks: DropoutMasks = "fresh",
         seed: int | None = None,
     ) -> None:
+        if model is not None and not isinstance(model, nn.Module):
+            raise TypeError(f"model has to be the nn.Module itself, not {kind(model)}")
         self.model = None if model is None else unwrapped(model)
         self.targets: list[Target] = [] if targets is None or self.model is None else self._resolve(targets)
         self.dropout_masks = one_of(dropout_masks, "dropout_masks", ("fresh", "shared"))
@@ -69,9 +72,13 @@ class Regularizer:
             no_sync: Makes the context for all passes but the last: DDP's `model.no_sync`.
 
         Raises:
+            TypeError: `forward` is no function: it is called once a pass, so it has to compute the loss anew.
             RuntimeError: Called where gradients are off, or a target is not part of the forward.
             ValueError: `forward` returned no scalar with a graph.
         """
+        for name, value in (("forward", forward), ("backward", backward), ("no_sync", no_sync)):
+            if not callable(value):
+                raise TypeError(f"{name} has to be a function, as in reg.backward(lambda: loss), not {kind(value)}")
         if not torch.is_grad_enabled():
             raise RuntimeError("backward was called inside no_grad or inference_mode: gradients are needed here")
         self._check_rnns()
@@ -109,7 +116,7 @@ class Regularizer:
         """`length` · g/‖g‖ for the target's gradient g (or `along`); zero, and counted, where g gives no direction."""
         gradient = target.gradient if along is None else along
         if gradient is None:
-            raise RuntimeError(f"attack target {target.name!r} got no gradient: it is not part of this forward")
+            raise RuntimeError(f"attack target {target.name!r} got no gradient: is it part of this model's forward?")
         norm = functional.l2_norm(gradient, target.per_example)
         self._count_skipped(norm)
         return functional.rescale(gradient, length, norm)
@@ -151,9 +158,16 @@ class Regularizer:
     def state_dict(self) -> dict[str, Any]:
         """Counters and random states: with these and the same weights, the next step is the same, bit for bit."""
         generators = {device: g.get_state() for device, g in self._generators.items()}
-        return {"calls": self._calls, "skipped": self.skipped, "generators": generators}
+        return {"method": repr(self), "calls": self._calls, "skipped": self.skipped, "generators": generators}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on where `state_dict` was taken.
+
+        Raises:
+            ValueError: It is the state of another method or of other targets.
+        """
+        if state.get("method") != repr(self):
+            raise ValueError(f"this is {self!r}, and the state is of {state.get('method', 'no regularizer')}")
         self._calls, self._skipped_before, self._skipped = int(state["calls"]), int(state["skipped"]), None
         self._generators = {}
         for device, generator_state in state["generators"].items():
@@ -162,30 +176,3 @@ class Regularizer:
     def __repr__(self) -> str:
         names = ", ".join(t.name for t in self.targets)
         return f"{type(self).__name__}({names})" if names else f"{type(self).__name__}()"
-
-
-# Checks of hyperparameters.
-
-
-def non_negative(value: float, name: str) -> float:
-    if not value >= 0 or value == float("inf"):
-        raise ValueError(f"{name} has to be a finite number >= 0, not {value}")
-    return value
-
-
-def probability(value: float, name: str) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} has to lie in [0, 1], not {value}")
-    return value
-
-
-def at_least_one(value: int, name: str) -> int:
-    if value != int(value) or value < 1:
-        raise ValueError(f"{name} has to be a whole number >= 1, not {value}")
-    return int(value)
-
-
-def one_of(value: Any, name: str, choices: tuple) -> Any:
-    if value not in choices:
-        raise ValueError(f"{name} has to be one of {', '.join(map(repr, choices))}, not {value!r}")
-    return value

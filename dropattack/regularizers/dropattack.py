@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from dropattack.regularizers.base import DropoutMasks, Regularizer, at_least_one, non_negative, one_of, probability
+from dropattack.regularizers.base import DropoutMasks, Regularizer
+from dropattack.regularizers.checks import at_least_one, non_negative, one_of, probability
 from dropattack.regularizers.functional import add, bernoulli_mask, l2_norm, project_l2
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Target

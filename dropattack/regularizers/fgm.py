@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from dropattack.regularizers.base import DropoutMasks, Regularizer, non_negative
+from dropattack.regularizers.base import DropoutMasks, Regularizer
+from dropattack.regularizers.checks import non_negative
 from dropattack.regularizers.passes import Passes
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from dropattack.regularizers.base import DropoutMasks, Regularizer, at_least_one, non_negative
+from dropattack.regularizers.base import DropoutMasks, Regularizer
+from dropattack.regularizers.checks import at_least_one, non_negative
 from dropattack.regularizers.functional import add, project_l2, uniform_start
 from dropattack.regularizers.naming import resolve
 from dropattack.regularizers.passes import Passes
@@ -49,7 +50,7 @@ class FreeLB(Regularizer):
         assert self.model is not None
         modules = dict(self.model.named_modules())
         names = [targets] if isinstance(targets, str) else list(targets)
-        owners = {n: n.removesuffix(".weight") for n in names if n.endswith(".weight")}
+        owners = {n: n.removesuffix(".weight") for n in names if isinstance(n, str) and n.endswith(".weight")}
         tables = {n: owner for n, owner in owners.items() if isinstance(modules.get(owner), nn.Embedding)}
         found = resolve(self.model, [tables.get(n, n) for n in names])
         for target in found:

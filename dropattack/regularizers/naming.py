@@ -7,6 +7,7 @@ from typing import cast
 
 from torch import nn
 
+from dropattack.regularizers.checks import kind
 from dropattack.regularizers.rows import EmbeddingRows, is_row_wise
 from dropattack.regularizers.targets import Activation, Target, Weight
 
@@ -34,9 +35,12 @@ def resolve(model: nn.Module, names: str | Iterable[str]) -> list[Target]:
             over), module names (their output is attacked), or `INPUT`.
 
     Raises:
+        TypeError: A target is no name.
         ValueError: A name matches nothing, a named parameter is frozen or not floating-point, or there is no name.
     """
-    names = [names] if isinstance(names, str) else list(names)
+    names = [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise TypeError(f"targets are names, such as 'embed.weight', not {kind(wrong[0])}")
     if not names:
         raise ValueError("targets is empty: name at least one parameter or module to attack")
     parameters = dict(model.named_parameters(remove_duplicate=False))

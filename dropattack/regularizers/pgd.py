@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from dropattack.regularizers.base import DropoutMasks, Regularizer, at_least_one, non_negative
+from dropattack.regularizers.base import DropoutMasks, Regularizer
+from dropattack.regularizers.checks import at_least_one, non_negative
 from dropattack.regularizers.functional import add, project_l2
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Target

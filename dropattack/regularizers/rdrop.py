@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from dropattack.regularizers.base import Regularizer, non_negative
+from dropattack.regularizers.base import Regularizer
+from dropattack.regularizers.checks import non_negative
 from dropattack.regularizers.functional import symmetric_kl
 from dropattack.regularizers.passes import Passes
 

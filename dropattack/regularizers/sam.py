@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from dropattack.regularizers.base import DropoutMasks, Regularizer, non_negative
+from dropattack.regularizers.base import DropoutMasks, Regularizer
+from dropattack.regularizers.checks import non_negative
 from dropattack.regularizers.functional import l2_norm, rescale
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Target

@@ -143,6 +143,29 @@ def test_no_grad_and_logits_and_targets_outside_the_forward(model, forward):
         FGM(twice, "0").backward(lambda: twice(torch.ones(2, 3)).sum())
 
 
+def test_what_a_tired_person_hands_in(model, forward):
+    reg = FGM(model, "embed.weight")
+    with pytest.raises(TypeError, match=r"forward has to be a function, as in .*lambda: loss\), not a Tensor"):
+        reg.backward(forward().loss)
+    with pytest.raises(TypeError, match="backward has to be a function"):
+        reg.backward(forward, backward=torch.amp.GradScaler("cpu"))
+    for targets, given in ([model.embed.weight], "a Parameter"), (model.embed, "an Embedding"), ([3], "an int"):
+        for method in (FGM, DropAttack, FreeLB if given == "a Parameter" else FGM):
+            with pytest.raises(TypeError, match=f"targets are names, such as 'embed.weight', not {given}"):
+                method(model, targets)
+    with pytest.raises(TypeError, match=r"model has to be the nn.Module itself, not a generator"):
+        DropAttack(model.parameters(), "embed.weight")
+    with pytest.raises(ValueError, match="epsilon has to be a finite number >= 0, not '5'"):
+        FGM(model, "embed.weight", epsilon="5")
+
+
+def test_the_state_of_another_method_is_refused(model):
+    reg = DropAttack(model, ["embed.weight", "rnn.weight_ih_l0"])
+    for other in (FGM(model, "embed.weight").state_dict(), DropAttack(model, "embed.weight").state_dict(), {}):
+        with pytest.raises(ValueError, match=r"this is DropAttack\(embed.weight, rnn.*\), and the state is of"):
+            reg.load_state_dict(other)
+
+
 # What a gradient can be.
 
 
@@ -162,7 +185,7 @@ def test_a_gradient_without_direction_skips_the_attack_and_not_the_step(model, f
 @pytest.mark.parametrize("method", [FGM, PGD, DropAttack])
 def test_a_weight_outside_the_forward_is_an_error_and_not_a_plain_step(model, forward, method):
     model.unused = nn.Linear(2, 2)
-    with pytest.raises(RuntimeError, match=r"'unused.weight' got no gradient: it is not part of this forward"):
+    with pytest.raises(RuntimeError, match=r"'unused.weight' got no gradient: is it part of this model's forward"):
         method(model, ["embed.weight", "unused.weight"]).backward(forward)
     SAM(model).backward(forward)  # all weights, whichever take part
     assert model.unused.weight.grad is None
