@@ -12,7 +12,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo tune tables test test-slow lint format types clean
+.PHONY: help install demo tune tables bench test test-slow lint format types clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## "; printf "Usage: make <target> [PYTHON=python3.12] [VENV=.venv] [ARGS=...]\n" } \
@@ -39,6 +39,9 @@ tune: $(INSTALLED) ## Choose every method's settings for TABLE=vision on validat
 	$(ONE_THREAD) $(PY) scripts/tune.py $(TABLE) --scale $(SCALE) --jobs $(JOBS) $(ARGS)
 
 tables: table-text table-vision table-bert table-half_data table-ablation table-notebooks ## Make all of them
+
+bench: $(INSTALLED) ## What a step of each method costs, beside the authors' own (hours; ARGS=--quick takes minutes)
+	$(PY) -m benchmarks.run $(ARGS)
 
 ##@ Check
 
