@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,13 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     commit = provenance.commit()  # of the code that is loaded, not of what lies there hours later
     with _Bar(len(setups) * (timings(asked.methods, asked.rounds) + (not asked.no_memory))) as bar:
         for setup in setups:
+            cell = {**_settings(setup, asked), "commit": commit}
+            done = partial(bar.done, f"{setup.workload.name} {setup.vocabulary or ''}")
             try:
-                measured = _measure(setup, asked, partial(bar.done, f"{setup.workload.name} {setup.vocabulary or ''}"))
+                for measured in _measure(setup, asked, done):
+                    _store(result, {**cell, **measured})
+                    _write(path, result)
             except UserError as error:  # weights that are not there
-                measured = {"skipped": str(error)}
-            _store(result, setup, {**_settings(setup, asked), **measured, "commit": commit})
-            path.parent.mkdir(parents=True, exist_ok=True)
-            record.write_atomically(path, (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
+                _store(result, {**cell, "skipped": str(error)})
+                _write(path, result)
     print(markdown(result))
     print(f"{path}")
     return 0
@@ -96,18 +98,19 @@ def _settings(setup: Setup, asked: argparse.Namespace) -> dict[str, Any]:
             "rounds": asked.rounds, "memory": not asked.no_memory}  # fmt: skip
 
 
-def _measure(setup: Setup, asked: argparse.Namespace, done: Any) -> dict[str, Any]:
-    steps = Steps(setup)
-    least = QUICK_SECONDS if asked.quick else LEAST_SECONDS
+def _measure(setup: Setup, asked: argparse.Namespace, done: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """The times; then, for memory takes its time too, the same again with the memory."""
+    steps, least = Steps(setup), QUICK_SECONDS if asked.quick else LEAST_SECONDS
     methods, repeats = time_methods(steps, asked.methods, rounds=asked.rounds, least_seconds=least, done=done)
-    del steps  # a GPU's memory is needed by the other process
+    yield {"steps_a_timing": repeats, "methods": methods, "memory": False}
+    del steps  # the other process needs the GPU's memory
     if setup.device.type == "cuda":
         torch.cuda.empty_cache()
     if not asked.no_memory:
         for method, peak in peak_memory(setup, asked.methods, asked.threads).items():
             methods[method]["peak_mb"] = peak
         done("memory")
-    return {"steps_a_timing": repeats, "methods": methods}
+        yield {"steps_a_timing": repeats, "methods": methods, "memory": True}
 
 
 def _measured(result: dict[str, Any], setup: Setup, asked: argparse.Namespace) -> bool:
@@ -117,10 +120,14 @@ def _measured(result: dict[str, Any], setup: Setup, asked: argparse.Namespace) -
     return _settings(setup, asked).items() <= cell.items() and set(asked.methods) <= set(cell["methods"])
 
 
-def _store(result: dict[str, Any], setup: Setup, cell: dict[str, Any]) -> None:
+def _store(result: dict[str, Any], cell: dict[str, Any]) -> None:
     """In the place of the cell's last measurement, in the order of `WORKLOADS`."""
     cells = [c for c in result["cells"] if _key(c) != _key(cell)] + [_rounded(cell)]
     result["cells"] = sorted(cells, key=lambda c: (list(WORKLOADS).index(c["workload"]), c["vocabulary"] or 0))
+
+
+def _write(path: Path, result: dict[str, Any]) -> None:
+    record.write_atomically(path, (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _key(cell: dict[str, Any]) -> tuple[str, int | None]:
