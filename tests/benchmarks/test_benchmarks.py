@@ -150,9 +150,9 @@ def test_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
 
     def measure(setup, arguments, done):
         asked.append(setup.workload.name)
-        return {
-            "methods": {m: {"passes": 1, "seconds": 1.0, "samples": [1.0], "ratios": [1.0]} for m in arguments.methods}
-        }
+        one = {"passes": 1, "seconds": 1.0, "samples": [1.0], "ratios": [1.0]}
+        for memory in (False, True):
+            yield {"methods": dict.fromkeys(arguments.methods, one), "memory": memory}
 
     monkeypatch.setattr(bench, "_measure", measure)
     monkeypatch.setattr(bench, "set_up", lambda threads: None)
