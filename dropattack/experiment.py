@@ -98,7 +98,7 @@ def _execute(config: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
 
     from dropattack.training import seeding
     from dropattack.training.checkpoint import Checkpoints
-    from dropattack.training.device import describe, make_accelerator
+    from dropattack.training.device import describe, keep_freed_memory, make_accelerator
     from dropattack.training.lock import locked
 
     trainer, path = config["trainer"], record.record_path(config)
@@ -107,6 +107,8 @@ def _execute(config: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
     seeding.set_deterministic(trainer["deterministic"])
     with build.as_user_error("trainer"):
         accelerator = make_accelerator(precision=trainer["precision"], device=trainer["device"])
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     main = accelerator.is_main_process
     draft["hardware"] |= describe(accelerator.device, accelerator.num_processes)
     seeding.seed_everything(config["seed"])
@@ -128,7 +130,8 @@ def _execute(config: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
         finished = {
             **draft, "status": result.status, "error": result.error, "validation": result.best, "test": test,
             "history": result.history, "passes_per_step": float(reg.passes), "skipped": int(reg.skipped),
-            "steps": result.steps, "seconds_per_step": result.seconds_per_step, "seconds": result.seconds,
+            "steps": result.steps, "seconds_per_step": result.seconds_per_step,
+            "cpu_seconds_per_step": result.cpu_seconds_per_step, "seconds": result.seconds,
             "peak_memory_mb": result.peak_memory_mb,
         }  # fmt: skip
         if main:

@@ -36,6 +36,7 @@ KEYS: dict[str, tuple[type, ...]] = {
     "skipped": (int, type(None)),  # perturbations skipped for a norm that was zero or not finite
     "steps": (int, type(None)),  # optimizer steps
     "seconds_per_step": (int, float, type(None)),  # mean training time of an optimizer step, without evaluation
+    "cpu_seconds_per_step": (int, float, type(None)),  # the same by the CPU clock of the process
     "seconds": (int, float, type(None)),  # training and evaluation, over all continuations of the run
     "peak_memory_mb": (int, float, type(None)),  # GPU: allocated by torch; CPU: resident set of the process
     "parameters": (int, type(None)),

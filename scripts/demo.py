@@ -29,7 +29,8 @@ SEEDS = (0, 1, 2)
 SETTINGS = {
     "pydoc / lstm": (
         "dataset=pydoc dataset.fraction=0.65 dataset.validation_fraction=0.3 model=lstm model.tokenizer.max_length=32 "
-        "trainer.learning_rate=3e-3 trainer.epochs=8",
+        "model.hidden_size=100 model.embedding_size=100 trainer.batch_size=32 trainer.learning_rate=3e-3 "
+        "trainer.epochs=8",
         {"dropattack": "reg.relative=true reg.epsilon=0.03", "pgd": "reg.epsilon=2 reg.alpha=1",
          "freelb": "reg.alpha=0.1", "fgm": "reg.epsilon=0.5", "dropout": "reg.rate=0.35", "none": ""},
     ),

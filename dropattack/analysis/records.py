@@ -107,10 +107,16 @@ def _row(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
         "validation_accuracy": float(validation["accuracy"]),
         "validation_epoch": int(validation["epoch"]),
         "passes": float(record["passes_per_step"]),
-        "step_seconds": float(record["seconds_per_step"]),
+        "step_seconds": _step_seconds(record),
         "seconds": float(record["seconds"]),
         **{key: record.get(key) for key in ("peak_memory_mb", "parameters", "commit", "versions", "hardware", "data")},
     }
+
+
+def _step_seconds(record: Mapping[str, Any]) -> float:
+    """CPU seconds of a step on a CPU, where several runs may share the cores; seconds by the wall clock elsewhere."""
+    clock = "cpu_seconds_per_step" if record["hardware"].get("device") == "cpu" else "seconds_per_step"
+    return float(record[clock])
 
 
 def _without_duplicates(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[LeftOut]]:

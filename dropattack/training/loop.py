@@ -108,6 +108,7 @@ class Trainer:
         self.best_weights: Tensors = {}
         self.signals = Signals()
         self._lap = self._saved = time.monotonic()
+        self._cpu_lap = time.process_time()
 
     # The way of a run.
 
@@ -118,6 +119,7 @@ class Trainer:
         try:
             with self.signals:
                 self._lap = self._saved = time.monotonic()
+                self._cpu_lap = time.process_time()
                 while not self._done():
                     self._train_epoch()
                     self._end_epoch()
@@ -131,7 +133,8 @@ class Trainer:
         s = self.state
         return TrainResult(
             "diverged" if error else "finished", error, s.best, self.best_weights, s.history, s.step, s.seconds,
-            s.train_seconds / s.step if s.step else None, s.peak_memory_mb,
+            s.train_seconds / s.step if s.step else None, s.train_cpu_seconds / s.step if s.step else None,
+            s.peak_memory_mb,
         )  # fmt: skip
 
     def _done(self) -> bool:
@@ -221,12 +224,14 @@ class Trainer:
     def _count_time(self, *, training: bool) -> None:
         if self.accelerator.device.type == "cuda":
             torch.cuda.synchronize(self.accelerator.device)
-        now, s = time.monotonic(), self.state
+        now, cpu, s = time.monotonic(), time.process_time(), self.state
         lap, self._lap = now - self._lap, now
+        cpu_lap, self._cpu_lap = cpu - self._cpu_lap, cpu
         s.seconds += lap
         s.epoch_seconds += lap
         if training:
             s.train_seconds += lap
+            s.train_cpu_seconds += cpu_lap
         s.peak_memory_mb = max(s.peak_memory_mb, peak_memory_mb(self.accelerator.device))
 
     # Checkpoints.
@@ -249,6 +254,7 @@ class Trainer:
                 print(f"no checkpoint: {message} (the training goes on)", file=sys.stderr)
         self.accelerator.wait_for_everyone()
         self._lap = self._saved = time.monotonic()  # writing is not training
+        self._cpu_lap = time.process_time()
 
     def restore(self, snapshot: Snapshot) -> None:
         """Put everything back as it was when `snapshot` was made.

@@ -31,6 +31,7 @@ class TrainResult:
     steps: int
     seconds: float
     seconds_per_step: float | None
+    cpu_seconds_per_step: float | None
     peak_memory_mb: float
 
 
@@ -46,5 +47,6 @@ class TrainState:
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     train_seconds: float = 0.0
+    train_cpu_seconds: float = 0.0
     epoch_seconds: float = 0.0
     peak_memory_mb: float = 0.0

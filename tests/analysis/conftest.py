@@ -52,6 +52,7 @@ def write_run(tmp_path, monkeypatch) -> Callable[..., Path]:
             "test": {"accuracy": accuracy, "macro_f1": accuracy, "loss": 0.5},
             "passes_per_step": PASSES.get(method, 1.0),
             "seconds_per_step": step_seconds * PASSES.get(method, 1.0),
+            "cpu_seconds_per_step": step_seconds * PASSES.get(method, 1.0),
             "seconds": 12.0,
             "versions": {"torch": "2.15.0"},
             "hardware": {"cpu": "a processor", "cores": 2},

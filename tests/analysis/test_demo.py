@@ -66,7 +66,8 @@ def demo(script, tmp_path, monkeypatch):
         result = {"accuracy": accuracy, "macro_f1": accuracy, "loss": 0.1}
         run = record.blank(config) | {
             "status": "finished", "data": {"fingerprint": "f"}, "test": result, "seconds": 1.0,
-            "validation": {**result, "epoch": 1}, "passes_per_step": 1.0, "seconds_per_step": 0.1,
+            "validation": {**result, "epoch": 1}, "passes_per_step": 1.0,
+            "seconds_per_step": 0.1, "cpu_seconds_per_step": 0.1,
         }  # fmt: skip
         return record.write(record.record_path(config), run)
 

@@ -65,7 +65,7 @@ def test_values(name, scale):
     assert config["name"] == name
     assert config["kind"] in ("text", "image")
     # `dropout` is that of reg=dropout, where a model wants another than the usual.
-    assert set(config["recipe"]) - {"dropout"} == RECIPE
+    assert set(config["recipe"]) - {"dropout", "mini_rows"} == RECIPE
     for key in ("learning_rate", "weight_decay", "warmup"):
         assert isinstance(config["recipe"][key], float), key
     for key in ("batch_size", "epochs"):
