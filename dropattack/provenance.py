@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -11,11 +12,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+# What of the code decides a run's result; the rest may change without making its record one of other code.
+TRAINS = ("data", "models", "regularizers", "training")
 PACKAGES = ("torch", "numpy", "accelerate", "transformers", "torchvision", "hydra-core", "safetensors")
 
 
 def commit() -> dict[str, Any] | None:
-    """The commit of this project's code, and whether the code differs from it; None outside its repository."""
+    """The commit of this project's code, whether the code differs from it, and `code`: a digest of what trains.
+
+    None outside its repository.
+    """
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -24,7 +30,9 @@ def commit() -> dict[str, Any] | None:
 
     try:
         git("ls-files", "--error-unmatch", "__init__.py")  # a virtual environment in someone's repository is not ours
-        return {"hash": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", ".", "../conf"))}
+        head, *trees = git("rev-parse", "HEAD", *(f"HEAD:./{folder}" for folder in TRAINS)).split()
+        dirty = bool(git("status", "--porcelain", "--", ".", "../conf"))
+        return {"hash": head, "dirty": dirty, "code": hashlib.sha256("".join(trees).encode()).hexdigest()[:12]}
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -40,7 +40,7 @@ KEYS: dict[str, tuple[type, ...]] = {
     "seconds": (int, float, type(None)),  # training and evaluation, over all continuations of the run
     "peak_memory_mb": (int, float, type(None)),  # GPU: allocated by torch; CPU: resident set of the process
     "parameters": (int, type(None)),
-    "commit": (dict, type(None)),  # hash, dirty
+    "commit": (dict, type(None)),  # hash, dirty, code: a digest of what trains
     "versions": (dict,),
     "hardware": (dict,),
 }
