@@ -20,7 +20,7 @@ from dropattack.errors import UserError
 
 @dataclass(frozen=True)
 class Table:
-    """`title` and `kind` (comparison | curve) of what is shown, `grids` of overrides, `seeds`: how many a cell."""
+    """`title` and `kind` (comparison | curve | heatmap) of what is shown, `grids` of overrides, `seeds` a cell."""
 
     name: str
     title: str
@@ -28,6 +28,7 @@ class Table:
     grids: tuple[tuple[str, ...], ...]
     seeds: int
     x: str | None = None
+    y: str | None = None
 
 
 def load(conf: Path, name: str, seeds: int | None = None) -> Table:
@@ -43,7 +44,8 @@ def load(conf: Path, name: str, seeds: int | None = None) -> Table:
     values: Any = OmegaConf.to_container(OmegaConf.load(path))
     common = [str(override) for override in values.get("common", ())]
     grids = tuple((*common, *map(str, grid)) for grid in values["grids"])
-    return Table(name, values["title"], values["kind"], grids, seeds or int(values["seeds"]), values.get("x"))
+    wanted = seeds or int(values["seeds"])
+    return Table(name, values["title"], values["kind"], grids, wanted, values.get("x"), values.get("y"))
 
 
 def overrides(table: Table, *, scale: str, output: Path, extra: Sequence[str] = ()) -> Iterator[list[str]]:

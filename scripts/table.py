@@ -49,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
                 shutil.copy(path, folder / "records" / path.name)
     from dropattack.analysis.summary import render  # a second of imports, not before the runs
 
-    for path in render(table.name, folder, title=table.title, kind=table.kind, x=table.x):
+    published = args.results / "reference.yaml"
+    for path in render(table.name, folder, title=table.title, kind=table.kind, x=table.x, y=table.y, seeds=table.seeds,
+                       published=published):  # fmt: skip
         print(path)
     for cell in missing:
         print(f"no record: {cell}", file=sys.stderr)

@@ -45,7 +45,7 @@ def gain_against_cost(
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
         figure.supxlabel(note, x=0.01, ha="left", fontsize=7.5, color="#666666")
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, facecolor="white", metadata=_no_date(path))
+        figure.savefig(path, facecolor="white", metadata=no_date(path))
     return path
 
 
@@ -85,11 +85,11 @@ def accuracy_against(frame: pd.DataFrame, x: str, path: Path, *, title: str) -> 
             "line: mean over seeds · band: 95 % interval", x=0.01, ha="left", fontsize=7.5, color="#666666"
         )
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, facecolor="white", metadata=_no_date(path))
+        figure.savefig(path, facecolor="white", metadata=no_date(path))
     return path
 
 
-def _no_date(path: Path) -> dict[str, None] | None:
+def no_date(path: Path) -> dict[str, None] | None:
     """The same records give the same bytes: no date, no name of the program in the file."""
     return {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}.get(path.suffix)
 

@@ -7,6 +7,7 @@ settings.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ METHOD = ("reg", "model.dropout", "trainer.learning_rate")
 class LeftOut:
     """A record that no table counts.
 
-    `reason`: `truncated`, `another schema`, `failed`, `diverged`, `incomplete` or `duplicate`.
+    `reason`: `truncated`, `another schema`, `failed`, `diverged`, `incomplete`, `other code`, `duplicate` or
+    `contradicting`.
     """
 
     path: Path
@@ -64,8 +66,9 @@ def read_records(*places: Path) -> Records:
             left_out.append(outcome)
         else:
             rows.append(outcome)
-    kept, doubles = _without_duplicates(rows)
-    return Records(pd.DataFrame(kept, columns=COLUMNS), (*left_out, *doubles))
+    rows, strangers = _of_one_code(rows)
+    kept, doubles = _without_doubles(rows)
+    return Records(pd.DataFrame(kept, columns=COLUMNS), (*left_out, *strangers, *doubles))
 
 
 COLUMNS = [
@@ -119,16 +122,39 @@ def _step_seconds(record: Mapping[str, Any]) -> float:
     return float(record[clock])
 
 
-def _without_duplicates(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[LeftOut]]:
-    """Keep the first record of each (context, variant, seed), in the order of their paths."""
-    kept: dict[tuple[str, str, int], dict[str, Any]] = {}
-    doubles = []
+def _of_one_code(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[LeftOut]]:
+    """Keep, of what is compared with each other, the runs of the code that most of them were made by."""
+    codes: dict[str, Counter[str]] = {}
     for row in rows:
-        first = kept.setdefault((row["context"], row["variant"], row["seed"]), row)
-        if first is not row:
-            agree = "the same" if first["test_accuracy"] == row["test_accuracy"] else "ANOTHER"
-            doubles.append(LeftOut(row["path"], "duplicate", f"of {first['path'].name}, {agree} test accuracy"))
-    return list(kept.values()), doubles
+        codes.setdefault(row["context"], Counter())[_code(row)] += 1
+    most = {context: count.most_common(1)[0][0] for context, count in codes.items()}
+    kept = [row for row in rows if _code(row) == most[row["context"]]]
+    others = [LeftOut(row["path"], "other code", f"{_code(row)}, and what it is compared with was trained by "
+                      f"{most[row['context']]}; rerun=true makes it anew")
+              for row in rows if _code(row) != most[row["context"]]]  # fmt: skip
+    return kept, others
+
+
+def _code(row: Mapping[str, Any]) -> str:
+    commit = row["commit"] or {}
+    return str(commit.get("code") or commit.get("hash", "unknown code")[:12]) + "+changes" * bool(commit.get("dirty"))
+
+
+def _without_doubles(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[LeftOut]]:
+    """Keep the first record of each (context, variant, seed), in the order of their paths; none if they disagree."""
+    kept, left_out = [], []
+    cells: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        cells.setdefault((row["context"], row["variant"], row["seed"]), []).append(row)
+    for first, *others in cells.values():
+        if all(other["test_accuracy"] == first["test_accuracy"] for other in others):
+            kept.append(first)
+            left_out += [LeftOut(other["path"], "duplicate", f"of {first['path'].name}") for other in others]
+        else:
+            all_of_them = ", ".join(f"{row['path'].name} {row['test_accuracy']:.4f}" for row in (first, *others))
+            left_out += [LeftOut(row["path"], "contradicting", f"test accuracies of the same run: {all_of_them}")
+                         for row in (first, *others)]  # fmt: skip
+    return kept, left_out
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

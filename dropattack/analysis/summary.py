@@ -1,12 +1,15 @@
 """Records → tables and pictures: printed for a person, written into a folder for results/."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from dropattack.analysis import figures, tables
 from dropattack.analysis.compare import compare, provenance
+from dropattack.analysis.heatmap import heatmap
 from dropattack.analysis.records import Records, read_records
 from dropattack.errors import UserError
 
@@ -25,12 +28,18 @@ def summarize(records: Records, table: Path, picture: Path, *, note: str, title:
     console.print(f"\nTable    {table}\nPicture  {picture}", highlight=False, markup=False)
 
 
-def render(name: str, folder: Path, *, title: str, kind: str, x: str | None = None) -> list[Path]:
+def render(
+    name: str, folder: Path, *, title: str, kind: str, x: str | None = None, y: str | None = None, seeds: int = 0,
+    published: Path | None = None,
+) -> list[Path]:  # fmt: skip
     """Make `folder/table.{md,csv,tex}` and `folder/figure.{png,svg}` from `folder/records`; returns the paths.
 
     Args:
-        name: of the table, for the error.
-        kind: `comparison` draws gain against cost; `curve` draws accuracy against the setting `x`.
+        name: of the table, for the error and as its key in `published`.
+        kind: `comparison` draws gain against cost; `curve` draws accuracy against the setting `x`; `heatmap` draws the
+            gain over the settings `x` and `y`.
+        seeds: how many a cell should have.
+        published: the YAML of what others report.
 
     Raises:
         UserError: there is no finished record in the folder.
@@ -39,26 +48,39 @@ def render(name: str, folder: Path, *, title: str, kind: str, x: str | None = No
     records = read_records(places) if places.is_dir() else None
     if records is None or records.frame.empty:
         raise UserError(f"table {name}: there is no finished record in {places}; run it first")
-    compared, made, legend = _comparison(records)
+    compared, made, legend = _comparison(records, seeds=seeds, published=_published(published, name))
     written = [
         tables.save(f"# {title}\n\n{tables.markdown(made)}", folder / "table.md"),
         tables.save(tables.comparison_csv(compared), folder / "table.csv"),
         tables.save(tables.latex(made), folder / "table.tex"),
     ]
     for path in (folder / "figure.png", folder / "figure.svg"):
-        if kind == "curve" and x is not None:
+        if kind == "heatmap" and x is not None and y is not None:
+            written.append(heatmap(compared, x, y, path, title=title))
+        elif kind == "curve" and x is not None:
             written.append(figures.accuracy_against(records.frame, x, path, title=title))
         else:
             written.append(figures.gain_against_cost(compared, path, title=title, note=legend))
     return written
 
 
-def _comparison(records: Records, *notes: str) -> tuple[pd.DataFrame, tables.Table, str]:
+def _published(path: Path | None, name: str) -> tables.Published | None:
+    known: Any = (OmegaConf.to_container(OmegaConf.load(path)) if path and path.exists() else {}) or {}
+    if name not in known:
+        return None
+    accuracy = dict(known[name])
+    return tables.Published(accuracy.pop("source"), accuracy)
+
+
+def _comparison(
+    records: Records, *notes: str, seeds: int = 0, published: tables.Published | None = None
+) -> tuple[pd.DataFrame, tables.Table, str]:
     """The comparison, its table with all notes, and the legend of its picture."""
     compared = compare(records.frame)
     ran = "; ".join(f"{what}: {', '.join(names)}" for what, names in provenance(records.frame).items())
     left_out = [f"Left out: {left}." for left in records.left_out]
-    seeds = sorted({row.n for row in compared.itertuples()})
-    counted = f"{' to '.join(map(str, sorted({seeds[0], seeds[-1]})))} seeds" if seeds else "no seeds"
+    found = sorted({row.n for row in compared.itertuples()})
+    counted = f"{' to '.join(map(str, sorted({found[0], found[-1]})))} seeds" if found else "no seeds"
     legend = f"small dot: one seed · large dot: mean · line: 95 % interval over {counted}"
-    return compared, tables.comparison_table(compared, (*notes, f"Ran on {ran}.", *left_out)), legend
+    notes = (*notes, f"Ran on {ran}.", *left_out)
+    return compared, tables.comparison_table(compared, notes, seeds=seeds, published=published), legend

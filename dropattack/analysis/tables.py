@@ -1,6 +1,7 @@
 """One table, four forms: Markdown, CSV, LaTeX (booktabs) and the terminal. Nothing here computes a number."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,18 +23,42 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def comparison_table(compared: pd.DataFrame, notes: tuple[str, ...] = (), baseline: str = "none") -> Table:
-    """The table of `compare(…)`: one row a method, an empty cell says why it is empty."""
+@dataclass(frozen=True)
+class Published:
+    """What others report for a table's cells, and where: `accuracy[dataset][method]` in percent, None if unread."""
+
+    source: str
+    accuracy: Mapping[str, Mapping[str, float | None]]
+
+    def cell(self, dataset: str, method: str) -> str:
+        known = self.accuracy.get(dataset, {})
+        if method not in known:
+            return NOTHING
+        value = known[method]
+        return "not transcribed" if value is None else f"{value:g}"
+
+
+def comparison_table(
+    compared: pd.DataFrame, notes: tuple[str, ...] = (), baseline: str = "none", *, seeds: int = 0,
+    published: Published | None = None,
+) -> Table:  # fmt: skip
+    """The table of `compare(…)`: one row a method, an empty cell says why it is empty.
+
+    Args:
+        seeds: how many a cell should have; a cell with fewer says so.
+        published: what others report, in a column of its own.
+    """
     columns = (
-        *("data / model", "method", "n", "test accuracy, %", f"difference to {baseline} [95 % interval]"),
-        *("p (Holm)", "verdict", "passes a step", "time a step"),
+        *("data / model", "method", "n", "test accuracy, %", *(("published, %",) if published else ())),
+        *(f"difference to {baseline} [95 % interval]", "p (Holm)", "verdict", "passes a step", "time a step"),
     )
     rows = tuple(
         (
             f"{row.dataset_label} / {row.model}",
             str(row.method_label),
-            str(row.n),
+            str(row.n) if row.n >= seeds else f"{row.n} of {seeds}",
             mean_and_spread(row.score),
+            *((published.cell(str(row.dataset), str(row.method_label)),) if published else ()),
             "baseline" if row.method == baseline else row.why or difference_and_interval(row.difference),
             NOTHING if math.isnan(row.p_holm) else f"{row.p_holm:.3f}",
             row.verdict or NOTHING,
@@ -46,7 +71,8 @@ def comparison_table(compared: pd.DataFrame, notes: tuple[str, ...] = (), baseli
         "± is the sample standard deviation over the n seeds.",
         f"Differences are paired by seed; the interval is Student's t at 95 %; p-values of the paired t-test are "
         f"corrected by Holm over the {int(compared['p'].notna().sum())} comparisons of this table.",
-        f"Time a step is relative to {baseline} (medians over the runs).",
+        f"Time a step is relative to {baseline} (medians over the runs; on a CPU, of CPU time).",
+        *((f"Published: {published.source}.",) if published else ()),
     )
     return Table(columns, rows, 2, (*explained, *notes))
 

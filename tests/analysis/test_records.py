@@ -52,13 +52,36 @@ def test_what_is_left_out_is_named_with_its_reason(write_run, tmp_path):
 
 
 def test_a_run_is_counted_once_and_its_double_is_named(write_run, tmp_path):
-    first = write_run("none", folder=tmp_path / "a", accuracy=0.8)
-    second = write_run("none", folder=tmp_path / "b", accuracy=0.9)
+    first, second = (write_run("none", folder=tmp_path / name, accuracy=0.8) for name in "ab")
     records = read_records(tmp_path / "a", tmp_path / "b")
     assert list(records.frame["path"]) == [first]
     (double,) = records.left_out
     assert (double.path, double.reason) == (second, "duplicate")
-    assert "ANOTHER test accuracy" in double.detail
+
+
+def test_of_runs_that_contradict_each_other_none_is_counted(write_run, tmp_path):
+    write_run("fgm", folder=tmp_path / "a", accuracy=0.8)
+    write_run("fgm", folder=tmp_path / "b", accuracy=0.9)
+    other = write_run("fgm", folder=tmp_path / "a", seed=1)
+    records = read_records(tmp_path)
+    assert list(records.frame["path"]) == [other]
+    assert [left.reason for left in records.left_out] == ["contradicting"] * 2
+    assert "0.8000" in records.left_out[0].detail
+    assert "0.9000" in records.left_out[0].detail
+
+
+@pytest.mark.parametrize(
+    ("change", "counted"), [({"code": "b"}, False), ({"dirty": True}, False), ({"hash": "other"}, True)]
+)
+def test_a_run_of_other_code_is_named_and_not_counted(write_run, tmp_path, change, counted):
+    kept = [write_run("none", seed=seed) for seed in range(3)]
+    code = {"hash": "h", "dirty": False, "code": "a"}
+    for path, commit in zip(kept, (code, code, code | change), strict=True):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"commit": commit}))
+    elsewhere = write_run("none", fraction=0.5)  # compared with nothing of the others
+    records = read_records(tmp_path)
+    assert set(records.frame["path"]) == {*kept[: 3 if counted else 2], elsewhere}
+    assert [left.reason for left in records.left_out] == ([] if counted else ["other code"])
 
 
 def test_a_place_named_twice_is_read_once(runs):

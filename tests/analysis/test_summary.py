@@ -1,25 +1,60 @@
 """A folder of records → the files of a table: the same bytes every time, and an error where there is nothing."""
 
 import pytest
+from omegaconf import OmegaConf
 
 from dropattack.analysis.summary import render
 from dropattack.errors import UserError
+from dropattack.experiment import CONF
 
 
-@pytest.mark.parametrize(("kind", "x"), [("comparison", None), ("curve", "dataset.fraction")])
-def test_the_same_records_give_the_same_bytes(tmp_path, write_run, kind, x):
+@pytest.mark.parametrize(
+    ("kind", "x", "y"),
+    [("comparison", None, None), ("curve", "dataset.fraction", None), ("heatmap", "reg.epsilon", "reg.p")],
+)
+def test_the_same_records_give_the_same_bytes(tmp_path, write_run, kind, x, y):
     for method in ("none", "dropattack"):
         for seed in range(3):
             write_run(method, seed=seed)
-    written = render("t", tmp_path, title="T", kind=kind, x=x)
+    write_run("dropattack", epsilon=1.0)
+    written = render("t", tmp_path, title="T", kind=kind, x=x, y=y)
     first = {path: path.read_bytes() for path in written}
     assert {path.name for path in written} == {"table.md", "table.csv", "table.tex", "figure.png", "figure.svg"}
     assert "dropattack" in (tmp_path / "table.md").read_text()
     for path in written:
         path.unlink()
-    assert {path: path.read_bytes() for path in render("t", tmp_path, title="T", kind=kind, x=x)} == first
+    assert {path: path.read_bytes() for path in render("t", tmp_path, title="T", kind=kind, x=x, y=y)} == first
 
 
 def test_no_records_is_said(tmp_path):
     with pytest.raises(UserError, match=r"table t: there is no finished record in .*records; run it first"):
         render("t", tmp_path, title="T", kind="comparison")
+
+
+def test_a_heat_map_needs_its_settings(tmp_path, write_run):
+    write_run("none")
+    with pytest.raises(UserError, match=r"no finished run of a method with reg.epsilon and reg.p"):
+        render("t", tmp_path, title="T", kind="heatmap", x="reg.epsilon", y="reg.p")
+
+
+def test_a_cell_with_too_few_seeds_says_so_and_what_is_published_stands_beside_it(tmp_path, write_run):
+    for seed in range(2):
+        write_run("none", seed=seed)
+    write_run("dropattack")
+    published = tmp_path / "reference.yaml"
+    published.write_text("t: {source: somewhere, digits: {none: null, dropattack: 91.5}}")
+    render("t", tmp_path, title="T", kind="comparison", seeds=2, published=published)
+    none, dropattack = (tmp_path / "table.md").read_text().splitlines()[4:6]
+    assert [cell.strip() for cell in none.split("|")][3:6:2] == ["2", "not transcribed"]
+    assert [cell.strip() for cell in dropattack.split("|")][3:6:2] == ["1 of 2", "91.5"]
+    assert "Published: somewhere." in (tmp_path / "table.md").read_text()
+
+
+def test_the_reference_file_names_tables_and_data_sets_that_there_are():
+    tables = {path.stem for path in (CONF / "table").glob("*.yaml")}
+    datasets = {path.stem for path in (CONF / "dataset").glob("*.yaml")}
+    reference = OmegaConf.to_container(OmegaConf.load(CONF.parent / "results" / "reference.yaml"))
+    assert set(reference) <= tables
+    for entry in reference.values():
+        assert set(entry) - {"source"} <= datasets
+        assert entry["source"]
