@@ -12,7 +12,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo tune tables bench test test-slow lint format types clean
+.PHONY: help install demo tune tables dashboard wandb-sync bench test test-slow kill-test lint format types clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## "; printf "Usage: make <target> [PYTHON=python3.12] [VENV=.venv] [ARGS=...]\n" } \
@@ -43,6 +43,16 @@ TABLES := overview text vision bert half_data half_imdb ablation notebooks
 tables: $(INSTALLED) ## Make all of them; one that fails does not stop the others
 	@status=0; for table in $(TABLES); do $(MAKE) --no-print-directory table-$$table || status=1; done; exit $$status
 
+DASHBOARD ?= outputs
+WANDB_RUNS ?= $(wildcard outputs/wandb/offline-run-* outputs/*/wandb/offline-run-*)
+
+dashboard: $(INSTALLED) ## Open the local dashboard of the runs with tracker=trackio (DASHBOARD=outputs/tables for tables)
+	TRACKIO_DIR=$(DASHBOARD)/trackio $(VENV)/bin/trackio show --project dropattack $(ARGS)
+
+wandb-sync: $(INSTALLED) ## Send to W&B what ran offline
+	@if [ -n "$(WANDB_RUNS)" ]; then $(VENV)/bin/wandb sync $(ARGS) $(WANDB_RUNS); \
+	else echo "nothing to send: there is no offline run below outputs/"; fi
+
 bench: $(INSTALLED) ## What a step of each method costs, beside the authors' own (hours; ARGS=--quick takes minutes)
 	$(PY) -m benchmarks.run $(ARGS)
 
@@ -53,6 +63,9 @@ test: $(INSTALLED) ## Run the tests (ARGS="-k fgm" narrows them; WORKERS=8 uses 
 
 test-slow: $(INSTALLED) ## Run the tests that take minutes
 	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) -m slow $(ARGS)
+
+kill-test: $(INSTALLED) ## Kill 50 runs at any moment, continue them, and compare with runs left alone (15 minutes)
+	$(ONE_THREAD) $(PY) scripts/kill_test.py $(ARGS)
 
 lint: $(INSTALLED) ## Check style and formatting
 	$(PY) -m ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,14 @@ NOT_ARGUMENTS = {  # what a group's file says to others than the object it names
     "tracker": {"name"},
 }
 
+HOMES = {  # where what a group's `_target_` names is at home: a config file from elsewhere must not call just anything
+    "dataset": "dropattack.data",
+    "model": "dropattack.models",
+    "model.tokenizer": "dropattack.data",
+    "reg": "dropattack.regularizers",
+    "tracker": "dropattack.tracking",
+}
+
 
 def load_data(config: Mapping[str, Any]) -> tuple[Dataset, Encoded]:
     """Load and encode the dataset."""
@@ -34,15 +43,21 @@ def load_data(config: Mapping[str, Any]) -> tuple[Dataset, Encoded]:
         return dataset, encode(dataset, made, cache=Path(config["paths"]["output"]) / "cache")
 
 
-def build_model(config: Mapping[str, Any], encoded: Encoded) -> Any:
-    """Build the model; its first weights follow from the seed alone, so they are the same under every regularizer."""
+def build_model(config: Mapping[str, Any], encoded: Encoded, notes: dict[str, Any] | None = None) -> Any:
+    """Build the model; its first weights follow from the seed alone, so they are the same under every regularizer.
+
+    How many of the words have a pretrained vector is put into `notes`.
+    """
     import torch
 
     extra: dict[str, Any] = {"spec": encoded.spec}
     if config["model"].get("vectors") and encoded.spec.vocabulary is not None:
         from dropattack.data.vectors import load_vectors
 
-        extra["vectors"], extra["found"] = load_vectors(config["model"]["vectors"], encoded.spec.vocabulary)
+        extra["vectors"], found = load_vectors(config["model"]["vectors"], encoded.spec.vocabulary)
+        extra["found"] = found
+        if notes is not None:
+            notes["vectors"] = f"for {int(found.sum()):,} of {len(found):,} words"
     torch.manual_seed(config["seed"])
     return instantiate("model", config["model"], **extra)
 
@@ -82,14 +97,10 @@ def build_loaders(config: Mapping[str, Any], encoded: Encoded, accelerator: Acce
 
 def instantiate(group: str, config: Mapping[str, Any], **extra: Any) -> Any:
     """Call what `_target_` names with the group's options; what it does not accept is the user's to know."""
-    from hydra.utils import get_method
-
     options = {key: value for key, value in config.items() if key not in NOT_ARGUMENTS.get(group, ())}
-    name = options.pop("_target_")
-    try:
-        target = get_method(name)
-    except Exception as error:
-        raise UserError(f"{group}._target_={name}: there is no such object ({str(error).splitlines()[0]})") from error
+    target = _located(group, options.pop("_target_", None))
+    if ours := sorted(set(options) & set(extra)):
+        raise UserError(f"{group}.{ours[0]} is not for a config to set: remove it")
     accepted = inspect.signature(target).parameters
     if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in accepted.values()):
         unknown = sorted(set(options) - set(accepted))
@@ -98,6 +109,21 @@ def instantiate(group: str, config: Mapping[str, Any], **extra: Any) -> Any:
                             f"options: {', '.join(name for name in accepted if name not in extra)}")  # fmt: skip
     with as_user_error(group):
         return target(**options, **extra)
+
+
+def _located(group: str, name: Any) -> Any:
+    """The class or function called `name`, if it is one of ours; a module of anyone else's is not even imported."""
+    home, (place, _, last) = HOMES[group], str(name).rpartition(".")
+    if not f"{place}.".startswith(f"{home}."):
+        raise UserError(f"{group}._target_={name}: there is no such object in {home}; name one that is")
+    try:
+        target = getattr(import_module(place), last)
+        if not callable(target) or not target.__module__.startswith(home):
+            raise AttributeError(f"{last} is not defined there")
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{group}._target_={name}: there is no such object ({reason})") from error
+    return target
 
 
 @contextmanager

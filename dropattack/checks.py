@@ -7,11 +7,13 @@ answers in milliseconds, and names the key as it is typed.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dropattack.errors import UserError
+from dropattack.yamls import read_yaml
 
 Check = Callable[[Any], bool]
 
@@ -45,20 +47,51 @@ def _names(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(name, str) and name for name in value)
 
 
+def is_name(value: Any) -> bool:
+    """Whether it can be a part of a file's name, and of a table."""
+    return isinstance(value, str) and re.fullmatch(r"\w[\w.+-]{0,59}", value, re.ASCII) is not None
+
+
+def _is_path(value: Any) -> bool:
+    """What every system can open: 255 bytes a part and 4,095 in all are Linux's limits."""
+    if not isinstance(value, str) or not value or "\0" in value:
+        return False
+    return len(value.encode(errors="replace")) < 4096 and all(
+        len(part.encode(errors="replace")) < 256 for part in value.split("/")
+    )
+
+
 _FLAG = (lambda v: isinstance(v, bool)), "true or false"
-_TEXT = (lambda v: isinstance(v, str) and bool(v)), "a text"
+_PATH = _is_path, "a path, of parts of at most 255 bytes"
+_NAME = (lambda v: is_name(v)), "a name: letters, digits and . _ + -, at most 60 of them"
 
 CHECKS: dict[str, tuple[Check, str]] = {
     "seed": ((lambda v: _integer(0)[0](v) and v < 2**32), "a whole number from 0 to 4294967295"),
     "rerun": _FLAG,
-    "paths.output": _TEXT,
-    "paths.data": _TEXT,
+    "paths.output": _PATH,
+    "paths.data": _PATH,
+    "dataset.name": _NAME,
+    "model.name": _NAME,
+    "reg.name": _NAME,
+    "scale.name": _NAME,
+    "settings.name": _NAME,
+    "tracker.name": _NAME,
+    "dataset.root": _PATH,
+    "dataset.cache": _or_null(_PATH),
     "dataset.fraction": _between(0, 1, above=True),
     "dataset.validation_fraction": _between(0, 1, above=True),
     "dataset.train_rows": _or_null(_integer(1)),
     "dataset.validation_rows": _or_null(_integer(1)),
     "dataset.test_rows": _or_null(_integer(1)),
     "model.dropout": ((lambda v: _number(v) and 0 <= v < 1), "a number of at least 0 and less than 1"),
+    "model.hidden_size": _integer(1),
+    "model.embedding_size": _integer(1),
+    "model.embedding_std": _between(0),
+    "model.layers": _integer(1),
+    "model.heads": _integer(1),
+    "model.width": _between(0, above=True),
+    "model.vectors": _or_null(_PATH),
+    "model.pretrained": _or_null(_PATH),
     "reg.targets": (_names, "a list of names, such as [input,hidden]"),
     "reg.epsilon": _between(0),
     "reg.alpha": _between(0),
@@ -95,9 +128,16 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "trainer.progress": _one_of("auto", "bar", "plain", "none"),
     "trainer.checkpoint.every_epochs": _integer(0),
     "trainer.checkpoint.every_minutes": _between(0),
+    "trainer.checkpoint.share": _between(0, 1, above=True),
     "tracker.mode": _one_of("auto", "online", "offline", "disabled"),
+    "tracker.folder": _PATH,
 }
 OPTIONAL = frozenset({"reg.epsilon"})  # FreeLB: null is no projection
+# What has to be there, and all that may be: the other groups' options are known to the constructors that take them.
+KINDS = {"dataset": ("name", "kind", "_target_"), "model": ("name", "kind", "_target_"), "reg": ("name", "_target_"),
+         "tracker": ("name", "_target_"), "scale": ("name",), "settings": ("name",)}  # fmt: skip
+OURS = ("seed", "rerun", "paths", "trainer")
+TUNED = ("model", "reg", "trainer")  # what `make tune` chooses: neither data nor folders
 
 
 def check(config: dict[str, Any], conf: Path) -> None:
@@ -105,28 +145,51 @@ def check(config: dict[str, Any], conf: Path) -> None:
 
     `config` is the resolved config; `conf` the folder of config groups, to name the models that would fit.
     """
+    _check_keys(config)
     for key, (fits, wanted) in CHECKS.items():
         found, value = _lookup(config, key)
         if not found or (value is None and key in OPTIONAL and config["reg"]["name"] == "freelb"):
             continue
         if not fits(value):
-            shown = "null" if value is None else value
+            shown = "null" if value is None else str(value)
+            shown = shown if len(shown) <= 80 else f"{shown[:80]}…"
             raise UserError(f"{key}={shown} does not fit: it has to be {wanted}")
     if config["trainer"]["precision"] == "fp16" and config["trainer"]["device"] == "cpu":
         raise UserError("trainer.precision=fp16 needs a GPU; on a CPU there are fp32 and bf16")
+    _check_tuned(config, conf)
     _check_kinds(config, conf)
+
+
+def _check_keys(config: dict[str, Any]) -> None:
+    """A file of conf/ that lacks a key, or has one that nothing reads, is named by that key."""
+    wanted = [f"{group}.{key}" for group, keys in KINDS.items() for key in keys]
+    wanted += [key for key in CHECKS if key.partition(".")[0] in OURS]
+    for key in wanted:
+        if not _lookup(config, key)[0]:
+            place = f"conf/{key.partition('.')[0]}/"
+            raise UserError(f"there is no {key}, and a run needs it: add it to the file in {place}")
+    known = {key.partition(".")[0] for key in wanted}
+    for prefix, group in (("", config), *((f"{name}.", config[name]) for name in ("trainer", "paths"))):
+        known |= {key.removeprefix(prefix).partition(".")[0] for key in wanted if key.startswith(prefix)}
+        if unknown := sorted(f"{prefix}{key}" for key in group if key not in known):
+            raise UserError(f"nothing reads {', '.join(unknown)}: remove it from the file in conf/ that sets it")
+
+
+def _check_tuned(config: dict[str, Any], conf: Path) -> None:
+    name = "-".join(config[group]["name"] for group in ("scale", "dataset", "model", "reg"))
+    path = conf / "tuned" / config["settings"]["name"] / f"{name}.yaml"
+    if not path.exists():
+        return
+    if beyond := sorted(key for key in read_yaml(path) if key not in TUNED):
+        raise UserError(f"{path} sets {', '.join(beyond)}, and tuning sets {', '.join(TUNED)} alone: remove it")
 
 
 def _check_kinds(config: dict[str, Any], conf: Path) -> None:
     dataset, model = config["dataset"], config["model"]
     if model["kind"] == dataset["kind"]:
         return
-    from omegaconf import OmegaConf
-
-    kinds = {
-        path.stem: OmegaConf.to_container(OmegaConf.load(path)) for path in sorted((conf / "model").glob("*.yaml"))
-    }
-    fitting = [name for name, file in kinds.items() if isinstance(file, dict) and file["kind"] == dataset["kind"]]
+    kinds = {path.stem: read_yaml(path).get("kind") for path in sorted((conf / "model").glob("*.yaml"))}
+    fitting = [name for name, kind in kinds.items() if kind == dataset["kind"]]
     raise UserError(
         f"model={model['name']} takes {model['kind']} data, and dataset={dataset['name']} is "
         f"{dataset['kind']}; models that fit: {', '.join(fitting) or 'none'}"

@@ -18,7 +18,7 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from omegaconf import DictConfig
 
-from dropattack import experiment, record
+from dropattack import experiment, provenance, record
 from dropattack.config import GROUPS, choices, compose, parse
 from dropattack.errors import UserError
 
@@ -88,7 +88,7 @@ def execute(config: DictConfig) -> None:
             print(path, flush=True)
     except Exception as error:
         if hydra.mode == RunMode.MULTIRUN:
-            experiment.say(f"{' '.join(hydra.overrides.task)}: {_sentence(error)}")
+            experiment.say(f"{' '.join(hydra.overrides.task)}: {provenance.without_secrets(_sentence(error))}")
             raise
         _failure = error
 
@@ -165,8 +165,8 @@ def _guarded(action: Callable[[], int]) -> int:
         return 130
     except Exception as error:
         if not _is_expected(error):
-            traceback.print_exc()
-        experiment.say(f"error: {_sentence(error)}")
+            experiment.say(provenance.without_secrets(traceback.format_exc()))
+        experiment.say(f"error: {provenance.without_secrets(_sentence(error))}")
         return 1
     except BaseException as error:
         if not hasattr(error, "exit_code"):  # SystemExit

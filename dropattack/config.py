@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dropattack.errors import UserError
+from dropattack.yamls import UNREADABLE, first_line
 
 GROUPS = ("dataset", "model", "reg", "scale", "trainer", "tracker", "settings", "experiment")
 OPEN_GROUPS = ("dataset", "model", "reg", "tracker")  # what `+reg.option=…` adds is an argument of a constructor
@@ -60,12 +61,20 @@ def compose(conf: Path, overrides: Sequence[str]) -> DictConfig:
     try:
         base = _base(conf, chosen)
         config = base.copy() if len(chosen) == len(parsed) else _compose(conf, overrides)
+        _check_environment(OmegaConf.to_container(config))
         values = OmegaConf.to_container(config, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except UNREADABLE as error:
         raise UserError(_explain(conf, chosen, parsed, error)) from error
     for override in parsed:
         _check_type(base, values, override)
     return config
+
+
+def _check_environment(values: Any) -> None:
+    """Folders alone may come from the environment: what else is in a config goes into the record, secrets too."""
+    for group, content in values.items():
+        if group != "paths" and "oc.env" in str(content):
+            raise UserError(f"{group} reads the environment (oc.env), and its values go into the record: write it out")
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:
@@ -75,6 +84,8 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     for text in overrides:
         try:
             parsed.append(parser.parse_override(text))
+            if not parsed[-1].key_or_group:
+                raise HydraException("there is nothing before the =")
         except HydraException as error:
             hint = "write key=value, such as trainer.epochs=3, and quote what the shell or YAML would take apart"
             raise UserError(f"cannot read the override {text!r}: {hint}") from error
@@ -113,10 +124,13 @@ def _check_group(conf: Path, override: Override) -> None:
 
 def _explain(conf: Path, chosen: tuple[str, ...], parsed: Sequence[Override], error: Exception) -> str:
     """Find the override that the config has no place for; else the first line of what Hydra says."""
+    if isinstance(error, UnicodeDecodeError):  # it does not say in which file
+        files = [conf / override.key_or_group / f"{override.value()}.yaml" for override in parsed]
+        return f"a file of the config is not UTF-8, one of {', '.join(str(file) for file in files if file.is_file())}"
     try:
         base = _base(conf, chosen)
-    except (HydraException, OmegaConfBaseException):
-        return _first_line(error)
+    except UNREADABLE:
+        return first_line(error)
     keys = sorted(_keys(base))
     for override in parsed:
         key = override.key_or_group
@@ -124,7 +138,7 @@ def _explain(conf: Path, chosen: tuple[str, ...], parsed: Sequence[Override], er
             continue
         if key not in keys and OmegaConf.select(base, key, default=keys) is keys:
             return _unknown(conf, base, key, keys)
-    return _first_line(error)
+    return first_line(error)
 
 
 def _unknown(conf: Path, base: DictConfig, key: str, keys: Sequence[str]) -> str:
@@ -198,8 +212,3 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     known = list(dict.fromkeys(known))
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.85) or difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {' or '.join(near)}?)" if near else ""
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -24,6 +24,7 @@ from dropattack.errors import UserError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from dropattack.training.checkpoint import Checkpoints
     from dropattack.training.loop import TrainResult
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -85,7 +86,7 @@ def _run(config: dict[str, Any]) -> Path:
         raise
     except Exception as error:
         if PartialState().is_main_process and record.is_done(path) is None:  # a rerun that fails takes no result away
-            record.write(path, {**draft, "error": f"{type(error).__name__}: {error}"[:2000]})
+            record.write(path, {**draft, "error": record.failure(config, error)})
         raise
     if finished["error"] is not None:
         raise DivergedError(f"{finished['error']} (on record: {path})")
@@ -96,6 +97,7 @@ def _execute(config: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
     """Build, train, test, and write the record; `draft` is filled in on the way, for the record of a failure."""
     import torch
 
+    from dropattack.tracking.guard import Guarded
     from dropattack.training import seeding
     from dropattack.training.checkpoint import Checkpoints
     from dropattack.training.device import describe, keep_freed_memory, make_accelerator
@@ -115,12 +117,12 @@ def _execute(config: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
     dataset, encoded = build.load_data(config)
     sizes = {split: len(rows) for split, rows in dataset.splits.items()}
     draft["data"] = {"fingerprint": dataset.fingerprint, "classes": len(dataset.classes), "sizes": sizes,
-                     "notes": dataset.notes}  # fmt: skip
-    model = build.build_model(config, encoded)
+                     "notes": dict(dataset.notes)}  # fmt: skip
+    model = build.build_model(config, encoded, draft["data"]["notes"])
     draft["parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
     reg = build.build_reg(config, model, accelerator.process_index)
     loaders = build.build_loaders(config, encoded, accelerator)
-    tracker = build.instantiate("tracker", config["tracker"])
+    tracker = Guarded(build.instantiate("tracker", config["tracker"]))
 
     checkpoints = Checkpoints(Path(config["paths"]["output"]) / "checkpoints" / draft["run_id"])
     with locked(checkpoints.folder / "lock") if main else nullcontext():
@@ -135,14 +137,24 @@ def _execute(config: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
             "peak_memory_mb": result.peak_memory_mb,
         }  # fmt: skip
         if main:
+            # The record comes last, for it ends the run for good; then nothing goes on from the checkpoints.
+            if test:
+                kept = {key: finished[key] for key in ("run_id", "config", "validation", "test", "commit", "versions")}
+                _keep(checkpoints, result.best_weights, kept)
             record.write(path, finished)
-            kept = {key: finished[key] for key in ("run_id", "config", "validation", "test", "commit", "versions")}
-            checkpoints.finish(result.best_weights, kept) if test else checkpoints.clear()
+            checkpoints.clear()
             if test and trainer["progress"] != "none":
                 say(f"test accuracy {test['accuracy']:.4f} by the weights of epoch {finished['validation']['epoch']} "
                     f"(validation {finished['validation']['accuracy']:.4f}); {reg.passes:g} passes a step, "
                     f"{result.seconds:.1f} s")  # fmt: skip
     return finished
+
+
+def _keep(checkpoints: Checkpoints, weights: dict[str, Any], description: dict[str, Any]) -> None:
+    try:
+        checkpoints.keep(weights, description)
+    except OSError as error:
+        raise UserError(record.disk_problem(checkpoints.folder, error)) from error
 
 
 def _train(
@@ -151,6 +163,7 @@ def _train(
 ) -> tuple[TrainResult, dict[str, float] | None]:  # fmt: skip
     """Train, then test once, with the weights that validation chose."""
     from dropattack.training import seeding
+    from dropattack.training.checkpoint import MisfitError
     from dropattack.training.evaluate import evaluate
     from dropattack.training.loop import train
 
@@ -162,13 +175,6 @@ def _train(
         checkpoints.clear()
     accelerator.wait_for_everyone()
     snapshot = checkpoints.load()
-    if snapshot is not None and len(snapshot.state["processes"]) != accelerator.num_processes:
-        raise UserError(
-            f"{checkpoints.folder} holds a run of {len(snapshot.state['processes'])} processes: continue it with as "
-            "many, or take rerun=true to start again"
-        )
-    if snapshot is not None and main:
-        say(f"going on from step {snapshot.step}")
     # After the regularizer was built: whatever it drew, all methods meet the same dropout.
     seeding.seed_everything(seeding.derive(config["seed"], f"training/rank{accelerator.process_index}"))
     extra: dict[str, Any] = {"tracker": None}
@@ -177,7 +183,7 @@ def _train(
         tracker.start(
             {"run_id": record.run_id(config), **record.identity(config)}, tags=names,
             name=record.record_path(config).stem, group="-".join([*names[:2], names[3]]),
-            resume=snapshot.state["extra"]["tracker"] if snapshot else None,
+            resume=snapshot.state.get("extra", {}).get("tracker") if snapshot else None,
         )  # fmt: skip
         extra["tracker"] = tracker.run_id
     summary: dict[str, Any] = {"status": "stopped"}
@@ -192,6 +198,8 @@ def _train(
             model.load_state_dict(result.best_weights)
             test = evaluate(model, loaders["test"].batches(), classes=loaders["classes"])
         summary = {"status": result.status, **_flat({"test": test or {}, "validation": result.best or {}})}
+    except MisfitError as error:
+        raise UserError(f"{checkpoints.folder}: {error}; rerun=true starts again") from error
     finally:
         tracker.finish(summary, failed=summary["status"] != "finished")
     return result, test

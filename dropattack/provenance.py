@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 # What of the code decides a run's result; the rest may change without making its record one of other code.
 TRAINS = ("data", "models", "regularizers", "training")
+SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)  # in the name of a variable
 PACKAGES = ("torch", "numpy", "accelerate", "transformers", "torchvision", "hydra-core", "safetensors")
 
 
@@ -49,6 +52,26 @@ def versions() -> dict[str, str]:
 def hardware() -> dict[str, Any]:
     """The machine's kind, never its name. The GPU, if any, is torch's to know: the experiment adds it."""
     return {"system": sys.platform, "machine": platform.machine(), "cpu": _cpu(), "cores": os.cpu_count()}
+
+
+def scrubbed(text: str, folders: Mapping[str, str]) -> str:
+    """The words of an error as a record may keep them: neither folders of this machine nor secrets of its environment.
+
+    `folders`: the name that stands for each folder, such as `<data>`.
+    """
+    known = {**folders, os.getcwd(): ".", str(Path.home()): "~", sys.prefix: "<python>"}
+    for folder, name in sorted(known.items(), key=lambda item: -len(item[0])):  # the innermost first
+        if os.path.isabs(folder) and folder != "/":
+            text = text.replace(folder, name)
+    return without_secrets(text)
+
+
+def without_secrets(text: str) -> str:
+    """`text` with the names of the environment's secrets in the place of their values."""
+    for name, value in os.environ.items():
+        if SECRET.search(name) and len(value) >= 8:
+            text = text.replace(value, f"<{name}>")
+    return text
 
 
 def _cpu() -> str | None:

@@ -10,9 +10,10 @@ import hashlib
 import json
 import math
 import os
+import re
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +59,17 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     The data and output folders are replaced by `<data>` and `<output>`, wherever they were interpolated, and the home
     folder by `~`: the same run has one identity on every machine, and a record shows nobody's folders.
     """
-    paths = config.get("paths") or {}
-    folders = [(os.path.abspath(paths[name]), f"<{name}>") for name in ("data", "output") if paths.get(name)]
-    folders += [(paths[name], f"<{name}>") for name in ("data", "output") if paths.get(name)]
     kept = {key: value for key, value in config.items() if key not in _NOT_IDENTITY}
     for group, names in _NOT_IDENTITY_WITHIN.items():
         if isinstance(kept.get(group), Mapping):
             kept[group] = {key: value for key, value in kept[group].items() if key not in names}
-    return _anonymous(kept, [*folders, (str(Path.home()), "~")])
+    return _anonymous(kept, [*_folders(config), (str(Path.home()), "~")])
+
+
+def _folders(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    paths = config.get("paths") or {}
+    named = [(paths[name], f"<{name}>") for name in ("data", "output") if paths.get(name)]
+    return [(os.path.abspath(folder), name) for folder, name in named] + named
 
 
 def _anonymous(value: Any, folders: list[tuple[str, str]]) -> Any:
@@ -102,6 +106,11 @@ def blank(config: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def failure(config: Mapping[str, Any], error: Exception) -> str:
+    """What a record says of the error that ended its run."""
+    return provenance.scrubbed(f"{type(error).__name__}: {error}", dict(_folders(config)))[:2000]
+
+
 def write(path: Path, record: Mapping[str, Any]) -> Path:
     """Validate a record and write it atomically: a reader sees the old file or the whole new one.
 
@@ -113,7 +122,8 @@ def write(path: Path, record: Mapping[str, Any]) -> Path:
         raise ValueError(f"not a record: {problem}")
     text = json.dumps(_finite(record), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     try:
-        write_atomically(path, text.encode())
+        # Half a character, as in the name of a file that is no UTF-8, is written as JSON's own escape.
+        write_atomically(path, text.encode(errors="backslashreplace"))
     except OSError as error:
         raise UserError(disk_problem(path, error)) from error
     return path
@@ -147,6 +157,18 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+@contextmanager
+def system_errors() -> Iterator[None]:
+    """Raise the OSError that was meant where safetensors reports a full disk as an exception of its own kind."""
+    try:
+        yield
+    except Exception as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None or isinstance(error, OSError):
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+
+
 def disk_problem(path: Path, error: OSError) -> str:
     """One sentence about a failed write."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -166,7 +188,7 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"there is no record {path}") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no whole JSON record (cut short?): {error}; remove it and run again") from error
     problem = _problem(record)
     if problem:

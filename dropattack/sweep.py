@@ -5,17 +5,23 @@ A table is a file of conf/table/: grids of overrides in Hydra's own words, each 
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from omegaconf import OmegaConf
 
 from dropattack import experiment, record
 from dropattack.config import compose, parse
 from dropattack.errors import UserError
+from dropattack.yamls import read_yaml
+
+KINDS: dict[str, tuple[str, ...]] = {
+    "comparison": (),
+    "curve": ("x",),
+    "heatmap": ("x", "y"),
+}  # of tables, and the keys that each needs
 
 
 @dataclass(frozen=True)
@@ -35,17 +41,46 @@ def load(conf: Path, name: str, seeds: int | None = None) -> Table:
     """Read conf/table/<name>.yaml.
 
     Raises:
-        UserError: there is no such table.
+        UserError: there is no such table, or its file is none.
     """
+    known = sorted(path.stem for path in (conf / "table").glob("*.yaml"))
+    if name not in known:  # a name of folders, too: results are written below it
+        raise UserError(f"there is no table {name!r:.80}; tables: {', '.join(known)}")
     path = conf / "table" / f"{name}.yaml"
-    if not path.exists():
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
-        raise UserError(f"there is no table {name!r}; tables: {known}")
-    values: Any = OmegaConf.to_container(OmegaConf.load(path))
-    common = [str(override) for override in values.get("common", ())]
-    grids = tuple((*common, *map(str, grid)) for grid in values["grids"])
-    wanted = seeds or int(values["seeds"])
+    values = read_yaml(path)
+    _check(path, values)
+    if seeds is not None and seeds < 1:
+        raise UserError(f"--seeds={seeds} has to be at least 1")
+    grids = tuple((*values.get("common", ()), *grid) for grid in values["grids"])
+    wanted = seeds or values["seeds"]
     return Table(name, values["title"], values["kind"], grids, wanted, values.get("x"), values.get("y"))
+
+
+def _check(path: Path, values: dict[str, Any]) -> None:
+    wanted: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "title": (lambda v: isinstance(v, str), "a text"),
+        "kind": (lambda v: str(v) in KINDS, f"one of {', '.join(KINDS)}"),
+        "seeds": (lambda v: isinstance(v, int) and 1 <= v <= 1000, "a whole number from 1 to 1000"),
+        "grids": (
+            lambda v: isinstance(v, list) and bool(v) and all(map(_are_overrides, v)),
+            "a list of lists of overrides",
+        ),
+        "common": (_are_overrides, "a list of overrides"),
+        **dict.fromkeys(("x", "y"), (lambda v: isinstance(v, str), "a setting, such as reg.epsilon")),
+    }
+    needed = ("title", "kind", "seeds", "grids", *KINDS.get(str(values.get("kind")), ()))
+    if missing := [key for key in needed if key not in values]:
+        raise UserError(f"{path} lacks {', '.join(missing)}; add it")
+    if unknown := [key for key in values if key not in wanted]:
+        raise UserError(f"{path}: nothing reads {', '.join(unknown)}; its keys can be {', '.join(wanted)}")
+    for key, value in values.items():
+        fits, what = wanted[key]
+        if not fits(value):
+            raise UserError(f"{path}: {key}={value!r:.80} has to be {what}")
+
+
+def _are_overrides(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(override, str) for override in value)
 
 
 def overrides(table: Table, *, scale: str, output: Path, extra: Sequence[str] = ()) -> Iterator[list[str]]:
@@ -61,11 +96,27 @@ def records(grid: Sequence[str]) -> dict[str, Path]:
     return {" ".join(cell): record.record_path(experiment.resolve(compose(experiment.CONF, cell))) for cell in cells}
 
 
-def launch(grid: Sequence[str], *, jobs: int, launcher: str = "joblib") -> int:
-    """Run the cells of a grid that have no record yet, `jobs` at once; returns the exit code of the sweep.
+@dataclass(frozen=True)
+class Engine:
+    """Where cells run: one of Hydra's launchers with `jobs` at once, or `ray` on the cluster at `address`."""
+
+    launcher: str = "joblib"
+    jobs: int = 2
+    address: str = "auto"
+    cpus: float = 1
+    gpus: float = 0
+
+
+def launch(grid: Sequence[str], engine: Engine) -> int:
+    """Run the cells of a grid that have no record yet; returns 0 if all went well, else the sweep's exit code.
 
     A failing cell does not stop the others; the sweep names it at its end.
     """
-    workers = [f"hydra.launcher.n_jobs={jobs}"] if launcher == "joblib" else []
-    command = [sys.executable, "run.py", "--multirun", f"hydra/launcher={launcher}", *workers, *grid]
+    if engine.launcher == "ray":
+        from dropattack.cluster import run_cells
+
+        cells = BasicSweeper.split_arguments(parse(grid), None)[0]
+        return bool(run_cells(cells, address=engine.address, cpus=engine.cpus, gpus=engine.gpus))
+    workers = [f"hydra.launcher.n_jobs={engine.jobs}"] if engine.launcher == "joblib" else []
+    command = [sys.executable, "run.py", "--multirun", f"hydra/launcher={engine.launcher}", *workers, *grid]
     return subprocess.run(command, cwd=experiment.CONF.parent, check=False).returncode

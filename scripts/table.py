@@ -18,7 +18,19 @@ def main() -> int:
     parser.add_argument("name", help="a file of conf/table/")
     parser.add_argument("--scale", default="mini", choices=("full", "mini", "smoke"))
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, on one machine (default: %(default)s)")
-    parser.add_argument("--launcher", default="joblib", help="one of Hydra's: joblib, basic, ray, submitit_slurm, …")
+    parser.add_argument(
+        "--launcher",
+        default="joblib",
+        choices=("joblib", "basic", "submitit_local", "submitit_slurm", "ray"),
+        help="Hydra's launcher, or Ray's cluster (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--address", default="auto", help="of Ray's head, host:port (default: the cluster of this machine)"
+    )
+    parser.add_argument("--cpus", type=float, default=1, help="of a run, with Ray (default: %(default)s)")
+    parser.add_argument(
+        "--gpus", type=float, default=0, help="of a run, with Ray: 0.25 lets four share one (default: %(default)s)"
+    )
     parser.add_argument("--seeds", type=int, help="seeds a cell (default: the table's)")
     parser.add_argument("--output", type=Path, default=Path("outputs/tables"), help="where runs write")
     parser.add_argument("--results", type=Path, default=Path("results"), help="where records and tables are kept")
@@ -35,12 +47,13 @@ def main() -> int:
 def run(args: argparse.Namespace) -> int:
     table = sweep.load(experiment.CONF, args.name, args.seeds)
     folder, missing = args.results / args.scale / args.name, []
+    engine = sweep.Engine(args.launcher, args.jobs, args.address, args.cpus, args.gpus)
     if not args.no_run:
         extra = [f"tracker.group=table-{args.name}" if "tracker=none" not in args.override else "", *args.override]
         for grid in sweep.overrides(table, scale=args.scale, output=args.output, extra=[e for e in extra if e]):
             cells = sweep.records(grid)
             if any(record.is_done(path) is None for path in cells.values()):
-                sweep.launch(grid, jobs=args.jobs, launcher=args.launcher)
+                sweep.launch(grid, engine)
             for cell, path in cells.items():
                 if not path.exists():
                     missing.append(cell)

@@ -19,6 +19,7 @@ from rich.progress import track
 from dropattack import experiment, record, sweep
 from dropattack.config import compose, parse
 from dropattack.errors import UserError
+from dropattack.yamls import read_yaml
 
 
 def cells(table: sweep.Table) -> dict[tuple[str, str, str], list[str]]:
@@ -26,7 +27,9 @@ def cells(table: sweep.Table) -> dict[tuple[str, str, str], list[str]]:
     found = {}
     for grid in table.grids:
         for cell in BasicSweeper.split_arguments(parse(grid), None)[0]:
-            chosen = dict(override.split("=", 1) for override in cell)
+            chosen = {key: value for key, _, value in (override.partition("=") for override in cell)}
+            if lacking := [group for group in ("dataset", "model", "reg") if group not in chosen]:
+                raise UserError(f"table {table.name}: a grid names no {', '.join(lacking)}; tuning needs all three")
             found[chosen["dataset"], chosen["model"], chosen["reg"]] = [
                 o for o in cell if not o.startswith("settings=")
             ]
@@ -50,6 +53,20 @@ def attempt(overrides: list[str]) -> dict[str, Any]:
         return {"validation_accuracy": None, "error": str(error)}
 
 
+def planned(path: Path) -> dict[str, Any]:
+    """The plan of conf/tune/: `seed`, what `learning_rate` sets, and a list of `trials` for each method."""
+    plan = read_yaml(path)
+    if missing := [key for key in ("seed", "learning_rate", "trials") if key not in plan]:
+        raise UserError(f"{path} lacks {', '.join(missing)}; add it")
+    for method, tried in plan["trials"].items() if isinstance(plan["trials"], dict) else [(None, None)]:
+        if not isinstance(tried, list) or not tried or not all(isinstance(one, dict) for one in tried):
+            raise UserError(f"{path}: trials of {method} have to be a list of settings, such as {{reg.epsilon: 1.0}}")
+        settings = {key: value for one in tried for key, value in one.items() if key != "learning_rate"}
+        # A key that the config does not have would fail every trial, hours later.
+        compose(experiment.CONF, [f"reg={method}", *(f"{key}={str(value).lower()}" for key, value in settings.items())])
+    return plan
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", help="a file of conf/table/ whose grids name dataset, model and reg")
@@ -58,16 +75,21 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("outputs/tuning"))
     parser.add_argument("--results", type=Path, default=Path("results/tuning"))
     parser.add_argument("--conf", type=Path, default=experiment.CONF / "tuned" / "tuned", help="where the choice goes")
-    args = parser.parse_args()
-    plan: Any = OmegaConf.to_container(OmegaConf.load(experiment.CONF / "tune" / "default.yaml"))
-    common = [f"scale={args.scale}", f"seed={plan['seed']}", "tracker=none", "trainer.threads=1",
-              "trainer.progress=none", "trainer.checkpoint.every_epochs=0", f"paths.output={args.output}"]  # fmt: skip
     try:
-        table = sweep.load(experiment.CONF, args.table)
+        return run(parser.parse_args())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    todo = [(key, *trial([*common, *cell], tried, plan)) for key, cell in cells(table).items()
+
+
+def run(args: argparse.Namespace) -> int:
+    plan = planned(experiment.CONF / "tune" / "default.yaml")
+    common = [f"scale={args.scale}", f"seed={plan['seed']}", "tracker=none", "trainer.threads=1",
+              "trainer.progress=none", "trainer.checkpoint.every_epochs=0", f"paths.output={args.output}"]  # fmt: skip
+    wanted = cells(sweep.load(experiment.CONF, args.table))
+    if unplanned := sorted({method for *_, method in wanted} - set(plan["trials"])):
+        raise UserError(f"conf/tune/default.yaml has no trials of {', '.join(unplanned)}; add as many as others have")
+    todo = [(key, *trial([*common, *cell], tried, plan)) for key, cell in wanted.items()
             for tried in plan["trials"][key[2]]]  # fmt: skip
     work = Parallel(n_jobs=args.jobs, return_as="generator")(delayed(attempt)(overrides) for _, overrides, _ in todo)
     outcomes = list(track(work, description="trials", total=len(todo)))

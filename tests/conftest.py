@@ -1,6 +1,7 @@
 """Shared by all tests: one torch thread a worker, no network, and where the real data lies."""
 
 import os
+import subprocess
 from pathlib import Path
 
 os.environ.setdefault("WANDB_MODE", "disabled")
@@ -23,6 +24,18 @@ def real_data() -> Path:
     if not (root / "imdb").is_dir():
         pytest.skip("real data: set DROPATTACK_DATA to the folder that holds imdb/, mnist/, …")
     return root
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MB, to be filled up; the test skips where none can be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.name != "posix" or os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk takes root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def pytest_collection_modifyitems(config, items):

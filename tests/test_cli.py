@@ -171,7 +171,7 @@ def test_run_then_skip(tmp_path):
 def test_a_killed_run_continues(tmp_path, number):
     """Kill it anywhere and start it again: the record and the weights are those of a run that was left alone."""
     arguments = [*QUICK, "reg=dropattack", "model.dropout=0.2", "trainer.epochs=6", "dataset.train_rows=600",
-                 "trainer.checkpoint.every_minutes=1e-3"]  # fmt: skip
+                 "trainer.checkpoint.every_minutes=1e-3", "trainer.checkpoint.share=1"]  # fmt: skip
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir()
     cut.mkdir()

@@ -8,6 +8,7 @@ import pandas as pd
 
 from dropattack.analysis.records import differences, is_chosen
 from dropattack.analysis.statistics import estimate, holm, paired_difference, verdict
+from dropattack.errors import one_line
 
 ORDER = ("none", "dropout", "fgm", "pgd", "freelb", "dropattack", "rdrop", "sam")
 
@@ -99,7 +100,7 @@ def _with(name: Hashable, settings: dict[str, Any]) -> str:
     if "scale.name" in settings:  # one name for a dozen sizes
         settings = {"scale.name": settings["scale.name"]}
     inside = ", ".join(f"{key.removesuffix('.name').rpartition('.')[2]}={value}" for key, value in settings.items())
-    return f"{name} ({inside})" if inside else f"{name} (other data)"
+    return one_line(f"{name} ({inside})") if inside else f"{name} (other data)"
 
 
 def provenance(frame: pd.DataFrame) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ settings.
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from dropattack.errors import UserError
+from dropattack.checks import is_name
+from dropattack.errors import UserError, one_line
 from dropattack.record import identity, read
 
 # What a method chooses: the regularizer, the dropout that `reg=dropout` sets in the model, and, where settings are
@@ -27,8 +29,8 @@ METHOD = ("reg", "model.dropout", "trainer.learning_rate")
 class LeftOut:
     """A record that no table counts.
 
-    `reason`: `truncated`, `another schema`, `failed`, `diverged`, `incomplete`, `other code`, `duplicate` or
-    `contradicting`.
+    `reason`: `unreadable`, `truncated`, `another schema`, `failed`, `diverged`, `incomplete`, `other code`, `duplicate`
+    or `contradicting`.
     """
 
     path: Path
@@ -36,7 +38,7 @@ class LeftOut:
     detail: str
 
     def __str__(self) -> str:
-        return f"{self.path.name}: {self.reason} ({self.detail})"
+        return one_line(f"{self.path.name}: {self.reason} ({self.detail})")
 
 
 @dataclass(frozen=True)
@@ -79,15 +81,19 @@ COLUMNS = [
 
 
 def _read(path: Path) -> dict[str, Any] | LeftOut:
+    if not path.is_file():  # a pipe would be waited for
+        return LeftOut(path, "unreadable", "it is no file")
     try:
         record = read(path)
     except UserError as error:
-        return LeftOut(path, "truncated" if isinstance(error.__cause__, ValueError) else "another schema", str(error))
+        reasons = {OSError: "unreadable", ValueError: "truncated", RecursionError: "truncated"}
+        found = (reason for kind, reason in reasons.items() if isinstance(error.__cause__, kind))
+        return LeftOut(path, next(found, "another schema"), str(error))
     if record["status"] != "finished":
         return LeftOut(path, record["status"], record["error"] or "no reason recorded")
     try:
         return _row(path, record)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         return LeftOut(path, "incomplete", f"{type(error).__name__}: {error}")
 
 
@@ -99,27 +105,52 @@ def _row(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "path": path,
         "run_id": str(record["run_id"]),
-        **{group: str(config[group]["name"]) for group in ("dataset", "model", "scale")},
-        "method": str(config["reg"]["name"]),
-        "seed": int(config["seed"]),
+        **{group: _name(config[group]["name"]) for group in ("dataset", "model", "scale")},
+        "method": _name(config["reg"]["name"]),
+        "seed": _whole(config["seed"]),
         "context": _digest({**shared, "data": record["data"]["fingerprint"]}),
         "variant": _digest(chosen),
         "settings": settings,
-        "test_accuracy": float(test["accuracy"]),
-        "test_macro_f1": float(test["macro_f1"]),
-        "validation_accuracy": float(validation["accuracy"]),
-        "validation_epoch": int(validation["epoch"]),
-        "passes": float(record["passes_per_step"]),
+        "test_accuracy": _number(test["accuracy"], most=1),
+        "test_macro_f1": _number(test["macro_f1"], most=1),
+        "validation_accuracy": _number(validation["accuracy"], most=1),
+        "validation_epoch": _whole(validation["epoch"]),
+        "passes": _number(record["passes_per_step"]),
         "step_seconds": _step_seconds(record),
-        "seconds": float(record["seconds"]),
-        **{key: record.get(key) for key in ("peak_memory_mb", "parameters", "commit", "versions", "hardware", "data")},
+        "seconds": _number(record["seconds"]),
+        "commit": _commit(record["commit"]),
+        **{key: record[key] for key in ("peak_memory_mb", "parameters", "versions", "hardware", "data")},
     }
+
+
+def _number(value: Any, most: float = math.inf) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most or value == math.inf:
+        raise ValueError(f"{value!r:.40} is no number from 0 to {most:g}")
+    return float(value)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{value!r:.40} is no whole number")
+    return value
+
+
+def _name(value: Any) -> str:
+    if not is_name(value):
+        raise ValueError(f"{value!r:.40} is no name")
+    return value
+
+
+def _commit(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    if value is not None and not (isinstance(value["hash"], str) and isinstance(value["dirty"], bool)):
+        raise ValueError("its commit has no hash, or does not say whether it is dirty")
+    return value
 
 
 def _step_seconds(record: Mapping[str, Any]) -> float:
     """CPU seconds of a step on a CPU, where several runs may share the cores; seconds by the wall clock elsewhere."""
     clock = "cpu_seconds_per_step" if record["hardware"].get("device") == "cpu" else "seconds_per_step"
-    return float(record[clock])
+    return _number(record[clock])
 
 
 def _of_one_code(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[LeftOut]]:

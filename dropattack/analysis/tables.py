@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 from dropattack.analysis.statistics import BETTER, WORSE, Estimate, PairedDifference
 
+LATEX = {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
 MINUS, NOTHING = "−", "–"
 
 
@@ -147,8 +149,8 @@ def rich_table(table: Table, title: str | None = None) -> RichTable:
     for i, row in enumerate(table.rows):
         again = i > 0 and table.rows[i - 1][0] == row[0]
         last = i + 1 == len(table.rows) or table.rows[i + 1][0] != row[0]
-        style = {cell: f"[{colours[cell]}]{cell}[/]" for cell in row if cell in colours}
-        shown.add_row(*(("" if again and not j else style.get(c, c)) for j, c in enumerate(row)), end_section=last)
+        cells = [f"[{colours[cell]}]{cell}[/]" if cell in colours else escape(cell) for cell in row]
+        shown.add_row("" if again else cells[0], *cells[1:], end_section=last)
     return shown
 
 
@@ -171,8 +173,8 @@ def _escape_pipe(cell: str) -> str:
 
 
 def _escape_latex(cell: str) -> str:
-    for plain in "&%_#$":
-        cell = cell.replace(plain, f"\\{plain}")
+    # Letter by letter: what stands for one must not be escaped for another.
+    cell = "".join(LATEX.get(c, f"\\{c}" if c in "&%_#${}" else c) for c in cell)
     for symbol, tex in ((MINUS, "$-$"), ("±", r"$\pm$"), ("×", r"$\times$"), (NOTHING, "--"), ("ε", r"$\epsilon$")):
         cell = cell.replace(symbol, tex)
     return cell

@@ -11,6 +11,7 @@ from typing_extensions import Unpack
 from dropattack.data.sources import author_table, train_and_test
 from dropattack.data.splits import SubsetOptions, finish
 from dropattack.data.types import Dataset, TextSplit, one_of
+from dropattack.errors import UserError
 
 CLASSES = ("World", "Sports", "Business", "Sci/Tech")
 HUB = "fancyzhx/ag_news"
@@ -53,6 +54,8 @@ def load(
             for part in ("val", "test")
         )
         held_out = columns.get("in_author_val") or _occurs_in(train, validation)
+        if not all(isinstance(mark, bool) for mark in held_out):  # as text, "no" would be true
+            raise UserError("Dataset agnews: the column in_author_val of train has to hold true or false; correct it.")
         train = train.take(np.flatnonzero(~np.array(held_out, dtype=bool)))
         notes["train_rows_of_author"] = f"{len(train):,} of {AUTHOR_TRAIN_ROWS:,}"
         notes["left_out_as_author_validation"] = int(sum(held_out))

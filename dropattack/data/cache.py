@@ -6,12 +6,15 @@ import hashlib
 import json
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from dropattack.record import system_errors
 
 log = logging.getLogger(__name__)
 Content = tuple[dict[str, np.ndarray], dict[str, Any]]  # arrays, and JSON values
@@ -32,7 +35,8 @@ def cached(folder: str | Path | None, name: str, key: Mapping[str, Any], build: 
     if folder is None:
         return build()
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    path = Path(folder) / f"{name}-{digest[:20]}.safetensors"
+    plain = re.sub(r"[^\w.-]", "-", name, flags=re.ASCII)[:60]  # a name is no path
+    path = Path(folder) / f"{plain}-{digest[:20]}.safetensors"
     if path.exists():
         try:
             return _read(path)
@@ -73,7 +77,8 @@ def _write(path: Path, arrays: dict[str, np.ndarray], values: dict[str, Any]) ->
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
-        save_file(arrays, temporary, metadata={"values": text, "sha256": _digest(arrays, text)})
+        with system_errors():
+            save_file(arrays, temporary, metadata={"values": text, "sha256": _digest(arrays, text)})
         os.chmod(temporary, 0o644)  # mkstemp's files are their owner's alone
         os.replace(temporary, path)
     finally:

@@ -82,11 +82,12 @@ def _decode_files(paths: list[Path]) -> Content:
         try:
             table = pa.parquet.read_table(path)
         except (pa.ArrowException, OSError) as error:
-            reason = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0].rstrip(".")
             raise UserError(f"{path} cannot be read: {reason}. Replace the file: it may be truncated.") from error
-        if not {"image", "label"} <= set(table.column_names):
-            raise UserError(f"{path} has columns {', '.join(table.column_names)}; it needs `image` and `label`.")
-        if "exact" in table.column_names:
+        names = table.column_names
+        if not names.count("image") == names.count("label") == 1:
+            raise UserError(f"{path} has columns {', '.join(names)}; it needs `image` and `label`, once.")
+        if names.count("exact") == 1:
             approximate += table["exact"].to_pylist().count(False)
         for row, (image, label) in enumerate(zip(table["image"].to_pylist(), table["label"].to_pylist(), strict=True)):
             if type(label) is not int or not 0 <= label < len(CLASSES):
@@ -104,14 +105,18 @@ def decode(data: bytes | None, where: str) -> np.ndarray:
     """uint8 [32, 32, 3] of an encoded image. Raises UserError, which begins with `where`."""
     from PIL import Image
 
+    if not isinstance(data, bytes | None):
+        raise UserError(f"{where}: the image is a {type(data).__name__}, not the bytes of a file; replace the file.")
     try:
         # Naming the formats spares Pillow trying every one it knows: half of the time.
-        image = np.asarray(Image.open(io.BytesIO(data or b""), formats=("WEBP", "PNG")))
-    except (OSError, ValueError, SyntaxError) as error:
+        with Image.open(io.BytesIO(data or b""), formats=("WEBP", "PNG")) as image:
+            # Before it is decoded: a hundred bytes can say that they are a gigabyte of pixels.
+            if image.size != (32, 32) or image.mode != "RGB":
+                shape = f"{(image.height, image.width)} and is {image.mode}"
+                raise UserError(f"{where}: the image has shape {shape}, not (32, 32) and RGB; replace the file.")
+            return np.asarray(image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{where}: the image cannot be decoded; it may be truncated: replace the file.") from error
-    if image.shape != (32, 32, 3) or image.dtype != np.uint8:
-        raise UserError(f"{where}: the image has shape {image.shape}, not (32, 32, 3); replace the file.")
-    return image
 
 
 def from_torchvision(root: str | Path) -> tuple[ImageSplit, ImageSplit]:

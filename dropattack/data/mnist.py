@@ -18,6 +18,7 @@ from dropattack.errors import UserError
 CLASSES = tuple("0123456789")
 FOLDER = Path("MNIST", "raw")  # torchvision's layout
 PREFIXES = {"train": "train", "test": "t10k"}
+MOST_BYTES = 64 << 20  # of a file, unpacked; the largest has 47,040,016. A packed one may unfold to anything.
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/train-labels-idx1-ubyte.gz"
 
 
@@ -82,7 +83,8 @@ def read_split(folder: Path, prefix: str) -> ImageSplit:
     if len(pixels) != len(labels):
         raise UserError(f"{images_path} has {len(pixels)} images but {labels_path} {len(labels)} labels; replace them.")
     if (wrong := np.flatnonzero(labels > 9)).size:
-        raise UserError(f"{labels_path}, row {wrong[0]} (the first is 0): label {labels[wrong[0]]} is none of 0..9.")
+        where = f"{labels_path}, row {wrong[0]} (the first is 0)"
+        raise UserError(f"{where}: label {labels[wrong[0]]} is none of 0..9; replace it.")
     return ImageSplit(pixels[:, None], labels.astype(np.int64))
 
 
@@ -95,11 +97,16 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         UserError: not such a file, or one that is too short or too long.
     """
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be read ({error}); it may be truncated: replace it.") from error
+    if len(data) > MOST_BYTES:
+        raise UserError(f"{path} holds more than {MOST_BYTES >> 20} MB, and MNIST's files less; replace it.")
     head = 4 + 4 * dimensions
-    if len(data) < head or data[:4] != bytes((0, 0, 8, dimensions)):
+    if len(data) < head:
+        raise UserError(f"{path} is no IDX file: it ends within its header, after {len(data)} bytes; replace it.")
+    if data[:4] != bytes((0, 0, 8, dimensions)):
         raise UserError(
             f"{path} is no IDX file of bytes with {dimensions} axes: it begins with {data[:4].hex(' ')}, not "
             f"00 00 08 {dimensions:02x}; replace it."
@@ -107,7 +114,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     shape = tuple(np.frombuffer(data, ">i4", dimensions, 4).tolist())
     if len(data) - head != np.prod(shape, dtype=np.int64):
         raise UserError(
-            f"{path} holds {len(data) - head} values, its header says {shape}; it is truncated: replace it."
+            f"{path} holds {len(data) - head} values, its header says {shape}; it may be truncated: replace it."
         )
     if dimensions == 3 and shape[1:] != (28, 28):
         raise UserError(f"{path} holds images of {shape[1]} × {shape[2]}, MNIST's are 28 × 28; replace it.")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import re
 import tarfile
+import zlib
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -17,11 +21,12 @@ from dropattack.errors import UserError
 # …/<event>-all-rnr-threads/{rumours,non-rumours}/<thread>/{source-tweets,reactions}/<tweet>.json. Names of digits alone
 # leave out macOS's `._` files and all that could point elsewhere.
 MEMBER = re.compile(
-    r"(?:^|/)(?P<event>[\w-]+)-all-rnr-threads/(?P<label>rumours|non-rumours)/(?P<thread>\d+)"
-    r"/(?P<part>source-tweets?|reactions)/(?P<tweet>\d+)\.json$"
+    r"(?:^|/)(?P<event>[\w-]+)-all-rnr-threads/(?P<label>rumours|non-rumours)/(?P<thread>\d{1,20})"
+    r"/(?P<part>source-tweets?|reactions)/(?P<tweet>\d{1,20})\.json$"
 )
 TWEETS = 45  # a thread, as in the DropAttack authors' files
 MEMBER_BYTES = 1 << 20
+OPENERS: dict[bytes, Any] = {b"BZh": bz2.open, b"\x1f\x8b\x08": gzip.open, b"\xfd7z": lzma.open}
 
 
 def clean(tweet: str) -> str:
@@ -46,15 +51,19 @@ def read_archive(archive: Path) -> tuple[list[dict[str, Any]], int]:
         UserError: not that archive, truncated, or a bad tweet, which it names.
     """
     threads: dict[tuple[str, str, str], dict[str, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
+    if not archive.is_file():
+        raise UserError(f"{archive} cannot be read: there is no such file; name the archive that you downloaded.")
     try:
-        with tarfile.open(archive, "r|*") as tar:
+        with _unpacked(archive) as file, tarfile.open(fileobj=file, mode="r|") as tar:
             for member in tar:
                 match = MEMBER.search(member.name)
                 if match and member.isfile():
                     part = "replies" if match["part"] == "reactions" else "source"
                     thread = threads[match["event"], match["thread"], match["label"]]
                     thread[part][int(match["tweet"])] = _text(tar, member, archive)
-    except (tarfile.TarError, OSError, EOFError) as error:
+            while file.read(1 << 20):  # the end is where a packed file says whether it is whole
+                pass
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise UserError(f"{archive} cannot be read ({error}); it may be truncated: download it again.") from error
     if not threads:
         raise UserError(
@@ -66,6 +75,17 @@ def read_archive(archive: Path) -> tuple[list[dict[str, Any]], int]:
     return kept, len(rows) - len(kept)
 
 
+def _unpacked(archive: Path) -> IO[bytes]:
+    """The tar inside. tarfile, unpacking by itself, takes the end of a file that is cut short for the archive's."""
+    with archive.open("rb") as file:
+        magic = file.read(3)
+        if magic not in OPENERS:
+            file.seek(max(0, archive.stat().st_size - 1024))
+            if any(end := file.read()) or len(end) < 1024:
+                raise EOFError("a tar ends with 1,024 zero bytes")
+    return OPENERS.get(magic, open)(archive, "rb")
+
+
 def _text(tar: tarfile.TarFile, member: tarfile.TarInfo, archive: Path) -> str:
     where = f"{archive}, {member.name}"
     if member.size > MEMBER_BYTES:
@@ -73,7 +93,7 @@ def _text(tar: tarfile.TarFile, member: tarfile.TarInfo, archive: Path) -> str:
     file = tar.extractfile(member)
     try:
         text = json.loads(file.read())["text"] if file else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         text = None
     if not isinstance(text, str):
         raise UserError(f"{where}: no tweet with a text; download the archive again.")

@@ -25,10 +25,12 @@ def pretrained_pieces(name: str) -> tuple[Backend, int, int]:
 
     place = resolve_pretrained(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, use_fast=True)
+        tokenizer = AutoTokenizer.from_pretrained(place, use_fast=True, trust_remote_code=False)
+        if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes one of a folder that has none
+            raise ValueError("it has no vocabulary")
         return tokenizer.backend_tokenizer, int(tokenizer.pad_token_id), int(tokenizer.unk_token_id)
     except Exception as error:  # a folder without tokenizer files, broken ones, a model without padding: many kinds
-        reason = str(error).splitlines()[0][:200]
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(" .:")
         raise UserError(f"{place} holds no tokenizer that can be used ({reason}); name another model.") from error
 
 

@@ -43,7 +43,7 @@ def read_table(path: Path, classes: int, extra: Sequence[str] = ()) -> tuple[Tex
     try:
         if path.suffix == ".parquet":
             names = pa.parquet.read_schema(path).names
-            table = pa.parquet.read_table(path, columns=[c for c in ("text", "label", *extra) if c in names])
+            table = pa.parquet.read_table(path, columns=[c for c in ("text", "label", *extra) if names.count(c) == 1])
         else:
             table = pa.csv.read_csv(
                 path,
@@ -51,11 +51,22 @@ def read_table(path: Path, classes: int, extra: Sequence[str] = ()) -> tuple[Tex
                 convert_options=pa.csv.ConvertOptions(column_types={"text": pa.string()}),
             )
             names = table.column_names
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UserError(f"{path} has several columns {', '.join(twice)}; remove all but one.")
     except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be read: {reason}. Replace the file: it may be truncated.") from error
+        raise UserError(f"{path} cannot be read: {_reason(error)}. {_remedy(path)}") from error
     columns = {name: table[name].to_pylist() for name in table.column_names}
     return checked_rows(columns, classes, str(path), names), {c: columns[c] for c in extra if c in columns}
+
+
+def _reason(error: Exception) -> str:
+    reason = (str(error).splitlines() or [type(error).__name__])[0].strip().rstrip(".")
+    # Arrow's own words are about its block size.
+    return "a row is longer than 1 MB (a quote left open?)" if "straddling" in reason else reason
+
+
+def _remedy(path: Path) -> str:
+    return "Replace the file: it may be truncated" + ("." if path.suffix == ".parquet" else ", or not in UTF-8.")
 
 
 def checked_rows(columns: Columns, classes: int, where: str, names: Iterable[str]) -> TextSplit:
@@ -66,8 +77,12 @@ def checked_rows(columns: Columns, classes: int, where: str, names: Iterable[str
             f"A table needs `text` and `label` (0..{classes - 1})."
         )
     for row, (text, label) in enumerate(zip(columns["text"], columns["label"], strict=True)):
-        if not isinstance(text, str) or not text.strip():
+        if text is not None and not isinstance(text, str):
+            raise UserError(f"{where}, row {row} (the first is 0): {text!r:.40} is no text; correct it.")
+        if not text or not text.strip():
             raise UserError(f"{where}, row {row} (the first is 0): the text is empty; fill it or remove the row.")
+        if "\0" in text:  # no text has one: a block of the disk was lost, or the encoding is another
+            raise UserError(f"{where}, row {row} (the first is 0): the text holds a NUL byte; replace the file.")
         if type(label) is not int or not 0 <= label < classes:
             raise UserError(
                 f"{where}, row {row} (the first is 0): label {label!r} is no whole number from 0 to {classes - 1}; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,30 +12,36 @@ from torch import Tensor
 
 from dropattack.errors import UserError
 
+MOST_NUMBERS, LONGEST_LINE = 10_000, 1 << 20  # of a word, and in bytes: what a wrong file may make us read and hold
+
 
 def load_vectors(path: str | Path, vocabulary: Sequence[str]) -> tuple[Tensor, Tensor]:
     """The vectors of the vocabulary's words, from lines `word number number …`; a header line `rows size` is skipped.
 
-    Every line's size is checked; numbers are read for the words that are needed. Of a word's several lines the first
-    counts.
+    Every line's size is checked, and that there are as many as a header says; numbers are read for the words that are
+    needed. Of a word's several lines the first counts.
 
     Returns:
         (float32 [V, D], zero where there is no vector; bool [V], where there is one: its sum is the coverage).
 
     Raises:
-        UserError: no such file, or a bad line, which it names by number.
+        UserError: no such file, a bad line, which it names by number, or no vector for any of the words.
     """
     path = Path(path)
     wanted = {word.encode(): row for row, word in enumerate(vocabulary)}
     found = np.zeros(len(vocabulary), dtype=bool)
-    values, size = np.zeros((0, 0), np.float32), 0
+    values, size, rows, number = np.zeros((0, 0), np.float32), 0, 0, 0
     try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
+        if path.exists() and not path.is_file():  # a pipe may never end
+            raise IsADirectoryError(0, "no file")
+        with path.open("rb") as file, np.errstate(over="ignore"):
+            for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), b""), 1):
                 fields = line.rstrip().count(b" ")
                 if number == 1:
-                    header = _header(line)
+                    rows, header = _header(line)
                     size = header or fields
+                    if size > MOST_NUMBERS:
+                        raise UserError(f"{path}, line 1: {size} numbers are no word's vector; fetch the file again.")
                     values = np.zeros((len(vocabulary), size), np.float32)
                     if header:
                         continue
@@ -62,13 +69,21 @@ def load_vectors(path: str | Path, vocabulary: Sequence[str]) -> tuple[Tensor, T
         ) from error
     if size == 0:
         raise UserError(f"{path} is empty; give a GloVe text file.")
+    if rows >= number:
+        raise UserError(f"{path} has {number - 1} of the {rows} lines that its header says; fetch the file again.")
+    if not found.any():
+        raise UserError(
+            f"{path} has a vector for none of the {len(vocabulary)} words; give one of the data's language and case."
+        )
     return torch.from_numpy(values), torch.from_numpy(found)
 
 
-def _header(line: bytes) -> int:
-    """The size that a word2vec header `rows size` states, else 0."""
+def _header(line: bytes) -> tuple[int, int]:
+    """The rows and the size that a word2vec header `rows size` states, else zeros."""
     fields = line.split()
-    return int(fields[1]) if len(fields) == 2 and all(field.isdigit() for field in fields) else 0
+    if len(fields) != 2 or not all(field.isdigit() for field in fields):
+        return 0, 0
+    return int(fields[0][:15]), int(fields[1][:15])
 
 
 def _is_number(field: bytes) -> bool:

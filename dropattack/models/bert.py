@@ -1,5 +1,7 @@
 """BERT: a pretrained encoder, or a small one from scratch, under a linear head."""
 
+import pickle
+import warnings
 from contextlib import contextmanager
 from typing import Any
 
@@ -114,9 +116,14 @@ def _load(pretrained: str, options: dict[str, Any]) -> PreTrainedModel:
     place = resolve_pretrained(pretrained)
     try:
         with _quiet():
-            encoder, report = AutoModel.from_pretrained(place, output_loading_info=True, **options)
+            # A folder's own code is not run, nor is anyone asked whether it may be; pickles are read as tensors alone.
+            encoder, report = AutoModel.from_pretrained(
+                place, output_loading_info=True, trust_remote_code=False, weights_only=True, **options
+            )
     except Exception as error:  # no config, no weights, a truncated file, not there on the hub: as many kinds of error
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(" .:")
+        if isinstance(error, pickle.UnpicklingError):  # torch's words are how to run it all the same
+            reason = "its weights are a pickle of more than tensors, which was not run"
         raise UserError(
             f"model.pretrained={pretrained}: no encoder could be loaded from {place} ({reason[:200]}). Name a folder "
             "that save_pretrained wrote, a model of the Hugging Face hub, or take model.pretrained=minilm."
@@ -133,12 +140,14 @@ def _load(pretrained: str, options: dict[str, Any]) -> PreTrainedModel:
 
 @contextmanager
 def _quiet():
-    """Without transformers' progress bar and its report on the pretraining head, which nobody misses."""
+    """Without transformers' progress bar, its report on the pretraining head, and torch's warnings on old pickles."""
     bar, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.set_verbosity(level)
         if bar:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 
 class Tracker(Protocol):
-    """Follows one run. No method raises: a dashboard's trouble is never the run's."""
+    """Follows one run. A method may raise or hang: `Guarded` keeps that from the run."""
 
     run_id: str | None  # the dashboard's own name for the run, with which it is continued
 
@@ -25,6 +25,10 @@ class Tracker(Protocol):
         """End, with the numbers that stand for the run; does nothing if there was no start."""
         ...
 
+    def abandon(self) -> None:
+        """Another call never came back: let go of what would keep the process from ending. Called beside that call."""
+        ...
+
 
 class NullTracker:
     """Follows nothing: the JSON record is all there is."""
@@ -40,4 +44,7 @@ class NullTracker:
         pass
 
     def finish(self, summary: Mapping[str, Any], *, failed: bool = False) -> None:
+        pass
+
+    def abandon(self) -> None:
         pass

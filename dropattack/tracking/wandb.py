@@ -3,18 +3,23 @@
 What wandb 0.31 does by itself, and what is done about it here: without a key it raises (or asks on a terminal), and
 with an unreachable server it blocks for 100 s, so a key is looked for first, five seconds are given, and then the run
 starts offline. A run left open by a job that raised would swallow the next job's numbers (`reinit`). `finish` hangs
-when the server is lost (`finish_timeout`). Machine and user names, paths and the environment are not sent.
+when the server is lost (`finish_timeout`); when its service hangs, so do `finish` and the end of the process: `Guarded`
+bounds the first, `abandon` the second. Machine and user names, paths and the environment are not sent.
 """
 
 from __future__ import annotations
 
+import logging
 import netrc
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
+
+from dropattack.tracking.guard import reason
 
 Mode = Literal["auto", "online", "offline", "disabled"]
 INIT_SECONDS = 5
@@ -22,7 +27,7 @@ FINISH_SECONDS = 30
 
 
 class WandbTracker:
-    """Follows a run in W&B, online where it can and offline where it cannot. No method raises.
+    """Follows a run in W&B, online where it can and offline where it cannot.
 
     Args:
         folder: where `wandb/` is made; nothing is written elsewhere.
@@ -44,35 +49,49 @@ class WandbTracker:
         mode = os.environ.get("WANDB_MODE", "online") if self.mode == "auto" else self.mode
         if mode == "disabled":
             return
-        try:
-            self._start(
-                mode, config=dict(config), name=name, group=self.group or group, tags=list(tags), id=resume,
-                resume="allow" if resume else None,
-            )  # fmt: skip
-            self.run_id = self._run.id
-        except Exception as error:
-            _say(f"no tracking: {_reason(error)}")
-            self._run = None
+        self._start(
+            mode, config=dict(config), name=name, group=self.group or group, tags=list(tags), id=resume,
+            resume="allow" if resume else None,
+        )  # fmt: skip
+        self.run_id = self._run.id
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        self._safely("an epoch was not logged", lambda run: run.log(dict(metrics), step=step))
+        if self._run is not None:
+            self._run.log(dict(metrics), step=step)
 
     def finish(self, summary: Mapping[str, Any], *, failed: bool = False) -> None:
-        self._safely("the summary was not logged", lambda run: run.summary.update(dict(summary)))
-        self._safely("the run was not finished", lambda run: run.finish(exit_code=int(failed)))
-        self._run = None
+        run, self._run = self._run, None
+        if run is None:
+            return
+        try:
+            run.summary.update(dict(summary))
+            run.finish(exit_code=int(failed))
+        except TimeoutError:
+            _say(f"the server did not take all of it; `wandb sync` sends {self.folder / 'wandb'} later")
+        except Exception:  # its service is gone
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        """Take back what wandb does at the process's end: wait for its service, or print a traceback if that died."""
+        import wandb
+
+        with suppress(Exception):
+            wandb.teardown()
 
     def _start(self, mode: str, **options: Any) -> None:
         self.folder.joinpath("wandb").mkdir(parents=True, exist_ok=True)
         for variable, name in (("WANDB_CACHE_DIR", ".cache"), ("WANDB_DATA_DIR", ".data")):
             os.environ.setdefault(variable, str(self.folder / "wandb" / name))  # else below the home folder
         os.environ.setdefault("WANDB_SILENT", "true")  # `silent` below comes too late for the login's own words
+        logging.raiseExceptions = False  # on a full disk, else, each line of wandb's debug logs is a traceback
         import wandb
 
         def begin(mode: Any) -> Any:
             settings = wandb.Settings(
-                init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS, silent=True, console="off", save_code=False,
-                disable_git=True, disable_job_creation=True, x_disable_meta=True, x_disable_machine_info=True,
+                init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS, finish_timeout_raises=True, silent=True,
+                console="off", save_code=False, disable_git=True, disable_job_creation=True, x_disable_meta=True,
+                x_disable_machine_info=True,
             )  # fmt: skip
             return wandb.init(
                 project=self.project, entity=self.entity, dir=str(self.folder), job_type="train", mode=mode,
@@ -85,20 +104,12 @@ class WandbTracker:
                     self._run = begin("online")
                     return
                 except Exception as error:  # no server, a bad key, …: all of it ends offline
-                    why = _reason(error)
+                    why = reason(error)
             else:
                 why = "there is no API key (`wandb login`, or WANDB_API_KEY)"
             _say(f"offline, since {why}; `wandb sync` sends {self.folder / 'wandb'} later")
             mode = "offline"
         self._run = begin(mode)
-
-    def _safely(self, what: str, action: Callable[[Any], Any]) -> None:
-        if self._run is None:
-            return
-        try:
-            action(self._run)
-        except Exception as error:
-            _say(f"{what}: {_reason(error)}")
 
 
 def has_key() -> bool:
@@ -114,11 +125,6 @@ def has_key() -> bool:
         except (OSError, netrc.NetrcParseError):
             continue
     return False
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 def _say(sentence: str) -> None:

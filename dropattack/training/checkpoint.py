@@ -28,10 +28,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dropattack.record import sync_folder, write_atomically
+from dropattack.record import sync_folder, system_errors, write_atomically
 
 FORMAT = 1
 Tensors = dict[str, Tensor]
+# Whatever wrong bytes and wrong JSON make the readers raise.
+BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError)
+
+
+class MisfitError(ValueError):
+    """A whole checkpoint, but not of this run."""
 
 
 @dataclass
@@ -84,7 +90,7 @@ class Checkpoints:
         if snapshot.best:
             self._best_saved = (best_version, final / "best.safetensors")
         for other in self.folder.iterdir():
-            if other != final and re.match(r"\.?step-\d", other.name):
+            if other != final and re.match(r"\.?(old-)?step-\d", other.name):
                 _remove(other)
         return final
 
@@ -96,7 +102,7 @@ class Checkpoints:
                 tensors = load_file(folder / "tensors.safetensors")
                 best = load_file(folder / "best.safetensors") if "best.safetensors" in content["files"] else {}
                 return Snapshot(content["step"], _unflatten(content["state"], tensors), best)
-            except (OSError, ValueError, KeyError, SafetensorError) as error:
+            except BROKEN as error:
                 print(f"the checkpoint {folder} is broken ({error}): passed over", file=sys.stderr)
         return None
 
@@ -105,14 +111,23 @@ class Checkpoints:
         for other in self.folder.glob("*step-*"):
             _remove(other)
 
-    def finish(self, best: Tensors, description: Mapping[str, Any]) -> Path:
-        """Keep the best weights as `best.safetensors`, with `best.json` beside, and remove the checkpoints."""
+    def keep(self, best: Tensors, description: Mapping[str, Any]) -> Path:
+        """Keep the best weights of a run that ends: `best.safetensors`, with `best.json` beside.
+
+        Raises:
+            OSError: the disk is full or fails; what was there is still there.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
+        for leftover in self.folder.glob(".best.*"):  # of a run that was killed here
+            leftover.unlink()
         temporary = self.folder / f".best.{os.getpid()}"
-        _save_tensors(best, temporary)
-        os.replace(temporary, self.folder / "best.safetensors")
+        try:
+            _save_tensors(best, temporary)
+            os.replace(temporary, self.folder / "best.safetensors")
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
         write_atomically(self.folder / "best.json", (json.dumps(description, indent=1) + "\n").encode())
-        self.clear()
         return self.folder / "best.safetensors"
 
     def _next(self, step: int) -> Path:
@@ -140,7 +155,8 @@ def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
             tensor.clone() if storage in seen else tensor
         )  # the format has no shared storages (tied weights)
         seen.add(storage)
-    save_file(separate, path)
+    with system_errors():
+        save_file(separate, path)
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 
@@ -159,8 +175,8 @@ def _read_state(folder: Path) -> dict[str, Any]:
     if hashlib.sha256(body.encode()).hexdigest() != digest:
         raise ValueError("state.json is cut short or was changed")
     content = json.loads(body)
-    if content["format"] != FORMAT:
-        raise ValueError(f"its format is {content['format']}, and this version reads {FORMAT}")
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"it has another format, and this version reads {FORMAT}")
     for name, expected in content["files"].items():
         if _fingerprint(folder / name) != expected:
             raise ValueError(f"{name} is cut short or was changed")

@@ -17,7 +17,7 @@ from torch import nn
 
 from dropattack.record import disk_problem
 from dropattack.training import optim, seeding
-from dropattack.training.checkpoint import Checkpoints, Snapshot, Tensors, parameters_only
+from dropattack.training.checkpoint import Checkpoints, MisfitError, Snapshot, Tensors, parameters_only
 from dropattack.training.device import peak_memory_mb
 from dropattack.training.evaluate import evaluate
 from dropattack.training.progress import Progress, Style
@@ -26,6 +26,7 @@ from dropattack.training.state import Batch, Loader, TrainResult, TrainState
 from dropattack.training.step import Stepper
 
 LOOK_EVERY = 50  # steps between two looks at what waits for the device
+FIRST_SAVE = 0.1, 1.6e-7  # until one was timed: seconds, and seconds a parameter (16 bytes), that a checkpoint costs
 
 
 class DivergedError(Exception):
@@ -42,11 +43,20 @@ def train(
 
     Raises:
         Interrupted: a signal came; the state was saved first.
-        ValueError: an option that does not exist or does not fit, or a checkpoint of another kind of run.
+        ValueError: an option that does not exist or does not fit.
+        MisfitError: a checkpoint of another run, or of another number of processes.
     """
     trainer = Trainer(model, reg, train_loader, validation_loader, **options)
     if resume is not None:
-        trainer.restore(resume)
+        try:
+            trainer.restore(resume)
+        except MisfitError:
+            raise
+        except Exception as error:  # other names, other shapes, another method's state: as many kinds of error
+            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(" :")
+            raise MisfitError(f"the checkpoint of step {resume.step} is not of this run ({reason})") from error
+        if trainer.accelerator.is_main_process:
+            print(f"going on from step {resume.step}", file=sys.stderr)
     return trainer.run()
 
 
@@ -67,6 +77,8 @@ class Trainer:
             weights as they are.
         checkpoints: where the state is saved; None saves nothing.
         every_epochs, every_minutes: when; 0 is never. A signal saves anyway.
+        share: but only when so much time has passed since the last one that saving takes at most this share of it; 1
+            sets no limit.
         on_epoch: called with each epoch's entry of the history.
         extra: JSON values that go into each checkpoint, for the caller to find there.
     """
@@ -94,6 +106,7 @@ class Trainer:
     checkpoints: Checkpoints | None = None
     every_epochs: int = 1
     every_minutes: float = 0.0
+    share: float = 1.0
     on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -109,6 +122,7 @@ class Trainer:
         self.signals = Signals()
         self._lap = self._saved = time.monotonic()
         self._cpu_lap = time.process_time()
+        self._cost = FIRST_SAVE[0] + FIRST_SAVE[1] * sum(p.numel() for p in self.model.parameters())
 
     # The way of a run.
 
@@ -155,8 +169,8 @@ class Trainer:
             if self.state.step % LOOK_EVERY == 0:
                 self._check_divergence()
             self._check_signals()
-            if self.every_minutes and time.monotonic() - self._saved > 60 * self.every_minutes:
-                self._save()
+            if self.every_minutes and (self._alone or self.state.step % LOOK_EVERY == 0):
+                self._save_if_due(60 * self.every_minutes)
         self._check_divergence()
         self._count_time(training=True)
 
@@ -193,7 +207,7 @@ class Trainer:
         self.display.epoch(entry, better)
         self.on_epoch(entry)
         if self.every_epochs and (s.epoch % self.every_epochs == 0 or self._done()):
-            self._save()
+            self._save_if_due()
         self._check_signals()
 
     # What waits for the device, and so is done seldom.
@@ -207,7 +221,7 @@ class Trainer:
 
     def _check_signals(self) -> None:
         """Raise Interrupted between two steps; all processes of a run at the same one."""
-        if self.accelerator.num_processes == 1:
+        if self._alone:
             return self.signals.check()
         if self.state.step % LOOK_EVERY and self.state.batch:
             return None
@@ -217,7 +231,7 @@ class Trainer:
 
     def _check_signals_alone(self) -> None:
         """Within an evaluation: only where no other process has to be asked."""
-        if self.accelerator.num_processes == 1 and self.signals.number is not None:
+        if self._alone and self.signals.number is not None:
             self._count_time(training=False)
             self.signals.check()
 
@@ -236,10 +250,22 @@ class Trainer:
 
     # Checkpoints.
 
+    @property
+    def _alone(self) -> bool:
+        return self.accelerator.num_processes == 1
+
+    def _save_if_due(self, seconds: float = 0.0) -> None:
+        """Save if the last one is `seconds` old, and old enough for `share`; the first process decides for all."""
+        enough = self._cost / self.share if self.share < 1 else 0.0
+        due = time.monotonic() - self._saved >= max(seconds, enough)
+        if due if self._alone else broadcast_object_list([due])[0]:
+            self._save()
+
     def _save(self) -> None:
         """Save at a step's boundary. A full disk is said once an attempt and does not end the training."""
         if self.checkpoints is None:
             return
+        start = time.monotonic()
         self._count_time(training=self.state.batch > 0)
         own = gather_object([{"generators": seeding.generators(), "reg": self.reg.state_dict()}])
         if self.accelerator.is_main_process:
@@ -255,17 +281,18 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         self._lap = self._saved = time.monotonic()  # writing is not training
         self._cpu_lap = time.process_time()
+        self._cost = self._saved - start
 
     def restore(self, snapshot: Snapshot) -> None:
         """Put everything back as it was when `snapshot` was made.
 
         Raises:
-            ValueError: it was made by another number of processes.
+            MisfitError: it was made by another number of processes.
         """
         state = snapshot.state
         processes = self.accelerator.num_processes
         if len(state["processes"]) != processes:
-            raise ValueError(
+            raise MisfitError(
                 f"the checkpoint was made by {len(state['processes'])} processes and cannot be continued by {processes}"
             )
         self.state = TrainState(**state["progress"])

@@ -190,10 +190,53 @@ def test_a_failed_save_leaves_the_older_checkpoint(tmp_path, monkeypatch, capsys
     assert "no space left" in capsys.readouterr().err
 
 
-def test_finish_keeps_the_best_weights_alone(tmp_path):
+def test_saving_takes_at_most_its_share(tmp_path, monkeypatch):
+    """By a clock on which a batch takes a second and a checkpoint ten."""
+    now, saved = [0.0], []
+
+    class Clock:
+        monotonic = process_time = staticmethod(lambda: now[0])
+
+    class SlowLoader(KillerLoader):
+        def batches(self, epoch=0, start=0):
+            for batch in super().batches(epoch, start):
+                now[0] += 1
+                yield batch
+
+    class SlowCheckpoints(Checkpoints):
+        def save(self, snapshot, **options):
+            now[0] += 10
+            saved.append(snapshot.step)
+
+    monkeypatch.setattr("dropattack.training.loop.time", Clock)
+    train_loader, validation = toy_loaders()
+    loaders = SlowLoader(train_loader, 0), validation
+    options = {"loaders": loaders, "epochs": 25, "checkpoints": SlowCheckpoints(tmp_path)}
+    toy_train(**options, share=0.1)
+    assert saved == [10, 110, 210]
+    saved.clear()
+    toy_train(**options, share=0.1, every_epochs=0, every_minutes=1.6)
+    assert saved == [96, 196]
+    saved.clear()
+    toy_train(**options)
+    assert len(saved) == 25
+
+
+def test_what_a_kill_leaves_is_removed_by_the_next_save(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for leftover in (".step-00000001-1.123", ".old-step-00000001-1", "step-00000001-1"):
+        (tmp_path / leftover).mkdir()
+    checkpoints.save(snapshot(2))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000002-1"]
+
+
+def test_the_end_keeps_the_best_weights_alone(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(snapshot(1))
-    checkpoints.finish({"w": torch.ones(2)}, {"run_id": "x"})
+    (tmp_path / ".best.123").write_text("a kill left this")
+    checkpoints.keep({"w": torch.ones(2)}, {"run_id": "x"})
+    assert Checkpoints(tmp_path).load().step == 1
+    checkpoints.clear()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.json", "best.safetensors"]
     assert json.loads((tmp_path / "best.json").read_text()) == {"run_id": "x"}
 

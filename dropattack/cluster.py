@@ -1,0 +1,115 @@
+"""The cells of a sweep on a Ray cluster: each is one task, which begins again elsewhere when its node dies.
+
+What was done by then is not lost where `paths.output` is a folder that all nodes share: the task goes on from its last
+checkpoint. Hydra's own Ray launcher is not used: it pins an old cloudpickle that joblib refuses.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dropattack.errors import UserError
+
+PASSED_ON = ("DROPATTACK_DATA", "WANDB_MODE", "WANDB_BASE_URL", "HF_HOME")  # no keys: a node has its own login
+LOCKED_SECONDS = 120  # a dead node's process may hold its run a little longer
+
+
+def run_cells(
+    cells: Sequence[Sequence[str]], *, address: str, cpus: float = 1, gpus: float = 0, retries: int = 3
+) -> dict[str, str]:
+    """Run the cells on the cluster at `address`, and wait for all of them.
+
+    Args:
+        cells: the overrides of each run. A relative `paths.output` is below this process's folder.
+        address: `host:port` of the head, or `auto` for the cluster that this machine is a node of.
+        cpus, gpus: what each run takes; `gpus=0.25` lets four share one.
+        retries: how often a run may lose its node.
+
+    Returns:
+        Why a cell failed, by its overrides; empty if none did.
+
+    Raises:
+        UserError: Ray is not installed, or there is no cluster at `address`.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError("there is no Ray here: pip install -e '.[ray]' -c constraints.txt") from error
+    _reach(address)
+    # Not the whole environment: a cluster's other users can read a job's.
+    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    environment |= {"OMP_NUM_THREADS": str(max(1, int(cpus))), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    ray.init(address=address, runtime_env={"env_vars": environment}, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=retries)(_cell)
+        pending = {task.remote(_absolute(cell)): " ".join(cell) for cell in cells}
+        failed, total, nodes = {}, len(pending), _alive(ray)
+        while pending:
+            (done,), _ = ray.wait(list(pending), num_returns=1)
+            before, nodes = nodes, _alive(ray)
+            if nodes < before:
+                print(f"{before - nodes} of {before} nodes died; what it ran begins again elsewhere", file=sys.stderr)
+            cell = pending.pop(done)
+            try:
+                said, node = ray.get(done)
+            except ray.exceptions.RayError as error:  # every retry lost its node, or the run raised
+                said, node = str(error).strip().splitlines()[-1], "no node"
+            if said:
+                failed[cell] = said
+            print(f"[{total - len(pending)}/{total}] {node}: {cell}{f': {said}' * bool(said)}", file=sys.stderr)
+        return failed
+    finally:
+        ray.shutdown()
+
+
+def _alive(ray: Any) -> int:
+    return sum(node["Alive"] for node in ray.nodes())
+
+
+def _cell(overrides: list[str]) -> tuple[str, str]:
+    """One run, on a node: what went wrong (empty: nothing), and where it ran."""
+    import ray
+
+    from dropattack import experiment
+    from dropattack.config import compose
+    from dropattack.training.lock import AlreadyRunningError
+
+    node = ray.get_runtime_context().get_node_id()[:8]
+    deadline = time.monotonic() + LOCKED_SECONDS
+    while True:
+        try:
+            experiment.run(compose(experiment.CONF, overrides))
+            return "", node
+        except AlreadyRunningError as error:
+            if time.monotonic() > deadline:
+                return str(error), node
+            time.sleep(1)
+        except Exception as error:  # the others go on; the record, if there is one, says more
+            return f"{type(error).__name__}: {error}", node
+
+
+def _absolute(cell: Sequence[str]) -> list[str]:
+    """The same overrides with a `paths.output` that means the same in another process."""
+    name = "paths.output="
+    return [name + str(Path(o.removeprefix(name)).absolute()) if o.startswith(name) else o for o in cell]
+
+
+def _reach(address: str) -> None:
+    """`ray.init` waits for ever for a cluster that is not there; a connection is tried first."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"there is no Ray cluster at {address!r} ({error}); start one with `ray start --head --port=6379` and name "
+            "its host:port"
+        ) from error

@@ -1,0 +1,79 @@
+"""Between a run and its tracker: whatever the tracker does, the run neither fails nor waits for it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import Any
+
+from dropattack.tracking.base import Tracker
+
+START_SECONDS = 60.0  # W&B's own limits below (a service that starts, a server that answers) add up to 40
+FINISH_SECONDS = 45.0  # W&B is told to give up after 30
+
+
+class Guarded:
+    """A tracker whose calls are made in their order by a daemon thread.
+
+    `log` never waits; `start` and `finish` wait for so long at most. The first error, or a wait that was in vain, ends
+    the tracking and is said once; after an error `finish` is tried all the same.
+    """
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+        self._calls: SimpleQueue[tuple[str, tuple[Any, ...], dict[str, Any], Event]] = SimpleQueue()
+        self._thread: Thread | None = None
+        self._stopped = False
+
+    @property
+    def run_id(self) -> str | None:
+        return self.tracker.run_id
+
+    def start(self, config: Mapping[str, Any], **options: Any) -> None:
+        self._thread = Thread(target=self._work, daemon=True, name="tracker")
+        self._thread.start()
+        self._wait(self._call("start", config, **options), START_SECONDS)
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        self._call("log", dict(metrics), step)
+
+    def finish(self, summary: Mapping[str, Any], *, failed: bool = False) -> None:
+        if self._thread is not None:
+            self._wait(self._call("finish", dict(summary), failed=failed), FINISH_SECONDS)
+            self._thread = None
+
+    def _call(self, method: str, /, *args: Any, **kwargs: Any) -> Event:
+        done = Event()
+        self._calls.put((method, args, kwargs, done))
+        return done
+
+    def _wait(self, done: Event, seconds: float) -> None:
+        if not done.wait(seconds):
+            self._stop(f"no answer within {seconds:g} s")
+            self._thread = None
+            Thread(target=self.tracker.abandon, daemon=True).start()
+
+    def _work(self) -> None:
+        method = "start"
+        while method != "finish":
+            method, args, kwargs, done = self._calls.get()
+            try:
+                if not self._stopped or method == "finish":
+                    getattr(self.tracker, method)(*args, **kwargs)
+            except Exception as error:
+                self._stop(reason(error))
+            finally:
+                done.set()
+
+    def _stop(self, why: str) -> None:
+        if not self._stopped:
+            self._stopped = True
+            print(f"tracking stopped: {why} (the run goes on, and its record has everything)", file=sys.stderr)
+
+
+def reason(error: Exception) -> str:
+    """The first line of what an exception says, and its kind."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

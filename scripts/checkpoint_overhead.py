@@ -1,0 +1,61 @@
+"""What checkpoints cost with the default schedule: the share of a run's time that goes into saving, fsync included.
+
+`python scripts/checkpoint_overhead.py` trains three small runs anew (minutes), and promises at most 2 % in each. It
+takes further overrides: `scale=smoke`, or `trainer.checkpoint.every_minutes=1`.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dropattack import experiment, record
+from dropattack.config import compose
+
+CELLS = ("dataset=imdb model=lstm", "dataset=mnist model=cnn", "dataset=imdb model=bert")
+COMMON = "scale=mini tracker=none trainer.device=cpu trainer.threads=1 trainer.progress=none"
+PROMISE = 0.02
+
+
+def measure(overrides: list[str]) -> tuple[dict[str, Any], list[float]]:
+    """The record of a run, and how long each of its checkpoints took."""
+    from dropattack.training.loop import Trainer
+
+    took: list[float] = []
+    save = Trainer._save
+
+    def timed(trainer: Trainer) -> None:
+        start = time.perf_counter()
+        save(trainer)
+        took.append(time.perf_counter() - start)
+
+    Trainer._save = timed  # type: ignore[method-assign]
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            config = compose(experiment.CONF, [*overrides, f"paths.output={folder}"])
+            return record.read(experiment.run(config)), took
+    finally:
+        Trainer._save = save  # type: ignore[method-assign]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("override", nargs="*", help="for each run, after the script's own")
+    overrides = [*COMMON.split(), *parser.parse_args().override]
+    table, worst = Table("run", "steps", "training and validation (s)", "checkpoints", "saving (s)", "share"), 0.0
+    for cell in CELLS:
+        run, took = measure([*cell.split(), *overrides])
+        share = sum(took) / (sum(took) + run["seconds"])
+        worst = max(worst, share)
+        numbers = run["steps"], f"{run['seconds']:.1f}", len(took), f"{sum(took):.2f}", f"{share:.2%}"
+        table.add_row(cell, *map(str, numbers))
+    Console().print(table)
+    return int(worst > PROMISE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""Kill runs with SIGKILL, continue them by the same command, and compare with runs that were left alone.
+
+Of ten kills five come at a moment drawn over the whole run, four within the writing of a checkpoint, and one within the
+writing of the result (for these the process is stopped first, to be sure of the place). Some runs are killed twice.
+Equal means: the same record but for its times, and the same best weights, bit for bit. Most runs are forked from a
+process that has imported torch; every ninth cell goes through `python run.py`. Exit code 0: all are equal.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import random
+import re
+import shutil
+import sys
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib import import_module
+from multiprocessing import get_context
+from pathlib import Path
+
+os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
+
+from killing import Cell, Kill
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from dropattack import provenance
+
+METHODS = ("none", "dropout", "fgm", "pgd", "freelb", "dropattack", "rdrop", "sam")
+MODELS = (  # a second or a few of training each
+    "dataset=digits model=cnn dataset.train_rows=800 trainer.epochs=6",
+    "dataset=pydoc model=lstm dataset.train_rows=640 trainer.epochs=5",
+    "dataset=pydoc model=bigru dataset.train_rows=480 trainer.epochs=5 trainer.schedule=cosine",
+    "dataset=pydoc model=bert dataset.train_rows=320 trainer.epochs=4",
+)
+COMMON = (
+    "scale=smoke dataset.validation_rows=64 tracker=none trainer.device=cpu trainer.threads=1 trainer.progress=none "
+    "trainer.checkpoint.every_minutes=0.003 trainer.checkpoint.share=1"
+)
+AIMS = ("time", "checkpoint", "result", "checkpoint", "time", "checkpoint", "time", "checkpoint", "time", "time")
+PRELOADED = ("sklearn.datasets", "dropattack.cli", "dropattack.training.loop", "dropattack.data.encode",
+             "dropattack.data.loader", "dropattack.models.rnn", "dropattack.models.cnn", "dropattack.models.bert",
+             "dropattack.regularizers")  # fmt: skip
+HEAD = ("cell (run, kill)", "entry", "killed at", "within", "newest checkpoint", "went on from", "equal")
+
+
+def cells(extra: str = "") -> list[Cell]:
+    """Every method with every model, and `extra` overrides; every third accumulates gradients."""
+    found = []
+    for number, (method, model) in enumerate(itertools.product(METHODS, MODELS)):
+        overrides = f"{model} reg={method} {COMMON} trainer.accumulation={1 + number % 3 // 2} {extra}".split()
+        name = "-".join(re.findall(r"(?:dataset|model|reg)=(\w+)", " ".join(overrides)))
+        found.append(Cell(name, tuple(overrides), command=number % 9 == 4))
+    return found
+
+
+def plan(kills: int, seed: int, cells: list[Cell]) -> dict[Cell, list[list[Kill]]]:
+    """The kills of each run of each cell: the cells in turn, and where a cell has a run already, by lot of that one."""
+    drawn = random.Random(seed)
+    planned: dict[Cell, list[list[Kill]]] = {cell: [] for cell in cells}
+    for number in range(kills):
+        kill, runs = {"aim": AIMS[number % len(AIMS)], "at": drawn.random()}, planned[cells[number % len(cells)]]
+        again = drawn.random() < 0.5
+        if runs and again and runs[-1][-1]["aim"] != "result":  # after which little is left to kill
+            runs[-1].append(kill)
+        else:
+            runs.append([kill])
+    return {cell: runs for cell, runs in planned.items() if runs}
+
+
+def preload(modules: list[str]) -> None:
+    for module in modules:
+        import_module(module)
+
+
+def run_all(planned: dict[Cell, list[list[Kill]]], folder: Path, jobs: int, console: Console) -> list[Kill]:
+    rows: list[Kill] = []
+    modules = [*PRELOADED, *(["transformers"] if any("bert" in cell.name for cell in planned) else [])]
+    workers = ProcessPoolExecutor(jobs, get_context("spawn"), initializer=preload, initargs=(modules,))
+    with Progress(console=console) as bar, workers as pool:
+        task = bar.add_task("kills", total=sum(len(kills) for runs in planned.values() for kills in runs))
+        futures = [pool.submit(cell.run, runs, folder) for cell, runs in planned.items()]
+        try:
+            for future in as_completed(futures):
+                rows += future.result()
+                bar.update(task, completed=len(rows), description=rows[-1]["cell"])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    order = [cell.name for cell in planned]
+    return sorted(rows, key=lambda row: (order.index(row["cell"]), row["run"], row["kill"]))
+
+
+def shown(row: Kill) -> list[str]:
+    again = f" ({row['run']}, {row['kill']})" if row["kill"] > 1 or row["run"] > 1 else ""
+    step = "-" if row["step"] is None else f"step {row['step']}"
+    equal = f"no: {', '.join(row['differs'])}" if row["differs"] else "yes"
+    return [row["cell"] + again, row["entry"], f"{row['share']:.0%}", row["within"], step, row["resumed"], equal]
+
+
+def summary(rows: list[Kill]) -> str:
+    places = Counter(row["within"] for row in rows)
+    runs, cells = {(row["cell"], row["run"]) for row in rows}, {row["cell"] for row in rows}
+    return (
+        f"{len(rows)} kills of {len(runs)} runs of {len(cells)} cells, {places['preparation']} in preparation, "
+        f"{places['training']} in training, {places['checkpoint']} in the writing of a checkpoint and "
+        f"{places['result']} in that of the result: {sum(not row['differs'] for row in rows)} equal."
+    )
+
+
+def write(path: Path, rows: list[Kill], args: argparse.Namespace) -> None:
+    """The JSON, and the table as Markdown beside it."""
+    found = {"seed": args.seed, "kills": len(rows), "equal": sum(not row["differs"] for row in rows),
+             "commit": provenance.commit(), "versions": provenance.versions(), "hardware": provenance.hardware(),
+             "rows": rows}  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1) + "\n")
+    table = "\n".join(f"| {' | '.join(line)} |" for line in [HEAD, ("---",) * len(HEAD), *map(shown, rows)])
+    command = f"python scripts/kill_test.py --kills {args.kills} --seed {args.seed} --json {path.name}"
+    path.with_suffix(".md").write_text(f"# Runs that were killed\n\n{summary(rows)}\n\n`{command}`\n\n{table}\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("override", nargs="*", help="for every run, after its own")
+    parser.add_argument("--kills", type=int, default=50, help="how many (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of their moments (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at once (default: %(default)s)")
+    parser.add_argument("--only", default="", help="cells with this in their name, such as cnn-fgm")
+    parser.add_argument("--output", type=Path, default=Path("outputs/kill_test"), help="for the runs; made anew")
+    parser.add_argument("--json", type=Path, help="where the result goes, and its table as .md beside it")
+    args = parser.parse_args()
+    chosen = [cell for cell in cells(" ".join(args.override)) if args.only in cell.name]
+    if not chosen:
+        parser.error(f"no cell has {args.only!r} in its name; cells: {', '.join(cell.name for cell in cells())}")
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    shutil.rmtree(args.output, ignore_errors=True)
+    rows = run_all(plan(args.kills, args.seed, chosen), args.output.resolve(), args.jobs, console)
+    table = Table(*HEAD)
+    for row in rows:
+        table.add_row(*shown(row))
+    console.print(table, summary(rows))
+    if args.json:
+        write(args.json, rows, args)
+    return int(any(row["differs"] for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""One run that is killed and continued, beside the same run left alone: the hands of kill_test.py."""
+
+import hashlib
+import json
+import os
+import re
+import runpy
+import shutil
+import signal
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+LIMIT = 300.0  # seconds that any run may take
+RESULT = ("run_id", "status", "config", "data", "validation", "test", "steps", "skipped", "passes_per_step")
+Kill = dict[str, Any]  # `aim`: time, checkpoint or result; `at`: share of the run's time; and what came of it
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is run, and how: `command` takes `python run.py`, else a fork that has imported torch already."""
+
+    name: str
+    overrides: tuple[str, ...]
+    command: bool = False
+
+    def start(self, out: Path, *extra: str) -> int:
+        """Start a run into `out`, its words going to `<out>.log`; returns the number of the process."""
+        if pid := os.fork():
+            return pid
+        code: Any = 70
+        try:
+            os.chdir(ROOT)
+            with open(f"{out}.log", "w") as log:
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
+            arguments = ["run.py", *self.overrides, *extra, f"paths.output={out}"]
+            if self.command:
+                os.execv(sys.executable, [sys.executable, *arguments])
+            sys.argv = arguments
+            runpy.run_path("run.py", run_name="__main__")
+        except SystemExit as end:
+            code = end.code or 0
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    def whole(self, out: Path, *extra: str) -> float:
+        """Let a run end; returns its seconds."""
+        begin, pid = time.monotonic(), self.start(out, *extra)
+        while not self._ended(pid, out):
+            if time.monotonic() - begin > LIMIT:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.005)
+        return time.monotonic() - begin
+
+    def killed(self, out: Path, kill: Kill, seconds: float) -> Kill | None:
+        """Start a run, or continue it, and kill it; None if it ended first."""
+        before, begin = files(out), time.monotonic()
+        pid = self.start(out)
+        while not self._ended(pid, out):
+            now = time.monotonic() - begin
+            reached = now >= kill["at"] * seconds
+            if reached and kill["aim"] in ("time", place(out, before)):
+                os.kill(pid, signal.SIGSTOP)  # now nothing moves: is it still there?
+                if self._ended(pid, out, os.WUNTRACED):
+                    return None
+                found = place(out, before)
+                if kill["aim"] in ("time", found):
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+                    steps = [int(step) for step in re.findall(r"step-(\d+)", " ".join(files(out)))]
+                    return {**kill, "within": found, "share": now / seconds, "step": max(steps, default=None)}
+                os.kill(pid, signal.SIGCONT)
+            if now > LIMIT:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.0003 if reached else 0.002)
+        return None
+
+    def _ended(self, pid: int, out: Path, options: int = os.WNOHANG) -> bool:
+        found, status = os.waitpid(pid, options)
+        if not found or os.WIFSTOPPED(status):
+            return False
+        if status:
+            raise RuntimeError(f"{self.name}: exit status {status}: {Path(f'{out}.log').read_text()[-1000:]}")
+        return True
+
+    def tried(self, out: Path, kills: list[Kill], seconds: float, cache: Path) -> list[Kill] | None:
+        """Kill a new run as planned, and let it end; None if it ended before its last kill."""
+        fresh(out, cache)
+        done: list[Kill] = []
+        for kill in kills:
+            if (one := self.killed(out, kill, seconds)) is None:
+                return None
+            if done:
+                done[-1]["resumed"] = "killed again first" if one["within"] == "preparation" else resumed(out)
+            done.append(one)
+        self.whole(out)
+        done[-1]["resumed"] = resumed(out)
+        return done
+
+    def run(self, runs: list[list[Kill]], folder: Path) -> list[Kill]:
+        """All kills of the cell, one row each, every run compared with the one that was left alone."""
+        own, rows = folder / self.name, []
+        cache = own / "prepared" / "cache"  # so that most of a run's time is training
+        own.mkdir(parents=True)
+        if "dataset=pydoc" in self.overrides:
+            self.whole(own / "prepared", "trainer.max_steps=1")
+        fresh(own / "whole", cache)
+        seconds = self.whole(own / "whole")
+        expected = outcome(own / "whole")
+        for number, kills in enumerate(runs, 1):
+            out = own / f"run-{number}"
+            for attempt in range(10):  # one that ends before it is hit is tried again, and hit sooner
+                sooner = [{**kill, "at": kill["at"] * 0.8**attempt} for kill in kills]
+                if (done := self.tried(out, sooner, seconds, cache)) is not None:
+                    break
+            else:
+                raise RuntimeError(f"{self.name}: it always ended before it was killed")
+            found = outcome(out)
+            if done[-1]["resumed"] == "the record":  # it was done: checkpoints may be left
+                found["files"] = expected["files"]
+            differs = [key for key, value in expected.items() if found[key] != value]
+            for order, kill in enumerate(done, 1):
+                entry = {"cell": self.name, "run": number, "kill": order, "entry": "run.py" if self.command else "fork"}
+                rows.append({**entry, **kill, "differs": differs})
+        if not any(row["differs"] for row in rows):
+            shutil.rmtree(own)
+        return rows
+
+
+def fresh(out: Path, cache: Path) -> None:
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    if cache.exists():
+        shutil.copytree(cache, out / "cache")
+
+
+def files(out: Path) -> set[str]:
+    return {f"{path.parent.name}/{path.name}" for path in (*out.glob("checkpoints/*/*"), *out.glob("records/*"))}
+
+
+def place(out: Path, before: set[str]) -> str:
+    """What a run is at, by the files that it has made so far."""
+    now = files(out)
+    new = now - before
+    if any(re.search(r"^records/|/\.?best\.", file) for file in new):
+        return "result"
+    if any(re.search(r"/\.(old-)?step-", file) for file in new) or sum("/step-" in file for file in now) > 1:
+        return "checkpoint"
+    return "training" if any(file.endswith("/lock") for file in now) else "preparation"
+
+
+def resumed(out: Path) -> str:
+    """Where a run said that it went on."""
+    log = Path(f"{out}.log").read_text()
+    if found := re.search(r"going on from (step \d+)", log):
+        return found[1]
+    return "the record" if "already done" in log else "the start"
+
+
+def outcome(out: Path) -> dict[str, Any]:
+    """What has to be equal."""
+    (path,) = out.glob("records/*.json")
+    (weights,) = out.glob("checkpoints/*/best.safetensors")
+    record = json.loads(path.read_text())
+    history = [{key: value for key, value in entry.items() if key != "seconds"} for entry in record["history"]]
+    return {
+        **{key: record[key] for key in RESULT}, "history": history,
+        "weights": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "files": sorted(file.name for file in weights.parent.iterdir()),
+    }  # fmt: skip

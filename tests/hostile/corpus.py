@@ -1,0 +1,51 @@
+"""All hostile inputs. `python -m tests.hostile.corpus` meets each of them and prints what was said, as Markdown."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.hostile import archives, checkpoints, images, pretrained, records, tables, values, vectors, yamls
+from tests.hostile.case import Case, Said
+
+CASES: dict[str, tuple[Case, ...]] = {
+    "Tables of text": tables.CASES,
+    "Images": images.CASES,
+    "PHEME's archive": archives.CASES,
+    "Word vectors": vectors.CASES,
+    "Pretrained models": pretrained.CASES,
+    "Checkpoints": checkpoints.CASES,
+    "Records": records.CASES,
+    "YAML files": yamls.CASES,
+    "Values": values.CASES,
+}
+
+
+def sentence(said: Said) -> str:
+    """What stood on stderr, in a table's cell."""
+    text = said.err.strip().removeprefix("error: ").replace("\n", "; ")
+    return re.sub(r"([|<>*_`])", r"\\\1", text)
+
+
+def main(only: Sequence[str] = ()) -> int:
+    """Print the whole table, or `only` the rooms of these titles."""
+    count = 0
+    for title, cases in CASES.items():
+        if only and title not in only:
+            continue
+        print(f"### {title}\n\n| input | what is said | exit code |\n|---|---|---:|")
+        for case in cases:
+            with tempfile.TemporaryDirectory() as name:
+                said = case.meet(Path(name).resolve())
+                print(f"| {case.name} | {sentence(said)} | {said.code} |", flush=True)
+                count += 1
+        print()
+    print(f"{count} inputs.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,24 @@
+"""Runs that are killed with SIGKILL end as if they had been left alone, wherever it hits them (`make kill-test`)."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_killed_runs_end_as_if_left_alone(tmp_path):
+    command = [sys.executable, "scripts/kill_test.py", "--kills", "4", "--only", "cnn-dropattack", "--jobs", "1",
+               "dataset.train_rows=320", "trainer.epochs=4"]  # fmt: skip
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path / "runs"), "--json", str(tmp_path / "kills.json")], cwd=ROOT,
+        capture_output=True, text=True, timeout=250, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = (tmp_path / "kills.json").read_text()
+    found = json.loads(text)
+    assert found["kills"] == found["equal"] == 4
+    assert {row["within"] for row in found["rows"]} >= {"checkpoint", "result"}
+    assert str(tmp_path) not in text
+    assert (tmp_path / "kills.md").read_text().count("| yes |") == 4
