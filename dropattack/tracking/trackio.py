@@ -1,0 +1,56 @@
+"""trackio: a dashboard on this machine, without an account. `make dashboard` opens it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+
+class TrackioTracker:
+    """Follows a run in a local SQLite file below `folder`.
+
+    trackio knows groups but no tags and no summary: tags go into the config, the summary is logged as `summary/…`.
+
+    Args:
+        project: all runs of one project share a dashboard.
+        folder: where `trackio/` is made. The first run of a process decides it for the whole process.
+        group: None takes the group that `start` is given.
+    """
+
+    def __init__(self, *, project: str, folder: str, group: str | None = None) -> None:
+        self.project, self.group, self.folder = project, group, Path(folder).absolute() / "trackio"
+        self.run_id: str | None = None
+        self._run: Any = None
+
+    def start(
+        self, config: Mapping[str, Any], *, name: str, group: str, tags: Sequence[str], resume: str | None = None
+    ) -> None:
+        os.environ.setdefault("TRACKIO_DIR", str(self.folder))  # read when trackio is imported
+        import trackio
+
+        with redirect_stdout(None):  # which is for the record's path
+            self._run = trackio.init(
+                project=self.project, name=resume or name, group=self.group or group,
+                config={**config, "tags": list(tags)}, resume="allow" if resume else "never", embed=False,
+                auto_log_gpu=False, auto_log_cpu=False,
+            )  # fmt: skip
+        self.run_id = self._run.name
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        self._run.log({key: value for key, value in metrics.items() if key != "step"}, step=step)
+
+    def finish(self, summary: Mapping[str, Any], *, failed: bool = False) -> None:
+        if self._run is not None:
+            numbers = {f"summary/{key}": value for key, value in summary.items() if isinstance(value, int | float)}
+            self._run.log({**numbers, "summary/failed": int(failed)})
+            import trackio
+
+            with redirect_stdout(None):
+                trackio.finish()
+            self._run = None
+
+    def abandon(self) -> None:
+        self._run = None

@@ -1,0 +1,67 @@
+"""Build a W&B report of tables that were logged there: per table its runs, grouped by data set and method.
+
+    python scripts/wandb_report.py text vision --entity my-team
+
+Each table's runs carry the group `table-<name>`, which `make table-<name>` gives them. Needs `wandb login`.
+"""
+
+import argparse
+import sys
+from typing import Any
+
+from dropattack import experiment, sweep
+from dropattack.errors import UserError
+
+
+def report(tables: list[sweep.Table], *, entity: str, project: str) -> Any:
+    """The report, not yet saved."""
+    import wandb_workspaces.reports.v2 as wr
+    from wandb_workspaces import expr
+
+    blocks: list[Any] = [
+        wr.P("Drawn from the runs. Tables with paired intervals and verdicts are made by `make table-<name>`.")
+    ]
+    for table in tables:
+        own = expr.And(expr.Metric("Group") == f"table-{table.name}")
+        runs = wr.Runset(
+            entity=entity, project=project, name=table.title, filters=own,
+            groupby=["config.dataset.name", "config.reg.name"],
+        )  # fmt: skip
+        panels = [
+            wr.BarPlot(title="test accuracy", metrics=[wr.SummaryMetric("test/accuracy")], groupby_aggfunc="mean",
+                       groupby_rangefunc="stddev", layout=wr.Layout(0, 0, 12, 8)),
+            wr.LinePlot(title="validation accuracy", x="Step", y=["validation/accuracy"], groupby_aggfunc="mean",
+                        groupby_rangefunc="stddev", layout=wr.Layout(12, 0, 12, 8)),
+            wr.LinePlot(title="training loss", x="Step", y=["train/loss"], groupby_aggfunc="mean",
+                        layout=wr.Layout(0, 8, 12, 8)),
+        ]  # fmt: skip
+        blocks += [wr.H1(table.title), wr.PanelGrid(runsets=[runs], panels=panels)]
+    return wr.Report(entity=entity, project=project, title="DropAttack: tables", blocks=blocks)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="+", help="files of conf/table/")
+    parser.add_argument("--entity", default="", help="the user or team (default: the one that is logged in)")
+    parser.add_argument("--project", default="dropattack")
+    args = parser.parse_args()
+    try:
+        made = report([sweep.load(experiment.CONF, name) for name in args.tables], entity=args.entity,
+                      project=args.project)  # fmt: skip
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ImportError:
+        print("error: pip install 'wandb-workspaces>=0.4' first", file=sys.stderr)
+        return 2
+    try:
+        made.save()
+    except Exception as error:  # no key, no network, no such entity: all of it the server's word
+        print(f"error: W&B did not take the report: {error}", file=sys.stderr)
+        return 1
+    print(made.url)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

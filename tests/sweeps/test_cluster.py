@@ -1,0 +1,115 @@
+"""A sweep on two Ray nodes of this machine, one of which is killed in the middle of it."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dropattack import sweep
+from dropattack.errors import UserError
+from dropattack.record import read
+
+ray = pytest.importorskip("ray", reason="pip install -e '.[ray]' for the cluster's tests")
+
+from dropattack import cluster  # noqa: E402
+
+GRID = ["dataset=digits", "model=cnn", "scale=mini", "tracker=none", "trainer.threads=1", "trainer.progress=none",
+        "trainer.epochs=6", "reg=none,dropattack", "seed=0,1,2,3"]  # fmt: skip
+DRIVER = """
+import sys
+from dropattack.sweep import Engine, launch
+sys.exit(launch(sys.argv[2:], Engine("ray", address=sys.argv[1], gpus=0.5)))
+"""
+
+
+@pytest.fixture
+def start_node(tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
+    """Start one Ray node with two fake GPUs' worth of one CPU; all are stopped at the end, and nothing else is."""
+    nodes: list[subprocess.Popen] = []
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+
+    def start(*arguments: str) -> subprocess.Popen:
+        command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--num-cpus=1", "--num-gpus=1",
+                   "--object-store-memory=80000000", "--disable-usage-stats", *arguments]  # fmt: skip
+        nodes.append(subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL))
+        return nodes[-1]
+
+    yield start
+    for node in nodes:
+        _kill(node)
+
+
+def _kill(node: subprocess.Popen) -> None:
+    """The node and all its processes at once, as when its machine loses power."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(node.pid, signal.SIGKILL)
+    node.wait()
+
+
+def _wait_until(met: Callable[[], object], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < deadline, "it did not come to pass in time"
+        time.sleep(0.2)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_sweep_ends_complete_though_a_node_dies(start_node, tmp_path, capfd):
+    address, folder = f"127.0.0.1:{_free_port()}", tmp_path / "outputs"
+    session = Path("/tmp") / f"dropattack-ray-{os.getpid()}"  # sockets below it: the path has to be short
+    head = ["--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false", f"--temp-dir={session}"]
+    try:
+        start_node(*head)
+        _wait_until(lambda: _listens(address), 60)
+        second = start_node(f"--address={address}")
+        driver = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, address, *GRID, f"paths.output={folder}"],
+            cwd=Path(__file__).parents[2], env={**os.environ, "RAY_AUTH_MODE": "disabled"}, stderr=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        # Each node has a CPU for one run, so two runs at once are one on each.
+        _wait_until(lambda: len(list((folder / "checkpoints").glob("*/lock"))) == 2, 120)
+        done = len(list((folder / "records").glob("*.json")))
+        _kill(second)
+        _, said = driver.communicate(timeout=240)
+        assert driver.returncode == 0, said
+        assert done < 8, "the node died too late to show anything"
+        records = [read(path) for path in sorted((folder / "records").glob("*.json"))]
+        assert len(records) == 8
+        assert {record["status"] for record in records} == {"finished"}
+        assert set(sweep.records([*GRID, f"paths.output={folder}"]).values()) == set(
+            (folder / "records").glob("*.json")
+        )
+        assert "1 of 2 nodes died; what it ran begins again elsewhere" in said
+        print(f"killed with {done} of 8 done\n{said}")
+    finally:
+        shutil.rmtree(session, ignore_errors=True)
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.partition(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "127.0.0.1:port"])
+def test_no_cluster_is_said_and_not_waited_for(address):
+    before = time.monotonic()
+    with pytest.raises(UserError, match=r"there is no Ray cluster at .*ray start --head"):
+        cluster.run_cells([["dataset=digits"]], address=address)
+    assert time.monotonic() - before < 10

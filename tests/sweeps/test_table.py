@@ -1,0 +1,97 @@
+"""A small table on digits through the real scripts: made, resumed, made again byte for byte; and its settings tuned."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dropattack.experiment import CONF
+
+ROOT = CONF.parent
+TABLE = {
+    "title": "T", "kind": "comparison", "seeds": 2,
+    "common": ["dataset=digits", "model=cnn", "trainer.threads=1", "trainer.device=cpu"],
+    "grids": [["reg=none,fgm"], ["reg=fgm", "reg.targets=[nothing]"]],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of what a person runs, with one more table; the package is the installed one."""
+    copy = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "conf", copy / "conf")
+    shutil.copytree(ROOT / "dropattack", copy / "dropattack", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "scripts", copy / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "run.py", copy)
+    (copy / "conf" / "table" / "tiny.yaml").write_text(yaml.safe_dump(TABLE))
+    return copy
+
+
+def run(project: Path, script: str, *arguments: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, f"scripts/{script}.py", "tiny", "--scale", "smoke", "--jobs", "1", *arguments]
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=500)
+
+
+def made(project: Path) -> dict[str, bytes]:
+    folder = project / "results" / "smoke" / "tiny"
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.timeout(600)
+def test_a_table_is_made_resumed_and_made_again_byte_for_byte(project):
+    first = run(project, "table", "--launcher", "basic", "tracker=none")
+    assert first.returncode == 1, first.stderr  # the cells that cannot run
+    assert first.stderr.count("no record: ") == 2
+    assert "reg.targets=[nothing]" in first.stderr
+    files = made(project)
+    assert set(files) == {"table.md", "table.csv", "table.tex", "figure.png", "figure.svg"}
+    records = list((project / "results" / "smoke" / "tiny" / "records").glob("*.json"))
+    assert len(records) == 4
+    assert "| fgm" in files["table.md"].decode()
+
+    for path in (project / "results" / "smoke" / "tiny").glob("*.*"):
+        path.unlink()
+    assert run(project, "table", "--no-run").returncode == 0
+    assert made(project) == files
+
+    times = {path: path.stat().st_mtime_ns for path in (project / "outputs").rglob("records/*.json")}
+    (project / "conf" / "table" / "tiny.yaml").write_text(yaml.safe_dump({**TABLE, "grids": TABLE["grids"][:1]}))
+    again = run(project, "table", "tracker=none")
+    assert again.returncode == 0, again.stderr
+    assert "HYDRA" not in again.stderr  # no sweep was begun
+    assert {path: path.stat().st_mtime_ns for path in (project / "outputs").rglob("records/*.json")} == times
+
+
+@pytest.mark.timeout(600)
+def test_tuning_chooses_on_validation_with_as_many_trials_a_method(project):
+    (project / "conf" / "table" / "tiny.yaml").write_text(yaml.safe_dump({**TABLE, "grids": [["reg=none,fgm"]]}))
+    tuned = run(project, "tune")
+    assert tuned.returncode == 0, tuned.stderr
+    counts = []
+    for method in ("none", "fgm"):
+        found = json.loads((project / "results" / "tuning" / f"smoke-digits-cnn-{method}.json").read_text())
+        counts.append(len(found["trials"]))
+        best = max(trial["validation_accuracy"] for trial in found["trials"])
+        assert found["chosen"] in [t["settings"] for t in found["trials"] if t["validation_accuracy"] == best]
+        chosen = yaml.safe_load((project / "conf" / "tuned" / "tuned" / f"smoke-digits-cnn-{method}.yaml").read_text())
+        assert chosen["trainer"]["learning_rate"] == found["chosen"]["trainer.learning_rate"]
+        assert "test" not in json.dumps(found)
+    assert len(set(counts)) == 1
+    (record,) = run_one(project, "settings=tuned", "reg=fgm")
+    assert record["config"]["trainer"]["learning_rate"] == found["chosen"]["trainer.learning_rate"]
+    assert record["config"]["reg"]["epsilon"] == found["chosen"]["reg.epsilon"]
+
+
+def run_one(project: Path, *overrides: str) -> list[dict]:
+    folder = project / "one"
+    command = [sys.executable, "run.py", "dataset=digits", "model=cnn", "scale=smoke", "tracker=none", *overrides]
+    done = subprocess.run([*command, f"paths.output={folder}"], cwd=project, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(project)}, timeout=120)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [json.loads(path.read_text()) for path in (folder / "records").glob("*.json")]

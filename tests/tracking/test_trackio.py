@@ -1,0 +1,36 @@
+"""A real run followed by the real trackio, read back from its file."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+
+from dropattack.experiment import CONF
+
+pytest.importorskip("trackio")
+
+RUN = ["dataset=digits", "model=cnn", "reg=fgm", "scale=smoke", "trainer.epochs=2", "tracker=trackio"]
+
+
+def test_a_run_is_in_the_local_dashboard_and_stdout_ends_with_the_record(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "run.py", *RUN, f"paths.output={tmp_path}"], cwd=CONF.parent, capture_output=True, text=True,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, timeout=120,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    (record,) = (tmp_path / "records").glob("*.json")
+    assert run.stdout.splitlines() == [str(record)]
+    with sqlite3.connect(tmp_path / "trackio" / "dropattack.db") as file:
+        logged = [(name, json.loads(row)) for name, row in file.execute("SELECT run_name, metrics FROM metrics")]
+        configs = [json.loads(row) for (row,) in file.execute("SELECT config FROM configs")]
+    assert {name for name, _ in logged} == {record.stem}
+    rows = [row for _, row in logged]
+    assert [row["validation/accuracy"] for row in rows if "validation/accuracy" in row] == [
+        epoch["validation"]["accuracy"] for epoch in json.loads(record.read_text())["history"]
+    ]
+    assert rows[-1]["summary/test/accuracy"] == json.loads(record.read_text())["test"]["accuracy"]
+    assert configs[0]["tags"] == ["digits", "cnn", "fgm", "smoke"]
+    assert not {path.name for path in tmp_path.iterdir()} - {"records", "checkpoints", "cache", "trackio"}

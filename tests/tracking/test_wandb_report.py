@@ -1,0 +1,47 @@
+"""What scripts/wandb_report.py sends: the client library builds it, and the server is a stand-in."""
+
+import importlib.util
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from dropattack import sweep
+from dropattack.experiment import CONF
+
+interface = pytest.importorskip("wandb_workspaces.reports.v2.interface")
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("wandb_report", CONF.parent / "scripts" / "wandb_report.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_report_shows_each_tables_runs_by_data_set_and_method(script, monkeypatch):
+    monkeypatch.setattr(interface, "_get_api", lambda: SimpleNamespace(default_entity="me"))
+    monkeypatch.setattr(interface, "execute_graphql", lambda *_: {"project": {"internalId": "1"}})
+    made = script.report([sweep.load(CONF, "text"), sweep.load(CONF, "vision")], entity="me", project="p")
+    spec = made._to_model().spec.model_dump(by_alias=True, exclude_none=True)
+    grids = [block for block in spec["blocks"] if block["type"] == "panel-grid"]
+    assert len(grids) == 2
+    for grid, name in zip(grids, ("text", "vision"), strict=True):
+        sent = json.dumps(grid, default=str)
+        assert f"table-{name}" in sent
+        assert "dataset.value.name" in sent
+        assert "reg.value.name" in sent
+        assert "test/accuracy" in sent
+
+
+def test_without_a_login_there_is_one_sentence(script, monkeypatch, capsys):
+    def refuse():
+        raise RuntimeError("not logged in")
+
+    monkeypatch.setattr(interface, "_get_api", refuse)
+    monkeypatch.setattr("sys.argv", ["wandb_report.py", "text"])
+    assert script.main() == 1
+    assert capsys.readouterr().err == "error: W&B did not take the report: not logged in\n"
+    monkeypatch.setattr("sys.argv", ["wandb_report.py", "nothing"])
+    assert script.main() == 2
