@@ -47,11 +47,17 @@ def main() -> int:
 def run(args: argparse.Namespace) -> int:
     table = sweep.load(experiment.CONF, args.name, args.seeds)
     folder, missing = args.results / args.scale / args.name, []
+    kept: set[str] = set()
     engine = sweep.Engine(args.launcher, args.jobs, args.address, args.cpus, args.gpus)
     if not args.no_run:
         extra = [f"tracker.group=table-{args.name}" if "tracker=none" not in args.override else "", *args.override]
         for grid in sweep.overrides(table, scale=args.scale, output=args.output, extra=[e for e in extra if e]):
             cells = sweep.records(grid)
+            for path in cells.values():  # what is committed need not be run again
+                committed = folder / "records" / path.name
+                if record.is_done(path) is None and record.is_done(committed) is not None:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(committed, path)
             if any(record.is_done(path) is None for path in cells.values()):
                 sweep.launch(grid, engine)
             for cell, path in cells.items():
@@ -60,6 +66,11 @@ def run(args: argparse.Namespace) -> int:
                     continue
                 (folder / "records").mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, folder / "records" / path.name)
+                kept.add(path.name)
+        for stale in sorted((folder / "records").glob("*.json")):  # of settings or seeds that the table had before
+            if stale.name not in kept:
+                print(f"no longer a cell of this table, removed: {stale}", file=sys.stderr)
+                stale.unlink()
     from dropattack.analysis.summary import render  # a second of imports, not before the runs
 
     published = args.results / "reference.yaml"
