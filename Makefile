@@ -12,7 +12,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo tune tables dashboard wandb-sync bench test test-slow kill-test lint format types clean
+.PHONY: help install demo tune tables probes dashboard wandb-sync bench test test-slow kill-test lint format types clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## "; printf "Usage: make <target> [PYTHON=python3.12] [VENV=.venv] [ARGS=...]\n" } \
@@ -42,6 +42,11 @@ TABLES := overview text vision bert half_data half_imdb ablation notebooks
 
 tables: $(INSTALLED) ## Make all of them; one that fails does not stop the others
 	@status=0; for table in $(TABLES); do $(MAKE) --no-print-directory table-$$table || status=1; done; exit $$status
+
+probes: $(INSTALLED) ## Flatness, gradients, robustness and calibration of TABLE's runs (needs the weights of its sweep)
+	$(ONE_THREAD) $(PY) scripts/probe.py results/$(SCALE)/$(TABLE)/records --runs outputs/tables \
+		--output results/$(SCALE)/$(TABLE)/probes --jobs $(JOBS) $(ARGS)
+	$(PY) scripts/probe_table.py --records results/$(SCALE)/$(TABLE)/records --probes results/$(SCALE)/$(TABLE)/probes
 
 DASHBOARD ?= outputs
 WANDB_RUNS ?= $(wildcard outputs/wandb/offline-run-* outputs/*/wandb/offline-run-*)

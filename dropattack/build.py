@@ -92,6 +92,7 @@ def build_loaders(config: Mapping[str, Any], encoded: Encoded, accelerator: Acce
             "validation": Loader(encoded.validation, **evaluating),
             "test": Loader(encoded.test, **evaluating),
             "classes": encoded.spec.classes,
+            "std": common.get("std"),
         }
 
 

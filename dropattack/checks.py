@@ -126,6 +126,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "trainer.deterministic": _FLAG,
     "trainer.compile": _FLAG,
     "trainer.progress": _one_of("auto", "bar", "plain", "none"),
+    "trainer.probe_gradients": _integer(0),
     "trainer.checkpoint.every_epochs": _integer(0),
     "trainer.checkpoint.every_minutes": _between(0),
     "trainer.checkpoint.share": _between(0, 1, above=True),

@@ -6,6 +6,7 @@ is bad, answers at once.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import sys
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dropattack import build, record
+from dropattack import build, provenance, record
 from dropattack.checks import check
 from dropattack.config import register_resolvers
 from dropattack.errors import UserError
@@ -171,6 +172,8 @@ def _train(
     for handled in ("batch_size", "eval_batch_size", "precision", "device", "threads", "deterministic"):
         options.pop(handled)
     saving, main = options.pop("checkpoint"), accelerator.is_main_process
+    probed = options.pop("probe_gradients")
+    probe = _probe(probed if main else 0, config, model, loaders)
     if config["rerun"] and main:
         checkpoints.clear()
     accelerator.wait_for_everyone()
@@ -180,18 +183,26 @@ def _train(
     extra: dict[str, Any] = {"tracker": None}
     if main:
         names = [config[group]["name"] for group in ("dataset", "model", "reg", "scale")]
+        commit = (provenance.commit() or {}).get("hash", "")[:10]
         tracker.start(
-            {"run_id": record.run_id(config), **record.identity(config)}, tags=names,
+            {"run_id": record.run_id(config), **record.identity(config)}, tags=[*names, *filter(None, [commit])],
             name=record.record_path(config).stem, group="-".join([*names[:2], names[3]]),
             resume=snapshot.state.get("extra", {}).get("tracker") if snapshot else None,
         )  # fmt: skip
         extra["tracker"] = tracker.run_id
+
+    def on_epoch(entry: dict[str, Any]) -> None:
+        if probe is not None:
+            entry["gradients"] = probe()
+        if main:
+            tracker.log(_flat(entry), entry["step"])
+
     summary: dict[str, Any] = {"status": "stopped"}
     try:
         result = train(
             model, reg, loaders["train"], loaders["validation"], resume=snapshot, accelerator=accelerator,
             classes=loaders["classes"], checkpoints=checkpoints, extra=extra,
-            on_epoch=lambda entry: tracker.log(_flat(entry), entry["step"]) if main else None, **saving, **options,
+            on_epoch=on_epoch, **saving, **options,
         )  # fmt: skip
         test = None
         if result.status == "finished":
@@ -203,6 +214,16 @@ def _train(
     finally:
         tracker.finish(summary, failed=summary["status"] != "finished")
     return result, test
+
+
+def _probe(count: int, config: dict[str, Any], model: Any, loaders: dict[str, Any]) -> Any:
+    """What measures gradient norms on the first `count` training batches at each epoch's end; None for none."""
+    if not count:
+        return None
+    from dropattack.probes.gradients import EpochProbe
+
+    batches = list(itertools.islice(loaders["train"].batches(), count))
+    return EpochProbe(model, batches, config["model"].get("attack_points") or {}, std=loaders["std"])
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

@@ -48,7 +48,7 @@ KEYS: dict[str, tuple[type, ...]] = {
 # What changes where or how fast a run goes, and not what comes out of it.
 _NOT_IDENTITY = ("paths", "tracker", "rerun", "settings")
 _NOT_IDENTITY_WITHIN = {
-    "trainer": ("device", "threads", "progress", "checkpoint", "eval_batch_size"),
+    "trainer": ("device", "threads", "progress", "checkpoint", "eval_batch_size", "probe_gradients"),
     "model": ("recipe",),  # defaults of the trainer, which holds what was taken of them
 }
 

@@ -9,8 +9,12 @@ import shutil
 import sys
 from pathlib import Path
 
-from dropattack import experiment, record, sweep
+from dropattack import build, experiment, record, sweep
+from dropattack.config import compose
 from dropattack.errors import UserError
+from dropattack.tracking.guard import Guarded
+
+SHOWN = ("scale", "paths", "tracker")  # the overrides that say where
 
 
 def main() -> int:
@@ -74,12 +78,28 @@ def run(args: argparse.Namespace) -> int:
     from dropattack.analysis.summary import render  # a second of imports, not before the runs
 
     published = args.results / "reference.yaml"
-    for path in render(table.name, folder, title=table.title, kind=table.kind, x=table.x, y=table.y, seeds=table.seeds,
-                       published=published):  # fmt: skip
-        print(path)
+    made = render(table.name, folder, title=table.title, kind=table.kind, x=table.x, y=table.y, seeds=table.seeds,
+                  published=published)  # fmt: skip
+    print(*made, sep="\n")
+    if not args.no_run:
+        publish(args, made)
     for cell in missing:
         print(f"no record: {cell}", file=sys.stderr)
     return 1 if missing else 0
+
+
+def publish(args: argparse.Namespace, files: list[Path]) -> None:
+    """Show the table and its pictures where its cells are shown."""
+    overrides = [f"scale={args.scale}", f"paths.output={args.output}", f"tracker.group=table-{args.name}"]
+    overrides = [o for o in (*overrides, *args.override) if o.partition(".")[0].partition("=")[0] in SHOWN]
+    if "tracker=none" in overrides:
+        return
+    config = experiment.resolve(compose(experiment.CONF, overrides))
+    name = f"table-{args.name}-{args.scale}"
+    tracker = Guarded(build.instantiate("tracker", config["tracker"]))
+    tracker.start({"table": args.name, "scale": args.scale}, name=name, group=name, tags=[args.scale], job="table")
+    tracker.publish(files, name=name, kind="table")
+    tracker.finish({})
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 
@@ -12,13 +13,21 @@ class Tracker(Protocol):
     run_id: str | None  # the dashboard's own name for the run, with which it is continued
 
     def start(
-        self, config: Mapping[str, Any], *, name: str, group: str, tags: Sequence[str], resume: str | None = None
-    ) -> None:
-        """Begin, or go on with the run that was called `resume`; `config` holds no paths and no secrets."""
+        self, config: Mapping[str, Any], *, name: str, group: str, tags: Sequence[str], resume: str | None = None,
+        job: str | None = None,
+    ) -> None:  # fmt: skip
+        """Begin, or go on with the run that was called `resume`; `config` holds no paths and no secrets.
+
+        `job` says what kind of work it is: None for a training, `table` for the making of one.
+        """
         ...
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Add numbers at an optimizer step; called once an epoch."""
+        ...
+
+    def publish(self, files: Sequence[Path], *, name: str, kind: str) -> None:
+        """Keep files, such as a table and its pictures, as one versioned thing of that name and kind."""
         ...
 
     def finish(self, summary: Mapping[str, Any], *, failed: bool = False) -> None:
@@ -35,12 +44,13 @@ class NullTracker:
 
     run_id: str | None = None
 
-    def start(
-        self, config: Mapping[str, Any], *, name: str, group: str, tags: Sequence[str], resume: str | None = None
-    ) -> None:
+    def start(self, config: Mapping[str, Any], **options: Any) -> None:
         pass
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
+        pass
+
+    def publish(self, files: Sequence[Path], *, name: str, kind: str) -> None:
         pass
 
     def finish(self, summary: Mapping[str, Any], *, failed: bool = False) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
@@ -38,6 +39,9 @@ class Guarded:
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         self._call("log", dict(metrics), step)
+
+    def publish(self, files: Sequence[Path], *, name: str, kind: str) -> None:
+        self._call("publish", list(files), name=name, kind=kind)
 
     def finish(self, summary: Mapping[str, Any], *, failed: bool = False) -> None:
         if self._thread is not None:

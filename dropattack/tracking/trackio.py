@@ -26,21 +26,29 @@ class TrackioTracker:
         self._run: Any = None
 
     def start(
-        self, config: Mapping[str, Any], *, name: str, group: str, tags: Sequence[str], resume: str | None = None
-    ) -> None:
+        self, config: Mapping[str, Any], *, name: str, group: str, tags: Sequence[str], resume: str | None = None,
+        job: str | None = None,
+    ) -> None:  # fmt: skip
         os.environ.setdefault("TRACKIO_DIR", str(self.folder))  # read when trackio is imported
         import trackio
 
         with redirect_stdout(None):  # which is for the record's path
             self._run = trackio.init(
                 project=self.project, name=resume or name, group=self.group or group,
-                config={**config, "tags": list(tags)}, resume="allow" if resume else "never", embed=False,
-                auto_log_gpu=False, auto_log_cpu=False,
+                config={**config, "tags": list(tags), "job": job or "train"}, embed=False,
+                resume="allow" if resume else "never", auto_log_gpu=False, auto_log_cpu=False,
             )  # fmt: skip
         self.run_id = self._run.name
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         self._run.log({key: value for key, value in metrics.items() if key != "step"}, step=step)
+
+    def publish(self, files: Sequence[Path], *, name: str, kind: str) -> None:
+        import trackio
+
+        for path in files:
+            self._run.log_artifact(str(path), name=f"{name}-{path.name}", type=kind)
+        self._run.log({path.stem: trackio.Image(str(path)) for path in files if path.suffix == ".png"})
 
     def finish(self, summary: Mapping[str, Any], *, failed: bool = False) -> None:
         if self._run is not None:

@@ -31,7 +31,7 @@ class WandbTracker:
 
     Args:
         folder: where `wandb/` is made; nothing is written elsewhere.
-        group: None takes the group that `start` is given.
+        group: None takes the group that `start` is given; a run of a table's group is a job of type `cell`.
         mode: `auto` takes WANDB_MODE if it is set, else `online`; `online` becomes `offline` without a key or a server.
     """
 
@@ -44,20 +44,32 @@ class WandbTracker:
         self._run: Any = None
 
     def start(
-        self, config: Mapping[str, Any], *, name: str, group: str, tags: Sequence[str], resume: str | None = None
-    ) -> None:
+        self, config: Mapping[str, Any], *, name: str, group: str, tags: Sequence[str], resume: str | None = None,
+        job: str | None = None,
+    ) -> None:  # fmt: skip
         mode = os.environ.get("WANDB_MODE", "online") if self.mode == "auto" else self.mode
         if mode == "disabled":
             return
         self._start(
             mode, config=dict(config), name=name, group=self.group or group, tags=list(tags), id=resume,
-            resume="allow" if resume else None,
+            resume="allow" if resume else None, job_type=job or ("cell" if self.group else "train"),
         )  # fmt: skip
         self.run_id = self._run.id
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         if self._run is not None:
             self._run.log(dict(metrics), step=step)
+
+    def publish(self, files: Sequence[Path], *, name: str, kind: str) -> None:
+        if self._run is None:
+            return
+        import wandb
+
+        artifact = wandb.Artifact(name, type=kind)
+        for path in files:
+            artifact.add_file(str(path), policy="immutable")
+        self._run.log_artifact(artifact)
+        self._run.log({path.stem: wandb.Image(str(path)) for path in files if path.suffix == ".png"})
 
     def finish(self, summary: Mapping[str, Any], *, failed: bool = False) -> None:
         run, self._run = self._run, None
@@ -94,7 +106,7 @@ class WandbTracker:
                 x_disable_machine_info=True,
             )  # fmt: skip
             return wandb.init(
-                project=self.project, entity=self.entity, dir=str(self.folder), job_type="train", mode=mode,
+                project=self.project, entity=self.entity, dir=str(self.folder), mode=mode,
                 reinit="finish_previous", settings=settings, **options,
             )  # fmt: skip
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from dropattack.tracking.base import NullTracker
 from dropattack.tracking.wandb import WandbTracker, has_key
@@ -23,7 +24,20 @@ print(tracker.run_id)
 """
 
 
-def follow(tmp_path: Path, **environment: str) -> tuple[float, subprocess.CompletedProcess]:
+PUBLISH = """
+import sys
+from pathlib import Path
+from dropattack.tracking.wandb import WandbTracker
+tracker = WandbTracker(project="test", folder=sys.argv[1], group="table-t")
+tracker.start({}, name="a cell", group="g", tags=[])
+tracker.finish({})
+tracker.start({}, name="table-t", group="g", tags=[], job="table")
+tracker.publish([*Path(sys.argv[1]).parent.glob("made/*")], name="table-t-mini", kind="table")
+tracker.finish({})
+"""
+
+
+def follow(tmp_path: Path, script: str = FOLLOW, **environment: str) -> tuple[float, subprocess.CompletedProcess]:
     """Follow a run in a process of its own, with no key, an empty home and a dead server."""
     home = tmp_path / "home"
     home.mkdir()
@@ -31,7 +45,7 @@ def follow(tmp_path: Path, **environment: str) -> tuple[float, subprocess.Comple
     environment = {**kept, "HOME": str(home), "WANDB_BASE_URL": "http://127.0.0.1:9", **environment}
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", FOLLOW, str(tmp_path / "outputs")], cwd=ROOT, env=environment, capture_output=True,
+        [sys.executable, "-c", script, str(tmp_path / "outputs")], cwd=ROOT, env=environment, capture_output=True,
         text=True, timeout=120, check=False,
     )  # fmt: skip
     return time.monotonic() - started, done
@@ -54,6 +68,21 @@ def test_no_key_and_no_server_end_offline(tmp_path, key, said):
     assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["wandb"]
     assert files(tmp_path / "home") == []
     assert len(done.stdout.strip()) == 8
+
+
+def test_a_table_and_its_pictures_are_published_beside_its_cells(tmp_path):
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "table.md").write_text("| a |")
+    Image.new("RGB", (4, 3)).save(made / "figure.png")
+    _, done = follow(tmp_path, PUBLISH, WANDB_MODE="offline")
+    assert (done.returncode, done.stderr) == (0, "")
+    sent = {path: path.read_bytes() for path in (tmp_path / "outputs").rglob("*.wandb")}
+    assert len(sent) == 2
+    assert all(b"table-t" in content for content in sent.values())  # the group
+    assert sum(b"cell" in content and b"table-t-mini" not in content for content in sent.values()) == 1
+    (table,) = (path for path, content in sent.items() if b"table-t-mini" in content)
+    assert list(table.parent.rglob("figure*.png"))  # the picture, as the run's media
 
 
 def test_nothing_of_the_machine_is_kept(tmp_path):

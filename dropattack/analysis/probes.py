@@ -1,0 +1,181 @@
+"""Runs' probes → one table a data set and model: every quantity over seeds, and its difference to the baseline."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dropattack.analysis.compare import compare
+from dropattack.analysis.statistics import BETTER, WORSE, Estimate, estimate, holm, paired_difference, verdict
+from dropattack.analysis.tables import MINUS, NOTHING, Table
+from dropattack.probes.suite import read
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number of a run: its name in the files, its name for people, and which way is better (0: neither is)."""
+
+    key: str
+    label: str
+    better: int = 0
+    factor: float = 1.0
+
+
+QUANTITIES = (
+    Quantity("calibration.accuracy", "test accuracy, %", 1, 100),
+    Quantity("calibration.gap_accuracy", "accuracy, train − test, points", -1, 100),
+    Quantity("calibration.gap_loss", "loss, test − train", -1),
+    Quantity("calibration.ece", "calibration error (ECE), %", -1, 100),
+    Quantity("calibration.brier", "Brier score", -1),
+    Quantity("calibration.nll", "test loss", -1),
+    Quantity("gradients.input", "‖∂L/∂x‖"),
+    Quantity("gradients.hidden", "‖∂L/∂W‖, hidden"),
+    Quantity("gradients.weights", "‖∂L/∂W‖, all"),
+    Quantity("flatness.sharpness", "sharpness, ρ = 0.05"),
+    Quantity("flatness.adaptive_sharpness", "adaptive sharpness, ρ = 0.5"),
+    Quantity("flatness.hessian_eigenvalue", "largest Hessian eigenvalue"),
+    Quantity("flatness.hessian_trace", "Hessian trace"),
+    Quantity("flatness.relative_noise_0.1", "loss rise, 10 % noise"),
+    Quantity("robustness.fgsm.0.1", "accuracy under FGSM, ε = 0.1, %", 1, 100),
+    Quantity("robustness.pgd.0.1", "accuracy under PGD, ε = 0.1, %", 1, 100),
+    Quantity("robustness.pgd.0.00784314", "accuracy under PGD, ε = 2/255, %", 1, 100),
+    Quantity("robustness.gaussian_noise.0.2", "accuracy under noise, σ = 0.2, %", 1, 100),
+    Quantity("robustness.word_drop.0.2", "accuracy, 20 % of words dropped, %", 1, 100),
+    Quantity("robustness.word_swap.0.2", "accuracy, 20 % of words swapped, %", 1, 100),
+)
+HIGHER, LOWER = "higher", "lower"
+
+
+def with_probes(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """The rows of `frame` (`read_records(…).frame`) that have probes in `folder`, with `probes`: {"ece": 0.01, …}."""
+    found: dict[str, dict[str, float]] = {}
+    for path in sorted(folder.glob("*.json")):
+        content = read(path)
+        found[content["run_id"]] = flat(content["probes"])
+    kept = frame[frame["run_id"].isin(list(found))]
+    return kept.assign(probes=[found[run_id] for run_id in kept["run_id"]])
+
+
+def flat(probes: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """{"flatness": {"sharpness": {"mean": 0.1, …}}} → {"flatness.sharpness": 0.1}; what is null is left out."""
+    values: dict[str, float] = {}
+    for key, value in probes.items():
+        if isinstance(value, Mapping):
+            deeper = {"": value["mean"]} if "mean" in value else value
+            values |= {k.removesuffix("."): v for k, v in flat(deeper, f"{prefix}{key}.").items()}
+        elif isinstance(value, int | float):
+            values[f"{prefix}{key}"] = float(value)
+    return values
+
+
+def compare_probes(frame: pd.DataFrame, baseline: str = "none") -> pd.DataFrame:
+    """One row for each quantity and method, in each context; quantities that no run has are left out.
+
+    Differences are paired by seed. The p-values are corrected by Holm over the methods compared in one quantity, within
+    a data set and model: each quantity is a question of its own. The verdict is better or worse where that can be said
+    of a quantity, else higher or lower.
+
+    Args:
+        frame: the result of `with_probes`.
+    """
+    rows = []
+    for cell in compare(frame, baseline).itertuples():
+        shared = frame[frame["context"] == cell.context]
+        own = shared[shared["variant"] == cell.variant]
+        plain = shared[shared["method"] == baseline]
+        alone = plain["variant"].nunique() == 1
+        for quantity in _asked(frame):
+            theirs = {} if cell.method == baseline or not alone else _by_seed(plain, quantity)
+            values = _by_seed(own, quantity)
+            if not values:
+                continue
+            difference = paired_difference(values, theirs)
+            rows.append({
+                **{key: getattr(cell, key) for key in ("dataset", "model", "dataset_label", "method", "method_label")},
+                "quantity": quantity, "n": len(values), "score": estimate(list(values.values())),
+                "difference": difference, "p": difference.p,
+            })  # fmt: skip
+    table = pd.DataFrame(rows)
+    if table.empty:
+        return table
+    keys = [q.key for q in table["quantity"]]
+    for _, family in table.groupby([table["dataset_label"], table["model"], pd.Series(keys)], sort=False):
+        table.loc[family.index, "p_holm"] = holm(family["p"].astype(float).tolist())
+    table["verdict"] = [
+        _verdict(r.quantity, r.difference, r.p_holm) if r.difference.n else "" for r in table.itertuples()
+    ]
+    return table
+
+
+def probe_table(compared: pd.DataFrame, baseline: str = "none") -> Table:
+    """The quantities of `QUANTITIES` in `compared`: the rows of one data set and model of `compare_probes(…)`."""
+    headline = {q.key for q in QUANTITIES}
+    rows = [
+        (
+            row.quantity.label, str(row.method_label), str(row.n), _interval(row.score),
+            "baseline" if row.method == baseline else _interval(row.difference, sign=True),
+            NOTHING if math.isnan(row.p_holm) else f"{row.p_holm:.3f}", row.verdict or NOTHING,
+        )
+        for row in sorted(compared.itertuples(), key=lambda row: _rank(row.quantity.key))
+        if row.quantity.key in headline
+    ]  # fmt: skip
+    columns = ("quantity", "method", "n", "mean [95 % interval]", f"difference to {baseline} [95 % interval]",
+               "p (Holm)", "verdict")  # fmt: skip
+    notes = (
+        "Means over the n seeds; intervals are Student's t at 95 %. Differences are paired by seed; p-values of the "
+        "paired t-test are corrected by Holm over the methods, for each quantity apart.",
+        "What each quantity is: docs/probes.md.",
+    )
+    return Table(columns, tuple(rows), 2, notes)
+
+
+def probe_csv(compared: pd.DataFrame) -> str:
+    """Every quantity at full precision, in the units of the files."""
+    rows = [
+        {
+            "dataset": row.dataset, "model": row.model, "dataset_label": row.dataset_label, "method": row.method,
+            "method_label": row.method_label, "quantity": row.quantity.key, "n": row.n,
+            **{key: getattr(row.score, key) / row.quantity.factor for key in ("mean", "sd", "low", "high")},
+            **{f"difference{end}": getattr(row.difference, key) / row.quantity.factor
+               for end, key in (("", "mean"), ("_low", "low"), ("_high", "high"))},
+            "pairs": row.difference.n, "p": row.p, "p_holm": row.p_holm, "verdict": row.verdict,
+        }
+        for row in compared.itertuples()
+    ]  # fmt: skip
+    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n", float_format="%.9g")
+
+
+def _asked(frame: pd.DataFrame) -> list[Quantity]:
+    """The headline quantities that some run has, then all others by name."""
+    there = {key for probes in frame["probes"] for key in probes}
+    known = [q for q in QUANTITIES if q.key in there]
+    rest = sorted(there - {q.key for q in known})
+    signs = {"robustness": 1, "calibration": -1}
+    return [*known, *(Quantity(key, key, signs.get(key.partition(".")[0], 0)) for key in rest if "train_" not in key)]
+
+
+def _by_seed(runs: pd.DataFrame, quantity: Quantity) -> dict[int, float]:
+    pairs = zip(runs["seed"], runs["probes"], strict=True)
+    return {int(seed): quantity.factor * probes[quantity.key] for seed, probes in pairs if quantity.key in probes}
+
+
+def _verdict(quantity: Quantity, difference: Any, p: float) -> str:
+    if quantity.better:
+        return verdict(replace(difference, mean=quantity.better * difference.mean), p)
+    return {BETTER: HIGHER, WORSE: LOWER}.get(said := verdict(difference, p), said)
+
+
+def _rank(key: str) -> int:
+    return next((i for i, q in enumerate(QUANTITIES) if q.key == key), len(QUANTITIES))
+
+
+def _interval(e: Estimate, *, sign: bool = False) -> str:
+    """`0.1251 [0.1013, 0.1489]`, four digits; one value has no interval."""
+    if e.n == 0:
+        return NOTHING
+    form = f"{'+' if sign else ''}.4g"
+    text = f"{e.mean:{form}}" if math.isnan(e.low) else f"{e.mean:{form}} [{e.low:{form}}, {e.high:{form}}]"
+    return text.replace("-", MINUS)

@@ -1,0 +1,186 @@
+"""The loss and accuracy around a network, along random directions and between two networks; killed and continued.
+
+    L(θ + a·d₁ + b·d₂) on a grid of (a, b); L(θ + a·d_k) for several d_k; L(θ₁ + t·(θ₂ − θ₁))
+
+after Goodfellow, Vinyals and Saxe (2015, the line) and Li, Xu, Taylor, Studer and Goldstein (2018, the plane, and the
+directions' lengths; see `directions.py`). Networks are evaluated in eval mode and in float32; BatchNorm reads the
+statistics of the network at the centre.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from dropattack.errors import UserError
+from dropattack.probes.directions import Normalise, between, normalised, random_direction
+from dropattack.probes.scratch import Crew, Offset
+from dropattack.record import write_atomically
+
+SCHEMA = 1
+SAVE_EVERY = 20.0  # seconds
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Points around a network: `offsets` in C order over `shape`, `axes` the coordinates of each dimension."""
+
+    kind: str  # plane | rays | line
+    axes: tuple[tuple[float, ...], ...]
+    offsets: tuple[Offset, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(len(axis) for axis in self.axes)
+
+
+def plane(
+    model: nn.Module, *, grid: int = 51, span: float = 1.5, seed: int = 0, normalise: Normalise = "filter"
+) -> Grid:
+    """θ + a·d₁ + b·d₂ for a, b in [−span, span]; the value at [i, j] is that of a = axes[1][j], b = axes[0][i]."""
+    axis = _axis(grid, -span, span)
+    first, second = (_direction(model, seed, number, normalise) for number in (0, 1))
+    offsets = tuple(((a, first), (b, second)) for b in axis for a in axis)
+    return Grid("plane", (axis, axis), offsets)
+
+
+def rays(
+    model: nn.Module, *, grid: int = 51, span: float = 1.5, seed: int = 0, normalise: Normalise = "filter",
+    count: int = 5,
+) -> Grid:  # fmt: skip
+    """θ + a·d_k for a in [−span, span] and `count` directions; the value at [k, j] is that of d_k, a = axes[1][j]."""
+    axis = _axis(grid, -span, span)
+    directions = [_direction(model, seed, number, normalise) for number in range(count)]
+    offsets = tuple(((a, direction),) for direction in directions for a in axis)
+    return Grid("rays", (tuple(map(float, range(count))), axis), offsets)
+
+
+def line(first: nn.Module, second: nn.Module, *, grid: int = 51, low: float = -0.5, high: float = 1.5) -> Grid:
+    """θ₁ + t·(θ₂ − θ₁) for t in [low, high]: `first` lies at 0, `second` at 1.
+
+    Raises:
+        UserError: two architectures.
+    """
+    axis = _axis(grid, low, high)
+    try:
+        direction = between(first, second)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return Grid("line", (axis,), tuple(((t, direction),) for t in axis))
+
+
+def _direction(model: nn.Module, seed: int, number: int, normalise: Normalise) -> dict[str, Any]:
+    parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    return normalised(random_direction(parameters, seed=seed, number=number), parameters, normalise)
+
+
+def _axis(grid: int, low: float, high: float) -> tuple[float, ...]:
+    if grid < 1 or not low <= high:
+        raise UserError(f"a grid of {grid} points from {low:g} to {high:g} cannot be meant")
+    return tuple(float(round(value, 12)) for value in np.linspace(low, high, grid))
+
+
+def measure(
+    grid: Grid, crew: Callable[[], Crew], path: Path, description: Mapping[str, Any], *,
+    step: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:  # fmt: skip
+    """Loss and accuracy at every point of `grid`, kept in the JSON file `path`; one that is half done goes on.
+
+    Args:
+        crew: makes what measures points; called only where points are missing.
+        description: what the values are of (JSON): the run, the split, the rows, the seed of the directions, …
+        step: called with the points done and their number, after each.
+
+    Returns:
+        The file's content: `description`, `kind`, `axes`, `loss` and `accuracy` (nested lists in the grid's shape; a
+        loss that is not finite is the text "nan" or "inf"), `done`, `seconds`.
+
+    Raises:
+        UserError: the file holds other values than these.
+    """
+    content = _begun(grid, path, description)
+    total = len(grid.offsets)
+    missing = [i for i in range(total) if content["accuracy"][i] is None]
+    if not missing:
+        return _shaped(content)
+    started = saved = time.monotonic()
+    before = content["seconds"]
+    points = crew().measure(grid.offsets[i] for i in missing)
+    try:
+        for number, (i, (loss, accuracy)) in enumerate(zip(missing, points, strict=True), 1):
+            content["loss"][i], content["accuracy"][i] = _number(loss), round(accuracy, 6)
+            content["seconds"] = round(before + time.monotonic() - started, 3)
+            step(total - len(missing) + number, total)
+            if time.monotonic() - saved > SAVE_EVERY:
+                _write(path, content)
+                saved = time.monotonic()
+    finally:  # also of a run that is stopped
+        content["done"] = None not in content["accuracy"]
+        _write(path, content)
+    return _shaped(content)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A file that `measure` wrote.
+
+    Raises:
+        UserError: there is none, or it is no such file.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a landscape ({error})") from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA or "axes" not in content:
+        raise UserError(f"{path} is no landscape of this version")
+    return content
+
+
+def values(content: Mapping[str, Any], what: str = "loss") -> np.ndarray:
+    """float64 array of `loss` or `accuracy` in the grid's shape; NaN where a point is missing."""
+    shape = [len(axis) for axis in content["axes"]]
+    flat = [math.nan if value is None else float(value) for value in _flat(content[what])]
+    return np.array(flat, dtype=np.float64).reshape(shape)
+
+
+def _begun(grid: Grid, path: Path, description: Mapping[str, Any]) -> dict[str, Any]:
+    asked = {"schema": SCHEMA, "kind": grid.kind, "description": dict(description),
+             "axes": [list(axis) for axis in grid.axes]}  # fmt: skip
+    if not path.exists():
+        nothing: list[Any] = [None] * len(grid.offsets)
+        return {**asked, "done": False, "seconds": 0.0, "loss": nothing, "accuracy": list(nothing)}
+    content = read(path)
+    for key, value in asked.items():
+        if content.get(key) != value:
+            raise UserError(f"{path} holds another landscape (its {key} differs); remove it or write elsewhere")
+    return {**content, "loss": _flat(content["loss"]), "accuracy": _flat(content["accuracy"])}
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    write_atomically(path, (json.dumps(_shaped(content), allow_nan=False) + "\n").encode())
+
+
+def _shaped(content: Mapping[str, Any]) -> dict[str, Any]:
+    width = len(content["axes"][-1])
+    rows = {
+        key: [content[key][i : i + width] for i in range(0, len(content[key]), width)] for key in ("loss", "accuracy")
+    }
+    if len(content["axes"]) == 1:
+        rows = {key: value[0] for key, value in rows.items()}
+    return {**content, **rows}
+
+
+def _flat(nested: Sequence[Any]) -> list[Any]:
+    return [v for row in nested for v in row] if nested and isinstance(nested[0], list) else list(nested)
+
+
+def _number(value: float) -> float | str:
+    """Nine digits; JSON has no infinity."""
+    return float(f"{value:.9g}") if math.isfinite(value) else str(value)

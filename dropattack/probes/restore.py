@@ -1,0 +1,154 @@
+"""A record and the folder its run wrote → the model as it was tested, and the data it was trained and tested on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from dropattack import build, record
+from dropattack.data.loader import Batch, Loader, pixel_statistics
+from dropattack.data.types import Encoded, TensorSplit
+from dropattack.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A finished run.
+
+    Attributes:
+        record: the run's record.
+        model: with the weights that were tested, in eval mode, on `device`.
+        encoded: the data as tensors on the CPU.
+        mean, std: per channel, what pixels in 0..1 are normalised with; None for text.
+    """
+
+    path: Path
+    record: dict[str, Any]
+    model: nn.Module
+    encoded: Encoded
+    device: torch.device
+    mean: list[float] | None
+    std: list[float] | None
+
+    @property
+    def points(self) -> dict[str, str]:
+        """What the model's config calls `input` and `hidden`."""
+        return dict(self.record["config"]["model"].get("attack_points") or {})
+
+    def split(self, name: str, rows: int | None = None) -> TensorSplit:
+        """`rows` rows of a split, the same for every run on this data; None: all of them.
+
+        Raises:
+            UserError: there is no such split.
+        """
+        if name not in SPLITS:
+            raise UserError(f"there is no split {name!r}; splits: {', '.join(SPLITS)}")
+        whole: TensorSplit = getattr(self.encoded, name)
+        if rows is None or rows >= len(whole):
+            return whole
+        # By a seed that is no run's: two runs that are compared are measured on the same rows.
+        chosen = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(len(whole))[:rows]))
+        lengths = None if whole.lengths is None else whole.lengths[chosen]
+        return TensorSplit(whole.inputs[chosen], whole.labels[chosen], lengths)
+
+    def batches(self, split: str | TensorSplit = "test", *, rows: int | None = None, size: int = 100) -> list[Batch]:
+        """A split's batches on the model's device, as the model reads them; the same in every call."""
+        chosen = self.split(split, rows) if isinstance(split, str) else split
+        statistics: dict[str, Any] = {} if self.mean is None else {"mean": self.mean, "std": self.std}
+        loader = Loader(chosen, batch_size=size, shuffle=False, device=self.device, **statistics)
+        return list(loader.batches())
+
+    def random_batches(self, split: str, *, count: int, rows: int) -> list[Batch]:
+        """`count` disjoint batches of a split's rows drawn at random, the same for every run on this data.
+
+        Raises:
+            UserError: fewer rows than batches.
+        """
+        whole = self.split(split, rows)
+        if len(whole) < count:
+            raise UserError(f"{len(whole)} rows of {split} make no {count} batches: take more rows")
+        order = np.random.default_rng(1).permutation(len(whole))
+        made = []
+        for part in np.array_split(order, count):
+            index = torch.from_numpy(part)
+            lengths = None if whole.lengths is None else whole.lengths[index]
+            piece = TensorSplit(whole.inputs[index], whole.labels[index], lengths)
+            made += self.batches(piece, size=len(part))
+        return made
+
+
+def restore(
+    path: Path, *, data: Path, output: Path | None = None, device: str | torch.device = "cpu"
+) -> Restored:  # fmt: skip
+    """Build a finished run's model and data again, and load the weights that were tested.
+
+    Args:
+        path: the record.
+        data: the folder of data sets, `<data>` in the record.
+        output: the folder that the run wrote to, `<output>` in the record, with `checkpoints/` and `cache/`. None: the
+            folder above the record's own.
+
+    Raises:
+        UserError: no record, a run that is not finished, a config that is not the run's, no weights or another run's,
+            data that is not what the run was trained on.
+    """
+    found = record.read(path)
+    if found["status"] != "finished":
+        raise UserError(f"{path} is the record of a run that {found['status']}: there are no weights to look at")
+    if record.run_id(found["config"]) != found["run_id"]:
+        raise UserError(f"{path}: its config does not give its run_id {found['run_id']}; was it changed by hand?")
+    output = path.resolve().parents[1] if output is None else output
+    weights = _weights(found["run_id"], output, path)
+    paths = {"data": str(data), "output": str(output)}
+    config = {**_settled(found["config"], paths), "paths": paths}
+    dataset, encoded = build.load_data(config)
+    if dataset.fingerprint != found["data"]["fingerprint"]:
+        raise UserError(f"{path}: the data in {data} is not what this run was trained on (its fingerprint differs)")
+    model = build.build_model(config, encoded)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{path}: the weights do not fit the model ({str(error).splitlines()[-1].strip()})") from error
+    mean, std = pixel_statistics(encoded.train) if encoded.spec.kind == "image" else (None, None)
+    return Restored(path, found, model.to(device).eval(), encoded, torch.device(device), mean, std)
+
+
+def _weights(run_id: str, output: Path, path: Path) -> dict[str, Tensor]:
+    folder = output / "checkpoints" / run_id
+    try:
+        described = json.loads((folder / "best.json").read_text(encoding="utf-8"))
+        weights = load_file(folder / "best.safetensors")
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path}: its weights are not in {folder}; name the folder that the run wrote to (--runs)"
+        ) from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"{path}: its weights in {folder} cannot be read ({error})") from error
+    if described.get("run_id") != run_id:
+        raise UserError(f"{folder} holds the weights of run {described.get('run_id')}, and {path} is run {run_id}")
+    return weights
+
+
+def _settled(value: Any, paths: Mapping[str, str]) -> Any:
+    """A record's config with real folders for `<data>`, `<output>` and `~`."""
+    if isinstance(value, Mapping):
+        return {key: _settled(item, paths) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_settled(item, paths) for item in value]
+    if not isinstance(value, str):
+        return value
+    for name, folder in paths.items():
+        if value == f"<{name}>" or value.startswith(f"<{name}>/"):
+            return folder + value[len(name) + 2 :]
+    return str(Path(value).expanduser()) if value.startswith("~/") else value

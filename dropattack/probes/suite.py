@@ -1,0 +1,133 @@
+"""All probes of one run → one JSON file: what `scripts/probe.py` does for each record."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dropattack.errors import UserError
+from dropattack.probes.restore import Restored
+from dropattack.record import write_atomically
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the numbers depend on besides the run; part of the file, so that two runs are compared like with like.
+
+    Attributes:
+        rows: rows of a split that flatness, gradients and robustness read; calibration reads all of them.
+        batches: that `rows` are cut into, for intervals.
+        split: that flatness and gradients read.
+        steps, probes, draws: see `flatness.flatness`.
+        attack_steps: of PGD on images.
+    """
+
+    rows: int = 1000
+    batches: int = 5
+    split: str = "train"
+    seed: int = 0
+    steps: int = 5
+    probes: int = 10
+    draws: int = 10
+    attack_steps: int = 20
+
+
+def _calibration(run: Restored, options: Options) -> dict[str, Any]:
+    from dropattack.probes.calibration import calibration
+
+    return calibration(run.model, run.batches("test", size=250), run.batches("train", size=250))
+
+
+def _gradients(run: Restored, options: Options) -> dict[str, Any]:
+    from dropattack.probes.gradients import gradient_norms
+
+    batches = run.random_batches(options.split, count=options.batches, rows=options.rows)
+    return gradient_norms(run.model, batches, run.points, std=run.std)
+
+
+def _flatness(run: Restored, options: Options) -> dict[str, Any]:
+    from dropattack.probes.flatness import flatness
+
+    batches = run.random_batches(options.split, count=options.batches, rows=options.rows)
+    return flatness(
+        run.model, batches, steps=options.steps, probes=options.probes, draws=options.draws, seed=options.seed
+    )
+
+
+def _robustness(run: Restored, options: Options) -> dict[str, Any]:
+    from dropattack.probes.robustness import robustness
+
+    return robustness(run, rows=options.rows, seed=options.seed, steps=options.attack_steps)
+
+
+PROBES: dict[str, Callable[[Restored, Options], dict[str, Any]]] = {
+    "calibration": _calibration, "gradients": _gradients, "flatness": _flatness, "robustness": _robustness,
+}  # fmt: skip
+
+
+def missing(path: Path, run_id: str, wanted: Sequence[str], options: Options) -> list[str]:
+    """The probes of `wanted` that the file `path` does not have yet.
+
+    Raises:
+        UserError: the file is another run's, or was made with other options.
+    """
+    content = read(path) if path.exists() else {"probes": {}, "run_id": run_id, "options": asdict(options)}
+    if content["run_id"] != run_id:
+        raise UserError(f"{path} holds the probes of run {content['run_id']}, not of {run_id}; remove it")
+    if content["options"] != asdict(options):
+        raise UserError(f"{path} was made with other options; remove it, or write to another folder")
+    return [name for name in wanted if name not in content["probes"]]
+
+
+def probe(run: Restored, path: Path, wanted: Sequence[str], options: Options) -> Path:
+    """Run the probes in `wanted` and add each to the JSON file `path` as soon as it is done; returns `path`."""
+    from dropattack import provenance
+    from dropattack.training.device import describe
+
+    config = run.record["config"]
+    about = {
+        "schema": SCHEMA, "run_id": run.record["run_id"], "record": run.path.name,
+        **{group: config[group]["name"] for group in ("dataset", "model")}, "method": config["reg"]["name"],
+        "seed": config["seed"], "options": asdict(options),
+    }  # fmt: skip
+    content = read(path) if path.exists() else {**about, "probes": {}, "seconds": {}}
+    for name in wanted:
+        started = time.monotonic()
+        content["probes"][name] = PROBES[name](run, options)
+        content["seconds"][name] = round(time.monotonic() - started, 2)
+        content["versions"] = provenance.versions()
+        content["hardware"] = provenance.hardware() | describe(run.device, 1)
+        write_atomically(path, (json.dumps(_finite(content), indent=1) + "\n").encode())
+    return path
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A file that `probe` wrote.
+
+    Raises:
+        UserError: there is none, or it is no such file.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a run's probes ({error})") from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA or "probes" not in content:
+        raise UserError(f"{path} is no file of probes of this version")
+    return content
+
+
+def _finite(value: Any) -> Any:
+    """Numbers to nine digits; NaN and infinity are null."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.9g}") if value - value == 0 else None
+    return value

@@ -1,0 +1,126 @@
+"""The loss around finished runs, on the same random directions, and on the line between two: values and figures.
+
+    python scripts/landscape.py outputs/tables/records/mnist-cnn-*-s0-*.json --grid 51 --span 1.5
+    python scripts/landscape.py A.json B.json --line
+    python scripts/landscape.py results/landscape/mnist-cnn-*-plane.json --draw
+
+Each run gets one JSON file of values in --output, and all runs of one data set and model one set of figures. A grid
+that was stopped goes on where it was; one that is done is not computed again. Figures are made from the JSON files
+alone.
+"""
+
+import argparse
+import os
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from dropattack.errors import UserError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("records", nargs="+", type=Path, help="records of finished runs (with --draw: files of values)")
+    parser.add_argument("--output", type=Path, default=Path("results/landscape"), help="default: %(default)s")
+    parser.add_argument("--grid", type=int, default=51, help="points a side (default: %(default)s)")
+    parser.add_argument("--span", type=float, default=1.5, help="from −span to span (default: %(default)s)")
+    parser.add_argument("--rays", type=int, default=0, help="not a plane: this many directions, one by one")
+    parser.add_argument("--line", action="store_true", help="not a plane: from the first record to the second")
+    parser.add_argument("--normalise", default="filter", choices=("filter", "tensor", "authors"))
+    parser.add_argument("--seed", type=int, default=0, help="of the directions (default: %(default)s)")
+    parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
+    parser.add_argument("--rows", type=int, help="rows of the split (default: all)")
+    parser.add_argument("--batch", type=int, default=100, help="rows at once (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="points at once (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    parser.add_argument("--runs", type=Path, help="the folder the runs wrote to (default: that above the records')")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("DROPATTACK_DATA", "data")))
+    parser.add_argument("--draw", action="store_true", help="only draw, from files of values")
+    args = parser.parse_args()
+    try:
+        return run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+def run(args: argparse.Namespace) -> int:
+    files = args.records if args.draw else measured(args)
+    from dropattack.analysis.landscapes import draw
+    from dropattack.probes.landscape import read
+
+    together = defaultdict(list)
+    for path in files:
+        about = read(path)["description"]
+        stem = path.stem if args.line else f"{about['dataset']}-{about['model']}-{path.stem.rpartition('-')[2]}"
+        together[stem].append(path)
+    for path in [
+        *([] if args.draw else files),
+        *(p for name, some in together.items() for p in draw(some, args.output, name)),
+    ]:
+        print(path)
+    return 0
+
+
+def measured(args: argparse.Namespace) -> list[Path]:
+    """The files of values, computed where they are missing."""
+    from dropattack.probes.landscape import line, plane, rays
+    from dropattack.probes.restore import restore
+
+    if args.line and len(args.records) != 2:
+        raise UserError(f"--line goes from one record to another: name two, not {len(args.records)}")
+    common = {"grid": args.grid, "span": args.span, "seed": args.seed, "normalise": args.normalise}
+    options: dict[str, Any] = {"data": args.data, "output": args.runs, "device": args.device}
+    if args.line:
+        first, second = (restore(path, **options) for path in args.records)
+        name = f"{args.records[0].stem}--{args.records[1].stem}-line.json"
+        ends = {"from": args.records[0].stem, "to": args.records[1].stem}
+        return [values(args, first, line(first.model, second.model, grid=args.grid), args.output / name, ends)]
+    files = []
+    about = {"normalise": args.normalise, "direction_seed": args.seed}
+    for path in args.records:
+        found = restore(path, **options)
+        grid = rays(found.model, **common, count=args.rays) if args.rays else plane(found.model, **common)
+        files.append(values(args, found, grid, args.output / f"{path.stem}-{grid.kind}.json", about))
+    return files
+
+
+def values(args: argparse.Namespace, found, grid, path: Path, about: dict[str, Any]) -> Path:
+    """Measure `grid`, with a progress bar; returns `path`."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from dropattack.probes.landscape import measure
+    from dropattack.probes.scratch import Crew
+
+    config = found.record["config"]
+    description = {
+        "run_id": found.record["run_id"], **{group: config[group]["name"] for group in ("dataset", "model")},
+        "method": config["reg"]["name"], "seed": config["seed"], "split": args.split,
+        "rows": len(found.split(args.split, args.rows)), **about,
+    }  # fmt: skip
+    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TextColumn("points"),
+               TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("left"))  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(path.stem, total=len(grid.offsets))
+        measure(
+            grid, lambda: Crew(found.model, found.batches(args.split, rows=args.rows, size=args.batch), args.workers),
+            path, description, step=lambda done, total: bar.update(task, completed=done),
+        )  # fmt: skip
+        bar.update(task, completed=len(grid.offsets))
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""Measure finished runs beyond accuracy: calibration, gradient norms, flatness, robustness. One small JSON a run.
+
+    python scripts/probe.py outputs/tables/records/mnist-*.json --output results/mini/vision/probes
+
+A run needs its weights, which lie in `checkpoints/` of the folder it wrote to (`paths.output`). What is done is not
+done again; a probe that was stopped begins anew. `scripts/probe_table.py` makes tables and figures of the files.
+"""
+
+import argparse
+import os
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from dropattack import record
+from dropattack.errors import UserError
+
+
+def main() -> int:
+    from dropattack.probes.suite import PROBES, Options
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("records", nargs="+", type=Path, help="records of finished runs, or folders of them")
+    parser.add_argument("--output", type=Path, required=True, help="where <record>.json is written")
+    parser.add_argument("--runs", type=Path, help="the folder the runs wrote to (default: that above the records')")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("DROPATTACK_DATA", "data")))
+    parser.add_argument("--only", default=",".join(PROBES), help="some of them, by commas (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at once (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    for field in fields(Options):  # rows, batches, split, seed, …
+        kind = type(field.default)
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default, help="%(default)s")
+    args = parser.parse_args()
+    wanted = args.only.split(",")
+    try:
+        if unknown := [name for name in wanted if name not in PROBES]:
+            raise UserError(f"there is no probe {unknown[0]!r}; probes: {', '.join(PROBES)}")
+        options = Options(**{field.name: getattr(args, field.name) for field in fields(Options)})
+        return run(args, wanted, options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run(args: argparse.Namespace, wanted: list[str], options) -> int:
+    from joblib import Parallel, delayed, parallel_config
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from dropattack.probes.suite import missing
+
+    paths, todo = found(args.records), []
+    for path in paths:
+        name = args.output / f"{path.stem}.json"
+        if names := missing(name, record.read(path)["run_id"], wanted, options):
+            todo.append((path, name, names))
+    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TextColumn("runs"),
+               TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("left"))  # fmt: skip
+    codes = [0]
+    # One torch thread a process: the processes are the parallelism.
+    with Progress(*columns, console=Console(stderr=True)) as bar, parallel_config("loky", inner_max_num_threads=1):
+        task = bar.add_task("probing", total=len(todo))
+        places = {"data": args.data, "output": args.runs, "device": args.device}
+        calls = (delayed(one)(path, name, names, options, places) for path, name, names in todo)
+        for stem, code, problem in Parallel(n_jobs=args.jobs, return_as="generator_unordered")(calls):
+            codes.append(code)
+            bar.update(task, description=stem, advance=1)
+            if problem:
+                bar.console.print(f"error: {problem}", markup=False, soft_wrap=True)
+    for path in paths:
+        if (name := args.output / f"{path.stem}.json").exists():
+            print(name)
+    return max(codes)
+
+
+def one(path: Path, name: Path, names: list[str], options, places: dict[str, Any]) -> tuple[str, int, str]:
+    """Probe one run; returns its name, an exit code, and what went wrong. The others go on."""
+    from dropattack.probes.restore import restore
+    from dropattack.probes.suite import probe
+
+    try:
+        probe(restore(path, **places), name, names, options)
+    except UserError as error:
+        return path.stem, 2, str(error)
+    except Exception as error:
+        return path.stem, 1, f"{path.stem}: {type(error).__name__}: {error}"
+    return path.stem, 0, ""
+
+
+def found(places: list[Path]) -> list[Path]:
+    """The records named, and those in folders named."""
+    paths = [p for place in places for p in (sorted(place.glob("*.json")) if place.is_dir() else [place])]
+    if not paths:
+        raise UserError(f"there are no records in {', '.join(map(str, places))}")
+    return paths
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Make tables and figures of the files that `scripts/probe.py` wrote, for each data set and model.
+
+    python scripts/probe_table.py --records results/mini/vision/records --probes results/mini/vision/probes
+
+Writes <dataset>-<model>.md and .csv, and the figures, into `probe_tables/` beside the folder of the probes.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from dropattack.errors import UserError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=Path, required=True, help="the folder of the runs' records")
+    parser.add_argument("--probes", type=Path, required=True, help="the folder of their probes")
+    parser.add_argument("--output", type=Path, help="default: probe_tables/ beside the folder of the probes")
+    args = parser.parse_args()
+    try:
+        return run(args.records, args.probes, args.output or args.probes.parent / "probe_tables")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run(records: Path, probes: Path, output: Path) -> int:
+    from dropattack.analysis import probe_figures, tables
+    from dropattack.analysis.probes import compare_probes, probe_csv, probe_table, with_probes
+    from dropattack.analysis.records import read_records
+
+    for folder in (records, probes):
+        if not folder.is_dir():
+            raise UserError(f"there is no folder {folder}")
+    found = read_records(records)
+    frame = with_probes(found.frame, probes)
+    if frame.empty:
+        raise UserError(f"no record in {records} has probes in {probes}: run scripts/probe.py first")
+    compared = compare_probes(frame)
+    for (dataset, model), rows in compared.groupby(["dataset", "model"], sort=False):
+        name, title = f"{dataset}-{model}", f"{dataset} · {model}"
+        made = tables.markdown(probe_table(rows))
+        left_out = "".join(f"\nLeft out: {left}.\n" for left in found.left_out)
+        print(tables.save(f"# {title}: beyond accuracy\n\n{made}{left_out}", output / f"{name}.md"))
+        print(tables.save(probe_csv(rows), output / f"{name}.csv"))
+        own = frame[(frame["dataset"] == dataset) & (frame["model"] == model)]
+        for figure in (probe_figures.robustness, probe_figures.gradients):
+            for suffix in (".png", ".svg"):
+                if path := figure(own, output / f"{name}-{figure.__name__}{suffix}", title=title):
+                    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""A small trained network, made once: digits, a few epochs, with its record and its weights."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dropattack import experiment, record
+from dropattack.config import compose
+from dropattack.data.types import DataSpec
+from dropattack.models.cnn import CNN
+from dropattack.probes.restore import restore
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+def train(folder: Path, *overrides: str) -> Path:
+    base = ["dataset=digits", "model=cnn", "scale=smoke", "tracker=none", "trainer.device=cpu", "trainer.progress=none"]
+    rows = ["dataset.train_rows=600", "dataset.test_rows=120", "trainer.epochs=4"]
+    return experiment.run(compose(experiment.CONF, [*base, *rows, f"paths.output={folder}", *overrides]))
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory) -> list[Path]:
+    """Two records: without a regularizer, and with FGM."""
+    folder = tmp_path_factory.mktemp("runs")
+    return [train(folder, "reg=none"), train(folder, "reg=fgm", "reg.epsilon=0.2")]
+
+
+@pytest.fixture(scope="session")
+def restored(runs):
+    return restore(runs[0], data=Path("data"))
+
+
+@pytest.fixture
+def vgg() -> CNN:
+    """A network with BatchNorm, whose statistics are not those of its first day."""
+    torch.manual_seed(0)
+    model = CNN(spec=DataSpec("image", 10, image_shape=(3, 32, 32)), arch="vgg", depth=11, width=0.0625)
+    model.train()(torch.randn(16, 3, 32, 32))
+    return model.eval()
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """`script("probe", "record.json", "--rows", "9")` runs scripts/probe.py in this process; returns its exit code."""
+
+    def run(name: str, *arguments: object) -> int:
+        spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+        return module.main()
+
+    return run
+
+
+@pytest.fixture
+def changed(runs, tmp_path):
+    """A copy of the first record with some keys changed; its weights stay where they are."""
+
+    def make(**changes):
+        return record.write(tmp_path / "records" / "changed.json", {**record.read(runs[0]), **changes})
+
+    return make
