@@ -24,23 +24,28 @@ CASES: dict[str, tuple[Case, ...]] = {
 }
 
 
-def sentence(said: Said) -> str:
-    """What stood on stderr, in a table's cell."""
+def sentence(said: Said, folder: Path | None = None) -> str:
+    """What stood on stderr, in a table's cell, without the temporary folder's name."""
     text = said.err.strip().removeprefix("error: ").replace("\n", "; ")
+    if folder is not None:
+        text = text.replace(f"{folder}/", "")
     return re.sub(r"([|<>*_`])", r"\\\1", text)
 
 
 def main(only: Sequence[str] = ()) -> int:
     """Print the whole table, or `only` the rooms of these titles."""
     count = 0
+    print("# Broken inputs, and what is said of each\n")
+    print("`python -m tests.hostile.corpus > results/survival/inputs.md`\n")
     for title, cases in CASES.items():
         if only and title not in only:
             continue
-        print(f"### {title}\n\n| input | what is said | exit code |\n|---|---|---:|")
+        print(f"## {title}\n\n| input | what is said | exit code |\n|---|---|---:|")
         for case in cases:
             with tempfile.TemporaryDirectory() as name:
-                said = case.meet(Path(name).resolve())
-                print(f"| {case.name} | {sentence(said)} | {said.code} |", flush=True)
+                folder = Path(name).resolve()
+                said = case.meet(folder)
+                print(f"| {case.name} | {sentence(said, folder)} | {said.code} |", flush=True)
                 count += 1
         print()
     print(f"{count} inputs.")
