@@ -12,7 +12,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo tune tables probes dashboard wandb-sync bench test test-slow kill-test lint format types clean
+.PHONY: help install demo tune tables probes report dashboard wandb-sync bench test test-slow kill-test lint format types clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## "; printf "Usage: make <target> [PYTHON=python3.12] [VENV=.venv] [ARGS=...]\n" } \
@@ -38,7 +38,7 @@ table-%: $(INSTALLED) ## Run what table % of conf/table/ lacks, and make it (SCA
 tune: $(INSTALLED) ## Choose every method's settings for TABLE=vision on validation, with as many trials each
 	$(ONE_THREAD) $(PY) scripts/tune.py $(TABLE) --scale $(SCALE) --jobs $(JOBS) $(ARGS)
 
-TABLES := overview text vision bert half_data half_imdb ablation notebooks
+TABLES := overview text vision bert half_data half_imdb ablation cheaper notebooks
 
 tables: $(INSTALLED) ## Make all of them; one that fails does not stop the others
 	@status=0; for table in $(TABLES); do $(MAKE) --no-print-directory table-$$table || status=1; done; exit $$status
@@ -47,6 +47,9 @@ probes: $(INSTALLED) ## Flatness, gradients, robustness and calibration of TABLE
 	$(ONE_THREAD) $(PY) scripts/probe.py results/$(SCALE)/$(TABLE)/records --runs outputs/tables \
 		--output results/$(SCALE)/$(TABLE)/probes --jobs $(JOBS) $(ARGS)
 	$(PY) scripts/probe_table.py --records results/$(SCALE)/$(TABLE)/records --probes results/$(SCALE)/$(TABLE)/probes
+
+report: $(INSTALLED) ## One page of everything: results/report.html, from what lies in results/ alone
+	$(PY) scripts/report.py $(ARGS)
 
 DASHBOARD ?= outputs
 WANDB_RUNS ?= $(wildcard outputs/wandb/offline-run-* outputs/*/wandb/offline-run-*)

@@ -29,7 +29,7 @@ def heatmap(compared: pd.DataFrame, x: str, y: str, path: Path, *, title: str, b
     Raises:
         UserError: no method has both settings.
     """
-    rows = _grid(compared[compared["method"] != baseline], x, y)
+    rows = same_settings(compared[compared["method"] != baseline], x, y)
     values = {(_number(r.settings[x]), _number(r.settings[y])): r for r in rows.itertuples()}
     xs, ys = (sorted({key[i] for key in values}) for i in (0, 1))
     reach = max([abs(r.difference.mean) for r in values.values() if r.difference.n] + [0.01])
@@ -57,7 +57,8 @@ def heatmap(compared: pd.DataFrame, x: str, y: str, path: Path, *, title: str, b
     return path
 
 
-def _grid(rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
+def same_settings(rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
+    """Those of the rows that agree in every setting of the method but `x` and `y`; the largest such group."""
     rows = rows[[x in settings and y in settings for settings in rows["settings"]]]
     if rows.empty:
         raise UserError(f"no finished run of a method with {x} and {y}: nothing to draw a heat map of")

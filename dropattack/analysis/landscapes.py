@@ -55,7 +55,7 @@ def _save(make: Any, contents: Sequence[dict[str, Any]], stem: Path) -> list[Pat
 
 def _contour(contents: Sequence[dict[str, Any]]) -> Figure:
     figure, panels = _panels(len(contents), 3.1)
-    norm, levels = _scale(contents)
+    norm, levels = shared_scale(contents)
     for ax, content in zip(panels, contents, strict=False):
         b, a = content["axes"]
         loss = np.clip(values(content), LOWEST, None)
@@ -72,7 +72,7 @@ def _contour(contents: Sequence[dict[str, Any]]) -> Figure:
 
 def _surface(contents: Sequence[dict[str, Any]]) -> Figure:
     figure, panels = _panels(len(contents), 3.4, projection="3d")
-    norm, levels = _scale(contents)
+    norm, levels = shared_scale(contents)
     low, high = np.log10(levels[0]), np.log10(levels[-1])
     for ax, content in zip(panels, contents, strict=False):
         b, a = content["axes"]
@@ -96,7 +96,7 @@ def _curves(contents: Sequence[dict[str, Any]]) -> Figure:
     for ax, what, factor in zip(panels, ("loss", "accuracy"), (1, 100), strict=True):
         seen: set[str] = set()
         for content in contents:
-            x, middle, low, high = _curve(content, what)
+            x, middle, low, high = cut(content, what)
             label = _label(content, contents)
             colour = COLOURS.get(content["description"]["method"], INK)
             ax.plot(x, factor * middle, color=colour, lw=1.8, label=None if label in seen else label)
@@ -112,7 +112,7 @@ def _curves(contents: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def _curve(content: dict[str, Any], what: str) -> tuple[Any, Any, Any, Any]:
+def cut(content: dict[str, Any], what: str) -> tuple[Any, Any, Any, Any]:
     """Coordinates, and mean, least and largest value over the directions at each."""
     found = values(content, what)
     if what == "loss":
@@ -123,7 +123,7 @@ def _curve(content: dict[str, Any], what: str) -> tuple[Any, Any, Any, Any]:
     return content["axes"][-1], rows.mean(0), rows.min(0), rows.max(0)
 
 
-def _scale(contents: Sequence[dict[str, Any]]) -> tuple[Any, np.ndarray]:
+def shared_scale(contents: Sequence[dict[str, Any]]) -> tuple[Any, np.ndarray]:
     from matplotlib.colors import LogNorm
 
     every = np.concatenate([values(content).ravel() for content in contents])

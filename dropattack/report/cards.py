@@ -1,0 +1,86 @@
+"""Markdown of the project (method cards, the kill test's page) as HTML: MathML, no raw HTML, no dead link."""
+
+import re
+from functools import cache
+from html import escape
+from typing import Any
+
+from markupsafe import Markup
+
+HEADINGS = {f"h{n}": f"h{min(6, n + 2)}" for n in range(1, 7)}  # a card's title stands under a section's
+
+
+def render(markdown: str) -> Markup:
+    """Headings go two levels down; a link that only means something in the repository is left as words."""
+    parser = _parser()
+    tokens = parser.parse(markdown)
+    for token in tokens:
+        token.tag = HEADINGS.get(token.tag, token.tag)
+        if token.children:
+            token.children = _links(token.children)
+    html = parser.renderer.render(tokens, parser.options, {})
+    table = '<div class="scroll" tabindex="0" role="region" aria-label="table"><table>'
+    html = html.replace("<table>", table).replace("</table>", "</table></div>")
+    return Markup(html.replace("<pre>", '<pre tabindex="0">'))  # what scrolls can be reached by keyboard
+
+
+def card(markdown: str) -> tuple[str, Markup]:
+    """(title, the rest as HTML) of a method's card."""
+    first, _, rest = markdown.lstrip().partition("\n")
+    return first.lstrip("# ").strip(), render(rest)
+
+
+def lead_and_rest(markdown: str) -> tuple[Markup, Markup]:
+    """(what stands before the first table, the rest), without the title."""
+    _, _, body = markdown.lstrip().partition("\n")
+    lead, bar, rest = body.partition("\n|")
+    return render(lead), render(bar.lstrip() + rest)
+
+
+@cache
+def _parser() -> Any:
+    from markdown_it import MarkdownIt
+    from mdit_py_plugins.dollarmath import dollarmath_plugin
+
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    return parser.use(dollarmath_plugin, renderer=_formula, allow_space=False, double_inline=True)
+
+
+def _formula(tex: str, options: dict[str, Any]) -> str:
+    """MathML, which a browser sets by itself; what cannot be converted stays in TeX.
+
+    What `\\qquad` sets side by side stands one under the other: a telephone has no room for four formulas in a row.
+    """
+    if not options.get("display_mode", False):
+        return _mathml(tex, "inline")
+    lines = re.split(r",?\s*\\qquad\s*", tex)
+    return "".join(f'<div class="formula" tabindex="0">{_mathml(line, "block")}</div>' for line in lines)
+
+
+def _mathml(tex: str, display: str) -> str:
+    from latex2mathml.converter import convert
+
+    try:
+        return convert(tex, display=display)
+    except Exception:  # whatever the converter stumbles over, TeX can be read
+        return f"<code>{escape(tex)}</code>"
+
+
+def _links(children: list[Any]) -> list[Any]:
+    """Links to the web stay; one to another card leads to its section; of others the words are left."""
+    kept, dead = [], 0
+    for token in children:
+        if token.type == "link_open":
+            target = str(token.attrGet("href"))
+            if other := re.fullmatch(r"([a-z]+)\.md(#.*)?", target):
+                token.attrSet("href", f"#method-{other[1]}")
+            elif not target.startswith("https://"):
+                dead += 1
+                continue
+        elif token.type == "link_close" and dead:
+            dead -= 1
+            continue
+        elif token.type == "image":  # nothing is loaded
+            continue
+        kept.append(token)
+    return kept

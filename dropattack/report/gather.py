@@ -1,0 +1,115 @@
+"""What lies under results/: tables' records, probes, landscapes, benchmarks, the kill test."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from dropattack.analysis.compare import compare, provenance
+from dropattack.analysis.records import Records, read_records
+from dropattack.analysis.tables import Published
+from dropattack.yamls import read_yaml
+
+# What a table of each size can say.
+SCALES = {
+    "full": "full: the paper's size",
+    "mini": "mini: real data cut down, a hint and not a result",
+    "smoke": "smoke: whether it runs",
+}
+
+
+class Asked(Protocol):
+    """A table of conf/table/, as `sweep.load` reads it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def seeds(self) -> int: ...
+    @property
+    def x(self) -> str | None: ...
+    @property
+    def y(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class Found:
+    """A table that has records."""
+
+    table: Asked
+    scale: str
+    folder: Path
+    records: Records
+    published: Published | None
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        return self.records.frame
+
+    @cached_property
+    def compared(self) -> pd.DataFrame:
+        return compare(self.frame)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        ran = "; ".join(f"{what}: {', '.join(names)}" for what, names in provenance(self.frame).items())
+        return (f"Ran on {ran}.",)
+
+
+def tables(results: Path, asked: Sequence[Asked]) -> tuple[list[Found], dict[str, list[str]]]:
+    """(the tables with a finished run, in the order of `asked`; what was left out of those without one)."""
+    found, empty = [], {}
+    known = published(results / "reference.yaml")
+    for table in asked:
+        for scale in SCALES:
+            folder = results / scale / table.name
+            if not (folder / "records").is_dir():
+                continue
+            records = read_records(folder / "records")
+            if records.frame.empty:
+                empty[f"{scale}/{table.name}"] = [str(left) for left in records.left_out]
+            else:
+                found.append(Found(table, scale, folder, records, known.get(table.name)))
+    return found, empty
+
+
+def published(path: Path) -> dict[str, Published]:
+    """What others report, by table.
+
+    Raises:
+        UserError: the file is no YAML.
+    """
+    known = read_yaml(path) if path.exists() else {}
+    made = {}
+    for name, values in known.items():
+        if isinstance(values, Mapping) and "source" in values:
+            accuracy = {key: dict(value) for key, value in values.items() if isinstance(value, Mapping)}
+            made[name] = Published(str(values["source"]), accuracy)
+    return made
+
+
+def landscapes(results: Path) -> tuple[list[Path], list[Path]]:
+    """(files of values, pictures in folders without any) in all folders named landscape…"""
+    folders = sorted(path for path in results.rglob("landscape*") if path.is_dir())
+    values = sorted({file for folder in folders for file in folder.rglob("*.json")})
+    pictures = sorted({file for folder in folders if not any(folder.rglob("*.json")) for file in folder.rglob("*.png")})
+    return values, pictures
+
+
+def benchmarks(results: Path) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
+    """(name and content of each benchmark, what could not be read)."""
+    read, left_out = [], []
+    for path in sorted((results / "bench").glob("*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            read.append((path.stem, dict(content)))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            left_out.append(f"{path.name}: {type(error).__name__}: {error}")
+    return read, left_out

@@ -1,0 +1,40 @@
+"""The comparisons of all tables on one screen: a row a data set and model, a column a method."""
+
+from collections.abc import Sequence
+
+from dropattack.analysis.tables import NOTHING, signed
+from dropattack.report.gather import Found
+from dropattack.report.intervals import SIGNS
+from dropattack.report.parts import Cell, Facets, Grid, Group, Part, Row, rank
+
+
+def glance(found: Sequence[Found], baseline: str = "none") -> Part | None:
+    """None where no table compares methods."""
+    tables = [one for one in found if one.table.kind == "comparison"]
+    there = {str(method) for one in tables for method in one.compared["method"]} - {baseline}
+    methods = sorted(there, key=rank)
+    groups = tuple(Group(f"{one.table.title} ({one.scale})", _rows(one, methods)) for one in tables)
+    if not methods or not groups:
+        return None
+    lead = f"Test accuracy beside {baseline}: mean difference in percentage points, and what may be said of it."
+    legend = " · ".join(f"{SIGNS[word]} {word}" for word in ("better", "worse", "no difference shown", "too few seeds"))
+    note = "A verdict counts all comparisons of its table (Holm); the intervals stand in the tables below."
+    columns = ("data / model", *methods)
+    return Part(
+        "glance", "At a glance", lead, grids=[Grid("All comparisons", columns, groups, (legend, note), ("", *methods))]
+    )
+
+
+def _rows(one: Found, methods: Sequence[str]) -> tuple[Row, ...]:
+    made = []
+    for (dataset, model), rows in one.compared.groupby(["dataset_label", "model"], sort=False):
+        cells = [Cell(f"{dataset} / {model}", "text")]
+        for method in methods:
+            own = rows[rows["method"] == method]
+            if len(own) == 1 and own.iloc[0]["difference"].n:
+                only = own.iloc[0]
+                cells.append(Cell(signed(only["difference"].mean), "said", says=only["verdict"]))
+            else:  # several settings of one method are several answers
+                cells.append(Cell(f"{len(own)} settings" if len(own) > 1 else NOTHING))
+        made.append(Row(tuple(cells), Facets(rows.iloc[0]["dataset"], model)))
+    return tuple(made)

@@ -1,0 +1,107 @@
+"""Learning curves: what validation said after each epoch, mean and interval over the seeds."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from dropattack.analysis.statistics import Estimate, estimate
+from dropattack.report.parts import Facets, Figure, Key
+from dropattack.report.svg import Axis, Panel, around, plain
+
+Series = dict[int, float]
+WHAT = (("accuracy", "validation accuracy, %", 100.0), ("loss", "validation loss", 1.0))
+NOTE = "Line: mean over the seeds; band: 95 % interval; epochs that all seeds of the method reached."
+
+
+def learning_curves(frame: pd.DataFrame, compared: pd.DataFrame) -> list[Figure]:
+    """One figure a data set and model of `compared` (of the runs of `frame`), a panel for accuracy and one for loss."""
+    series = {path: read_history(path) for path in frame["path"]}
+    figures = []
+    for (dataset, model), rows in compared.groupby(["dataset_label", "model"], sort=False):
+        keys: list[Key] = []
+        runs = []
+        for row in rows.itertuples():
+            own = frame[(frame["context"] == row.context) & (frame["variant"] == row.variant)]
+            keys.append(Key(row.method, str(row.method_label), sum(key.method == row.method for key in keys)))
+            runs.append([series[path] for path in own["path"]])
+        panels = [_panel(label, factor, keys, [[one[what] for one in seeds] for seeds in runs])
+                  for what, label, factor in WHAT]  # fmt: skip
+        if not all(panels):
+            continue
+        facets = Facets(rows.iloc[0]["dataset"], model)
+        figures.append(Figure(f"{dataset} · {model}: learning curves", tuple(panels), tuple(keys), facets, NOTE))
+    return figures
+
+
+def read_history(path: Path) -> dict[str, Series]:
+    """{"accuracy": {epoch: value}, "loss": …} of a record; what is no finite number is left out."""
+    found: dict[str, Series] = {"accuracy": {}, "loss": {}}
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8")).get("history")
+    except (OSError, ValueError, RecursionError, AttributeError):
+        return found
+    for entry in entries if isinstance(entries, list) else []:
+        if not isinstance(entry, Mapping) or type(entry.get("epoch")) is not int:
+            continue
+        validation = entry.get("validation")
+        for what, series in found.items():
+            value: Any = validation.get(what) if isinstance(validation, Mapping) else None
+            if type(value) in (int, float) and math.isfinite(value):
+                series[entry["epoch"]] = float(value)
+    return found
+
+
+def over_seeds(seeds: Sequence[Series], factor: float = 1.0) -> list[tuple[int, Estimate]]:
+    """The mean at each epoch that every seed reached: a mean over those that went on would be another thing."""
+    epochs = set.intersection(*(set(series) for series in seeds)) if seeds else set()
+    return [(epoch, estimate([factor * series[epoch] for series in seeds])) for epoch in sorted(epochs)]
+
+
+def _panel(label: str, factor: float, keys: Sequence[Key], runs: Sequence[Sequence[Series]]) -> Markup:
+    curves = [(key, curve) for key, seeds in zip(keys, runs, strict=True) if (curve := over_seeds(seeds, factor))]
+    if not curves:
+        return Markup()
+    means = [e.mean for _, curve in curves for _, e in curve]
+    return curve_panel(label, curves, x_label="epoch", y=_visible(means, [e for _, c in curves for _, e in c]))
+
+
+def curve_panel(
+    title: str, curves: Sequence[tuple[Key, Sequence[tuple[float, Estimate]]]], *, x_label: str, y: Axis,
+    x: Axis | None = None,
+) -> Markup:  # fmt: skip
+    """Means with bands against `x`, a curve a key; the last point of each is said in words."""
+    places = [place for _, curve in curves for place, _ in curve]
+    whole = all(float(place).is_integer() for place in places)
+    x = x or around(places, label=x_label, margin=0.03, at=_epochs(places) if whole and x_label == "epoch" else ())
+    panel = Panel(title, x, y)
+    for key, curve in curves:
+        band = [(p, max(e.low, y.low), min(e.high, y.high)) for p, e in curve if not math.isnan(e.low)]
+        panel.band(band, key.method)
+    for key, curve in curves:
+        panel.line([(p, e.mean) for p, e in curve], key.method, dash=key.dash)
+        for p, e in curve if len(curve) <= 12 else curve[-1:]:
+            panel.mark(p, e.mean, key.method, size=3.4, says=f"{key.label}, {x_label} {p:g}: {say(e)}")
+    last = "; ".join(f"{key.label} {say(curve[-1][1])} at {x_label} {curve[-1][0]:g}" for key, curve in curves)
+    return panel.svg(last)
+
+
+def say(e: Estimate) -> str:
+    return plain(e.mean) if math.isnan(e.low) else f"{plain(e.mean)} [{plain(e.low)}, {plain(e.high)}], n = {e.n}"
+
+
+def _visible(means: Sequence[float], estimates: Sequence[Estimate]) -> Axis:
+    """All means, and the intervals as far as half of the means' range: few seeds have bands that leave no curve."""
+    room = 0.5 * (max(means) - min(means)) or 1.0
+    low, high = min(means) - room, max(means) + room
+    ends = [min(max(end, low), high) for e in estimates for end in (e.low, e.high) if not math.isnan(end)]
+    return around([*means, *ends], margin=0.04)
+
+
+def _epochs(places: Sequence[Any]) -> tuple[float, ...]:
+    low, high = int(min(places)), int(max(places))
+    return tuple(float(e) for e in range(low, high + 1, max(1, -(-(high - low) // 8))))

@@ -1,0 +1,48 @@
+"""A difference in a table's row as a picture: a dot, its interval, and the line where there is no difference."""
+
+import math
+from collections.abc import Iterable
+
+from markupsafe import Markup
+
+from dropattack.analysis.statistics import BETTER, TOO_FEW, UNDECIDED, WORSE, PairedDifference
+from dropattack.report.colours import css_class
+from dropattack.report.svg import symbol
+
+WIDTH, HEIGHT = 120, 20
+# The sign stands beside the word: no verdict is told by colour alone.
+SIGNS = {BETTER: "▲", WORSE: "▼", UNDECIDED: "○", TOO_FEW: "…", "higher": "↑", "lower": "↓"}
+
+
+def reach(differences: Iterable[PairedDifference]) -> float:
+    """How far the scale goes to both sides of zero: all intervals, but not more than four times the largest mean.
+
+    Two seeds can have an interval a hundred times as wide as what they show; it is cut off with an arrow.
+    """
+    shown = [d for d in differences if d.n]
+    means = max([abs(d.mean) for d in shown], default=0.0)
+    ends = [abs(end) for d in shown for end in (d.low, d.high) if math.isfinite(end)]
+    return max(min(max([means, *ends]), 4 * means if means else math.inf), 1e-9)
+
+
+def interval(difference: PairedDifference, scale: float, method: str, says: str) -> Markup:
+    """The picture of one row; `scale` is shared by the rows that are compared by eye, `says` its words."""
+
+    def place(value: float) -> float:
+        return WIDTH / 2 + max(-1.0, min(1.0, value / scale)) * (WIDTH / 2 - 8)
+
+    middle = HEIGHT / 2
+    parts = [Markup('<path class="zero" d="M{0},1V{1}"/>').format(WIDTH / 2, HEIGHT - 1)]
+    if math.isfinite(difference.low):
+        shape = Markup('<path class="interval" d="M{:.1f},{}H{:.1f}"/>')
+        parts.append(shape.format(place(difference.low), middle, place(difference.high)))
+        arrow = Markup('<path class="arrow" d="M{},{}l{},-4v8Z"/>')
+        if difference.low < -scale * 1.001:
+            parts.append(arrow.format(2, middle, 6))
+        if difference.high > scale * 1.001:
+            parts.append(arrow.format(WIDTH - 2, middle, -6))
+    parts.append(symbol(method, place(difference.mean), middle, 4.6))
+    frame = Markup(
+        '<svg class="forest {}" role="img" viewBox="0 0 {w} {h}" width="{w}" height="{h}"><title>{}</title>{}</svg>'
+    )
+    return frame.format(css_class(method), says, Markup("").join(parts), w=WIDTH, h=HEIGHT)

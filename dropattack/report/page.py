@@ -1,0 +1,96 @@
+"""The page: sections set into Jinja templates, with style and script inside, and nothing that has to be loaded."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from dropattack.analysis.compare import provenance
+from dropattack.report import colours, gather, sections
+from dropattack.report.gather import Asked, Found
+from dropattack.report.glance import glance
+from dropattack.report.parts import rank, swatch
+
+
+def build(results: Path, *, tables: Sequence[Asked], docs: Path, bench: Any) -> str:
+    """The whole page. The same files give the same bytes.
+
+    Args:
+        results: the folder of records, probes, landscapes and benchmarks.
+        tables: those of conf/table/, in the order they are shown in.
+        docs: the folder with the methods' cards.
+        bench: the module `benchmarks.table`.
+
+    Raises:
+        UserError: a YAML or a file of values cannot be read at all.
+    """
+    found, empty = gather.tables(results, tables)
+    parts = [
+        *filter(None, [glance(found)]), sections.tables(found, tables, empty), sections.landscapes(results),
+        sections.cost(results, bench), sections.kills(results), sections.methods(docs, found),
+    ]  # fmt: skip
+    environment = Environment(
+        loader=PackageLoader("dropattack.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    environment.filters["commands"] = commands
+    script = _source("script.js")
+    return environment.get_template("report.html").render(
+        parts=parts, facts=facts(found), choices=choices(found), swatch=swatch, colours=colours,
+        style=Markup(_source("style.css") + colours.stylesheet()),
+        script=Markup(script), script_hash=_hash(script),
+    )  # fmt: skip
+
+
+def facts(found: Sequence[Found]) -> list[tuple[str, str]]:
+    """What the reader has to know first: how many runs of what, by which code, on which machine."""
+    if not found:
+        return [("Runs", "none yet")]
+    frame = pd.concat([one.frame for one in found]).drop_duplicates("run_id")
+    origin = provenance(frame)
+    seeds = sorted({int(seed) for seed in frame["seed"]})
+    listed = f"{seeds[0]} to {seeds[-1]}" if seeds == list(range(seeds[0], seeds[-1] + 1)) and len(seeds) > 2 else (
+        ", ".join(map(str, seeds)))  # fmt: skip
+    return [
+        ("Runs", f"{len(frame):,} finished, seeds {listed}" if len(seeds) > 1 else f"{len(frame):,}, seed {listed}"),
+        ("Data sets", ", ".join(sorted(frame["dataset"].unique()))),
+        ("Models", ", ".join(sorted(frame["model"].unique()))),
+        ("Methods", ", ".join(sorted(frame["method"].unique(), key=rank))),
+        ("Scale", "; ".join(said for scale, said in gather.SCALES.items() if scale in {one.scale for one in found})),
+        ("Code", ", ".join(origin["commit"])),
+        ("torch", ", ".join(origin["torch"])),
+        ("Hardware", "; ".join(origin["hardware"])),
+    ]
+
+
+def choices(found: Sequence[Found]) -> dict[str, list[str]]:
+    """What can be filtered by."""
+
+    def values(column: str) -> set[str]:
+        return {str(value) for one in found for value in one.frame[column]}
+
+    return {
+        "dataset": sorted(values("dataset")), "model": sorted(values("model")),
+        "method": sorted(values("method"), key=rank),
+    }  # fmt: skip
+
+
+def commands(sentence: str) -> Markup:
+    """What stands between backticks is a command."""
+    pieces = [escape(piece) for piece in sentence.split("`")]
+    frame = Markup("<code>{}</code>")
+    return Markup("").join(frame.format(piece) if i % 2 else piece for i, piece in enumerate(pieces))
+
+
+def _source(name: str) -> str:
+    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    """For the page's policy: this script runs, and no other, whatever a record brings in."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,0 +1,187 @@
+"""What was found → the sections of the page."""
+
+import base64
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from dropattack.analysis.tables import Table, comparison_table
+from dropattack.errors import UserError
+from dropattack.report import cards, charts, gather, grids
+from dropattack.report.gather import Asked, Found
+from dropattack.report.history import learning_curves
+from dropattack.report.intervals import SIGNS
+from dropattack.report.parts import Facets, Figure, Part, rank
+
+LARGEST_PICTURE = 600_000  # bytes
+# What a file of another form than ours makes of the code that reads it: it is named, and the rest is shown.
+UNUSABLE = (UserError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+
+
+def tables(found: Sequence[Found], asked: Sequence[Asked], empty: dict[str, list[str]]) -> Part:
+    """A section a table, and a sentence for each that has no run."""
+    part = Part("tables", "Tables", parts=[_table(one) for one in found])
+    there = {one.table.name for one in found}
+    for table in asked:
+        if table.name not in there:
+            part.missing.append(
+                f"“{table.title}” has no finished run yet. `make table-{table.name} SCALE=mini` makes it."
+            )
+    part.left_out += [f"{name}: {left}" for name, lines in empty.items() for left in lines]
+    return part
+
+
+def _table(one: Found) -> Part:
+    table, compared = one.table, one.compared
+    part = Part(f"table-{one.scale}-{table.name}", f"{table.title} ({one.scale})", lead=verdicts(one))
+    part.grids.append(
+        grids.comparison(compared, "Comparison with none", one.notes, seeds=table.seeds, published=one.published)
+    )  # fmt: skip
+    if table.kind == "curve" and table.x:
+        part.figures += charts.accuracy_against(one.frame, table.x)
+    elif table.kind == "heatmap" and table.x and table.y:
+        part.figures += charts.heat_map(compared, table.x, table.y)
+    else:
+        part.figures += charts.gain_against_cost(compared)
+        if figures := learning_curves(one.frame, compared):
+            part.parts.append(Part(f"{part.id}-curves", "Learning curves", figures=figures))
+    beyond = _probes(f"{part.id}-beyond", one)
+    if beyond.figures or beyond.folded:
+        part.parts.append(beyond)
+    else:
+        part.missing, part.left_out = beyond.missing, beyond.left_out
+    part.left_out += [str(left) for left in one.records.left_out]
+    return part
+
+
+def verdicts(one: Found) -> str:
+    """How many comparisons ended how."""
+    count = Counter(verdict for verdict in one.compared["verdict"] if verdict)
+    runs = f"{len(one.frame)} runs of {len(one.compared)} cells."
+    if not count:
+        return f"{runs} Nothing is compared yet."
+    ends = ", ".join(f"{count[word]} {SIGNS[word]} {word}" for word in SIGNS if count[word])
+    return f"{runs} Of {sum(count.values())} comparisons with none: {ends}."
+
+
+def _probes(id: str, one: Found) -> Part:
+    part = Part(id, "Beyond accuracy")
+    folder = one.folder / "probes"
+    command = f"make probes TABLE={one.table.name} SCALE={one.scale}"
+    if not folder.is_dir() or not any(folder.glob("*.json")):
+        part.missing.append(
+            f"Flatness, gradients, robustness and calibration are not measured. `{command}` measures them."
+        )
+        return part
+    from dropattack.report import beyond  # takes a second of imports
+
+    try:
+        made, figures = beyond.probes(one.frame, folder)
+    except UNUSABLE as error:
+        part.left_out.append(f"probes: {error}")
+        return part
+    if not made:
+        part.missing.append(f"No run of this table has probes. `{command}` measures them.")
+    part.figures, part.folded = figures, made
+    return part
+
+
+def landscapes(results: Path) -> Part:
+    files, pictures = gather.landscapes(results)
+    lead = "The loss around the weights that were tested, on one scale for networks that stand side by side."
+    part = Part("landscapes", "Landscapes", lead=lead if files or pictures else "")
+    if files:
+        from dropattack.report import terrain
+
+        readable = []
+        for path in files:
+            try:
+                if not terrain.together([path])[0][0]["done"]:
+                    raise UserError("it is not finished: run the same command again")
+                readable.append(path)
+            except UNUSABLE as error:
+                part.left_out.append(f"{path.name}: {error}")
+        for contents in terrain.together(readable):
+            try:
+                part.figures += terrain.draw(contents)
+            except UNUSABLE as error:
+                part.left_out.append(f"landscapes of {contents[0]['description'].get('dataset')}: {error}")
+    for path in pictures:
+        part.figures += _picture(path, part)
+    if not part.figures:
+        part.missing.append(
+            "There is no landscape yet. `python scripts/landscape.py outputs/tables/records/mnist-cnn-*-s0-*.json` "
+            "makes those of one data set."
+        )
+    return part
+
+
+def _picture(path: Path, part: Part) -> list[Figure]:
+    content = path.read_bytes()
+    if len(content) > LARGEST_PICTURE:
+        part.left_out.append(f"{path.name}: a picture of {len(content):,} bytes is too large for this page")
+        return []
+    image = Markup('<img alt="{}" src="data:image/png;base64,{}">')
+    words = f"{path.stem.replace('-', ' ')}, drawn by scripts/landscape.py; its values are not here"
+    return [Figure(path.stem, (image.format(words, base64.b64encode(content).decode()),))]
+
+
+def cost(results: Path, table: Any) -> Part:
+    """`table`: the module benchmarks.table, which is of the repository and not of the package."""
+    part = Part("cost", "What a step costs")
+    read, part.left_out = gather.benchmarks(results)
+    for name, content in read:
+        try:
+            head, rows, held = table.HEAD, table.rows(content), table.promises(content)
+            promised = ("promise", "measured", "promised", "")
+            part.parts.append(
+                Part(f"cost-{name}", name, lead=table.heading(content), grids=[
+                    grids.plain_grid(f"Cost of a step, {name}", head, rows, text=(0, 2)),
+                    *([grids.plain_grid(f"Promises, {name}", promised, held, text=(0,))] if held else []),
+                ])
+            )  # fmt: skip
+        except UNUSABLE as error:
+            part.left_out.append(f"{name}: {type(error).__name__}: {error}")
+    if not part.parts:
+        part.missing.append("No benchmark is there yet. `make bench` measures what a step costs.")
+    return part
+
+
+def kills(results: Path) -> Part:
+    part = Part("kills", "Runs that were killed and continued")
+    path = results / "survival" / "kills.md"
+    if path.is_file():
+        part.html, part.details = cards.lead_and_rest(path.read_text(encoding="utf-8", errors="replace"))
+        part.details_title = "Every kill"
+    else:
+        part.missing.append(
+            'It has not been tried yet. `make kill-test ARGS="--json results/survival/kills.json"` tries it.'
+        )
+    return part
+
+
+def methods(docs: Path, found: Sequence[Found]) -> Part:
+    """A section a method: its card, and its rows of every table."""
+    part = Part("methods", "Methods", lead="What each method is, and what it did in every table.")
+    tables: dict[str, tuple[Any, Table]] = {
+        f"{one.table.title} ({one.scale})": (one.compared, comparison_table(one.compared, seeds=one.table.seeds))
+        for one in found
+    }
+    files = {path.stem: path for path in (docs / "methods").glob("*.md") if path.stem != "README"}
+    ran = {str(method) for one in found for method in one.compared["method"]}
+    for method in sorted(files.keys() | ran, key=rank):
+        own = Part(f"method-{method}", method, facets=Facets(method=method))
+        if method in files:
+            own.lead, own.details = cards.card(files[method].read_text(encoding="utf-8"))
+            own.details_title = f"The card of {method}: equation, settings, cost, use, pitfalls"
+        else:
+            own.missing.append(f"There is no card `docs/methods/{method}.md`.")
+        if made := grids.of_method(method, tables):
+            own.grids.append(made)
+        else:
+            own.missing.append("No table has a finished run of it yet.")
+        part.parts.append(own)
+    return part

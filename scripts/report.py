@@ -1,0 +1,58 @@
+"""Write everything that was found as one page: tables, curves, landscapes, costs and method cards.
+
+    python scripts/report.py
+    python scripts/report.py --results results --output results/report.html
+
+The page is one file that needs no network, made from the records, probes, landscapes and benchmarks under --results
+alone: the same files give the same bytes. What is not there is left out, and a sentence says which command makes it.
+"""
+
+import argparse
+import gc
+import importlib
+import sys
+from pathlib import Path
+
+from dropattack.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
+    parser.add_argument("--output", type=Path, default=Path("results/report.html"), help="default: %(default)s")
+    args = parser.parse_args()
+    try:
+        print(write(args.results, args.output))
+        return 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def write(results: Path, output: Path) -> Path:
+    if not results.is_dir():
+        raise UserError(f"there is no folder {results}: name the one with the records by --results")
+    from dropattack import sweep
+    from dropattack.experiment import CONF
+    from dropattack.record import write_atomically
+    from dropattack.report.page import build
+
+    sys.path.insert(0, str(ROOT))  # benchmarks/ is of the repository, not of the package
+    bench = importlib.import_module("benchmarks.table")
+    tables = [sweep.load(CONF, path.stem) for path in sorted((CONF / "table").glob("*.yaml"))]
+    if any(results.glob("*/*/probes/*.json")):
+        import dropattack.report.beyond  # noqa: F401
+    gc.freeze()  # statsmodels collects garbage at every correction: not through all that was imported
+    page = build(results, tables=tables, docs=ROOT / "docs", bench=bench)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(output, page.encode())
+    except OSError as error:
+        raise UserError(f"the report cannot be written to {output} ({error.strerror})") from error
+    return output
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""One filled results/ folder and its page, made once a worker."""
+
+import gc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks import table as bench
+from dropattack import provenance, sweep
+from dropattack.experiment import CONF
+from dropattack.report.page import build
+from tests.report import folders
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def quick_git() -> Iterator[None]:
+    """Records without a call of git each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(provenance, "commit", lambda: {"hash": "0123456789abcdef", "dirty": False})
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_collections() -> Iterator[None]:
+    """statsmodels collects garbage at every correction: not through all that was imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="session")
+def filled(quick_git, tmp_path_factory) -> Path:
+    return folders.fill(tmp_path_factory.mktemp("filled") / "results")
+
+
+@pytest.fixture(scope="session")
+def make() -> Callable[[Path], str]:
+    """`make(results)`: the page of a folder."""
+    tables = [sweep.load(CONF, name) for name in ("vision", "half_data", "ablation", "bert")]
+    return lambda results: build(results, tables=tables, docs=ROOT / "docs", bench=bench)
+
+
+@pytest.fixture(scope="session")
+def page(make, filled) -> str:
+    return make(filled)

@@ -1,0 +1,255 @@
+"""The page as a document: valid, whole without a network, the same each time, and true to `compare`."""
+
+import json
+import re
+import shutil
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from dropattack.analysis.compare import compare
+from dropattack.analysis.records import read_records
+from dropattack.analysis.tables import comparison_table
+from dropattack.errors import UserError
+from tests.report import folders
+
+html5lib = pytest.importorskip("html5lib")
+
+EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)>'
+
+
+def parse(text: str):
+    """The document as a tree; an error in its HTML raises."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(text)
+
+
+@pytest.fixture(scope="module")
+def tree(page):
+    return parse(page)
+
+
+def named(tree, name: str) -> list:
+    return [e for e in tree.iter() if isinstance(e.tag, str) and e.tag.rpartition("}")[2] == name]
+
+
+def words(element) -> str:
+    return " ".join("".join(element.itertext()).split())
+
+
+def rows_of(tree, section: str) -> list[list[str]]:
+    """The words of each row of the first table of a section, pictures and their titles left out."""
+    found = next(e for e in named(tree, "section") if e.get("id") == section)
+    table = named(found, "table")[0]
+    rows = [row for row in named(table, "tr") if "item" in (row.get("class") or "")]
+    return [[words(cell) for cell in row if "picture" not in (cell.get("class") or "")] for row in rows]
+
+
+def test_it_is_valid_html_with_one_of_each_id_and_no_link_into_nothing(tree):
+    ids = Counter(e.get("id") for e in tree.iter() if e.get("id"))
+    assert max(ids.values()) == 1
+    for link in named(tree, "a"):
+        target = link.get("href")
+        assert target.startswith("https://") or target[1:] in ids, target
+
+
+def test_the_same_folder_gives_the_same_bytes_wherever_it_lies(make, page, filled, tmp_path):
+    shutil.copytree(filled, tmp_path / "elsewhere")
+    again = make(tmp_path / "elsewhere")
+    assert again == page
+    assert str(tmp_path) not in again
+    assert str(filled) not in page
+
+
+def test_nothing_is_loaded(page, tree):
+    for e in tree.iter():
+        for attribute in ("src", "srcset", "data", "poster", "xlink:href"):
+            assert (e.get(attribute) or "data:").startswith("data:"), (e.tag, attribute)
+    assert [e.get("href") for e in named(tree, "link")] == ["data:,"]
+    assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|innerHTML", page)
+    assert len(page.encode()) < 5_000_000
+
+
+@pytest.mark.parametrize(("name", "section"), [("vision", "table-mini-vision"), ("half_data", "table-mini-half_data")])
+def test_its_numbers_are_those_of_compare(tree, filled, name, section):
+    compared = compare(read_records(filled / "mini" / name / "records").frame)
+    expected = [list(row[1:]) for row in comparison_table(compared, seeds=5).rows]
+    shown = rows_of(tree, section)
+    signs = {"better": "▲ better", "worse": "▼ worse", "no difference shown": "○ no difference shown"}
+    assert shown == [[signs.get(cell, cell) for cell in row] for row in expected]
+    assert any("▲ better" in row for row in shown)
+
+
+def test_a_method_s_section_has_its_rows_of_every_table(tree):
+    shown = rows_of(tree, "method-dropattack")
+    assert len(shown) == 2 + 4 + 4  # vision, half_data, ablation
+    assert shown[1][:3] == ["mnist / cnn", "dropattack", "4 of 5"]
+
+
+def test_every_picture_says_what_it_shows(tree):
+    pictures = [e for e in named(tree, "svg") if e.get("aria-hidden") != "true"]
+    assert len(pictures) > 30
+    for picture in pictures:
+        assert picture.get("role") == "img"
+        title = picture[0]
+        assert title.tag.endswith("title")
+        assert re.search(r"\d", words(title)), words(title)
+    for image in named(tree, "img"):
+        assert image.get("alt")
+
+
+def test_all_parts_are_there(page, tree):
+    captions = {words(e) for e in named(tree, "figcaption")}
+    assert captions >= {
+        "mnist · cnn: gain against cost", "mnist · cnn: learning curves", "mnist · cnn: accuracy against fraction",
+        "mnist · cnn: gain over two settings", "mnist · cnn: accuracy on spoilt inputs", "mnist · cnn: gradient norms",
+        "mnist · cnn: test loss around the weights", "mnist · cnn: test loss along the directions",
+    }  # fmt: skip
+    assert "calibration error (ECE)" in page
+    assert "50 kills: 50 equal." in page
+    assert "imdb-lstm" in page
+    assert "the loss was not finite" in page  # the run that failed is named
+    assert "<math" in page
+    assert "72 finished, seeds 0 to 3" in page
+    assert "0123456789" in page
+
+
+def test_what_is_missing_is_said_with_the_command_that_makes_it(make, tmp_path):
+    tree = parse(make(tmp_path))
+    said = [words(e) for e in named(tree, "p") if e.get("class") == "missing"]
+    for command in ("make table-vision SCALE=mini", "make bench", "make kill-test", "python scripts/landscape.py"):
+        assert any(command in sentence for sentence in said), command
+    assert not named(tree, "fieldset")
+    assert len([e for e in named(tree, "section") if (e.get("id") or "").startswith("method-")]) == 8
+
+
+def test_a_table_without_probes_names_their_command(page):
+    assert "make probes TABLE=ablation SCALE=mini" in page
+    assert "make probes TABLE=vision SCALE=mini" not in page
+
+
+def test_nothing_of_a_record_is_markup(quick_git, make, tmp_path):
+    folder = tmp_path / "mini" / "vision"
+    for seed in range(3):
+        folders.run(folder, seed=seed, cpu=EVIL, commit="<b>&'\"</b>xx")
+        folders.run(folder, "fgm", seed=seed, cpu=EVIL, commit="<b>&'\"</b>xx", targets=[EVIL])
+        folders.run(folder, "fgm", seed=seed, cpu=EVIL, commit="<b>&'\"</b>xx", targets=["x"])
+    (folder / "records" / "<i>.json").write_text("{")
+    folders.landscape(tmp_path / "landscape" / "a.json", EVIL, 1.0)
+    (tmp_path / "bench").mkdir()
+    cell = folders.BENCH["cells"][0] | {"workload": EVIL}
+    (tmp_path / "bench" / "<u>.json").write_text(json.dumps(folders.BENCH | {"cells": [cell]}))
+    (tmp_path / "survival").mkdir()
+    (tmp_path / "survival" / "kills.md").write_text(f"# x\n\n{EVIL} [x](javascript:alert(1)) ![x](https://x/y.png)\n")
+    (tmp_path / "reference.yaml").write_text(f"vision: {{source: '{EVIL}', mnist: {{none: null}}}}\n")
+    tree = parse(make(tmp_path))
+    assert len(named(tree, "script")) == 1
+    assert not [e for name in ("img", "u", "i", "b") for e in named(tree, name)]
+    assert not [e for e in tree.iter() if any(str(key).startswith("on") for key in e.attrib)]
+    assert not [a for a in named(tree, "a") if a.get("href").startswith("javascript")]
+    shown = words(named(tree, "body")[0])
+    assert shown.count(EVIL) > 5
+    assert {e.get("class") for e in named(tree, "g") if e.get("data-method") == EVIL} == {"m"}
+
+
+def test_the_policy_lets_this_script_run_alone(page):
+    assert re.search(r"default-src 'none'; [^\"]*script-src 'sha256-[\w+/]+={0,2}'", page.replace("&#39;", "'"))
+
+
+@pytest.mark.parametrize(
+    ("place", "content"),
+    [
+        ("landscape/broken.json", "{"),
+        ("landscape/list.json", "[1]"),
+        ("landscape/empty.json", '{"schema": 1, "axes": [], "kind": "plane", "done": true}'),
+        ("bench/broken.json", "{"),
+        ("bench/other.json", '{"cells": 3}'),
+        ("bench/list.json", "[1]"),
+        ("mini/vision/records/broken.json", "{"),
+    ],
+)
+def test_a_broken_file_is_named_and_the_rest_is_shown(quick_git, make, tmp_path, place, content):
+    folders.run(tmp_path / "mini" / "vision")
+    path = tmp_path / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    tree = parse(make(tmp_path))
+    left_out = " ".join(words(e) for e in named(tree, "li") if "left-out" not in (e.get("class") or ""))
+    assert path.stem in left_out
+    assert rows_of(tree, "table-mini-vision")
+
+
+def test_probes_of_another_form_are_named(quick_git, make, tmp_path):
+    folders.run(tmp_path / "mini" / "vision")
+    (tmp_path / "mini" / "vision" / "probes").mkdir()
+    (tmp_path / "mini" / "vision" / "probes" / "a.json").write_text("{}")
+    assert "is no file of probes" in make(tmp_path)
+
+
+def test_a_half_done_landscape_is_left_out(make, tmp_path):
+    folders.landscape(tmp_path / "landscape" / "half.json", "none", 1.0, done=False)
+    page = make(tmp_path)
+    assert "half.json: it is not finished" in page
+    assert "There is no landscape yet" in page
+
+
+def test_pictures_without_values_are_taken_in(make, tmp_path):
+    (tmp_path / "landscapes").mkdir()
+    (tmp_path / "landscapes" / "mnist-cnn-contour.png").write_bytes(b"\x89PNG")
+    assert '<img alt="mnist cnn contour, drawn by' in make(tmp_path)
+
+
+def test_a_reference_that_is_no_yaml_is_an_error_of_the_user(make, tmp_path):
+    (tmp_path / "reference.yaml").write_text("a: [")
+    with pytest.raises(UserError, match=r"reference\.yaml"):
+        make(tmp_path)
+
+
+def test_one_seed_and_no_baseline(quick_git, make, tmp_path):
+    folders.run(tmp_path / "mini" / "vision", "fgm")
+    tree = parse(make(tmp_path))
+    assert "no none with the same data" in " ".join(rows_of(tree, "table-mini-vision")[0])
+
+
+def test_docs_are_not_needed_for_a_method_of_another_name(quick_git, make, tmp_path):
+    for seed in range(3):
+        folders.run(tmp_path / "mini" / "vision", seed=seed)
+        folders.run(tmp_path / "mini" / "vision", "mymethod", seed=seed)
+    tree = parse(make(tmp_path))
+    section = next(e for e in named(tree, "section") if e.get("id") == "method-mymethod")
+    assert "There is no card" in words(section)
+    assert len(rows_of(tree, "method-mymethod")) == 1
+
+
+def test_every_command_it_names_exists(make, tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    makefile = (root / "Makefile").read_text()
+    for command in re.findall(r"<code>((?:make|python) [^<]+)</code>", make(tmp_path)):
+        tool, first = command.split()[:2]
+        if tool == "make":
+            target = "table-%" if first.startswith("table-") else first
+            assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), command
+        else:
+            assert (root / first).is_file(), command
+
+
+def test_at_a_glance_says_each_comparison_s_difference_and_verdict(tree, filled):
+    compared = compare(read_records(filled / "mini" / "vision" / "records").frame)
+    shown = {(row[0], i): cell for row in rows_of(tree, "glance") for i, cell in enumerate(row)}
+    for row in compared[compared["method"] != "none"].itertuples():
+        column = 1 + ["dropout", "fgm", "dropattack"].index(row.method)
+        said = shown[f"{row.dataset} / {row.model}", column]
+        assert said.startswith(f"{row.difference.mean:+.2f}".replace("-", "−"))
+        assert said.endswith(row.verdict)
+
+
+def test_a_setting_that_is_no_number_is_not_drawn(quick_git, make, tmp_path):
+    folders.run(tmp_path / "mini" / "half_data", fraction=None)
+    folders.run(tmp_path / "mini" / "ablation", "none")
+    folders.run(tmp_path / "mini" / "ablation", "dropattack", epsilon="large")
+    tree = parse(make(tmp_path))
+    assert not named(tree, "figcaption")
+    assert len(rows_of(tree, "table-mini-ablation")) == 2

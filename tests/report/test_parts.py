@@ -1,0 +1,162 @@
+"""The small pieces: axes, intervals, learning curves, colours, cards, and the command."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from markupsafe import Markup
+
+from dropattack.analysis.compare import compare
+from dropattack.analysis.figures import COLOURS
+from dropattack.analysis.records import read_records
+from dropattack.analysis.statistics import PairedDifference, estimate, paired_difference
+from dropattack.report import cards, colours, history
+from dropattack.report.charts import accuracy_against, gain_against_cost, heat_map
+from dropattack.report.intervals import interval, reach
+from dropattack.report.svg import Axis, Panel, around, round_values
+from tests.report import folders
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def difference(mean: float, half: float = math.nan) -> PairedDifference:
+    return PairedDifference(mean, 1.0, mean - half, mean + half, 3, 0.5, (mean,) * 3)
+
+
+def test_ticks_are_round_and_inside():
+    assert round_values(0.13, 0.97) == (0.2, 0.4, 0.6, 0.8)
+    assert round_values(-1.2, 2.1) == (-1, 0, 1, 2)
+    assert [name for _, name in Axis(0.02, 300, log=True).ticks()] == ["0.1", "1", "10", "100"]
+
+
+@pytest.mark.parametrize("values", [[], [3.0], [0.0, 0.0], [math.nan, 1.0], [1e-9, 1e9], [-5.0, 5.0]])
+@pytest.mark.parametrize("log", [False, True])
+def test_an_axis_has_room_for_whatever_comes(values, log):
+    axis = around(values, log=log)
+    assert axis.low < axis.high
+    assert all(0 <= axis.share(tick) <= 1 for tick, _ in axis.ticks())
+
+
+def test_the_interval_is_drawn_to_scale():
+    drawn = interval(difference(0.5, 0.25), 1.0, "fgm", "fgm: +0.50")
+    assert '<path class="interval" d="M73.0,10.0H99.0"/>' in drawn  # 120 wide, 8 of margin: 52 a point from 60
+    assert "translate(86.0 10.0)" in drawn
+    assert "<title>fgm: +0.50</title>" in drawn
+    assert "arrow" not in drawn
+
+
+def test_an_interval_of_few_seeds_is_cut_and_says_so():
+    wide, narrow = difference(0.1, 12.0), difference(0.5, 0.2)
+    assert reach([wide, narrow]) == 2.0
+    assert interval(wide, 2.0, "fgm", "").count("arrow") == 2
+    assert interval(difference(0.1), 2.0, "fgm", "").count("interval") == 0  # one seed has none
+    assert reach([]) > 0
+    assert reach([difference(0.0)]) > 0
+
+
+def test_learning_curves_are_means_over_the_seeds_of_epochs_that_all_reached(quick_git, tmp_path):
+    paths = [folders.run(tmp_path, seed=seed, epochs=epochs) for seed, epochs in ((0, 4), (1, 3), (2, 4))]
+    read = [history.read_history(path)["accuracy"] for path in paths]
+    curve = history.over_seeds(read, 100)
+    assert [epoch for epoch, _ in curve] == [1, 2, 3]
+    said = [json.loads(path.read_text())["history"][2]["validation"]["accuracy"] for path in paths]
+    assert curve[2][1] == estimate([100 * value for value in said])
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"history": 3}', '{"history": [1, {"epoch": "1"}, {"epoch": 1, "validation": 2}]}',
+                '{"history": [{"epoch": 1, "validation": {"accuracy": "nan", "loss": true}}]}'])  # fmt: skip
+def test_a_history_of_another_form_has_no_points(tmp_path, content):
+    path = tmp_path / "a.json"
+    path.write_text(content)
+    assert history.read_history(path) == {"accuracy": {}, "loss": {}}
+
+
+def test_figures_say_the_numbers_they_draw(filled):
+    compared = compare(read_records(filled / "mini" / "vision" / "records").frame)
+    (row,) = [r for r in compared.itertuples() if r.method == "fgm" and r.dataset == "mnist"]
+    (figure,) = [f for f in gain_against_cost(compared) if f.facets.dataset == "mnist"]
+    assert f"fgm {row.difference.mean:+.2f} [".replace("-", "−") in figure.panels[0]
+    assert f"at {row.cost:.1f}×" in figure.panels[0]
+
+
+def test_the_heat_map_has_a_square_a_pair_and_the_curve_a_point_a_setting(filled):
+    ablation = compare(read_records(filled / "mini" / "ablation" / "records").frame)
+    (squares,) = heat_map(ablation, "reg.epsilon", "reg.p")
+    assert squares.panels[0].count("<rect") == 4
+    frame = read_records(filled / "mini" / "half_data" / "records").frame
+    (curve,) = accuracy_against(frame, "dataset.fraction")
+    assert curve.panels[0].count('class="mark"') == 2 * 4
+    assert [key.method for key in curve.legend] == ["none", "dropattack"]
+
+
+def test_words_in_a_chart_are_escaped():
+    panel = Panel("<b>", Axis(0, 1, "<i>"), Axis(0, 1))
+    panel.words(0, 0, "<u>", method='"<s>')
+    panel.mark(0, 0, "<q>", says="<a>")
+    drawn = panel.svg("<p>")
+    assert isinstance(drawn, Markup)
+    assert not re.search(r"<[biusqap]>", drawn)
+
+
+def test_colours_are_those_of_every_figure_and_show_on_both_pages():
+    style = colours.stylesheet()
+    for method, colour in COLOURS.items():
+        assert f"--m-{method}:{colour};" in style
+        assert colours.contrast(colours.lifted(colour, colours.DARK), colours.DARK) >= 3
+    assert set(colours.MARKS) == set(COLOURS)
+    assert len(set(colours.MARKS.values())) == len(COLOURS)
+    assert colours.contrast("#000000", "#ffffff") == pytest.approx(21)
+    css = (ROOT / "dropattack" / "report" / "templates" / "style.css").read_text()
+    assert f"--page: {colours.LIGHT}" in css
+    assert f"--page: {colours.DARK}" in css
+
+
+def test_a_difference_without_a_seed_in_common_is_no_number():
+    assert paired_difference({}, {}).n == 0
+    assert reach([paired_difference({}, {})]) > 0
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "methods").glob("[a-z]*.md")), ids=lambda path: path.stem)
+def test_every_card_is_rendered_with_its_formulas(path):
+    title, html = cards.card(path.read_text())
+    assert title
+    assert "<math" in html
+    text = re.sub(r"<(code|pre|annotation)\b.*?</\1>", "", str(html), flags=re.DOTALL)
+    assert not re.search(r"\$|\\[a-zA-Z]{2,}|&amp;lt;|^\|", text, re.MULTILINE)
+    assert not re.search(r'(?:href|src)="(?!https://|#method-)', html)
+
+
+def test_markdown_lets_no_html_through_and_keeps_odd_formulas_readable():
+    html = cards.render("# a\n\n<script>x</script> [a](javascript:x) ![b](https://c/d.png) $\\nosuch{<b>$ [e](../f.md)")
+    assert not re.search(r"<(script|img|b)\b", html)
+    assert "javascript" not in re.sub(r">[^<]*<", "", html)
+    assert "<h3>a</h3>" in html
+    assert "e" in html
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "scripts" / "report.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def test_the_command_writes_the_page(quick_git, tmp_path):
+    folders.run(tmp_path / "mini" / "vision")
+    done = run("--results", str(tmp_path), "--output", str(tmp_path / "new" / "report.html"))
+    assert (done.returncode, done.stderr) == (0, "")
+    text = (tmp_path / "new" / "report.html").read_text(encoding="utf-8")
+    assert text.startswith("<!doctype html>")
+    assert "make table-text SCALE=mini" in text
+
+
+@pytest.mark.parametrize("at", ["results", "output"])
+def test_a_place_that_cannot_be_is_one_sentence(tmp_path, at):
+    (tmp_path / "file").write_text("")
+    places = {"results": tmp_path, "output": tmp_path / "a.html"} | {at: tmp_path / "file" / "nothing"}
+    done = run("--results", str(places["results"]), "--output", str(places["output"]))
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: .*nothing.*\n", done.stderr)
