@@ -19,14 +19,17 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def peak_memory(setup: Setup, methods: Sequence[str], threads: int) -> dict[str, float | str]:
+def peak_memory(
+    setup: Setup, methods: Sequence[str], threads: int, *, system_allocator: bool = False
+) -> dict[str, float | str]:
     """MB (2**20 bytes) that two steps need at most, by method, or why there is no number.
 
     GPU: what torch allocated. CPU: resident memory beyond that of the process before it made the model. So both hold
     weights, moments, gradients and graphs, and neither Python, torch nor the batches.
     """
     job = {"workload": setup.workload.name, "vocabulary": setup.vocabulary, "batch": setup.batch,
-           "device": str(setup.device), "methods": list(methods), "threads": threads}  # fmt: skip
+           "device": str(setup.device), "methods": list(methods), "threads": threads,
+           "system_allocator": system_allocator}  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.memory"], input=json.dumps(job), capture_output=True, text=True, cwd=ROOT
     )
@@ -38,8 +41,8 @@ def peak_memory(setup: Setup, methods: Sequence[str], threads: int) -> dict[str,
 def _main() -> None:
     """Forks once a method, before a GPU is touched or a thread pool started."""
     job = json.load(sys.stdin)
-    set_up(1)
     device = torch.device(job["device"])
+    set_up(1, device, system_allocator=job["system_allocator"])
     # The batches are drawn before the fork, and their tensors are on the CPU: on a GPU they are part of the peak.
     setup = Setup(WORKLOADS[job["workload"]], job["vocabulary"], job["batch"], device)
     setup.split  # noqa: B018  drawn here once

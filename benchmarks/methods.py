@@ -14,6 +14,7 @@ from benchmarks.authors_step import bernoulli, notebook_step
 from benchmarks.workloads import Setup
 from dropattack.regularizers import FGM, PGD, SAM, DropAttack, FreeLB, Identity, RDrop
 from dropattack.regularizers.base import Regularizer
+from dropattack.training.device import keep_freed_memory
 
 EPSILON = 5.0  # the authors'
 Step = Callable[[int], None]
@@ -132,9 +133,14 @@ class _WithPixels(nn.Module):
         return self.model(self.pixels)
 
 
-def set_up(threads: int) -> None:
-    """Torch as a training has it, less determinism, which costs time on a GPU."""
+def set_up(threads: int, device: torch.device, *, system_allocator: bool = False) -> bool:
+    """Torch as a training has it, less determinism, which costs time on a GPU.
+
+    The allocator too, on a CPU and unless `system_allocator`: it is the process's, so the authors' step gains from it
+    as ours does. Returns whether it is a training's.
+    """
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = False
+    return device.type == "cpu" and not system_allocator and keep_freed_memory()

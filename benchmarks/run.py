@@ -30,14 +30,15 @@ from dropattack.errors import UserError
 
 ROUNDS, QUICK_ROUNDS = 9, 3
 QUICK_BATCH, QUICK_VOCABULARY = 16, 10_000
+KEPT_MEMORY = "keeps freed memory"  # `keep_freed_memory`, as in training
 LEAST_SECONDS, QUICK_SECONDS = 0.2, 0.02  # of one timing: short steps are repeated
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     asked = arguments(argv)
-    set_up(asked.threads)
     device = torch.device(asked.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    machine = describe(device)
+    kept = set_up(asked.threads, device, system_allocator=asked.system_allocator)
+    machine = describe(device, keeps_memory=kept)
     path = asked.output or ROOT / "results" / "bench" / f"{machine['name']}{'-quick' if asked.quick else ''}.json"
     result = _read(path, machine, asked.quick)
     setups = [s for s in _setups(asked, device) if asked.rerun or not _measured(result, s, asked)]
@@ -70,6 +71,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, help=f"rows (the model's recipe; quick: {QUICK_BATCH})")
     parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU (1)")
     parser.add_argument("--device", help="cpu or cuda (cuda if there is one)")
+    parser.add_argument("--system-allocator", action="store_true",
+                        help="let the C library give freed memory back, which it does unless told")  # fmt: skip
     parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
     parser.add_argument("--rerun", action="store_true", help="measure again what is there")
     parser.add_argument("--output", type=Path, help="the JSON (results/bench/<device>.json)")
@@ -107,7 +110,8 @@ def _measure(setup: Setup, asked: argparse.Namespace, done: Callable[[str], None
     if setup.device.type == "cuda":
         torch.cuda.empty_cache()
     if not asked.no_memory:
-        for method, peak in peak_memory(setup, asked.methods, asked.threads).items():
+        peaks = peak_memory(setup, asked.methods, asked.threads, system_allocator=asked.system_allocator)
+        for method, peak in peaks.items():
             methods[method]["peak_mb"] = peak
         done("memory")
         yield {"steps_a_timing": repeats, "methods": methods, "memory": True}
@@ -151,13 +155,15 @@ def _read(path: Path, machine: dict[str, Any], quick: bool) -> dict[str, Any]:
     return found if {**found, "cells": []} == fresh else fresh
 
 
-def describe(device: torch.device) -> dict[str, Any]:
-    """Where it is measured: the machine's kind, versions, and what the environment says of the allocator."""
+def describe(device: torch.device, *, keeps_memory: bool = False) -> dict[str, Any]:
+    """Where it is measured: the machine's kind, versions, and what the environment and `set_up` told the allocator."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     name = re.sub(r"[^a-z0-9]+", "-", (gpu or "cpu").lower()).strip("-")
     told = {
         k: v for k, v in sorted(os.environ.items()) if k.startswith(("MALLOC_", "PYTORCH_CUDA_ALLOC", "LD_PRELOAD"))
     }
+    if keeps_memory:
+        told["malloc"] = KEPT_MEMORY
     return {**provenance.hardware(), "name": name, "gpu": gpu, "threads": torch.get_num_threads(),
             "clock": Clock(device).kind, "allocator": told, "versions": provenance.versions()}  # fmt: skip
 

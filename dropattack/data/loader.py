@@ -21,7 +21,8 @@ RESIDENT_BYTES = 2 << 30  # a split up to this size lives on the device
 class Loader:
     """Batches of one split, on `device`.
 
-    Text: `{"input_ids" int64 [B, T], "lengths" int64 [B], "labels" int64 [B]}`, T the batch's longest row. Images:
+    Text: `{"input_ids" int64 [B, T], "lengths" int64 [B], "labels" int64 [B]}`, T the batch's longest row; the lengths
+    stay on the host, which has to know them to pack a batch and would wait for the device otherwise. Images:
     `{"pixels" float32 [B, C, H, W], "labels" int64 [B]}`, (x/255 − mean)/std.
 
     Args:
@@ -122,16 +123,16 @@ class Loader:
     def _batch(self, rows: np.ndarray, epoch: int, number: int) -> Batch:
         mine = slice(self.rank, None, self.world)
         index = torch.from_numpy(rows[mine]).to(self._home, non_blocking=True)
-        labels = self._send(self._labels[index])
+        labels = self._send(self._labels.index_select(0, index))
         if self.text:
             lengths = torch.from_numpy(self._lengths[rows[mine]])
             longest = int(self._lengths[rows[mine]].max())
             inputs = self._send(self._inputs[:, :longest].index_select(0, index))
-            return {"input_ids": inputs.long(), "lengths": self._send(lengths), "labels": labels}
+            return {"input_ids": inputs.long(), "lengths": lengths, "labels": labels}
         pixels = self._send(self._inputs.index_select(0, index))
         if self.augment:
             pixels = self._augmented(pixels, len(rows), mine, epoch, number)
-        return {"pixels": pixels.float() * self._scale - self._shift, "labels": labels}
+        return {"pixels": pixels.float().mul_(self._scale).sub_(self._shift), "labels": labels}
 
     def _send(self, tensor: Tensor) -> Tensor:
         if tensor.device.type == self.device.type:
@@ -159,13 +160,14 @@ def shifted(pixels: Tensor, offsets: Tensor, flips: Tensor, padding: int) -> Ten
     Returns:
         [B, C, H, W].
     """
-    B, _, H, W = pixels.shape
+    B, C, H, W = pixels.shape
     y = torch.arange(H, device=pixels.device) + offsets[:, :1]  # [B, H]
     x = torch.arange(W, device=pixels.device)
     x = torch.where(flips[:, None], x.flip(0), x) + offsets[:, 1:]  # [B, W]
-    padded = F.pad(pixels, (padding,) * 4)
-    image = torch.arange(B, device=pixels.device)[:, None, None]
-    return padded[image, :, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2).contiguous()
+    # One flat index for all channels: indexing by image, row and column takes four times as long on a CPU.
+    source = y[:, :, None] * (W + 2 * padding) + x[:, None, :]  # [B, H, W]
+    padded = F.pad(pixels, (padding,) * 4).flatten(2)
+    return padded.gather(2, source.view(B, 1, H * W).expand(B, C, H * W)).view(B, C, H, W)
 
 
 def pixel_statistics(split: TensorSplit) -> tuple[list[float], list[float]]:

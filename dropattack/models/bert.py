@@ -91,10 +91,27 @@ class Bert(nn.Module):
             raise UserError(
                 f"A text of {width} tokens is too long for {most} positions: set model.tokenizer.max_length={most}."
             )
-        mask = torch.arange(width, device=input_ids.device) < lengths[:, None]
-        states = self.encoder(input_ids=input_ids, attention_mask=mask.long())
+        states = self.encoder(input_ids=input_ids, attention_mask=self._mask(input_ids, lengths))
         pooled = getattr(states, "pooler_output", None)
         return self.head(self.dropout(states.last_hidden_state[:, 0] if pooled is None else pooled))
+
+    def _mask(self, input_ids: Tensor, lengths: Tensor) -> Tensor | None:
+        """What the encoder may attend to: [B, 1, T, T] for a BERT, else [B, T]; None is everything.
+
+        Given [B, T], a BERT would wait for the device, to see whether there is any padding. Here the lengths tell that,
+        where they lie on the host.
+        """
+        B, T = input_ids.shape
+        finished = isinstance(self.encoder, BertModel) and self.encoder.config._attn_implementation == "sdpa"
+        if finished and _no_padding(lengths, T):
+            return None
+        mask = torch.arange(T, device=input_ids.device) < lengths.to(input_ids.device, non_blocking=True)[:, None]
+        return mask[:, None, None, :].expand(B, 1, T, T) if finished else mask.long()
+
+
+def _no_padding(lengths: Tensor, width: int) -> bool:
+    """Whether it is known, without waiting for a device, that no row is shorter than `width`."""
+    return lengths.device.type == "cpu" and int(lengths.min()) >= width
 
 
 def _from_scratch(spec: DataSpec, layers: int, hidden_size: int, heads: int, options: dict[str, Any]) -> BertModel:

@@ -100,7 +100,8 @@ class RNNClassifier(nn.Module):
         """Logits [B, C] of right-padded `input_ids` int64 [B, T] with `lengths` int64 [B], at most T.
 
         What stands behind a row's length never matters. A row of length 0 is read as its first token alone, padding
-        or not: an empty text has to get some prediction.
+        or not: an empty text has to get some prediction. Lengths may lie on the host or on the device; packing reads
+        them on the host, which waits for the device in the second case alone.
         """
         x = self.dropout(self.embed(input_ids))
         lengths = lengths.clamp(min=1)
@@ -111,12 +112,16 @@ class RNNClassifier(nn.Module):
         return x.is_cuda if self.packed is None else self.packed
 
     def _packed(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """[B, T, E] → [B, D·H] by packing, which needs the lengths on the CPU: one host synchronisation."""
-        sequence = nn.utils.rnn.pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        """[B, T, E] → [B, D·H] by packing, which needs the lengths on the host."""
+        host = lengths if lengths.device.type == "cpu" else lengths.cpu()
+        # Sorted here and not by `enforce_sorted=False`, which waits for the order's way to the device.
+        host, order = host.sort(descending=True, stable=True)
+        order = order.to(x.device, non_blocking=True)
+        sequence = nn.utils.rnn.pack_padded_sequence(x.index_select(0, order), host, batch_first=True)
         _, state = self.rnn(sequence)
         h = state[0] if isinstance(state, tuple) else state  # [layers·D, B, H]; an LSTM's state is (h, c)
         directions = 1 + self.rnn.bidirectional
-        return h[-directions:].transpose(0, 1).flatten(1)
+        return h[-directions:].transpose(0, 1).flatten(1).index_select(0, order.argsort())
 
     def _padded(self, x: Tensor, lengths: Tensor) -> Tensor:
         """[B, T, E] → [B, D·H] over the padding.
@@ -125,6 +130,7 @@ class RNNClassifier(nn.Module):
         within its length and read left to right with the `_reverse` weights. Those are run as one-layer RNNs on the
         very parameters of `self.rnn`: attacked in place or not, there is no copy that could go stale.
         """
+        lengths = lengths.to(x.device, non_blocking=True)
         if not self.rnn.bidirectional:
             return _at(self.rnn(x)[0], lengths - 1)
         flip = _flip_index(lengths, x.shape[1])

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -92,7 +92,7 @@ class Trainer:
     classes: int
     epochs: int
     learning_rate: float
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    optimizer: optim.Kind = "adam"
     weight_decay: float = 0.0
     schedule: optim.Schedule = "constant"
     warmup: float = 0.0
@@ -120,6 +120,7 @@ class Trainer:
         self.state = TrainState()
         self.best_weights: Tensors = {}
         self.signals = Signals()
+        self._alone = self.accelerator.num_processes == 1
         self._lap = self._saved = time.monotonic()
         self._cpu_lap = time.process_time()
         self._cost = FIRST_SAVE[0] + FIRST_SAVE[1] * sum(p.numel() for p in self.model.parameters())
@@ -249,10 +250,6 @@ class Trainer:
         s.peak_memory_mb = max(s.peak_memory_mb, peak_memory_mb(self.accelerator.device))
 
     # Checkpoints.
-
-    @property
-    def _alone(self) -> bool:
-        return self.accelerator.num_processes == 1
 
     def _save_if_due(self, seconds: float = 0.0) -> None:
         """Save if the last one is `seconds` old, and old enough for `share`; the first process decides for all."""

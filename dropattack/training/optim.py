@@ -9,17 +9,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from dropattack.training.lazy import LazyAdam, use_row_gradients
+
 Schedule = Literal["constant", "linear", "cosine"]
+Kind = Literal["adam", "adamw", "sgd", "lazy_adam"]
 
 
 def make_optimizer(
-    model: nn.Module, name: Literal["adam", "adamw", "sgd"], *, learning_rate: float, weight_decay: float = 0.0
+    model: nn.Module, name: Kind, *, learning_rate: float, weight_decay: float = 0.0
 ) -> torch.optim.Optimizer:
     """Make an optimizer over the trainable parameters of a model that is already on its device.
 
     Fused, for one kernel instead of many, and because a fused optimizer leaves everything as it is where its
     `found_inf` is 1, without the host having to look. `adamw` decays matrices only, not biases and norms, as BERT's
-    recipe has it; `sgd` has Nesterov momentum 0.9.
+    recipe has it; `sgd` has Nesterov momentum 0.9; `lazy_adam` updates of an embedding matrix the rows of the batch
+    alone, which is another method than Adam (see `LazyAdam`), and lets the model's lookup tables give sparse gradients.
 
     Raises:
         ValueError: an unknown name.
@@ -27,6 +31,9 @@ def make_optimizer(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if name == "adam":
         return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+    if name == "lazy_adam":
+        use_row_gradients(model)
+        return LazyAdam(parameters, learning_rate, weight_decay)
     if name == "adamw":
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
@@ -40,7 +47,15 @@ def make_optimizer(
         for parameter in parameters:  # made on the first step otherwise, and left uninitialised if that one is skipped
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return optimizer
-    raise ValueError(f"optimizer has to be adam, adamw or sgd, not {name!r}")
+    raise ValueError(f"optimizer has to be adam, adamw, sgd or lazy_adam, not {name!r}")
+
+
+def lay_out_as_weights(optimizer: torch.optim.Optimizer) -> None:
+    """Give moments the memory format of their weights: a file has none, and fused kernels ask for the same strides."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def rate_factor(step: int, *, steps: int, schedule: Schedule = "constant", warmup: float = 0.0) -> float:
@@ -75,7 +90,8 @@ def guarded_step(
     """
     if scaler is not None:
         scaler.unscale_(optimizer)
-    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    rows: list[Any] = optimizer.gather() if isinstance(optimizer, LazyAdam) else []
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None] + rows
     norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
     skipped = (~torch.isfinite(norm)).float()
     if clip_norm is not None:

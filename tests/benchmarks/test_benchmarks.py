@@ -5,10 +5,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from platform import libc_ver
 
 import pytest
 import torch
 
+from benchmarks import methods
+from benchmarks import run as bench
 from benchmarks.methods import METHODS, Steps
 from benchmarks.table import markdown, measures, promises
 from benchmarks.workloads import WORKLOADS, Setup
@@ -69,8 +72,21 @@ def test_smoke(tmp_path):
             2 if name != "plain" else 2 * len(METHODS)
         )  # 2 rounds, each with one more than there are others, name
     assert result["machine"]["threads"] == 1
+    assert result["machine"]["allocator"].get("malloc") == (bench.KEPT_MEMORY if libc_ver()[0] == "glibc" else None)
     assert markdown(result) in printed
     assert all(f"| {method} " in printed for method in METHODS)
+
+
+def test_the_allocator_is_a_trainings_unless_asked(monkeypatch):
+    told = []
+    monkeypatch.setattr(methods, "keep_freed_memory", lambda: told.append(1) or True)
+    assert methods.set_up(1, CPU)
+    assert not methods.set_up(1, CPU, system_allocator=True)
+    assert not methods.set_up(1, torch.device("cuda"))
+    assert told == [1]
+    asked = bench.arguments(["--system-allocator"])
+    assert asked.system_allocator
+    assert "malloc" not in bench.describe(CPU)["allocator"]
 
 
 def test_table(result):
@@ -130,13 +146,11 @@ def test_every_step_trains(name):
 
 
 def test_missing_weights_are_reported_not_fatal(tmp_path, monkeypatch, capsys):
-    from benchmarks import run as bench
-
     def missing(*_):
         raise UserError("no weights here")
 
     monkeypatch.setattr(bench, "_measure", missing)
-    monkeypatch.setattr(bench, "set_up", lambda threads: None)
+    monkeypatch.setattr(bench, "set_up", lambda *_, **__: False)
     assert (
         bench.main(["--quick", "--only", "mnist-lenet", "--device", "cpu", "--output", str(tmp_path / "b.json")]) == 0
     )
@@ -144,8 +158,6 @@ def test_missing_weights_are_reported_not_fatal(tmp_path, monkeypatch, capsys):
 
 
 def test_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
-    from benchmarks import run as bench
-
     asked = []
 
     def measure(setup, arguments, done):
@@ -155,7 +167,7 @@ def test_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
             yield {"methods": dict.fromkeys(arguments.methods, one), "memory": memory}
 
     monkeypatch.setattr(bench, "_measure", measure)
-    monkeypatch.setattr(bench, "set_up", lambda threads: None)
+    monkeypatch.setattr(bench, "set_up", lambda *_, **__: False)
     output = ["--quick", "--device", "cpu", "--output", str(tmp_path / "b.json"), "--only"]
     bench.main([*output, "mnist-lenet"])
     bench.main([*output, "cifar10-vgg", "mnist-lenet"])

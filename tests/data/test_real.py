@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from dropattack import build, experiment
+from dropattack.config import compose
 from dropattack.data import agnews, cifar10, imdb, mnist, pheme
 from dropattack.data.encode import encode
 from dropattack.data.loader import Loader
@@ -97,3 +99,18 @@ def test_imdb_mini_batches_are_hardly_padded(real_data):
     encoded = encode(made, WordTokenizer())
     assert Loader(encoded.train, batch_size=32).padding_share() < 0.1
     assert Loader(encoded.train, batch_size=128).padding_share() < 0.1
+
+
+@pytest.mark.parametrize("scale", ["mini", "full"])
+@pytest.mark.parametrize(
+    ("dataset", "model"),
+    [pytest.param("imdb", "lstm", marks=pytest.mark.slow), ("pheme", "bigru"), ("agnews", "bigru2")],
+)
+def test_training_batches_have_under_a_tenth_of_padding(real_data, tmp_path, dataset, model, scale):
+    """With the tokenizer, the rows and the batch size that a run has, in any epoch."""
+    overrides = [f"dataset={dataset}", f"model={model}", f"scale={scale}", f"dataset.root={real_data}"]
+    config = experiment.resolve(compose(experiment.CONF, [*overrides, f"paths.output={tmp_path}"]))
+    _, encoded = build.load_data(config)
+    loader = Loader(encoded.train, batch_size=config["trainer"]["batch_size"], seed=config["seed"])
+    shares = [loader.padding_share(epoch) for epoch in range(3)]
+    assert max(shares) < 0.1, shares

@@ -29,6 +29,15 @@ def saved(text_spec, tmp_path):
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("rows", [slice(None), slice(0, 4, 3)], ids=["padded", "full"])
+def test_the_mask_is_what_the_encoder_would_make(text_spec, ragged, attention, rows):
+    model, (ids, lengths) = build(text_spec, attn_implementation=attention).eval(), (x[rows] for x in ragged)
+    mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+    expected = model.head(model.encoder(input_ids=ids, attention_mask=mask).pooler_output)
+    assert torch.equal(model(ids, lengths), expected)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_shapes_and_no_unused_parameter(text_spec, ragged, attention):
     model = build(text_spec, attn_implementation=attention)
     logits = model(*ragged)

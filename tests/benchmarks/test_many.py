@@ -1,0 +1,25 @@
+"""Many runs at once: that they run and are timed; what is gained, only a GPU can tell."""
+
+import json
+import sys
+
+import pytest
+
+from benchmarks import many
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes that are slow to start")
+def test_smoke(tmp_path, capsys):
+    output = tmp_path / "many.json"
+    options = ["--runs", "2", "--steps", "1", "--rounds", "1", "--batch", "2", "--device", "cpu"]
+    assert many.main([*options, "--output", str(output)]) == 0
+    found = json.loads(output.read_text())
+    assert found["one_by_one"] > 0
+    assert found["gain"] == pytest.approx(found["one_by_one"] / found["at_once"])
+    assert "2 runs of 1 steps (mnist-lenet, dropattack) on cpu" in capsys.readouterr().out
+
+
+def test_numbers_have_to_be_whole(capsys):
+    with pytest.raises(SystemExit):
+        many.main(["--runs", "0"])
+    assert "at least 1" in capsys.readouterr().err
