@@ -21,6 +21,13 @@ settings.load_profile("project")
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(autouse=True)
+def denormals():
+    """A training flushes them for the rest of its process; the next test starts with what a process starts with."""
+    yield
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real data sets; the test skips where there is none."""

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,15 @@ from tests.report import folders
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def quick_git() -> Iterator[None]:
     """Records without a call of git each."""
+    with without_git():
+        yield
+
+
+@contextmanager
+def without_git() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(provenance, "commit", lambda: {"hash": "0123456789abcdef", "dirty": False})
         yield
@@ -32,8 +39,9 @@ def quick_collections() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def filled(quick_git, tmp_path_factory) -> Path:
-    return folders.fill(tmp_path_factory.mktemp("filled") / "results")
+def filled(tmp_path_factory) -> Path:
+    with without_git():  # for this alone: other tests of the worker want the real one
+        return folders.fill(tmp_path_factory.mktemp("filled") / "results")
 
 
 @pytest.fixture(scope="session")
