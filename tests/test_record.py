@@ -77,8 +77,8 @@ def test_identity_changes(key, value):
 
 def test_identity_does_not_depend_on_where_things_lie():
     moved = copy.deepcopy(CONFIG)
-    moved["paths"] = {"output": "/tmp/x", "data": "elsewhere"}
-    moved["dataset"] |= {"root": "elsewhere", "cache": "/tmp/x/cache"}
+    moved["paths"] = {"output": "/moved", "data": "elsewhere"}
+    moved["dataset"] |= {"root": "elsewhere", "cache": "/moved/cache"}
     assert record.identity(moved) == record.identity(CONFIG)
     assert record.identity(CONFIG)["dataset"]["root"] == "<data>"
 

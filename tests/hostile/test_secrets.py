@@ -115,7 +115,7 @@ def test_wandb_is_told_nothing_private(home, monkeypatch, capsys):
 
 NAMES = [
     "../../evil",
-    "/tmp/evil",
+    "/evil",
     "..",
     ".",
     "",

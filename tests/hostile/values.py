@@ -201,8 +201,8 @@ CASES = (
     ),
     typed(
         "a model's name that is a path",
-        r"model\.name=/tmp/evil does not fit: it has to be a name",
-        "model.name=/tmp/evil",
+        r"model\.name=/evil does not fit: it has to be a name",
+        "model.name=/evil",
     ),
     typed(
         "a method's name with a line break",

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ GRID = ["dataset=digits", "model=cnn", "scale=mini", "tracker=none", "trainer.th
         "trainer.epochs=6", "reg=none,dropattack", "seed=0,1,2,3"]  # fmt: skip
 DRIVER = """
 import sys
+import tempfile
 from dropattack.sweep import Engine, launch
 sys.exit(launch(sys.argv[2:], Engine("ray", address=sys.argv[1], gpus=0.5)))
 """
@@ -71,7 +73,7 @@ def _free_port() -> int:
 @pytest.mark.timeout(400)
 def test_a_sweep_ends_complete_though_a_node_dies(start_node, tmp_path, capfd):
     address, folder = f"127.0.0.1:{_free_port()}", tmp_path / "outputs"
-    session = Path("/tmp") / f"dropattack-ray-{os.getpid()}"  # sockets below it: the path has to be short
+    session = Path(tempfile.mkdtemp(prefix="ray-"))  # not below tmp_path: sockets want a short path
     head = ["--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false", f"--temp-dir={session}"]
     try:
         start_node(*head)
