@@ -68,7 +68,7 @@ def main(hydra_main: Callable[[], Any], argv: Sequence[str] | None = None) -> in
     if "-h" in arguments or "--help" in arguments:
         print(help_text(CONF), end="")
         return 0
-    return _guarded(lambda: _dispatch(hydra_main, arguments))
+    return guarded(lambda: _dispatch(hydra_main, arguments))
 
 
 def execute(config: DictConfig) -> None:
@@ -153,15 +153,15 @@ def _hydra(hydra_main: Callable[[], Any]) -> int:
     return 0
 
 
-def _guarded(action: Callable[[], int]) -> int:
-    """Turn whatever ends a run into a sentence and an exit code."""
+def guarded(action: Callable[[], int]) -> int:
+    """Turn whatever ends a command, this one or one of scripts/, into a sentence and an exit code."""
     try:
         return action()
     except UserError as error:
         experiment.say(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        experiment.say("interrupted; the same command goes on from the last checkpoint")
+        experiment.say("interrupted; the same command goes on from there")
         return 130
     except Exception as error:
         if not _is_expected(error):

@@ -52,6 +52,8 @@ def load(conf: Path, name: str, seeds: int | None = None) -> Table:
     if seeds is not None and seeds < 1:
         raise UserError(f"--seeds={seeds} has to be at least 1")
     grids = tuple((*values.get("common", ()), *grid) for grid in values["grids"])
+    if seeds is not None:  # of all grids alike, whatever each says
+        grids = tuple(tuple(o for o in grid if not _is_seed(o)) for grid in grids)
     wanted = seeds or values["seeds"]
     return Table(name, values["title"], values["kind"], grids, wanted, values.get("x"), values.get("y"))
 
@@ -84,10 +86,14 @@ def _are_overrides(value: Any) -> bool:
 
 
 def overrides(table: Table, *, scale: str, output: Path, extra: Sequence[str] = ()) -> Iterator[list[str]]:
-    """What each grid's sweep is called with."""
-    seeds = f"seed={','.join(map(str, range(table.seeds)))}"
+    """What each grid's sweep is called with; a grid may name more seeds than the table's, where they are cheap."""
     for grid in table.grids:
-        yield [f"scale={scale}", f"paths.output={output}", *grid, seeds, *extra]
+        seeds = [] if any(map(_is_seed, grid)) else [f"seed={','.join(map(str, range(table.seeds)))}"]
+        yield [f"scale={scale}", f"paths.output={output}", *grid, *seeds, *extra]
+
+
+def _is_seed(override: str) -> bool:
+    return override.startswith("seed=")
 
 
 def records(grid: Sequence[str]) -> dict[str, Path]:

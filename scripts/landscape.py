@@ -16,7 +16,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from dropattack import cli
 from dropattack.errors import UserError
+from dropattack.training.progress import counting
 
 
 def main() -> int:
@@ -38,14 +40,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("DROPATTACK_DATA", "data")))
     parser.add_argument("--draw", action="store_true", help="only draw, from files of values")
     args = parser.parse_args()
-    try:
-        return run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from there", file=sys.stderr)
-        return 130
+    return cli.guarded(lambda: run(args))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -91,16 +86,6 @@ def measured(args: argparse.Namespace) -> list[Path]:
 
 def values(args: argparse.Namespace, found, grid, path: Path, about: dict[str, Any]) -> Path:
     """Measure `grid`, with a progress bar; returns `path`."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
     from dropattack.probes.landscape import measure
     from dropattack.probes.scratch import Crew
 
@@ -110,9 +95,7 @@ def values(args: argparse.Namespace, found, grid, path: Path, about: dict[str, A
         "method": config["reg"]["name"], "seed": config["seed"], "split": args.split,
         "rows": len(found.split(args.split, args.rows)), **about,
     }  # fmt: skip
-    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TextColumn("points"),
-               TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("left"))  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with counting("points") as bar:
         task = bar.add_task(path.stem, total=len(grid.offsets))
         measure(
             grid, lambda: Crew(found.model, found.batches(args.split, rows=args.rows, size=args.batch), args.workers),

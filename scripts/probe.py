@@ -13,8 +13,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dropattack import record
+from dropattack import cli, record
 from dropattack.errors import UserError
+from dropattack.training.progress import counting
 
 
 def main() -> int:
@@ -32,41 +33,26 @@ def main() -> int:
         kind = type(field.default)
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default, help="%(default)s")
     args = parser.parse_args()
-    wanted = args.only.split(",")
-    try:
-        if unknown := [name for name in wanted if name not in PROBES]:
-            raise UserError(f"there is no probe {unknown[0]!r}; probes: {', '.join(PROBES)}")
-        options = Options(**{field.name: getattr(args, field.name) for field in fields(Options)})
-        return run(args, wanted, options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return cli.guarded(lambda: run(args))
 
 
-def run(args: argparse.Namespace, wanted: list[str], options) -> int:
+def run(args: argparse.Namespace) -> int:
     from joblib import Parallel, delayed, parallel_config
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    from dropattack.probes.suite import missing
+    from dropattack.probes.suite import PROBES, Options, missing
 
+    wanted = args.only.split(",")
+    if unknown := [name for name in wanted if name not in PROBES]:
+        raise UserError(f"there is no probe {unknown[0]!r}; probes: {', '.join(PROBES)}")
+    options = Options(**{field.name: getattr(args, field.name) for field in fields(Options)})
     paths, todo = found(args.records), []
     for path in paths:
         name = args.output / f"{path.stem}.json"
         if names := missing(name, record.read(path)["run_id"], wanted, options):
             todo.append((path, name, names))
-    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TextColumn("runs"),
-               TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("left"))  # fmt: skip
     codes = [0]
     # One torch thread a process: the processes are the parallelism.
-    with Progress(*columns, console=Console(stderr=True)) as bar, parallel_config("loky", inner_max_num_threads=1):
+    with counting("runs") as bar, parallel_config("loky", inner_max_num_threads=1):
         task = bar.add_task("probing", total=len(todo))
         places = {"data": args.data, "output": args.runs, "device": args.device}
         calls = (delayed(one)(path, name, names, options, places) for path, name, names in todo)

@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from dropattack import cli
 from dropattack.errors import UserError
 
 
@@ -18,11 +19,8 @@ def main() -> int:
     parser.add_argument("--probes", type=Path, required=True, help="the folder of their probes")
     parser.add_argument("--output", type=Path, help="default: probe_tables/ beside the folder of the probes")
     args = parser.parse_args()
-    try:
-        return run(args.records, args.probes, args.output or args.probes.parent / "probe_tables")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    output = args.output or args.probes.parent / "probe_tables"
+    return cli.guarded(lambda: run(args.records, args.probes, output))
 
 
 def run(records: Path, probes: Path, output: Path) -> int:

@@ -13,6 +13,7 @@ import importlib
 import sys
 from pathlib import Path
 
+from dropattack import cli
 from dropattack.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,15 +24,10 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=Path("results/report.html"), help="default: %(default)s")
     args = parser.parse_args()
-    try:
-        print(write(args.results, args.output))
-        return 0
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return cli.guarded(lambda: write(args.results, args.output))
 
 
-def write(results: Path, output: Path) -> Path:
+def write(results: Path, output: Path) -> int:
     if not results.is_dir():
         raise UserError(f"there is no folder {results}: name the one with the records by --results")
     from dropattack import sweep
@@ -51,7 +47,8 @@ def write(results: Path, output: Path) -> Path:
         write_atomically(output, page.encode())
     except OSError as error:
         raise UserError(f"the report cannot be written to {output} ({error.strerror})") from error
-    return output
+    print(output)
+    return 0
 
 
 if __name__ == "__main__":

@@ -9,9 +9,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from dropattack import build, experiment, record, sweep
+from dropattack import build, cli, experiment, record, sweep
 from dropattack.config import compose
-from dropattack.errors import UserError
 from dropattack.tracking.guard import Guarded
 
 SHOWN = ("scale", "paths", "tracker")  # the overrides that say where
@@ -41,11 +40,7 @@ def main() -> int:
     parser.add_argument("--no-run", action="store_true", help="only make the table, from the records that are there")
     parser.add_argument("override", nargs="*", help="more overrides for all cells, such as tracker=none")
     args = parser.parse_intermixed_args()
-    try:
-        return run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return cli.guarded(lambda: run(args))
 
 
 def run(args: argparse.Namespace) -> int:

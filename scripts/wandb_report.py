@@ -9,8 +9,7 @@ import argparse
 import sys
 from typing import Any
 
-from dropattack import experiment, sweep
-from dropattack.errors import UserError
+from dropattack import cli, experiment, sweep
 
 
 def report(tables: list[sweep.Table], *, entity: str, project: str) -> Any:
@@ -45,15 +44,12 @@ def main() -> int:
     parser.add_argument("--entity", default="", help="the user or team (default: the one that is logged in)")
     parser.add_argument("--project", default="dropattack")
     args = parser.parse_args()
-    try:
-        made = report([sweep.load(experiment.CONF, name) for name in args.tables], entity=args.entity,
-                      project=args.project)  # fmt: skip
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except ImportError:
-        print("error: pip install 'wandb-workspaces>=0.4' first", file=sys.stderr)
-        return 2
+    return cli.guarded(lambda: send(args))
+
+
+def send(args: argparse.Namespace) -> int:
+    tables = [sweep.load(experiment.CONF, name) for name in args.tables]
+    made = report(tables, entity=args.entity, project=args.project)
     try:
         made.save()
     except Exception as error:  # no key, no network, no such entity: all of it the server's word

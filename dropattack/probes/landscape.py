@@ -21,11 +21,11 @@ import numpy as np
 from torch import nn
 
 from dropattack.errors import UserError
+from dropattack.probes import files
 from dropattack.probes.directions import Normalise, between, normalised, random_direction
 from dropattack.probes.scratch import Crew, Offset
 from dropattack.record import write_atomically
 
-SCHEMA = 1
 SAVE_EVERY = 20.0  # seconds
 
 
@@ -134,13 +134,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         UserError: there is none, or it is no such file.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a landscape ({error})") from error
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA or "axes" not in content:
-        raise UserError(f"{path} is no landscape of this version")
-    return content
+    return files.read(path, "landscape", "axes")
 
 
 def values(content: Mapping[str, Any], what: str = "loss") -> np.ndarray:
@@ -151,7 +145,7 @@ def values(content: Mapping[str, Any], what: str = "loss") -> np.ndarray:
 
 
 def _begun(grid: Grid, path: Path, description: Mapping[str, Any]) -> dict[str, Any]:
-    asked = {"schema": SCHEMA, "kind": grid.kind, "description": dict(description),
+    asked = {"schema": files.SCHEMA, "kind": grid.kind, "description": dict(description),
              "axes": [list(axis) for axis in grid.axes]}  # fmt: skip
     if not path.exists():
         nothing: list[Any] = [None] * len(grid.offsets)

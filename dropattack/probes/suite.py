@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from dropattack.errors import UserError
+from dropattack.probes import files
 from dropattack.probes.restore import Restored
 from dropattack.record import write_atomically
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def probe(run: Restored, path: Path, wanted: Sequence[str], options: Options) ->
 
     config = run.record["config"]
     about = {
-        "schema": SCHEMA, "run_id": run.record["run_id"], "record": run.path.name,
+        "schema": files.SCHEMA, "run_id": run.record["run_id"], "record": run.path.name,
         **{group: config[group]["name"] for group in ("dataset", "model")}, "method": config["reg"]["name"],
         "seed": config["seed"], "options": asdict(options),
     }  # fmt: skip
@@ -113,13 +112,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         UserError: there is none, or it is no such file.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a run's probes ({error})") from error
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA or "probes" not in content:
-        raise UserError(f"{path} is no file of probes of this version")
-    return content
+    return files.read(path, "file of probes", "probes")
 
 
 def _finite(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a person sees while a run trains, on stderr: a bar on a terminal, else one line an epoch."""
+"""What a person sees of long work, on stderr: of a training a bar on a terminal, else one line an epoch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,17 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 Style = Literal["auto", "bar", "plain", "none"]
+
+
+def counting(unit: str) -> Any:
+    """A bar of rich's on stderr that counts things of a kind: `points`, `runs`."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TextColumn(unit),
+               TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("left"))  # fmt: skip
+    return Bar(*columns, console=Console(stderr=True))
 
 
 class Progress:

@@ -45,6 +45,12 @@ TUNED = "tuned/tuned/smoke-digits-cnn-fgm.yaml"
 FGM = "_target_: dropattack.regularizers.FGM\nname: mine\ntargets: [input]\n"
 SETTLED = ("reg=fgm", "settings=tuned")
 PLAN = "tune/default.yaml"
+
+
+def planned(strengths: str) -> str:
+    return f"seed: 1\nlearning_rate: trainer.learning_rate\nrates: [1]\nmore_rates: [2]\nstrengths: {strengths}\n"
+
+
 TUNE = ("vision", "--scale", "smoke", "--jobs", "1", "--output", "out", "--results", "results", "--conf", "tuned")
 
 CASES = (
@@ -119,33 +125,49 @@ CASES = (
         use=tune,
     ),
     written(
-        "a plan without trials",
+        "a plan without strengths",
         PLAN,
-        "seed: 1000\nlearning_rate: trainer.learning_rate\n",
-        r"conf/tune/default\.yaml lacks trials; add it",
+        "seed: 1000\nlearning_rate: trainer.learning_rate\nrates: [1]\nmore_rates: [2]\n",
+        r"conf/tune/default\.yaml lacks strengths; add it",
         *TUNE,
         use=tune,
     ),
     written(
         "a plan that lacks a method",
         PLAN,
-        "seed: 1\nlearning_rate: x\ntrials: {none: [{learning_rate: 1}]}\n",
-        r"conf/tune/default\.yaml has no trials of dropattack, .*; add as many as others have",
+        planned("{none: [{}]}"),
+        r"conf/tune/default\.yaml has no strengths of dropattack, .*; add as many as others have",
         *TUNE,
         use=tune,
     ),
     written(
-        "a plan whose trials are numbers",
+        "a plan whose strengths are numbers",
         PLAN,
-        "seed: 1\nlearning_rate: x\ntrials: {none: [1]}\n",
-        r"conf/tune/default\.yaml: trials of none have to be a list of settings",
+        planned("{none: [1]}"),
+        r"conf/tune/default\.yaml: strengths of none have to be a list of settings",
+        *TUNE,
+        use=tune,
+    ),
+    written(
+        "a plan that gives one method more trials",
+        PLAN,
+        planned("{none: [{}], fgm: [{reg.epsilon: 1}, {reg.epsilon: 2}, {reg.epsilon: 3}]}"),
+        r"default\.yaml: fgm would get 2 trials in the second round, and a method of one strength 1; give all",
+        *TUNE,
+        use=tune,
+    ),
+    written(
+        "a plan with a rate of 0",
+        PLAN,
+        planned("{none: [{}]}").replace("rates: [1]", "rates: [1, 0]", 1),
+        r"conf/tune/default\.yaml: rates has to be a list of factors above 0",
         *TUNE,
         use=tune,
     ),
     written(
         "a plan with an unknown setting",
         PLAN,
-        "seed: 1\nlearning_rate: x\ntrials: {none: [{trainer.lr: 1}]}\n",
+        planned("{none: [{trainer.lr: 1}]}"),
         r"there is no key 'trainer\.lr' \(did you mean",
         *TUNE,
         use=tune,
