@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,8 +13,8 @@ import torch
 
 from benchmarks.methods import AUTHORS, Steps, set_up
 from benchmarks.workloads import WORKLOADS, Setup
+from dropattack.training.memory import PeakMemory
 
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -65,32 +64,13 @@ def _measure(setup: Setup, method: str) -> float:
     steps = Steps(setup)
     side = setup.batches(bucket=method not in AUTHORS)  # made and dropped: what drawing needs is not the method's
     del side
-    before = _reset(setup.device)
+    peak = PeakMemory(setup.device)
     step, _ = steps.make(method)
     for n in range(2):
         step(n)
     if setup.device.type == "cuda":
         torch.cuda.synchronize(setup.device)
-        return torch.cuda.max_memory_allocated(setup.device) / 2**20
-    return _resident("VmHWM") - before
-
-
-def _reset(device: torch.device) -> float:
-    """Forgets the peak so far; the resident MB of now."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return 0.0
-    if CLEAR.exists():
-        CLEAR.write_text("5")
-    return _resident("VmRSS")
-
-
-def _resident(key: str) -> float:
-    """`VmRSS` (now) or `VmHWM` (peak). A system without /proc tells the peak alone, which then is both."""
-    if STATUS.exists():
-        line = next(line for line in STATUS.read_text().splitlines() if line.startswith(key))
-        return int(line.split()[1]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return peak.mb()
 
 
 if __name__ == "__main__":

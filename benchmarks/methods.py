@@ -14,7 +14,7 @@ from benchmarks.authors_step import bernoulli, notebook_step
 from benchmarks.workloads import Setup
 from dropattack.regularizers import FGM, PGD, SAM, DropAttack, FreeLB, Identity, RDrop
 from dropattack.regularizers.base import Regularizer
-from dropattack.training.device import keep_freed_memory
+from dropattack.training.memory import keep_freed_memory
 
 EPSILON = 5.0  # the authors'
 Step = Callable[[int], None]

@@ -101,8 +101,9 @@ def _execute(config: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
     from dropattack.tracking.guard import Guarded
     from dropattack.training import seeding
     from dropattack.training.checkpoint import Checkpoints
-    from dropattack.training.device import describe, keep_freed_memory, make_accelerator
+    from dropattack.training.device import describe, make_accelerator
     from dropattack.training.lock import locked
+    from dropattack.training.memory import PeakMemory, keep_freed_memory
 
     trainer, path = config["trainer"], record.record_path(config)
     if trainer["threads"] is not None:
@@ -119,6 +120,7 @@ def _execute(config: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
     sizes = {split: len(rows) for split, rows in dataset.splits.items()}
     draft["data"] = {"fingerprint": dataset.fingerprint, "classes": len(dataset.classes), "sizes": sizes,
                      "notes": dict(dataset.notes)}  # fmt: skip
+    memory = PeakMemory(accelerator.device)  # of the model and all that training adds, not of the data
     model = build.build_model(config, encoded, draft["data"]["notes"])
     draft["parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
     reg = build.build_reg(config, model, accelerator.process_index)
@@ -129,7 +131,7 @@ def _execute(config: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
     with locked(checkpoints.folder / "lock") if main else nullcontext():
         if done(config) is not None:  # by the process that held the lock before us
             return record.read(path)
-        result, test = _train(config, model, reg, loaders, accelerator, checkpoints, tracker)
+        result, test = _train(config, model, reg, loaders, accelerator, checkpoints, tracker, memory)
         finished = {
             **draft, "status": result.status, "error": result.error, "validation": result.best, "test": test,
             "history": result.history, "passes_per_step": float(reg.passes), "skipped": int(reg.skipped),
@@ -160,7 +162,7 @@ def _keep(checkpoints: Checkpoints, weights: dict[str, Any], description: dict[s
 
 def _train(
     config: dict[str, Any], model: Any, reg: Any, loaders: dict[str, Any], accelerator: Accelerator, checkpoints: Any,
-    tracker: Any,
+    tracker: Any, memory: Any,
 ) -> tuple[TrainResult, dict[str, float] | None]:  # fmt: skip
     """Train, then test once, with the weights that validation chose."""
     from dropattack.training import seeding
@@ -202,7 +204,7 @@ def _train(
         result = train(
             model, reg, loaders["train"], loaders["validation"], resume=snapshot, accelerator=accelerator,
             classes=loaders["classes"], checkpoints=checkpoints, extra=extra,
-            on_epoch=on_epoch, **saving, **options,
+            on_epoch=on_epoch, memory=memory, **saving, **options,
         )  # fmt: skip
         test = None
         if result.status == "finished":

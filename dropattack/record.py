@@ -39,7 +39,7 @@ KEYS: dict[str, tuple[type, ...]] = {
     "seconds_per_step": (int, float, type(None)),  # mean training time of an optimizer step, without evaluation
     "cpu_seconds_per_step": (int, float, type(None)),  # the same by the CPU clock of the process
     "seconds": (int, float, type(None)),  # training and evaluation, over all continuations of the run
-    "peak_memory_mb": (int, float, type(None)),  # GPU: allocated by torch; CPU: resident set of the process
+    "peak_memory_mb": (int, float, type(None)),  # GPU: allocated by torch; CPU: resident beyond the data's
     "parameters": (int, type(None)),
     "commit": (dict, type(None)),  # hash, dirty, code: a digest of what trains
     "versions": (dict,),

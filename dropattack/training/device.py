@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import platform
 from typing import Any, Literal
 
 import torch
@@ -26,29 +24,6 @@ def make_accelerator(*, precision: Precision = "fp32", device: Literal["auto", "
     AcceleratorState._reset_state(reset_partial_state=True)  # a process's second run may differ in precision or device
     # Dividing by the number of micro-batches is the loop's: it knows how many rows each has.
     return Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=device == "cpu")
-
-
-def keep_freed_memory() -> bool:
-    """Let the C library keep what is freed for the next step, where it would give it back to the system each time.
-
-    glibc maps every large tensor anew, and the kernel fills its pages with zeros: a third of a step on a CPU with an
-    embedding of 80,000 × 300. Returns whether there was such a library to tell.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
-    libc = ctypes.CDLL(None)
-    return bool(libc.mallopt(mmap_max, 0) and libc.mallopt(trim_threshold, 2**31 - 1))
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """Most memory so far, in MB (2**20 bytes): allocated by torch on a GPU, else the resident set of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    import resource  # not on Windows
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if platform.system() == "Darwin" else 2**10)
 
 
 def describe(device: torch.device, processes: int) -> dict[str, Any]:

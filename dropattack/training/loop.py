@@ -18,8 +18,8 @@ from torch import nn
 from dropattack.record import disk_problem
 from dropattack.training import optim, seeding
 from dropattack.training.checkpoint import Checkpoints, MisfitError, Snapshot, Tensors, parameters_only
-from dropattack.training.device import peak_memory_mb
 from dropattack.training.evaluate import evaluate
+from dropattack.training.memory import PeakMemory
 from dropattack.training.progress import Progress, Style
 from dropattack.training.signals import Interrupted, Signals
 from dropattack.training.state import Batch, Loader, TrainResult, TrainState
@@ -81,6 +81,7 @@ class Trainer:
             sets no limit.
         on_epoch: called with each epoch's entry of the history.
         extra: JSON values that go into each checkpoint, for the caller to find there.
+        memory: what measures it; None begins to measure here.
     """
 
     model: nn.Module
@@ -109,6 +110,7 @@ class Trainer:
     share: float = 1.0
     on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None
     extra: dict[str, Any] = field(default_factory=dict)
+    memory: PeakMemory | None = None
 
     def __post_init__(self) -> None:
         self.stepper = Stepper(
@@ -120,6 +122,7 @@ class Trainer:
         self.state = TrainState()
         self.best_weights: Tensors = {}
         self.signals = Signals()
+        self._memory = self.memory or PeakMemory(self.accelerator.device)
         self._alone = self.accelerator.num_processes == 1
         self._lap = self._saved = time.monotonic()
         self._cpu_lap = time.process_time()
@@ -247,7 +250,7 @@ class Trainer:
         if training:
             s.train_seconds += lap
             s.train_cpu_seconds += cpu_lap
-        s.peak_memory_mb = max(s.peak_memory_mb, peak_memory_mb(self.accelerator.device))
+        s.peak_memory_mb = max(s.peak_memory_mb, self._memory.mb())
 
     # Checkpoints.
 

@@ -191,7 +191,7 @@ def test_result_has_times_and_memory():
     _, result = toy_train()
     assert isinstance(result, TrainResult)
     assert 0 < result.seconds_per_step * result.steps <= result.seconds
-    assert result.peak_memory_mb > 1
+    assert 0 <= result.peak_memory_mb < 50  # of a toy, and not of the process
 
 
 @pytest.mark.parametrize("style", ["plain", "bar", "none"])
