@@ -17,8 +17,8 @@ def compare(frame: pd.DataFrame, baseline: str = "none", metric: str = "test_acc
     """One row for each method with its settings, in each context (data, model, training). Accuracies are in percent.
 
     Differences are paired by seed within one context alone. The p-values are corrected by Holm over all comparisons of
-    the returned table. `cost` is the median time of a training step over the baseline's. Where there is nothing to
-    compare with, `why` says so, and the difference is NaN.
+    the returned table. `cost` and `memory` are the median time of a training step and the median peak memory over the
+    baseline's. Where there is nothing to compare with, `why` says so, and the difference is NaN.
 
     Args:
         frame: `read_records(…).frame`.
@@ -50,7 +50,7 @@ def compare(frame: pd.DataFrame, baseline: str = "none", metric: str = "test_acc
 
 COLUMNS = [
     *("context", "variant", "dataset", "model", "dataset_label", "method", "method_label", "settings", "n", "seeds"),
-    *("score", "difference", "pairs", "p", "p_holm", "verdict", "passes", "cost", "why"),
+    *("score", "difference", "pairs", "p", "p_holm", "verdict", "passes", "cost", "memory", "why"),
 ]
 
 
@@ -68,9 +68,16 @@ def _row(runs: pd.DataFrame, plain: pd.DataFrame, baseline: str, metric: str) ->
         "difference": difference,
         "pairs": difference.n,
         "p": difference.p,
-        "cost": float(np.median(runs["step_seconds"]) / np.median(plain["step_seconds"])) if len(plain) else np.nan,
+        "cost": _ratio(runs["step_seconds"], plain["step_seconds"]),
+        "memory": _ratio(runs["peak_memory_mb"], plain["peak_memory_mb"]),
         "why": f"no seed in common with {baseline}" if nothing else "",
     }
+
+
+def _ratio(ours: pd.Series, theirs: pd.Series) -> float:
+    """Of medians; NaN where either is not known."""
+    own, other = (float(pd.to_numeric(values).median()) for values in (ours, theirs))
+    return own / other if other > 0 else np.nan
 
 
 def _by_seed(runs: pd.DataFrame, metric: str) -> dict[int, float]:
