@@ -12,6 +12,7 @@ from dropattack.analysis.compare import compare, provenance
 from dropattack.analysis.heatmap import heatmap
 from dropattack.analysis.less import less_against_all
 from dropattack.analysis.records import Records, read_records
+from dropattack.analysis.training_gradients import draw, gradient_table, with_norms
 from dropattack.errors import UserError
 
 
@@ -35,6 +36,9 @@ def render(
 ) -> list[Path]:  # fmt: skip
     """Make `folder/table.{md,csv,tex}` and `folder/figure.{png,svg}` from `folder/records`; returns the paths.
 
+    Where runs measured gradient norms while they trained (`trainer.probe_gradients`), also
+    `folder/gradients.{md,png,svg}`.
+
     Args:
         name: of the table, for the error and as its key in `published`.
         kind: `comparison` draws gain against cost; `curve` draws accuracy against the setting `x`, and asks in a second
@@ -57,6 +61,12 @@ def render(
         tables.save(tables.comparison_csv(compared), folder / "table.csv"),
         tables.save("\n".join(map(tables.latex, [made, *([second] if second else [])])), folder / "table.tex"),
     ]
+    measured = with_norms(records.frame)
+    if not measured.empty:
+        shown = f"# {title}: gradient norms while training\n\n{tables.markdown(gradient_table(measured))}"
+        written.append(tables.save(shown, folder / "gradients.md"))
+        written += [draw(measured, folder / f"gradients{suffix}", title=f"{title}: gradient norms while training")
+                    for suffix in (".png", ".svg")]  # fmt: skip
     for path in (folder / "figure.png", folder / "figure.svg"):
         if kind == "heatmap" and x is not None and y is not None:
             written.append(heatmap(compared, x, y, path, title=title))

@@ -51,7 +51,7 @@ def _table(one: Found) -> Part:
     else:
         part.figures += charts.gain_against_cost(compared)
         if figures := learning_curves(one.frame, compared):
-            part.parts.append(Part(f"{part.id}-curves", "Learning curves", figures=figures))
+            part.parts.append(Part(f"{part.id}-curves", "Over the epochs", figures=figures))
     beyond = _probes(f"{part.id}-beyond", one)
     if beyond.figures or beyond.folded:
         part.parts.append(beyond)
