@@ -46,7 +46,8 @@ tables: $(INSTALLED) ## Make all of them; one that fails does not stop the other
 probes: $(INSTALLED) ## Flatness, gradients, robustness and calibration of TABLE's runs (needs the weights of its sweep)
 	$(ONE_THREAD) $(PY) scripts/probe.py results/$(SCALE)/$(TABLE)/records --runs outputs/tables \
 		--output results/$(SCALE)/$(TABLE)/probes --jobs $(JOBS) $(ARGS)
-	$(PY) scripts/probe_table.py --records results/$(SCALE)/$(TABLE)/records --probes results/$(SCALE)/$(TABLE)/probes
+	$(PY) scripts/probe_table.py --records results/$(SCALE)/$(TABLE)/records --probes results/$(SCALE)/$(TABLE)/probes \
+		--group table-$(TABLE)
 
 report: $(INSTALLED) ## One page of everything: results/report.html, from what lies in results/ alone
 	$(PY) scripts/report.py $(ARGS)

@@ -9,9 +9,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from dropattack import build, cli, experiment, record, sweep
-from dropattack.config import compose
-from dropattack.tracking.guard import Guarded
+from dropattack import cli, experiment, record, sweep
+from dropattack.publish import publish
 
 SHOWN = ("scale", "paths", "tracker")  # the overrides that say where
 
@@ -77,24 +76,13 @@ def run(args: argparse.Namespace) -> int:
                   published=published)  # fmt: skip
     print(*made, sep="\n")
     if not args.no_run:
-        publish(args, made)
+        where = [f"scale={args.scale}", f"paths.output={args.output}"]
+        said = [o for o in args.override if o.partition(".")[0].partition("=")[0] in SHOWN]
+        publish(made, name=f"table-{args.name}-{args.scale}", kind="table", group=f"table-{args.name}",
+                about={"table": args.name, "scale": args.scale}, overrides=[*where, *said])  # fmt: skip
     for cell in missing:
         print(f"no record: {cell}", file=sys.stderr)
     return 1 if missing else 0
-
-
-def publish(args: argparse.Namespace, files: list[Path]) -> None:
-    """Show the table and its pictures where its cells are shown."""
-    overrides = [f"scale={args.scale}", f"paths.output={args.output}", f"tracker.group=table-{args.name}"]
-    overrides = [o for o in (*overrides, *args.override) if o.partition(".")[0].partition("=")[0] in SHOWN]
-    if "tracker=none" in overrides:
-        return
-    config = experiment.resolve(compose(experiment.CONF, overrides))
-    name = f"table-{args.name}-{args.scale}"
-    tracker = Guarded(build.instantiate("tracker", config["tracker"]))
-    tracker.start({"table": args.name, "scale": args.scale}, name=name, group=name, tags=[args.scale], job="table")
-    tracker.publish(files, name=name, kind="table")
-    tracker.finish({})
 
 
 if __name__ == "__main__":
