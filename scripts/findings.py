@@ -41,7 +41,7 @@ def findings(results: Path) -> tuple[str, str]:
     """(the page, the table of the README)."""
     from dropattack import sweep
     from dropattack.analysis import tables
-    from dropattack.analysis.findings import beside_none, beside_others
+    from dropattack.analysis.findings import beside_none, beside_others, rivals
     from dropattack.experiment import CONF
     from dropattack.report import gather
 
@@ -54,7 +54,7 @@ def findings(results: Path) -> tuple[str, str]:
         )
     named = {f"{one.table.name}, {one.scale}": one for one in found}
     against_none = beside_none({name: one.compared for name, one in named.items()})
-    against_others = beside_others({name: one.frame for name, one in named.items()})
+    against_others = beside_others(rivals({name: one.frame for name, one in named.items()}))
     note = (
         "\nMean ± standard deviation over n paired seeds; p corrected by Holm over each table; settings of the tables "
         "text, bert and vision chosen on validation with the same number of trials a method.\n"

@@ -1,12 +1,13 @@
 """What the tables say of one method, in two tables of their own: beside the baseline, and beside every other method."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
 from dropattack.analysis.compare import compare
-from dropattack.analysis.statistics import holm, verdict
+from dropattack.analysis.statistics import PairedDifference, holm, verdict
 from dropattack.analysis.tables import NOTHING, Table, difference_and_interval, mean_and_spread
 
 NONE = "none"
@@ -35,8 +36,23 @@ def beside_none(compared: Mapping[str, pd.DataFrame], method: str = "dropattack"
     return Table(columns, tuple(rows), 3)
 
 
-def beside_others(frames: Mapping[str, pd.DataFrame], method: str = "dropattack") -> Table:
-    """Is it better than the other methods? Its paired difference to each of them, each with its own tuned settings.
+@dataclass(frozen=True)
+class Rival:
+    """A method beside another in one cell of a table: `difference` is its accuracy less the other's, in points."""
+
+    table: str
+    dataset: str
+    model: str
+    dataset_label: str
+    other: str
+    other_label: str
+    difference: PairedDifference
+    p_holm: float
+    verdict: str
+
+
+def rivals(frames: Mapping[str, pd.DataFrame], method: str = "dropattack") -> list[Rival]:
+    """The method beside every other but none, paired by seed; p-values are corrected by Holm over all of them.
 
     Args:
         frames: by the name of a table, `read_records(…).frame`. Those count in which the method has one cell a context.
@@ -44,18 +60,30 @@ def beside_others(frames: Mapping[str, pd.DataFrame], method: str = "dropattack"
     found = []
     for table, frame in frames.items():
         for row in compare(frame, baseline=method).itertuples():
-            if row.method in (method, NONE) or row.why or not row.difference.n:
-                continue
-            found.append((table, row))
-    corrected = holm([row.difference.p for _, row in found])
-    rows = []
-    for (table, row), p in zip(found, corrected, strict=True):
-        theirs = row.difference  # the other's less the method's: turned round below
-        ours = type(theirs)(-theirs.mean, theirs.sd, -theirs.high, -theirs.low, theirs.n, theirs.p, theirs.values)
-        rows.append((
-            f"{row.dataset_label} / {row.model}", str(row.method_label), table, str(theirs.n),
-            difference_and_interval(ours), NOTHING if math.isnan(p) else f"{p:.3f}", verdict(ours, p),
-        ))  # fmt: skip
+            if row.method not in (method, NONE) and not row.why and row.difference.n:
+                found.append((table, row, _turned(row.difference)))
+    corrected = holm([difference.p for *_, difference in found])
+    return [
+        Rival(table, row.dataset, row.model, row.dataset_label, row.method, str(row.method_label), difference, p,
+              verdict(difference, p))
+        for (table, row, difference), p in zip(found, corrected, strict=True)
+    ]  # fmt: skip
+
+
+def _turned(d: PairedDifference) -> PairedDifference:
+    return PairedDifference(-d.mean, d.sd, -d.high, -d.low, d.n, d.p, tuple(-value for value in d.values))
+
+
+def beside_others(found: Sequence[Rival], method: str = "dropattack") -> Table:
+    """Is it better than the other methods, each with its own settings?"""
+    rows = [
+        (
+            f"{one.dataset_label} / {one.model}", one.other_label, one.table, str(one.difference.n),
+            difference_and_interval(one.difference), NOTHING if math.isnan(one.p_holm) else f"{one.p_holm:.3f}",
+            one.verdict,
+        )
+        for one in found
+    ]  # fmt: skip
     columns = ("data / model", "other method", "table", "n", f"{method} − other [95 % interval]", "p (Holm)",
                f"{method} is")  # fmt: skip
     note = f"Paired by seed; p-values are corrected by Holm over the {len(rows)} rows."

@@ -1,7 +1,7 @@
 import pytest
 
 from dropattack.analysis.compare import compare
-from dropattack.analysis.findings import beside_none, beside_others
+from dropattack.analysis.findings import beside_none, beside_others, rivals
 from dropattack.analysis.records import read_records
 
 
@@ -22,7 +22,7 @@ def test_the_method_stands_beside_every_other_with_the_sign_turned(write_run, tm
         noise = 0.0005 * (seed % 3)
         for method, accuracy in (("none", 0.7), ("fgm", 0.9 - noise), ("pgd", 0.6), ("dropattack", 0.8)):
             write_run(method, seed=seed, accuracy=accuracy)
-    rows = {row[1]: row for row in beside_others({"t": read_records(tmp_path).frame}).rows}
+    rows = {row[1]: row for row in beside_others(rivals({"t": read_records(tmp_path).frame})).rows}
     assert set(rows) == {"fgm", "pgd"}
     assert rows["fgm"][4].startswith("−9.96 [−10.01, ")
     assert (rows["fgm"][-1], rows["pgd"][-1]) == ("worse", "no difference shown")  # five equal pairs: p = 1/16
@@ -34,4 +34,4 @@ def test_two_settings_of_the_method_leave_nothing_to_be_beside(write_run, tmp_pa
         write_run("fgm", seed=seed)
         write_run("dropattack", seed=seed)
         write_run("dropattack", seed=seed, epsilon=1.0)
-    assert beside_others({"t": read_records(tmp_path).frame}).rows == ()
+    assert rivals({"t": read_records(tmp_path).frame}) == []
