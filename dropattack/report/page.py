@@ -31,9 +31,13 @@ def build(results: Path, *, tables: Sequence[Asked], docs: Path, bench: Any) -> 
     """
     found, empty = gather.tables(results, tables)
     parts = [
-        *filter(None, [glance(found), beside_others(found)]), sections.tables(found, tables, empty),
-        sections.landscapes(results), sections.cost(results, bench), sections.kills(results), sections.methods(docs, found),
-    ]  # fmt: skip
+        *filter(None, [glance(found), beside_others(found)]),
+        sections.tables(found, tables, empty),
+        sections.landscapes(results),
+        sections.cost(results, bench),
+        sections.kills(results),
+        sections.methods(docs, found),
+    ]
     environment = Environment(
         loader=PackageLoader("dropattack.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,
