@@ -12,7 +12,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo tune tables probes report dashboard wandb-sync bench test test-slow kill-test lint format types clean
+.PHONY: help install demo tune tables probes findings report dashboard wandb-sync bench test test-slow kill-test lint format types clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## "; printf "Usage: make <target> [PYTHON=python3.12] [VENV=.venv] [ARGS=...]\n" } \
@@ -46,7 +46,11 @@ tables: $(INSTALLED) ## Make all of them; one that fails does not stop the other
 probes: $(INSTALLED) ## Flatness, gradients, robustness and calibration of TABLE's runs (needs the weights of its sweep)
 	$(ONE_THREAD) $(PY) scripts/probe.py results/$(SCALE)/$(TABLE)/records --runs outputs/tables \
 		--output results/$(SCALE)/$(TABLE)/probes --jobs $(JOBS) $(ARGS)
-	$(PY) scripts/probe_table.py --records results/$(SCALE)/$(TABLE)/records --probes results/$(SCALE)/$(TABLE)/probes
+	$(PY) scripts/probe_table.py --records results/$(SCALE)/$(TABLE)/records --probes results/$(SCALE)/$(TABLE)/probes \
+		--group table-$(TABLE)
+
+findings: $(INSTALLED) ## What the tables say of DropAttack: results/findings.md, and the table in the README
+	$(PY) scripts/findings.py $(ARGS)
 
 report: $(INSTALLED) ## One page of everything: results/report.html, from what lies in results/ alone
 	$(PY) scripts/report.py $(ARGS)

@@ -88,7 +88,9 @@ def execute(config: DictConfig) -> None:
             print(path, flush=True)
     except Exception as error:
         if hydra.mode == RunMode.MULTIRUN:
-            experiment.say(f"{' '.join(hydra.overrides.task)}: {provenance.without_secrets(_sentence(error))}")
+            sentence = provenance.without_secrets(_sentence(error))
+            experiment.say(f"{' '.join(hydra.overrides.task)}: {sentence}")
+            record.note_error(record.record_path(experiment.resolve(config)), sentence)
             raise
         _failure = error
 
@@ -128,21 +130,13 @@ def _sweep(hydra_main: Callable[[], Any], overrides: list[str]) -> int:
         code = _hydra(hydra_main)
     except Exception:
         code = 1  # each failure was said when it came
-    states = {cell: _state(path) for cell, path in records.items()}
+    states = {cell: record.state(path) for cell, path in records.items()}
     counts = Counter(states.values())
     experiment.say(", ".join(f"{number} {state}" for state, number in sorted(counts.items())))
     for line, state in states.items():
         if state != "finished":
-            why = record.read(records[line])["error"] if state in record.STATUSES else "no record was written"
-            experiment.say(f"  {state}: {line} ({why})")
+            experiment.say(f"  {state}: {line} ({record.why(records[line])})")
     return code if code else int(counts["finished"] < len(cells))
-
-
-def _state(path: Path) -> str:
-    try:
-        return record.read(path)["status"]
-    except UserError:
-        return "missing"
 
 
 def _hydra(hydra_main: Callable[[], Any]) -> int:

@@ -121,6 +121,8 @@ def write(path: Path, record: Mapping[str, Any]) -> Path:
     if problem:
         raise ValueError(f"not a record: {problem}")
     text = json.dumps(_finite(record), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    with suppress(OSError):
+        path.with_suffix(".error").unlink()  # of an earlier try
     try:
         # Half a character, as in the name of a file that is no UTF-8, is written as JSON's own escape.
         write_atomically(path, text.encode(errors="backslashreplace"))
@@ -202,6 +204,30 @@ def is_done(path: Path) -> str | None:
         status = read(path)["status"]
         return None if status == "failed" else status
     return None
+
+
+def state(path: Path) -> str:
+    """One of `STATUSES`, or `missing` where no record can be read."""
+    try:
+        return read(path)["status"]
+    except UserError:
+        return "missing"
+
+
+def note_error(path: Path, sentence: str) -> None:
+    """Keep, beside where a run's record would be, why there is none: whoever started a sweep of many reads it there."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".error").write_text(sentence + "\n", encoding="utf-8", errors="backslashreplace")
+
+
+def why(path: Path) -> str:
+    """Why a run has no finished record."""
+    with suppress(UserError):
+        return str(read(path)["error"])
+    with suppress(OSError):
+        return path.with_suffix(".error").read_text(encoding="utf-8").strip()
+    return "no record was written"
 
 
 def _problem(record: Any) -> str | None:

@@ -38,6 +38,8 @@ def main() -> int:
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     parser.add_argument("--runs", type=Path, help="the folder the runs wrote to (default: that above the records')")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("DROPATTACK_DATA", "data")))
+    parser.add_argument("--tracker", default="wandb", choices=("wandb", "trackio", "none"))
+    parser.add_argument("--group", help="of the dashboard's runs they stand with (default: <dataset>-<model>)")
     parser.add_argument("--draw", action="store_true", help="only draw, from files of values")
     args = parser.parse_args()
     return cli.guarded(lambda: run(args))
@@ -47,17 +49,21 @@ def run(args: argparse.Namespace) -> int:
     files = args.records if args.draw else measured(args)
     from dropattack.analysis.landscapes import draw
     from dropattack.probes.landscape import read
+    from dropattack.publish import publish
 
     together = defaultdict(list)
     for path in files:
         about = read(path)["description"]
         stem = path.stem if args.line else f"{about['dataset']}-{about['model']}-{path.stem.rpartition('-')[2]}"
         together[stem].append(path)
-    for path in [
-        *([] if args.draw else files),
-        *(p for name, some in together.items() for p in draw(some, args.output, name)),
-    ]:
-        print(path)
+    print(*([] if args.draw else files), sep="\n")
+    for name, some in together.items():
+        print(*(drawn := draw(some, args.output, name)), sep="\n")
+        about = {key: read(some[0])["description"][key] for key in ("dataset", "model", "split")}
+        where = [f"paths.output={args.runs}"] if args.runs else []
+        publish([*some, *drawn], name=f"landscape-{name}", kind="landscape", about=about,
+                group=args.group or f"{about['dataset']}-{about['model']}",
+                overrides=[f"tracker={args.tracker}", *where])  # fmt: skip
     return 0
 
 

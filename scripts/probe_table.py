@@ -18,16 +18,20 @@ def main() -> int:
     parser.add_argument("--records", type=Path, required=True, help="the folder of the runs' records")
     parser.add_argument("--probes", type=Path, required=True, help="the folder of their probes")
     parser.add_argument("--output", type=Path, help="default: probe_tables/ beside the folder of the probes")
+    parser.add_argument("--tracker", default="wandb", choices=("wandb", "trackio", "none"))
+    parser.add_argument("--group", help="of the dashboard's runs they stand with (default: <dataset>-<model>)")
     args = parser.parse_args()
     output = args.output or args.probes.parent / "probe_tables"
-    return cli.guarded(lambda: run(args.records, args.probes, output))
+    return cli.guarded(lambda: run(args, output))
 
 
-def run(records: Path, probes: Path, output: Path) -> int:
+def run(args: argparse.Namespace, output: Path) -> int:
     from dropattack.analysis import probe_figures, tables
     from dropattack.analysis.probes import compare_probes, probe_csv, probe_table, with_probes
     from dropattack.analysis.records import read_records
+    from dropattack.publish import publish
 
+    records, probes = args.records, args.probes
     for folder in (records, probes):
         if not folder.is_dir():
             raise UserError(f"there is no folder {folder}")
@@ -40,13 +44,16 @@ def run(records: Path, probes: Path, output: Path) -> int:
         name, title = f"{dataset}-{model}", f"{dataset} · {model}"
         made = tables.markdown(probe_table(rows))
         left_out = "".join(f"\nLeft out: {left}.\n" for left in found.left_out)
-        print(tables.save(f"# {title}: beyond accuracy\n\n{made}{left_out}", output / f"{name}.md"))
-        print(tables.save(probe_csv(rows), output / f"{name}.csv"))
+        written = [tables.save(f"# {title}: beyond accuracy\n\n{made}{left_out}", output / f"{name}.md"),
+                   tables.save(probe_csv(rows), output / f"{name}.csv")]  # fmt: skip
         own = frame[(frame["dataset"] == dataset) & (frame["model"] == model)]
         for figure in (probe_figures.robustness, probe_figures.gradients):
             for suffix in (".png", ".svg"):
                 if path := figure(own, output / f"{name}-{figure.__name__}{suffix}", title=title):
-                    print(path)
+                    written.append(path)
+        print(*written, sep="\n")
+        publish(written, name=f"probes-{name}", kind="probes", group=args.group or name,
+                about={"dataset": dataset, "model": model}, overrides=[f"tracker={args.tracker}"])  # fmt: skip
     return 0
 
 

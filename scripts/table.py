@@ -9,9 +9,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from dropattack import build, cli, experiment, record, sweep
-from dropattack.config import compose
-from dropattack.tracking.guard import Guarded
+from dropattack import cli, experiment, record, sweep
+from dropattack.publish import publish
 
 SHOWN = ("scale", "paths", "tracker")  # the overrides that say where
 
@@ -45,56 +44,49 @@ def main() -> int:
 
 def run(args: argparse.Namespace) -> int:
     table = sweep.load(experiment.CONF, args.name, args.seeds)
-    folder, missing = args.results / args.scale / args.name, []
-    kept: set[str] = set()
-    engine = sweep.Engine(args.launcher, args.jobs, args.address, args.cpus, args.gpus)
-    if not args.no_run:
-        extra = [f"tracker.group=table-{args.name}" if "tracker=none" not in args.override else "", *args.override]
-        for grid in sweep.overrides(table, scale=args.scale, output=args.output, extra=[e for e in extra if e]):
-            cells = sweep.records(grid)
-            for path in cells.values():  # what is committed need not be run again
-                committed = folder / "records" / path.name
-                if record.is_done(path) is None and record.is_done(committed) is not None:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy(committed, path)
-            if any(record.is_done(path) is None for path in cells.values()):
-                sweep.launch(grid, engine)
-            for cell, path in cells.items():
-                if not path.exists():
-                    missing.append(cell)
-                    continue
-                (folder / "records").mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, folder / "records" / path.name)
-                kept.add(path.name)
-        for stale in sorted((folder / "records").glob("*.json")):  # of settings or seeds that the table had before
-            if stale.name not in kept:
-                print(f"no longer a cell of this table, removed: {stale}", file=sys.stderr)
-                stale.unlink()
+    folder = args.results / args.scale / args.name
+    problems = [] if args.no_run else run_cells(args, table, folder / "records")
     from dropattack.analysis.summary import render  # a second of imports, not before the runs
 
-    published = args.results / "reference.yaml"
     made = render(table.name, folder, title=table.title, kind=table.kind, x=table.x, y=table.y, seeds=table.seeds,
-                  published=published)  # fmt: skip
+                  published=args.results / "reference.yaml")  # fmt: skip
     print(*made, sep="\n")
     if not args.no_run:
-        publish(args, made)
-    for cell in missing:
-        print(f"no record: {cell}", file=sys.stderr)
-    return 1 if missing else 0
+        where = [f"scale={args.scale}", f"paths.output={args.output}"]
+        said = [o for o in args.override if o.partition(".")[0].partition("=")[0] in SHOWN]
+        publish(made, name=f"table-{args.name}-{args.scale}", kind="table", group=f"table-{args.name}",
+                about={"table": args.name, "scale": args.scale}, overrides=[*where, *said])  # fmt: skip
+    if problems:
+        print(f"{len(problems)} cells of table {table.name} have no finished run:", *problems, sep="\n  ",
+              file=sys.stderr)  # fmt: skip
+    return int(bool(problems))
 
 
-def publish(args: argparse.Namespace, files: list[Path]) -> None:
-    """Show the table and its pictures where its cells are shown."""
-    overrides = [f"scale={args.scale}", f"paths.output={args.output}", f"tracker.group=table-{args.name}"]
-    overrides = [o for o in (*overrides, *args.override) if o.partition(".")[0].partition("=")[0] in SHOWN]
-    if "tracker=none" in overrides:
-        return
-    config = experiment.resolve(compose(experiment.CONF, overrides))
-    name = f"table-{args.name}-{args.scale}"
-    tracker = Guarded(build.instantiate("tracker", config["tracker"]))
-    tracker.start({"table": args.name, "scale": args.scale}, name=name, group=name, tags=[args.scale], job="table")
-    tracker.publish(files, name=name, kind="table")
-    tracker.finish({})
+def run_cells(args: argparse.Namespace, table: sweep.Table, kept: Path) -> list[str]:
+    """Run what is not done, and bring all records to the folder `kept`; returns the cells that failed, and why."""
+    engine = sweep.Engine(args.launcher, args.jobs, args.address, args.cpus, args.gpus)
+    group = [] if "tracker=none" in args.override else [f"tracker.group=table-{args.name}"]
+    problems, names = [], set()
+    kept.mkdir(parents=True, exist_ok=True)
+    for grid in sweep.overrides(table, scale=args.scale, output=args.output, extra=[*group, *args.override]):
+        cells = sweep.records(grid)
+        for path in cells.values():  # what is committed need not be run again
+            if record.is_done(path) is None and record.is_done(kept / path.name) is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(kept / path.name, path)
+        if any(record.is_done(path) is None for path in cells.values()):
+            sweep.launch(grid, engine)
+        for cell, path in cells.items():
+            if (state := record.state(path)) != "finished":
+                problems.append(f"{state}: {cell} ({record.why(path)})")
+            if path.exists():
+                shutil.copy(path, kept / path.name)
+                names.add(path.name)
+    for stale in sorted(kept.glob("*.json")):  # of settings or seeds that the table had before
+        if stale.name not in names:
+            print(f"no longer a cell of this table, removed: {stale}", file=sys.stderr)
+            stale.unlink()
+    return problems
 
 
 if __name__ == "__main__":

@@ -13,17 +13,20 @@ from dropattack.errors import one_line
 ORDER = ("none", "dropout", "fgm", "pgd", "freelb", "dropattack", "rdrop", "sam")
 
 
-def compare(frame: pd.DataFrame, baseline: str = "none", metric: str = "test_accuracy") -> pd.DataFrame:
+def compare(
+    frame: pd.DataFrame, baseline: str = "none", metric: str = "test_accuracy", factor: float = 100.0
+) -> pd.DataFrame:
     """One row for each method with its settings, in each context (data, model, training). Accuracies are in percent.
 
     Differences are paired by seed within one context alone. The p-values are corrected by Holm over all comparisons of
-    the returned table. `cost` is the median time of a training step over the baseline's. Where there is nothing to
-    compare with, `why` says so, and the difference is NaN.
+    the returned table. `cost` and `memory` are the median time of a training step and the median peak memory over the
+    baseline's. Where there is nothing to compare with, `why` says so, and the difference is NaN.
 
     Args:
         frame: `read_records(…).frame`.
         baseline: the method that the others are compared with.
-        metric: the column to compare; a fraction.
+        metric: the column to compare.
+        factor: what its values are multiplied by: a fraction becomes percent.
     """
     rows: list[dict[str, Any]] = []
     for _, shared in frame.groupby("context", sort=False):
@@ -31,7 +34,7 @@ def compare(frame: pd.DataFrame, baseline: str = "none", metric: str = "test_acc
         # Two variants of the baseline in one context (other dropout) leave nothing to compare with.
         unique = plain["variant"].nunique() == 1
         for _, runs in shared.groupby("variant", sort=False):
-            rows.append(_row(runs, plain if unique else plain.iloc[:0], baseline, metric))
+            rows.append(_row(runs, plain if unique else plain.iloc[:0], baseline, metric, factor))
             if not unique and rows[-1]["method"] != baseline:
                 found = "no" if plain.empty else "more than one"
                 rows[-1]["why"] = f"{found} {baseline} with the same data, model and training"
@@ -50,13 +53,13 @@ def compare(frame: pd.DataFrame, baseline: str = "none", metric: str = "test_acc
 
 COLUMNS = [
     *("context", "variant", "dataset", "model", "dataset_label", "method", "method_label", "settings", "n", "seeds"),
-    *("score", "difference", "pairs", "p", "p_holm", "verdict", "passes", "cost", "why"),
+    *("score", "difference", "pairs", "p", "p_holm", "verdict", "passes", "cost", "memory", "why"),
 ]
 
 
-def _row(runs: pd.DataFrame, plain: pd.DataFrame, baseline: str, metric: str) -> dict[str, Any]:
+def _row(runs: pd.DataFrame, plain: pd.DataFrame, baseline: str, metric: str, factor: float) -> dict[str, Any]:
     first = runs.iloc[0]
-    own, theirs = _by_seed(runs, metric), _by_seed(plain, metric)
+    own, theirs = _by_seed(runs, metric, factor), _by_seed(plain, metric, factor)
     itself = first["method"] == baseline
     difference = paired_difference({} if itself else own, theirs)
     nothing = not itself and difference.n == 0
@@ -68,13 +71,20 @@ def _row(runs: pd.DataFrame, plain: pd.DataFrame, baseline: str, metric: str) ->
         "difference": difference,
         "pairs": difference.n,
         "p": difference.p,
-        "cost": float(np.median(runs["step_seconds"]) / np.median(plain["step_seconds"])) if len(plain) else np.nan,
+        "cost": _ratio(runs["step_seconds"], plain["step_seconds"]),
+        "memory": _ratio(runs["peak_memory_mb"], plain["peak_memory_mb"]),
         "why": f"no seed in common with {baseline}" if nothing else "",
     }
 
 
-def _by_seed(runs: pd.DataFrame, metric: str) -> dict[int, float]:
-    return {int(seed): 100 * float(value) for seed, value in zip(runs["seed"], runs[metric], strict=True)}
+def _ratio(ours: pd.Series, theirs: pd.Series) -> float:
+    """Of medians; NaN where either is not known."""
+    own, other = (float(pd.to_numeric(values).median()) for values in (ours, theirs))
+    return own / other if other > 0 else np.nan
+
+
+def _by_seed(runs: pd.DataFrame, metric: str, factor: float) -> dict[int, float]:
+    return {int(seed): factor * float(value) for seed, value in zip(runs["seed"], runs[metric], strict=True)}
 
 
 def _name(table: pd.DataFrame, column: str, label: str, within: list[str]) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dropattack.analysis.less import with_number
 from dropattack.analysis.statistics import PairedDifference, estimate
 
 # Okabe and Ito (2008), less the yellow that no one can read on white. A method has one colour in every figure.
@@ -59,7 +60,7 @@ def accuracy_against(frame: pd.DataFrame, x: str, path: Path, *, title: str) -> 
     """
     import matplotlib
 
-    frame = frame.assign(x=[settings[x] for settings in frame["settings"]])
+    frame = with_number(frame, x)
     panels = list(frame.groupby(["dataset", "model"], sort=True))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(1.2 + 3.6 * len(panels), 3.8), dpi=200, layout="constrained")

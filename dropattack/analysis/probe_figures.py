@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dropattack.analysis import history
 from dropattack.analysis.compare import ORDER
 from dropattack.analysis.figures import COLOURS, FAINT, INK, STYLE, no_date
 from dropattack.analysis.statistics import Estimate, estimate
@@ -18,7 +19,7 @@ NAMES = {
 }  # fmt: skip
 # Where a clean input stands on each axis.
 CLEAN = {"contrast": 1.0, "brightness": 1.0}
-NORMS = {"input": "‖∂L/∂x‖", "hidden": "‖∂L/∂W‖, hidden", "weights": "‖∂L/∂W‖, all"}
+NORMS = {key.removeprefix("gradients."): label for key, label in history.NORMS.items()}
 
 
 def robustness(frame: pd.DataFrame, path: Path, *, title: str) -> Path | None:

@@ -115,8 +115,8 @@ def probe_table(compared: pd.DataFrame, baseline: str = "none") -> Table:
     headline = {q.key for q in QUANTITIES}
     rows = [
         (
-            row.quantity.label, str(row.method_label), str(row.n), _interval(row.score),
-            "baseline" if row.method == baseline else _interval(row.difference, sign=True),
+            row.quantity.label, str(row.method_label), str(row.n), interval(row.score),
+            "baseline" if row.method == baseline else interval(row.difference, sign=True),
             NOTHING if math.isnan(row.p_holm) else f"{row.p_holm:.3f}", row.verdict or NOTHING,
         )
         for row in sorted(compared.itertuples(), key=lambda row: _rank(row.quantity.key))
@@ -162,17 +162,22 @@ def _by_seed(runs: pd.DataFrame, quantity: Quantity) -> dict[int, float]:
     return {int(seed): quantity.factor * probes[quantity.key] for seed, probes in pairs if quantity.key in probes}
 
 
+def neutral(verdict: str) -> str:
+    """The verdict on something of which neither more nor less is better."""
+    return {BETTER: HIGHER, WORSE: LOWER}.get(verdict, verdict)
+
+
 def _verdict(quantity: Quantity, difference: Any, p: float) -> str:
     if quantity.better:
         return verdict(replace(difference, mean=quantity.better * difference.mean), p)
-    return {BETTER: HIGHER, WORSE: LOWER}.get(said := verdict(difference, p), said)
+    return neutral(verdict(difference, p))
 
 
 def _rank(key: str) -> int:
     return next((i for i, q in enumerate(QUANTITIES) if q.key == key), len(QUANTITIES))
 
 
-def _interval(e: Estimate, *, sign: bool = False) -> str:
+def interval(e: Estimate, *, sign: bool = False) -> str:
     """`0.1251 [0.1013, 0.1489]`, four digits; one value has no interval."""
     if e.n == 0:
         return NOTHING

@@ -10,7 +10,9 @@ from rich.console import Console
 from dropattack.analysis import figures, tables
 from dropattack.analysis.compare import compare, provenance
 from dropattack.analysis.heatmap import heatmap
+from dropattack.analysis.less import less_against_all
 from dropattack.analysis.records import Records, read_records
+from dropattack.analysis.training_gradients import draw, gradient_table, with_norms
 from dropattack.errors import UserError
 
 
@@ -34,10 +36,13 @@ def render(
 ) -> list[Path]:  # fmt: skip
     """Make `folder/table.{md,csv,tex}` and `folder/figure.{png,svg}` from `folder/records`; returns the paths.
 
+    Where runs measured gradient norms while they trained (`trainer.probe_gradients`), also
+    `folder/gradients.{md,png,svg}`.
+
     Args:
         name: of the table, for the error and as its key in `published`.
-        kind: `comparison` draws gain against cost; `curve` draws accuracy against the setting `x`; `heatmap` draws the
-            gain over the settings `x` and `y`.
+        kind: `comparison` draws gain against cost; `curve` draws accuracy against the setting `x`, and asks in a second
+            table what less of it costs; `heatmap` draws the gain over the settings `x` and `y`.
         seeds: how many a cell should have.
         published: the YAML of what others report.
 
@@ -49,11 +54,19 @@ def render(
     if records is None or records.frame.empty:
         raise UserError(f"table {name}: there is no finished record in {places}; run it first")
     compared, made, legend = _comparison(records, seeds=seeds, published=_published(published, name))
+    second = less_against_all(records.frame, x) if kind == "curve" and x is not None else None
+    more = f"\n## On less data, beside none on all of it\n\n{tables.markdown(second)}" if second else ""
     written = [
-        tables.save(f"# {title}\n\n{tables.markdown(made)}", folder / "table.md"),
+        tables.save(f"# {title}\n\n{tables.markdown(made)}{more}", folder / "table.md"),
         tables.save(tables.comparison_csv(compared), folder / "table.csv"),
-        tables.save(tables.latex(made), folder / "table.tex"),
+        tables.save("\n".join(map(tables.latex, [made, *([second] if second else [])])), folder / "table.tex"),
     ]
+    measured = with_norms(records.frame)
+    if not measured.empty:
+        shown = f"# {title}: gradient norms while training\n\n{tables.markdown(gradient_table(measured))}"
+        written.append(tables.save(shown, folder / "gradients.md"))
+        written += [draw(measured, folder / f"gradients{suffix}", title=f"{title}: gradient norms while training")
+                    for suffix in (".png", ".svg")]  # fmt: skip
     for path in (folder / "figure.png", folder / "figure.svg"):
         if kind == "heatmap" and x is not None and y is not None:
             written.append(heatmap(compared, x, y, path, title=title))

@@ -52,7 +52,7 @@ def comparison_table(
     """
     columns = (
         *("data / model", "method", "n", "test accuracy, %", *(("published, %",) if published else ())),
-        *(f"difference to {baseline} [95 % interval]", "p (Holm)", "verdict", "passes a step", "time a step"),
+        *(f"difference to {baseline} [95 % interval]", "p (Holm)", "verdict", "passes a step", "time a step", "memory"),
     )
     rows = tuple(
         (
@@ -65,7 +65,7 @@ def comparison_table(
             NOTHING if math.isnan(row.p_holm) else f"{row.p_holm:.3f}",
             row.verdict or NOTHING,
             f"{row.passes:.3g}",
-            NOTHING if math.isnan(row.cost) else f"{row.cost:.1f}×",
+            *(NOTHING if math.isnan(ratio) else f"{ratio:.1f}×" for ratio in (row.cost, row.memory)),
         )
         for row in compared.itertuples()
     )
@@ -73,7 +73,8 @@ def comparison_table(
         "± is the sample standard deviation over the n seeds.",
         f"Differences are paired by seed; the interval is Student's t at 95 %; p-values of the paired t-test are "
         f"corrected by Holm over the {int(compared['p'].notna().sum())} comparisons of this table.",
-        f"Time a step is relative to {baseline} (medians over the runs; on a CPU, of CPU time).",
+        f"Time a step and peak memory are relative to {baseline} (medians over the runs; on a CPU, of CPU time, and of "
+        "memory beyond the data's).",
         *((f"Published: {published.source}.",) if published else ()),
     )
     return Table(columns, rows, 2, (*explained, *notes))
@@ -136,7 +137,7 @@ def comparison_csv(compared: pd.DataFrame) -> str:
         index=compared.index,
     )
     names = compared[["dataset", "model", "dataset_label", "method", "method_label", "n"]]
-    rest = compared[["pairs", "p", "p_holm", "verdict", "passes", "cost", "why"]]
+    rest = compared[["pairs", "p", "p_holm", "verdict", "passes", "cost", "memory", "why"]]
     return pd.concat([names, numbers, rest], axis=1).to_csv(index=False, lineterminator="\n")
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from dropattack.analysis.heatmap import same_settings
+from dropattack.analysis.less import with_number
 from dropattack.analysis.statistics import BETTER, WORSE, estimate
 from dropattack.analysis.tables import difference_and_interval
 from dropattack.analysis.tables import signed as two_digits
@@ -68,8 +69,7 @@ def _name(panel: Panel, row: Any, taken: list[tuple[float, float]]) -> None:
 
 def accuracy_against(frame: pd.DataFrame, setting: str) -> list[Figure]:
     """Test accuracy against a setting, a curve a method and a figure a data set and model."""
-    frame = frame[[_is_number(settings.get(setting)) for settings in frame["settings"]]]
-    frame = frame.assign(x=[float(settings[setting]) for settings in frame["settings"]])
+    frame = with_number(frame, setting)
     figures = []
     for (dataset, model), rows in frame.groupby(["dataset", "model"], sort=True):
         curves = []

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from dropattack.analysis.findings import rivals
 from dropattack.analysis.tables import NOTHING, signed
 from dropattack.report.gather import Found
 from dropattack.report.intervals import SIGNS
@@ -23,6 +24,31 @@ def glance(found: Sequence[Found], baseline: str = "none") -> Part | None:
     return Part(
         "glance", "At a glance", lead, grids=[Grid("All comparisons", columns, groups, (legend, note), ("", *methods))]
     )
+
+
+def beside_others(found: Sequence[Found], method: str = "dropattack") -> Part | None:
+    """The method beside every other one, a column each; None where no table has it beside another."""
+    tables = {f"{one.table.title} ({one.scale})": one for one in found if one.table.kind == "comparison"}
+    pairs = rivals({name: one.frame for name, one in tables.items()}, method)
+    others = sorted({one.other for one in pairs}, key=rank)
+    groups = []
+    for name in tables:
+        own = [one for one in pairs if one.table == name]
+        rows = []
+        for dataset, model in dict.fromkeys((one.dataset_label, one.model) for one in own):
+            here = {one.other: one for one in own if (one.dataset_label, one.model) == (dataset, model)}
+            cells = [Cell(signed(here[other].difference.mean), "said", says=here[other].verdict) if other in here
+                     else Cell(NOTHING) for other in others]  # fmt: skip
+            facets = Facets(next(iter(here.values())).dataset, model)
+            rows.append(Row((Cell(f"{dataset} / {model}", "text"), *cells), facets))
+        if rows:
+            groups.append(Group(name, tuple(rows)))
+    if not groups:
+        return None
+    lead = f"Test accuracy of {method} less that of each other method: mean difference in percentage points."
+    note = f"Paired by seed; a verdict on {method} counts all {len(pairs)} comparisons of this table (Holm)."
+    grid = Grid(f"{method} beside the others", ("data / model", *others), tuple(groups), (note,), ("", *others))
+    return Part("others", f"{method} beside the others", lead, grids=[grid])
 
 
 def _rows(one: Found, methods: Sequence[str]) -> tuple[Row, ...]:

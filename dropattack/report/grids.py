@@ -60,13 +60,14 @@ def interval_cell(difference: PairedDifference, family: Sequence[PairedDifferenc
 
 
 def plain_grid(
-    caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, text: Sequence[int] = ()
-) -> Grid:
+    caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, text: Sequence[int] = (),
+    notes: tuple[str, ...] = (),
+) -> Grid:  # fmt: skip
     """Rows of words: those of the columns `text` go to the left."""
     made = tuple(
         Row(tuple(Cell(words, "text" if i in text else "number") for i, words in enumerate(row))) for row in rows
     )
-    return Grid(caption, tuple(columns), (Group("", made),))
+    return Grid(caption, tuple(columns), (Group("", made),), notes)
 
 
 def difference_column(table: Table) -> int:

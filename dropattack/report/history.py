@@ -1,25 +1,30 @@
-"""Learning curves: what validation said after each epoch, mean and interval over the seeds."""
+"""Curves over the epochs: what validation said, and how large gradients were; mean and interval over the seeds."""
 
-import json
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
 
-from dropattack.analysis.statistics import Estimate, estimate
+from dropattack.analysis.history import NORMS, Series, over_seeds, read_history
+from dropattack.analysis.statistics import Estimate
 from dropattack.report.parts import Facets, Figure, Key
 from dropattack.report.svg import Axis, Panel, around, plain
 
-Series = dict[int, float]
-WHAT = (("accuracy", "validation accuracy, %", 100.0), ("loss", "validation loss", 1.0))
+# What of an epoch is drawn: panels of (key of the history, label, factor).
+KINDS = {
+    "learning curves": (
+        ("validation.accuracy", "validation accuracy, %", 100.0),
+        ("validation.loss", "validation loss", 1.0),
+    ),
+    "gradient norms while training": tuple((key, label, 1.0) for key, label in NORMS.items()),
+}
 NOTE = "Line: mean over the seeds; band: 95 % interval; epochs that all seeds of the method reached."
 
 
 def learning_curves(frame: pd.DataFrame, compared: pd.DataFrame) -> list[Figure]:
-    """One figure a data set and model of `compared` (of the runs of `frame`), a panel for accuracy and one for loss."""
+    """The figures of `KINDS` that the histories allow, for each data set and model of `compared`."""
     series = {path: read_history(path) for path in frame["path"]}
     figures = []
     for (dataset, model), rows in compared.groupby(["dataset_label", "model"], sort=False):
@@ -29,37 +34,13 @@ def learning_curves(frame: pd.DataFrame, compared: pd.DataFrame) -> list[Figure]
             own = frame[(frame["context"] == row.context) & (frame["variant"] == row.variant)]
             keys.append(Key(row.method, str(row.method_label), sum(key.method == row.method for key in keys)))
             runs.append([series[path] for path in own["path"]])
-        panels = [_panel(label, factor, keys, [[one[what] for one in seeds] for seeds in runs])
-                  for what, label, factor in WHAT]  # fmt: skip
-        if not all(panels):
-            continue
         facets = Facets(rows.iloc[0]["dataset"], model)
-        figures.append(Figure(f"{dataset} · {model}: learning curves", tuple(panels), tuple(keys), facets, NOTE))
+        for kind, what in KINDS.items():
+            panels = [_panel(label, factor, keys, [[one[key] for one in seeds] for seeds in runs])
+                      for key, label, factor in what]  # fmt: skip
+            if all(panels):
+                figures.append(Figure(f"{dataset} · {model}: {kind}", tuple(panels), tuple(keys), facets, NOTE))
     return figures
-
-
-def read_history(path: Path) -> dict[str, Series]:
-    """{"accuracy": {epoch: value}, "loss": …} of a record; what is no finite number is left out."""
-    found: dict[str, Series] = {"accuracy": {}, "loss": {}}
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8")).get("history")
-    except (OSError, ValueError, RecursionError, AttributeError):
-        return found
-    for entry in entries if isinstance(entries, list) else []:
-        if not isinstance(entry, Mapping) or type(entry.get("epoch")) is not int:
-            continue
-        validation = entry.get("validation")
-        for what, series in found.items():
-            value: Any = validation.get(what) if isinstance(validation, Mapping) else None
-            if type(value) in (int, float) and math.isfinite(value):
-                series[entry["epoch"]] = float(value)
-    return found
-
-
-def over_seeds(seeds: Sequence[Series], factor: float = 1.0) -> list[tuple[int, Estimate]]:
-    """The mean at each epoch that every seed reached: a mean over those that went on would be another thing."""
-    epochs = set.intersection(*(set(series) for series in seeds)) if seeds else set()
-    return [(epoch, estimate([factor * series[epoch] for series in seeds])) for epoch in sorted(epochs)]
 
 
 def _panel(label: str, factor: float, keys: Sequence[Key], runs: Sequence[Sequence[Series]]) -> Markup:

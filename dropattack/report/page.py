@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from dropattack.analysis.compare import provenance
 from dropattack.report import colours, gather, sections
 from dropattack.report.gather import Asked, Found
-from dropattack.report.glance import glance
+from dropattack.report.glance import beside_others, glance
 from dropattack.report.parts import rank, swatch
 
 
@@ -31,9 +31,13 @@ def build(results: Path, *, tables: Sequence[Asked], docs: Path, bench: Any) -> 
     """
     found, empty = gather.tables(results, tables)
     parts = [
-        *filter(None, [glance(found)]), sections.tables(found, tables, empty), sections.landscapes(results),
-        sections.cost(results, bench), sections.kills(results), sections.methods(docs, found),
-    ]  # fmt: skip
+        *filter(None, [glance(found), beside_others(found)]),
+        sections.tables(found, tables, empty),
+        sections.landscapes(results),
+        sections.cost(results, bench),
+        sections.kills(results),
+        sections.methods(docs, found),
+    ]
     environment = Environment(
         loader=PackageLoader("dropattack.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,

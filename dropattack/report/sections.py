@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from dropattack.analysis.less import less_against_all
 from dropattack.analysis.tables import Table, comparison_table
 from dropattack.errors import UserError
 from dropattack.report import cards, charts, gather, grids
@@ -41,13 +42,16 @@ def _table(one: Found) -> Part:
         grids.comparison(compared, "Comparison with none", one.notes, seeds=table.seeds, published=one.published)
     )  # fmt: skip
     if table.kind == "curve" and table.x:
+        less = less_against_all(one.frame, table.x)
+        caption = "On less data, beside none on all of it"
+        part.grids.append(grids.plain_grid(caption, less.columns, less.rows, text=(0, 1), notes=less.notes))
         part.figures += charts.accuracy_against(one.frame, table.x)
     elif table.kind == "heatmap" and table.x and table.y:
         part.figures += charts.heat_map(compared, table.x, table.y)
     else:
         part.figures += charts.gain_against_cost(compared)
         if figures := learning_curves(one.frame, compared):
-            part.parts.append(Part(f"{part.id}-curves", "Learning curves", figures=figures))
+            part.parts.append(Part(f"{part.id}-curves", "Over the epochs", figures=figures))
     beyond = _probes(f"{part.id}-beyond", one)
     if beyond.figures or beyond.folded:
         part.parts.append(beyond)

@@ -54,6 +54,7 @@ def write_run(tmp_path, monkeypatch) -> Callable[..., Path]:
             "seconds_per_step": step_seconds * PASSES.get(method, 1.0),
             "cpu_seconds_per_step": step_seconds * PASSES.get(method, 1.0),
             "seconds": 12.0,
+            "peak_memory_mb": 100.0 + 20.0 * PASSES.get(method, 1.0),
             "versions": {"torch": "2.15.0"},
             "hardware": {"cpu": "a processor", "cores": 2},
             **(changes or {}),

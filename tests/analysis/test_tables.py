@@ -7,6 +7,7 @@ from rich.console import Console
 
 from dropattack.analysis import tables
 from dropattack.analysis.compare import compare, provenance
+from dropattack.analysis.less import less_against_all
 from dropattack.analysis.records import read_records
 from dropattack.analysis.statistics import TOO_FEW, UNDECIDED
 
@@ -30,6 +31,7 @@ def test_differences_are_in_points_and_paired_by_seed(compared):
     assert row["difference"].mean == pytest.approx(3.0, abs=0.01)
     assert row["pairs"] == 3
     assert row["cost"] == pytest.approx(3.0)
+    assert row["memory"] == pytest.approx(160 / 120)
 
 
 def test_the_correction_covers_the_whole_table(compared):
@@ -81,7 +83,7 @@ def test_no_records_make_an_empty_table(tmp_path):
 def test_markdown_is_one_well_formed_table(compared):
     lines = [line for line in tables.markdown(tables.comparison_table(compared)).splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 8
-    assert {line.count("|") for line in lines} == {10}
+    assert {line.count("|") for line in lines} == {11}
     assert len({len(line) for line in lines}) == 1
     assert "+3.00 [" in lines[5]
 
@@ -121,3 +123,18 @@ def test_provenance_names_every_commit_and_machine(runs):
         "torch": ["2.15.0"],
         "hardware": ["a processor, 2 cores"],
     }
+
+
+def test_less_data_is_compared_with_the_baseline_on_all_of_it(write_run, tmp_path):
+    for seed in range(4):
+        noise = 0.002 * (seed % 2)
+        for method, half, whole in (("none", 0.70, 0.80), ("fgm", 0.79, 0.85)):
+            write_run(method, seed=seed, fraction=0.5, accuracy=half - noise)
+            write_run(method, seed=seed, fraction=1.0, accuracy=whole)
+    table = less_against_all(read_records(tmp_path).frame, "dataset.fraction")
+    assert [row[:4] for row in table.rows] == [("digits / cnn", m, "0.5", "4") for m in ("fgm", "none")]
+    fgm, none = (row[5] for row in table.rows)
+    assert fgm.startswith("−1.10 [")  # 78.9 − 80, and not − 85
+    assert fgm.endswith("(fraction = 1)")
+    assert none.startswith("−10.10 [")
+    assert [row[-1] for row in table.rows] == ["worse", "worse"]

@@ -44,7 +44,16 @@ def vgg() -> CNN:
 
 
 @pytest.fixture
-def script(monkeypatch):
+def published(monkeypatch):
+    """What was sent to the dashboard, by name, in the place of its sending."""
+    sent: dict[str, dict] = {}
+    monkeypatch.setattr("dropattack.publish.publish", lambda files, *, name, **about: sent.update(
+        {name: {"files": [path.name for path in files], **about}}))  # fmt: skip
+    return sent
+
+
+@pytest.fixture
+def script(monkeypatch, published):
     """`script("probe", "record.json", "--rows", "9")` runs scripts/probe.py in this process; returns its exit code."""
 
     def run(name: str, *arguments: object) -> int:

@@ -17,7 +17,7 @@ def place(tmp_path_factory):
     return tmp_path_factory.mktemp("probes")
 
 
-def test_probes_are_made_once_and_become_a_table(script, runs, place, capsys, monkeypatch):
+def test_probes_are_made_once_and_become_a_table(script, published, runs, place, capsys, monkeypatch):
     assert script("probe", *runs, "--output", place / "probes", "--only", "calibration,gradients", *FEW) == 0
     paths = [place / "probes" / f"{path.stem}.json" for path in runs]
     assert capsys.readouterr().out.split() == [str(path) for path in paths]
@@ -38,6 +38,9 @@ def test_probes_are_made_once_and_become_a_table(script, runs, place, capsys, mo
     assert script("probe_table", "--records", runs[0].parent, "--probes", place / "probes") == 0
     written = capsys.readouterr().out.split()
     assert {path.rpartition(".")[2] for path in written} == {"md", "csv", "png", "svg"}
+    sent = published["probes-digits-cnn"]
+    assert sent["files"] == [Path(path).name for path in written]
+    assert (sent["kind"], sent["group"], sent["overrides"]) == ("probes", "digits-cnn", ["tracker=wandb"])
     table = (place / "probe_tables" / "digits-cnn.md").read_text()
     assert "| calibration error (ECE), %" in table
     assert "too few seeds" in table
@@ -71,7 +74,7 @@ def test_flat_names():
     assert analysis.flat(probes) == {"flatness.sharpness": 0.1, "robustness.clean": 0.9, "robustness.pgd.0.1": 0.5}
 
 
-def test_a_landscape_from_records_to_figures(script, runs, place, capsys):
+def test_a_landscape_from_records_to_figures(script, published, runs, place, capsys):
     options = ("--output", place / "landscape", "--grid", 3, "--rows", 20, "--workers", 1)
     assert script("landscape", *runs, *options) == 0
     written = capsys.readouterr().out.split()
@@ -80,6 +83,7 @@ def test_a_landscape_from_records_to_figures(script, runs, place, capsys):
     ]  # fmt: skip
     before = {path: Path(path).read_bytes() for path in written}
     values = [path for path in written if path.endswith(".json")]
+    assert "digits-cnn-plane-contour.png" in published["landscape-digits-cnn-plane"]["files"]
     assert script("landscape", *values, "--draw", "--output", place / "landscape") == 0
     assert [path for path, data in before.items() if Path(path).read_bytes() != data] == []  # from the values alone
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dropattack.analysis.compare import compare
+from dropattack.analysis.findings import rivals
 from dropattack.analysis.records import read_records
 from dropattack.analysis.tables import comparison_table
 from dropattack.errors import UserError
@@ -253,3 +254,14 @@ def test_a_setting_that_is_no_number_is_not_drawn(quick_git, make, tmp_path):
     tree = parse(make(tmp_path))
     assert not named(tree, "figcaption")
     assert len(rows_of(tree, "table-mini-ablation")) == 2
+
+
+def test_dropattack_stands_beside_every_other_method(tree, filled):
+    frame = read_records(filled / "mini" / "vision" / "records").frame
+    shown = {(row[0], i): cell for row in rows_of(tree, "others") for i, cell in enumerate(row)}
+    found = rivals({"vision": frame})
+    assert {one.other for one in found} == {"dropout", "fgm"}
+    for one in found:
+        said = shown[f"{one.dataset} / {one.model}", 1 + ["dropout", "fgm"].index(one.other)]
+        assert said.startswith(f"{one.difference.mean:+.2f}".replace("-", "−"))
+        assert said.endswith(one.verdict)

@@ -1,0 +1,90 @@
+"""What the tables say of one method, in two tables of their own: beside the baseline, and beside every other method."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from dropattack.analysis.compare import compare
+from dropattack.analysis.statistics import PairedDifference, holm, verdict
+from dropattack.analysis.tables import NOTHING, Table, difference_and_interval, mean_and_spread
+
+NONE = "none"
+
+
+def beside_none(compared: Mapping[str, pd.DataFrame], method: str = "dropattack") -> Table:
+    """Does it help, by how much, at what cost? A row for each of the method's cells.
+
+    Args:
+        compared: by the name of a table, the result of `compare(…)` of its runs. Verdicts are that table's.
+    """
+    rows = []
+    for table, cells in compared.items():
+        for row in cells[cells["method"] == method].itertuples():
+            plain = cells[(cells["context"] == row.context) & (cells["method"] == NONE)]
+            if plain.empty:
+                continue
+            rows.append((
+                f"{row.dataset_label} / {row.model}", str(row.method_label), table, str(row.n),
+                mean_and_spread(plain.iloc[0]["score"]), mean_and_spread(row.score),
+                difference_and_interval(row.difference), NOTHING if math.isnan(row.p_holm) else f"{row.p_holm:.3f}",
+                row.verdict or NOTHING, NOTHING if math.isnan(row.cost) else f"{row.cost:.1f}×",
+            ))  # fmt: skip
+    columns = ("data / model", "method", "table", "n", "none, %", "with it, %", "difference [95 % interval]",
+               "p (Holm)", "verdict", "time a step")  # fmt: skip
+    return Table(columns, tuple(rows), 3)
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A method beside another in one cell of a table: `difference` is its accuracy less the other's, in points."""
+
+    table: str
+    dataset: str
+    model: str
+    dataset_label: str
+    other: str
+    other_label: str
+    difference: PairedDifference
+    p_holm: float
+    verdict: str
+
+
+def rivals(frames: Mapping[str, pd.DataFrame], method: str = "dropattack") -> list[Rival]:
+    """The method beside every other but none, paired by seed; p-values are corrected by Holm over all of them.
+
+    Args:
+        frames: by the name of a table, `read_records(…).frame`. Those count in which the method has one cell a context.
+    """
+    found = []
+    for table, frame in frames.items():
+        for row in compare(frame, baseline=method).itertuples():
+            if row.method not in (method, NONE) and not row.why and row.difference.n:
+                found.append((table, row, _turned(row.difference)))
+    corrected = holm([difference.p for *_, difference in found])
+    return [
+        Rival(table, row.dataset, row.model, row.dataset_label, row.method, str(row.method_label), difference, p,
+              verdict(difference, p))
+        for (table, row, difference), p in zip(found, corrected, strict=True)
+    ]  # fmt: skip
+
+
+def _turned(d: PairedDifference) -> PairedDifference:
+    return PairedDifference(-d.mean, d.sd, -d.high, -d.low, d.n, d.p, tuple(-value for value in d.values))
+
+
+def beside_others(found: Sequence[Rival], method: str = "dropattack") -> Table:
+    """Is it better than the other methods, each with its own settings?"""
+    rows = [
+        (
+            f"{one.dataset_label} / {one.model}", one.other_label, one.table, str(one.difference.n),
+            difference_and_interval(one.difference), NOTHING if math.isnan(one.p_holm) else f"{one.p_holm:.3f}",
+            one.verdict,
+        )
+        for one in found
+    ]  # fmt: skip
+    columns = ("data / model", "other method", "table", "n", f"{method} − other [95 % interval]", "p (Holm)",
+               f"{method} is")  # fmt: skip
+    note = f"Paired by seed; p-values are corrected by Holm over the {len(rows)} rows."
+    return Table(columns, tuple(rows), 3, (note,))

@@ -1,0 +1,59 @@
+"""Is a method on less data as good as the baseline on all of it? The second table of a curve."""
+
+import math
+
+import pandas as pd
+
+from dropattack.analysis.statistics import estimate, holm, paired_difference, verdict
+from dropattack.analysis.tables import NOTHING, Table, difference_and_interval, mean_and_spread
+
+
+def less_against_all(frame: pd.DataFrame, x: str, baseline: str = "none") -> Table:
+    """Every method at every value of `x` below the largest, beside the baseline at the largest.
+
+    Differences are in points and paired by seed, which gives both the same initial weights; p-values are corrected by
+    Holm over the rows. That no difference is shown does not show that there is none: the interval says what is left.
+
+    Args:
+        frame: `read_records(…).frame`.
+        x: the setting, such as `dataset.fraction`.
+    """
+    name = x.rpartition(".")[2]
+    frame = with_number(frame, x)
+    found = []
+    for (dataset, model), rows in frame.groupby(["dataset", "model"], sort=True):
+        most = rows["x"].max()
+        whole = _by_seed(rows[(rows["method"] == baseline) & (rows["x"] == most)])
+        for (value, method), cell in rows[rows["x"] < most].groupby(["x", "method"], sort=True):
+            own = _by_seed(cell)
+            found.append((f"{dataset} / {model}", str(method), value, most, own, paired_difference(own, whole)))
+    corrected = holm([difference.p for *_, difference in found])
+    cells = tuple(
+        (
+            where, method, f"{value:g}", str(len(own)), mean_and_spread(estimate(list(own.values()))),
+            f"{difference_and_interval(difference)} ({name} = {most:g})", NOTHING if math.isnan(p) else f"{p:.3f}",
+            verdict(difference, p),
+        )
+        for (where, method, value, most, own, difference), p in zip(found, corrected, strict=True)
+    )  # fmt: skip
+    columns = ("data / model", "method", name, "n", "test accuracy, %",
+               f"difference to {baseline} with the most data [95 % interval]", "p (Holm)", "verdict")  # fmt: skip
+    tested = sum(not math.isnan(p) for p in corrected)
+    note = (
+        f"Each row beside {baseline} at the largest {name}, paired by seed; p-values are corrected by Holm over the "
+        f"{tested} rows. “No difference shown” is no proof of equality: the interval says what may be lost."
+    )
+    return Table(columns, cells, 2, (note,))
+
+
+def with_number(frame: pd.DataFrame, setting: str) -> pd.DataFrame:
+    """The runs in which `setting` is a number, which is their `x`."""
+    values = [settings.get(setting) for settings in frame["settings"]]
+    known = [
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) for value in values
+    ]
+    return frame[known].assign(x=[float(value) for value, there in zip(values, known, strict=True) if there])
+
+
+def _by_seed(runs: pd.DataFrame) -> dict[int, float]:
+    return {int(s): 100 * float(v) for s, v in zip(runs["seed"], runs["test_accuracy"], strict=True)}

@@ -1,0 +1,87 @@
+"""The theory's prediction: are the gradients of input and weights smaller while a method trains?"""
+
+import math
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
+
+from dropattack.analysis.compare import compare
+from dropattack.analysis.figures import COLOURS, FAINT, INK, STYLE, no_date
+from dropattack.analysis.history import NORMS, over_seeds, read_history
+from dropattack.analysis.probes import interval, neutral
+from dropattack.analysis.tables import NOTHING, Table
+
+
+def with_norms(frame: pd.DataFrame) -> pd.DataFrame:
+    """The runs that measured gradient norms while they trained, with `history` and, by norm, the mean over the epochs.
+
+    Args:
+        frame: `read_records(…).frame`.
+    """
+    found = [(i, read_history(path)) for i, path in zip(frame.index, frame["path"], strict=True)]
+    found = [(i, history) for i, history in found if all(history[norm] for norm in NORMS)]
+    rows = frame.loc[[i for i, _ in found]]
+    means = {norm: [sum(h[norm].values()) / len(h[norm]) for _, h in found] for norm in NORMS}
+    return rows.assign(history=[history for _, history in found], **means)
+
+
+def gradient_table(frame: pd.DataFrame, baseline: str = "none") -> Table:
+    """Every norm and method: the mean over epochs and seeds, and its paired difference to the baseline.
+
+    Args:
+        frame: the result of `with_norms`.
+    """
+    rows = []
+    for norm, label in NORMS.items():
+        for row in compare(frame, baseline, norm, factor=1.0).itertuples():
+            rows.append((
+                f"{row.dataset_label} / {row.model}", label, str(row.method_label), str(row.n), interval(row.score),
+                "baseline" if row.method == baseline else row.why or interval(row.difference, sign=True),
+                NOTHING if math.isnan(row.p_holm) else f"{row.p_holm:.3f}", neutral(row.verdict) or NOTHING,
+            ))  # fmt: skip
+    columns = ("data / model", "norm", "method", "n", "mean over the epochs [95 % interval]",
+               f"difference to {baseline} [95 % interval]", "p (Holm)", "verdict")  # fmt: skip
+    note = (
+        "Norms after each epoch on the same training batches in eval mode, of the mean loss (‖∂L/∂x‖: of each "
+        "example's), averaged over the epochs. Differences are paired by seed; p-values are corrected by Holm for each "
+        "norm apart."
+    )
+    return Table(columns, tuple(sorted(rows, key=lambda row: row[0])), 3, (note,))
+
+
+def draw(frame: pd.DataFrame, path: Path, *, title: str) -> Path:
+    """A row a data set and model, a panel a norm, a line a method, against the epoch; logarithmic upwards.
+
+    Args:
+        frame: the result of `with_norms`.
+        path: where to write; the suffix chooses the format.
+    """
+    cells = list(frame.groupby(["dataset", "model"], sort=True))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 0.9 + 2.6 * len(cells)), dpi=200, layout="constrained")
+        axes = figure.subplots(len(cells), len(NORMS), squeeze=False)
+        for line, ((dataset, model), rows) in zip(axes, cells, strict=True):
+            for ax, (norm, label) in zip(line, NORMS.items(), strict=True):
+                for method in [m for m in COLOURS if m in set(rows["method"])]:
+                    curve = over_seeds([history[norm] for history in rows[rows["method"] == method]["history"]])
+                    epochs, colour = [epoch for epoch, _ in curve], COLOURS[method]
+                    ax.plot(epochs, [e.mean for _, e in curve], color=colour, lw=1.6, label=method)
+                    ax.fill_between(epochs, [max(e.low, 0.3 * e.mean) for _, e in curve], [e.high for _, e in curve],
+                                    color=colour, alpha=0.12, lw=0)  # fmt: skip
+                ax.set_yscale("log")
+                ax.set_title(f"{dataset} · {model}: {label}", loc="left", color=INK, fontsize=9)
+                ax.xaxis.get_major_locator().set_params(integer=True)
+                ax.grid(axis="y", color=FAINT, lw=0.6)
+                ax.spines[["top", "right", "left"]].set_visible(False)
+                ax.tick_params(length=0, which="both", colors="#555555")
+        for ax in axes[-1]:
+            ax.set_xlabel("epoch", color=INK)
+        axes[0][0].legend(frameon=False, fontsize=7, labelcolor="linecolor", handlelength=1)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
+        figure.supxlabel("line: mean over seeds · band: 95 % interval", x=0.01, ha="left", fontsize=7.5,
+                         color="#666666")  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, facecolor="white", metadata=no_date(path))
+    return path

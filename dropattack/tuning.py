@@ -1,0 +1,103 @@
+"""What `make tune` tries and what it takes of it: the plan of conf/tune/, the cells of a table, the winner."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+from dropattack import experiment, sweep
+from dropattack.config import compose, parse
+from dropattack.errors import UserError
+from dropattack.yamls import read_yaml
+
+Key = tuple[str, str, str]  # dataset, model, method
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What conf/tune/ says: see there."""
+
+    seed: int
+    learning_rate: str
+    rates: tuple[float, ...]
+    more_rates: tuple[float, ...]
+    strengths: Mapping[str, Sequence[Settings]]
+
+    def first(self, method: str, rate: float) -> list[Settings]:
+        """The learning rates, at the method's first strength; `rate` is the recipe's."""
+        return [{self.learning_rate: rate * factor, **self.strengths[method][0]} for factor in self.rates]
+
+    def second(self, method: str, best: float) -> list[Settings]:
+        """The other strengths at the best rate, or, where there is one strength only, rates around the best."""
+        strength, *others = self.strengths[method]
+        if others:
+            return [{self.learning_rate: best, **other} for other in others]
+        return [{self.learning_rate: best * factor, **strength} for factor in self.more_rates]
+
+
+def cells(table: sweep.Table) -> dict[Key, list[str]]:
+    """(dataset, model, method) → the overrides of a table's cell, but for what tuning decides and the seed."""
+    found = {}
+    for grid in table.grids:
+        for cell in BasicSweeper.split_arguments(parse(grid), None)[0]:
+            chosen = {key: value for key, _, value in (override.partition("=") for override in cell)}
+            if lacking := [group for group in ("dataset", "model", "reg") if group not in chosen]:
+                raise UserError(f"table {table.name}: a grid names no {', '.join(lacking)}; tuning needs all three")
+            found[chosen["dataset"], chosen["model"], chosen["reg"]] = [
+                o for o in cell if not o.startswith(("settings=", "seed="))
+            ]
+    return found
+
+
+def planned(path: Path) -> Plan:
+    """The plan of conf/tune/.
+
+    Raises:
+        UserError: a key is missing or of another kind, a setting does not exist, or methods get unequal trials.
+    """
+    values = read_yaml(path)
+    if missing := [key for key in Plan.__dataclass_fields__ if key not in values]:
+        raise UserError(f"{path} lacks {', '.join(missing)}; add it")
+    for key in ("rates", "more_rates"):
+        factors = values[key]
+        if not isinstance(factors, list) or not factors or not all(_positive(f) for f in factors):
+            raise UserError(f"{path}: {key} has to be a list of factors above 0, such as [1, 0.33, 3]")
+    strengths = values["strengths"]
+    for method, tried in strengths.items() if isinstance(strengths, dict) else [(None, None)]:
+        if not isinstance(tried, list) or not tried or not all(isinstance(one, dict) for one in tried):
+            raise UserError(
+                f"{path}: strengths of {method} have to be a list of settings, such as {{reg.epsilon: 1.0}}"
+            )
+        # A key that the config does not have would fail every trial, hours later.
+        settings = {key: value for one in tried for key, value in one.items()}
+        compose(experiment.CONF, [f"reg={method}", *overrides(settings)])
+        if (others := len(tried) - 1 or len(values["more_rates"])) != len(values["more_rates"]):
+            raise UserError(f"{path}: {method} would get {others} trials in the second round, and a method of one "
+                            f"strength {len(values['more_rates'])}; give all the same number")  # fmt: skip
+    return Plan(values["seed"], str(values["learning_rate"]), tuple(values["rates"]), tuple(values["more_rates"]),
+                strengths)  # fmt: skip
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def overrides(settings: Settings) -> list[str]:
+    return [f"{key}={str(value).lower()}" for key, value in settings.items()]
+
+
+def winner(outcomes: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The best on validation, the earliest at a tie; None where no trial came to an end."""
+    ranked = [trial for trial in outcomes if trial["validation_accuracy"] is not None]
+    return max(ranked, key=lambda trial: trial["validation_accuracy"], default=None)
+
+
+def at_edge(tried: list[dict[str, Any]], best: dict[str, Any]) -> Iterator[str]:
+    """The settings of the best trial that are the lowest or highest of their kind: a wider search may find more."""
+    for setting, value in best["settings"].items():
+        values = {trial["settings"].get(setting) for trial in tried}
+        if len(values) > 1 and value in (min(values), max(values)):
+            yield setting

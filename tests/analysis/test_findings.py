@@ -1,0 +1,37 @@
+import pytest
+
+from dropattack.analysis.compare import compare
+from dropattack.analysis.findings import beside_none, beside_others, rivals
+from dropattack.analysis.records import read_records
+
+
+def test_the_method_stands_beside_none_with_its_table_s_own_words(runs):
+    compared = compare(read_records(runs).frame)
+    rows = beside_none({"vision, mini": compared}).rows
+    assert [row[:3] for row in rows] == [
+        (f"{d}", "dropattack", "vision, mini") for d in ("digits / cnn", "pydoc / lstm")
+    ]
+    own = compared[(compared["method"] == "dropattack") & (compared["dataset"] == "digits")].iloc[0]
+    assert rows[0][-2] == own["verdict"]
+    assert rows[0][7] == f"{own['p_holm']:.3f}"
+    assert rows[0][6].startswith("+3.00 [")
+
+
+def test_the_method_stands_beside_every_other_with_the_sign_turned(write_run, tmp_path):
+    for seed in range(5):
+        noise = 0.0005 * (seed % 3)
+        for method, accuracy in (("none", 0.7), ("fgm", 0.9 - noise), ("pgd", 0.6), ("dropattack", 0.8)):
+            write_run(method, seed=seed, accuracy=accuracy)
+    rows = {row[1]: row for row in beside_others(rivals({"t": read_records(tmp_path).frame})).rows}
+    assert set(rows) == {"fgm", "pgd"}
+    assert rows["fgm"][4].startswith("−9.96 [−10.01, ")
+    assert (rows["fgm"][-1], rows["pgd"][-1]) == ("worse", "no difference shown")  # five equal pairs: p = 1/16
+    assert float(rows["pgd"][-2]) == pytest.approx(1 / 16, abs=1e-3)
+
+
+def test_two_settings_of_the_method_leave_nothing_to_be_beside(write_run, tmp_path):
+    for seed in range(3):
+        write_run("fgm", seed=seed)
+        write_run("dropattack", seed=seed)
+        write_run("dropattack", seed=seed, epsilon=1.0)
+    assert rivals({"t": read_records(tmp_path).frame}) == []
