@@ -8,7 +8,7 @@ import pandas as pd
 
 from dropattack.analysis.compare import compare
 from dropattack.analysis.statistics import PairedDifference, holm, verdict
-from dropattack.analysis.tables import NOTHING, Table, difference_and_interval, mean_and_spread
+from dropattack.analysis.tables import NOTHING, Table, difference_and_interval, mean_and_spread, p_value
 
 NONE = "none"
 
@@ -28,7 +28,7 @@ def beside_none(compared: Mapping[str, pd.DataFrame], method: str = "dropattack"
             rows.append((
                 f"{row.dataset_label} / {row.model}", str(row.method_label), table, str(row.n),
                 mean_and_spread(plain.iloc[0]["score"]), mean_and_spread(row.score),
-                difference_and_interval(row.difference), NOTHING if math.isnan(row.p_holm) else f"{row.p_holm:.3f}",
+                difference_and_interval(row.difference), p_value(row.p_holm),
                 row.verdict or NOTHING, NOTHING if math.isnan(row.cost) else f"{row.cost:.1f}×",
             ))  # fmt: skip
     columns = ("data / model", "method", "table", "n", "none, %", "with it, %", "difference [95 % interval]",
@@ -79,7 +79,7 @@ def beside_others(found: Sequence[Rival], method: str = "dropattack") -> Table:
     rows = [
         (
             f"{one.dataset_label} / {one.model}", one.other_label, one.table, str(one.difference.n),
-            difference_and_interval(one.difference), NOTHING if math.isnan(one.p_holm) else f"{one.p_holm:.3f}",
+            difference_and_interval(one.difference), p_value(one.p_holm),
             one.verdict,
         )
         for one in found

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 
 from dropattack.analysis.statistics import estimate, holm, paired_difference, verdict
-from dropattack.analysis.tables import NOTHING, Table, difference_and_interval, mean_and_spread
+from dropattack.analysis.tables import Table, difference_and_interval, mean_and_spread, p_value
 
 
 def less_against_all(frame: pd.DataFrame, x: str, baseline: str = "none") -> Table:
@@ -31,7 +31,7 @@ def less_against_all(frame: pd.DataFrame, x: str, baseline: str = "none") -> Tab
     cells = tuple(
         (
             where, method, f"{value:g}", str(len(own)), mean_and_spread(estimate(list(own.values()))),
-            f"{difference_and_interval(difference)} ({name} = {most:g})", NOTHING if math.isnan(p) else f"{p:.3f}",
+            f"{difference_and_interval(difference)} ({name} = {most:g})", p_value(p),
             verdict(difference, p),
         )
         for (where, method, value, most, own, difference), p in zip(found, corrected, strict=True)

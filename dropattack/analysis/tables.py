@@ -62,7 +62,7 @@ def comparison_table(
             mean_and_spread(row.score),
             *((published.cell(str(row.dataset), str(row.method_label)),) if published else ()),
             "baseline" if row.method == baseline else row.why or difference_and_interval(row.difference),
-            NOTHING if math.isnan(row.p_holm) else f"{row.p_holm:.3f}",
+            p_value(row.p_holm),
             row.verdict or NOTHING,
             f"{row.passes:.3g}",
             *(NOTHING if math.isnan(ratio) else f"{ratio:.1f}×" for ratio in (row.cost, row.memory)),
@@ -91,6 +91,11 @@ def difference_and_interval(difference: PairedDifference) -> str:
         return NOTHING
     text = signed(difference.mean)
     return text if difference.n < 2 else f"{text} [{signed(difference.low)}, {signed(difference.high)}]"
+
+
+def p_value(p: float) -> str:
+    """Three digits; `<0.001` is not zero, and what was not tested has none."""
+    return NOTHING if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def signed(value: float) -> str:
