@@ -26,12 +26,12 @@ def beside_none(compared: Mapping[str, pd.DataFrame], method: str = "dropattack"
             if plain.empty:
                 continue
             rows.append((
-                f"{row.dataset_label} / {row.model}", str(row.method_label), table, str(row.n),
+                f"{row.dataset_label} / {row.model}", str(row.method_label), table, str(row.pairs),
                 mean_and_spread(plain.iloc[0]["score"]), mean_and_spread(row.score),
-                difference_and_interval(row.difference), p_value(row.p_holm),
+                row.why or difference_and_interval(row.difference), p_value(row.p_holm),
                 row.verdict or NOTHING, NOTHING if math.isnan(row.cost) else f"{row.cost:.1f}×",
             ))  # fmt: skip
-    columns = ("data / model", "method", "table", "n", "none, %", "with it, %", "difference [95 % interval]",
+    columns = ("data / model", "method", "table", "pairs", "none, %", "with it, %", "difference [95 % interval]",
                "p (Holm)", "verdict", "time a step")  # fmt: skip
     return Table(columns, tuple(rows), 3)
 
@@ -84,7 +84,8 @@ def beside_others(found: Sequence[Rival], method: str = "dropattack") -> Table:
         )
         for one in found
     ]  # fmt: skip
-    columns = ("data / model", "other method", "table", "n", f"{method} − other [95 % interval]", "p (Holm)",
+    columns = ("data / model", "other method", "table", "pairs", f"{method} − other [95 % interval]", "p (Holm)",
                f"{method} is")  # fmt: skip
-    note = f"Paired by seed; p-values are corrected by Holm over the {len(rows)} rows."
+    tested = sum(not math.isnan(one.p_holm) for one in found)
+    note = f"Paired by seed; p-values are corrected by Holm over the {tested} rows."
     return Table(columns, tuple(rows), 3, (note,))

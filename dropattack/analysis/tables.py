@@ -50,9 +50,17 @@ def comparison_table(
         seeds: how many a cell should have; a cell with fewer says so.
         published: what others report, in a column of its own.
     """
+    weighed = bool(compared["memory"].notna().any())
     columns = (
         *("data / model", "method", "n", "test accuracy, %", *(("published, %",) if published else ())),
-        *(f"difference to {baseline} [95 % interval]", "p (Holm)", "verdict", "passes a step", "time a step", "memory"),
+        *(
+            f"difference to {baseline} [95 % interval]",
+            "p (Holm)",
+            "verdict",
+            "passes a step",
+            "time a step",
+            *(("memory",) if weighed else ()),
+        ),
     )
     rows = tuple(
         (
@@ -65,7 +73,7 @@ def comparison_table(
             p_value(row.p_holm),
             row.verdict or NOTHING,
             f"{row.passes:.3g}",
-            *(NOTHING if math.isnan(ratio) else f"{ratio:.1f}×" for ratio in (row.cost, row.memory)),
+            *(NOTHING if math.isnan(ratio) else f"{ratio:.1f}×" for ratio in (row.cost, row.memory)[: 1 + weighed]),
         )
         for row in compared.itertuples()
     )
@@ -73,8 +81,8 @@ def comparison_table(
         "± is the sample standard deviation over the n seeds.",
         f"Differences are paired by seed; the interval is Student's t at 95 %; p-values of the paired t-test are "
         f"corrected by Holm over the {int(compared['p'].notna().sum())} comparisons of this table.",
-        f"Time a step and peak memory are relative to {baseline} (medians over the runs; on a CPU, of CPU time, and of "
-        "memory beyond the data's).",
+        f"Time a step {'and peak memory on the GPU are' if weighed else 'is'} relative to {baseline} (medians over the "
+        "runs; on a CPU, of CPU time).",
         *((f"Published: {published.source}.",) if published else ()),
     )
     return Table(columns, rows, 2, (*explained, *notes))

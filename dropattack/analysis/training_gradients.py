@@ -64,10 +64,11 @@ def draw(frame: pd.DataFrame, path: Path, *, title: str) -> Path:
         axes = figure.subplots(len(cells), len(NORMS), squeeze=False)
         for line, ((dataset, model), rows) in zip(axes, cells, strict=True):
             for ax, (norm, label) in zip(line, NORMS.items(), strict=True):
-                for method in [m for m in COLOURS if m in set(rows["method"])]:
-                    curve = over_seeds([history[norm] for history in rows[rows["method"] == method]["history"]])
-                    epochs, colour = [epoch for epoch, _ in curve], COLOURS[method]
-                    ax.plot(epochs, [e.mean for _, e in curve], color=colour, lw=1.6, label=method)
+                for row in compare(rows).itertuples():
+                    own = rows[(rows["context"] == row.context) & (rows["variant"] == row.variant)]
+                    curve = over_seeds([history[norm] for history in own["history"]])
+                    epochs, colour = [epoch for epoch, _ in curve], COLOURS.get(row.method, INK)
+                    ax.plot(epochs, [e.mean for _, e in curve], color=colour, lw=1.6, label=row.method_label)
                     ax.fill_between(epochs, [max(e.low, 0.3 * e.mean) for _, e in curve], [e.high for _, e in curve],
                                     color=colour, alpha=0.12, lw=0)  # fmt: skip
                 ax.set_yscale("log")
@@ -83,8 +84,8 @@ def draw(frame: pd.DataFrame, path: Path, *, title: str) -> Path:
             ax.set_xlabel("epoch", color=INK)
         axes[0][0].legend(frameon=False, fontsize=7, labelcolor="linecolor", handlelength=1)
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
-        figure.supxlabel("line: mean over seeds · band: 95 % interval", x=0.01, ha="left", fontsize=7.5,
-                         color="#666666")  # fmt: skip
+        note = "line: mean over seeds · band: 95 % interval, cut at 0.3 of the mean below"
+        figure.supxlabel(note, x=0.01, ha="left", fontsize=7.5, color="#666666")
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, facecolor="white", metadata=no_date(path))
     return path
