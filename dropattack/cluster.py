@@ -77,7 +77,7 @@ def _cell(overrides: list[str]) -> tuple[str, str]:
     """One run, on a node: what went wrong (empty: nothing), and where it ran."""
     import ray
 
-    from dropattack import experiment, record
+    from dropattack import experiment
     from dropattack.config import compose
     from dropattack.training.lock import AlreadyRunningError
 
@@ -85,17 +85,14 @@ def _cell(overrides: list[str]) -> tuple[str, str]:
     deadline = time.monotonic() + LOCKED_SECONDS
     while True:
         try:
-            config = compose(experiment.CONF, overrides)
-            experiment.run(config)
+            experiment.run(compose(experiment.CONF, overrides))
             return "", node
         except AlreadyRunningError as error:
             if time.monotonic() > deadline:
                 return str(error), node
             time.sleep(1)
         except Exception as error:  # the others go on; the record, if there is one, says more
-            said = f"{type(error).__name__}: {error}"
-            record.note_error(record.record_path(experiment.resolve(config)), said)
-            return said, node
+            return f"{type(error).__name__}: {error}", node
 
 
 def _absolute(cell: Sequence[str]) -> list[str]:

@@ -81,6 +81,7 @@ def _run(config: dict[str, Any]) -> Path:
     from accelerate import PartialState
 
     draft, path = record.blank(config), record.record_path(config)
+    record.forget_error(path)
     try:
         finished = _execute(config, draft)
     except UserError:

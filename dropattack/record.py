@@ -39,7 +39,7 @@ KEYS: dict[str, tuple[type, ...]] = {
     "seconds_per_step": (int, float, type(None)),  # mean training time of an optimizer step, without evaluation
     "cpu_seconds_per_step": (int, float, type(None)),  # the same by the CPU clock of the process
     "seconds": (int, float, type(None)),  # training and evaluation, over all continuations of the run
-    "peak_memory_mb": (int, float, type(None)),  # GPU: allocated by torch; CPU: resident beyond the data's
+    "peak_memory_mb": (int, float, type(None)),  # GPU: allocated by torch; CPU: see PeakMemory
     "parameters": (int, type(None)),
     "commit": (dict, type(None)),  # hash, dirty, code: a digest of what trains
     "versions": (dict,),
@@ -121,8 +121,6 @@ def write(path: Path, record: Mapping[str, Any]) -> Path:
     if problem:
         raise ValueError(f"not a record: {problem}")
     text = json.dumps(_finite(record), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    with suppress(OSError):
-        path.with_suffix(".error").unlink()  # of an earlier try
     try:
         # Half a character, as in the name of a file that is no UTF-8, is written as JSON's own escape.
         write_atomically(path, text.encode(errors="backslashreplace"))
@@ -221,13 +219,22 @@ def note_error(path: Path, sentence: str) -> None:
         path.with_suffix(".error").write_text(sentence + "\n", encoding="utf-8", errors="backslashreplace")
 
 
+def forget_error(path: Path) -> None:
+    """The run begins anew."""
+    with suppress(OSError):
+        path.with_suffix(".error").unlink()
+
+
 def why(path: Path) -> str:
-    """Why a run has no finished record."""
-    with suppress(UserError):
-        return str(read(path)["error"])
+    """Why a run has no finished record: the latest word."""
     with suppress(OSError):
         return path.with_suffix(".error").read_text(encoding="utf-8").strip()
-    return "no record was written"
+    if not path.exists():
+        return "no record was written"
+    try:
+        return str(read(path)["error"])
+    except UserError as error:
+        return str(error)
 
 
 def _problem(record: Any) -> str | None:

@@ -15,6 +15,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from dropattack import experiment, record
 from dropattack.config import compose, parse
 from dropattack.errors import UserError
+from dropattack.provenance import without_secrets
 from dropattack.yamls import read_yaml
 
 KINDS: dict[str, tuple[str, ...]] = {
@@ -122,7 +123,11 @@ def launch(grid: Sequence[str], engine: Engine) -> int:
         from dropattack.cluster import run_cells
 
         cells = BasicSweeper.split_arguments(parse(grid), None)[0]
-        return bool(run_cells(cells, address=engine.address, cpus=engine.cpus, gpus=engine.gpus))
+        failed = run_cells(cells, address=engine.address, cpus=engine.cpus, gpus=engine.gpus)
+        places = records(grid)
+        for cell, why in failed.items():
+            record.note_error(places[cell], without_secrets(why))
+        return bool(failed)
     workers = [f"hydra.launcher.n_jobs={engine.jobs}"] if engine.launcher == "joblib" else []
     command = [sys.executable, "run.py", "--multirun", f"hydra/launcher={engine.launcher}", *workers, *grid]
     return subprocess.run(command, cwd=experiment.CONF.parent, check=False).returncode

@@ -46,9 +46,13 @@ def cells(table: sweep.Table) -> dict[Key, list[str]]:
             chosen = {key: value for key, _, value in (override.partition("=") for override in cell)}
             if lacking := [group for group in ("dataset", "model", "reg") if group not in chosen]:
                 raise UserError(f"table {table.name}: a grid names no {', '.join(lacking)}; tuning needs all three")
-            found[chosen["dataset"], chosen["model"], chosen["reg"]] = [
-                o for o in cell if not o.startswith(("settings=", "seed="))
-            ]
+            if other := [key for key in chosen if key.startswith(("dataset.", "model.", "reg.", "trainer.epochs"))]:
+                raise UserError(
+                    f"table {table.name}: {other[0]} is no part of what settings are chosen for (data set, model and "
+                    "method); tune a table of whole cells, such as vision"
+                )
+            key = chosen["dataset"], chosen["model"], chosen["reg"]
+            found[key] = [o for o in cell if not o.startswith(("settings=", "seed="))]
     return found
 
 
@@ -90,9 +94,9 @@ def overrides(settings: Settings) -> list[str]:
 
 
 def winner(outcomes: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The best on validation, the earliest at a tie; None where no trial came to an end."""
+    """The most accurate on validation, at a tie that with the least loss; None where no trial came to an end."""
     ranked = [trial for trial in outcomes if trial["validation_accuracy"] is not None]
-    return max(ranked, key=lambda trial: trial["validation_accuracy"], default=None)
+    return max(ranked, key=lambda trial: (trial["validation_accuracy"], -trial["validation_loss"]), default=None)
 
 
 def at_edge(tried: list[dict[str, Any]], best: dict[str, Any]) -> Iterator[str]:

@@ -12,6 +12,13 @@ from pathlib import Path
 from dropattack import cli
 from dropattack.errors import UserError
 
+SHOWN = ("vision", "text", "bert", "notebooks", "all_rows")  # tables that the README shows
+NOTE = (
+    "Mean ± standard deviation over the seeds; differences are paired by seed; p is corrected by Holm over the "
+    "comparisons of each table. In text, bert and vision every method's learning rate and strength were chosen on "
+    "validation with as many trials each, DropAttack's ε as a fraction of what it attacks (`reg.relative=true`, not "
+    "the paper's); notebooks has the authors' ε = 5."
+)
 BEGIN, END = "<!-- findings: made by `make findings` -->", "<!-- end of findings -->"
 
 
@@ -41,7 +48,7 @@ def findings(results: Path) -> tuple[str, str]:
     """(the page, the table of the README)."""
     from dropattack import sweep
     from dropattack.analysis import tables
-    from dropattack.analysis.findings import beside_none, beside_others, rivals
+    from dropattack.analysis.findings import beside_none, beside_others, chosen_settings, rivals
     from dropattack.experiment import CONF
     from dropattack.report import gather
 
@@ -55,17 +62,14 @@ def findings(results: Path) -> tuple[str, str]:
     named = {f"{one.table.name}, {one.scale}": one for one in found}
     against_none = beside_none({name: one.compared for name, one in named.items()})
     against_others = beside_others(rivals({name: one.frame for name, one in named.items()}))
-    note = (
-        "\nMean ± standard deviation over n paired seeds; p corrected by Holm over each table; settings of the tables "
-        "text, bert and vision chosen on validation with the same number of trials a method.\n"
-    )
     page = (
         "# What the tables say of DropAttack\n\nMade by `make findings` from the records in this folder.\n\n"
-        f"## Beside none\n\n{tables.markdown(against_none)}{note}\n"
-        f"## Beside the other methods\n\n{tables.markdown(against_others)}"
+        f"## Beside none\n\n{tables.markdown(against_none)}\n{NOTE}\n\n"
+        f"## Beside the other methods\n\n{tables.markdown(against_others)}\n"
+        f"## The settings\n\n{tables.markdown(chosen_settings(results / 'tuning'))}"
     )
-    tuned = [row for row in against_none.rows if row[2].partition(",")[0] in ("text", "bert", "vision")]
-    return page, tables.markdown(tables.Table(against_none.columns, tuple(tuned), 3)) + note
+    shown = [row for row in against_none.rows if row[2].partition(",")[0] in SHOWN]
+    return page, f"{tables.markdown(tables.Table(against_none.columns, tuple(shown), 3))}\n{NOTE}\n"
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, help="the folder the runs wrote to (default: that above the records')")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("DROPATTACK_DATA", "data")))
     parser.add_argument("--tracker", default="wandb", choices=("wandb", "trackio", "none"))
-    parser.add_argument("--group", help="of the dashboard's runs they stand with (default: <dataset>-<model>)")
+    parser.add_argument("--group", help="of the dashboard's runs they stand with (default: <dataset>-<model>-<scale>)")
     parser.add_argument("--draw", action="store_true", help="only draw, from files of values")
     args = parser.parse_args()
     return cli.guarded(lambda: run(args))
@@ -56,13 +56,14 @@ def run(args: argparse.Namespace) -> int:
         about = read(path)["description"]
         stem = path.stem if args.line else f"{about['dataset']}-{about['model']}-{path.stem.rpartition('-')[2]}"
         together[stem].append(path)
-    print(*([] if args.draw else files), sep="\n")
+    for path in [] if args.draw else files:
+        print(path)
     for name, some in together.items():
         print(*(drawn := draw(some, args.output, name)), sep="\n")
-        about = {key: read(some[0])["description"][key] for key in ("dataset", "model", "split")}
+        about = {key: read(some[0])["description"][key] for key in ("dataset", "model", "scale", "split")}
         where = [f"paths.output={args.runs}"] if args.runs else []
         publish([*some, *drawn], name=f"landscape-{name}", kind="landscape", about=about,
-                group=args.group or f"{about['dataset']}-{about['model']}",
+                group=args.group or f"{about['dataset']}-{about['model']}-{about['scale']}",
                 overrides=[f"tracker={args.tracker}", *where])  # fmt: skip
     return 0
 
@@ -97,7 +98,8 @@ def values(args: argparse.Namespace, found, grid, path: Path, about: dict[str, A
 
     config = found.record["config"]
     description = {
-        "run_id": found.record["run_id"], **{group: config[group]["name"] for group in ("dataset", "model")},
+        "run_id": found.record["run_id"],
+        **{group: config[group]["name"] for group in ("dataset", "model", "scale")},
         "method": config["reg"]["name"], "seed": config["seed"], "split": args.split,
         "rows": len(found.split(args.split, args.rows)), **about,
     }  # fmt: skip

@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("--probes", type=Path, required=True, help="the folder of their probes")
     parser.add_argument("--output", type=Path, help="default: probe_tables/ beside the folder of the probes")
     parser.add_argument("--tracker", default="wandb", choices=("wandb", "trackio", "none"))
-    parser.add_argument("--group", help="of the dashboard's runs they stand with (default: <dataset>-<model>)")
+    parser.add_argument("--group", help="of the dashboard's runs they stand with (default: <dataset>-<model>-<scale>)")
     args = parser.parse_args()
     output = args.output or args.probes.parent / "probe_tables"
     return cli.guarded(lambda: run(args, output))
@@ -42,18 +42,20 @@ def run(args: argparse.Namespace, output: Path) -> int:
     compared = compare_probes(frame)
     for (dataset, model), rows in compared.groupby(["dataset", "model"], sort=False):
         name, title = f"{dataset}-{model}", f"{dataset} · {model}"
+        own = frame[(frame["dataset"] == dataset) & (frame["model"] == model)]
+        scale = own["scale"].iloc[0]
         made = tables.markdown(probe_table(rows))
         left_out = "".join(f"\nLeft out: {left}.\n" for left in found.left_out)
         written = [tables.save(f"# {title}: beyond accuracy\n\n{made}{left_out}", output / f"{name}.md"),
                    tables.save(probe_csv(rows), output / f"{name}.csv")]  # fmt: skip
-        own = frame[(frame["dataset"] == dataset) & (frame["model"] == model)]
         for figure in (probe_figures.robustness, probe_figures.gradients):
             for suffix in (".png", ".svg"):
                 if path := figure(own, output / f"{name}-{figure.__name__}{suffix}", title=title):
                     written.append(path)
         print(*written, sep="\n")
-        publish(written, name=f"probes-{name}", kind="probes", group=args.group or name,
-                about={"dataset": dataset, "model": model}, overrides=[f"tracker={args.tracker}"])  # fmt: skip
+        about = {"dataset": dataset, "model": model, "scale": scale}
+        publish(written, name=f"probes-{name}", kind="probes", group=args.group or f"{name}-{scale}", about=about,
+                overrides=[f"tracker={args.tracker}"])  # fmt: skip
     return 0
 
 

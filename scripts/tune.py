@@ -26,7 +26,8 @@ def attempt(overrides: list[str]) -> dict[str, Any]:
     """One trial's validation accuracy, or why it has none."""
     try:
         found = record.read(experiment.run(compose(experiment.CONF, overrides)))
-        return {"validation_accuracy": found["validation"]["accuracy"], "run_id": found["run_id"]}
+        chosen_on = {f"validation_{key}": found["validation"][key] for key in ("accuracy", "loss")}
+        return {**chosen_on, "run_id": found["run_id"]}
     except (UserError, experiment.DivergedError) as error:
         return {"validation_accuracy": None, "error": str(error)}
 
@@ -59,9 +60,8 @@ def run(args: argparse.Namespace) -> int:
               for key, outcomes in tried.items() if (best := tuning.winner(outcomes))}  # fmt: skip
     for key, outcomes in trials(second, bases, args.jobs).items():
         tried[key] += outcomes
-    for key, outcomes in tried.items():
-        write(args, key, outcomes)
-    return 0
+    written = [write(args, key, outcomes) for key, outcomes in tried.items()]
+    return int(not all(written))
 
 
 def trials(
@@ -77,12 +77,12 @@ def trials(
     return found
 
 
-def write(args: argparse.Namespace, key: tuning.Key, tried: list[dict[str, Any]]) -> None:
-    """The winner to conf/tuned/, and all trials to results/tuning/."""
+def write(args: argparse.Namespace, key: tuning.Key, tried: list[dict[str, Any]]) -> bool:
+    """The winner to conf/tuned/, and all trials to results/tuning/; whether there is one."""
     best = tuning.winner(tried)
     if best is None:
         print(f"{'-'.join(key)}: no trial finished: {tried[0]['error']}", file=sys.stderr)
-        return
+        return False
     name = "-".join((args.scale, *key))
     chosen = OmegaConf.create()
     for setting, value in best["settings"].items():
@@ -94,6 +94,7 @@ def write(args: argparse.Namespace, key: tuning.Key, tried: list[dict[str, Any]]
     content = {"chosen": best["settings"], "at_edge": list(tuning.at_edge(tried, best)), "trials": tried}
     (args.results / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
     print(f"{name}: {best['settings']} (validation accuracy {best['validation_accuracy']:.4f})")
+    return True
 
 
 if __name__ == "__main__":

@@ -10,12 +10,16 @@ import sys
 from typing import Any
 
 from dropattack import cli, experiment, sweep
+from dropattack.errors import UserError
 
 
 def report(tables: list[sweep.Table], *, entity: str, project: str) -> Any:
     """The report, not yet saved."""
-    import wandb_workspaces.reports.v2 as wr
-    from wandb_workspaces import expr
+    try:
+        import wandb_workspaces.reports.v2 as wr
+        from wandb_workspaces import expr
+    except ImportError as error:
+        raise UserError("pip install 'wandb-workspaces>=0.4' first") from error
 
     blocks: list[Any] = [
         wr.P("Drawn from the runs. Tables with paired intervals and verdicts are made by `make table-<name>`.")

@@ -3,9 +3,11 @@
 A ```python block whose first line starts with `# not run` is only compiled. Blocks of one file share their names.
 """
 
+import importlib
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -118,3 +120,15 @@ def test_the_errors_that_are_explained_are_those_that_are_raised():
     own = [message for message in messages if not message.startswith("Trying to backward")]  # that one is torch's
     for message in own:
         assert message in source, message
+
+
+def test_the_findings_are_those_of_the_records():
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        findings = importlib.import_module("findings")
+    finally:
+        sys.path.pop(0)
+    page, table = findings.findings(ROOT / "results")
+    assert (ROOT / "results" / "findings.md").read_text() == page, "run `make findings`"
+    text = (ROOT / "README.md").read_text()
+    assert text.partition(findings.BEGIN)[2].partition(findings.END)[0].strip() == table.strip(), "run `make findings`"

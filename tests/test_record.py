@@ -151,3 +151,15 @@ def test_a_full_disk_is_said_and_leaves_the_old_record(tmp_path, monkeypatch):
 def test_commit_is_this_projects_or_none():
     found = provenance.commit()
     assert found is None or (len(found["hash"]) == 40 and isinstance(found["dirty"], bool))
+
+
+def test_why_a_run_has_no_record_is_its_latest_word(tmp_path):
+    path = tmp_path / "records" / "a.json"
+    assert record.why(path) == "no record was written"
+    record.note_error(path, "there is no data")
+    assert record.why(path) == "there is no data"
+    path.write_text("{")
+    record.note_error(path, "still none")
+    assert record.why(path) == "still none"
+    record.forget_error(path)
+    assert "no whole JSON record" in record.why(path)

@@ -59,7 +59,7 @@ COLUMNS = [
 
 def _row(runs: pd.DataFrame, plain: pd.DataFrame, baseline: str, metric: str, factor: float) -> dict[str, Any]:
     first = runs.iloc[0]
-    own, theirs = _by_seed(runs, metric, factor), _by_seed(plain, metric, factor)
+    own, theirs = by_seed(runs, metric, factor), by_seed(plain, metric, factor)
     itself = first["method"] == baseline
     difference = paired_difference({} if itself else own, theirs)
     nothing = not itself and difference.n == 0
@@ -83,7 +83,8 @@ def _ratio(ours: pd.Series, theirs: pd.Series) -> float:
     return own / other if other > 0 else np.nan
 
 
-def _by_seed(runs: pd.DataFrame, metric: str, factor: float) -> dict[int, float]:
+def by_seed(runs: pd.DataFrame, metric: str = "test_accuracy", factor: float = 100.0) -> dict[int, float]:
+    """A column of the runs, by seed; a fraction becomes percent."""
     return {int(seed): factor * float(value) for seed, value in zip(runs["seed"], runs[metric], strict=True)}
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dropattack.analysis.less import with_number
+from dropattack.analysis.records import with_number
 from dropattack.analysis.statistics import PairedDifference, estimate
 
 # Okabe and Ito (2008), less the yellow that no one can read on white. A method has one colour in every figure.

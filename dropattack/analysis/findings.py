@@ -1,14 +1,18 @@
 """What the tables say of one method, in two tables of their own: beside the baseline, and beside every other method."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from dropattack.analysis.compare import compare
 from dropattack.analysis.statistics import PairedDifference, holm, verdict
-from dropattack.analysis.tables import NOTHING, Table, difference_and_interval, mean_and_spread
+from dropattack.analysis.tables import NOTHING, Table, difference_and_interval, mean_and_spread, p_value
+from dropattack.errors import UserError
 
 NONE = "none"
 
@@ -26,12 +30,12 @@ def beside_none(compared: Mapping[str, pd.DataFrame], method: str = "dropattack"
             if plain.empty:
                 continue
             rows.append((
-                f"{row.dataset_label} / {row.model}", str(row.method_label), table, str(row.n),
+                f"{row.dataset_label} / {row.model}", str(row.method_label), table, str(row.pairs),
                 mean_and_spread(plain.iloc[0]["score"]), mean_and_spread(row.score),
-                difference_and_interval(row.difference), NOTHING if math.isnan(row.p_holm) else f"{row.p_holm:.3f}",
+                row.why or difference_and_interval(row.difference), p_value(row.p_holm),
                 row.verdict or NOTHING, NOTHING if math.isnan(row.cost) else f"{row.cost:.1f}×",
             ))  # fmt: skip
-    columns = ("data / model", "method", "table", "n", "none, %", "with it, %", "difference [95 % interval]",
+    columns = ("data / model", "method", "table", "pairs", "none, %", "with it, %", "difference [95 % interval]",
                "p (Holm)", "verdict", "time a step")  # fmt: skip
     return Table(columns, tuple(rows), 3)
 
@@ -79,12 +83,43 @@ def beside_others(found: Sequence[Rival], method: str = "dropattack") -> Table:
     rows = [
         (
             f"{one.dataset_label} / {one.model}", one.other_label, one.table, str(one.difference.n),
-            difference_and_interval(one.difference), NOTHING if math.isnan(one.p_holm) else f"{one.p_holm:.3f}",
+            difference_and_interval(one.difference), p_value(one.p_holm),
             one.verdict,
         )
         for one in found
     ]  # fmt: skip
-    columns = ("data / model", "other method", "table", "n", f"{method} − other [95 % interval]", "p (Holm)",
+    columns = ("data / model", "other method", "table", "pairs", f"{method} − other [95 % interval]", "p (Holm)",
                f"{method} is")  # fmt: skip
-    note = f"Paired by seed; p-values are corrected by Holm over the {len(rows)} rows."
+    tested = sum(not math.isnan(one.p_holm) for one in found)
+    note = f"Paired by seed; p-values are corrected by Holm over the {tested} rows."
     return Table(columns, tuple(rows), 3, (note,))
+
+
+def chosen_settings(folder: Path) -> Table:
+    """What `make tune` chose on validation, from the files of its trials.
+
+    Raises:
+        UserError: a file is none of them.
+    """
+    rows = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            best = max(t["validation_accuracy"] for t in content["trials"] if t["validation_accuracy"] is not None)
+            settings, edge = dict(content["chosen"]), [name.rpartition(".")[2] for name in content["at_edge"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} holds no trials of `make tune` ({type(error).__name__}: {error})") from error
+        scale, *cell, method = path.stem.split("-")
+        said = ", ".join(f"{name.rpartition('.')[2]}={_plain(value)}" for name, value in settings.items())
+        rows.append((f"{' / '.join(cell)} ({scale})", method, said, f"{100 * best:.2f}", str(len(content["trials"])),
+                     ", ".join(edge) or NOTHING))  # fmt: skip
+    columns = ("data / model", "method", "chosen", "validation, %", "trials", "at an end of what was tried")
+    note = (
+        "One seed, none of those reported, decides; where a setting is the lowest or highest that was tried, a wider "
+        "search might have found a better one."
+    )
+    return Table(columns, tuple(rows), 3, (note,))
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value).lower()

@@ -4,8 +4,10 @@ import math
 
 import pandas as pd
 
+from dropattack.analysis.compare import by_seed, compare
+from dropattack.analysis.records import with_number
 from dropattack.analysis.statistics import estimate, holm, paired_difference, verdict
-from dropattack.analysis.tables import NOTHING, Table, difference_and_interval, mean_and_spread
+from dropattack.analysis.tables import Table, difference_and_interval, mean_and_spread, p_value
 
 
 def less_against_all(frame: pd.DataFrame, x: str, baseline: str = "none") -> Table:
@@ -20,18 +22,21 @@ def less_against_all(frame: pd.DataFrame, x: str, baseline: str = "none") -> Tab
     """
     name = x.rpartition(".")[2]
     frame = with_number(frame, x)
+    labels = {(row.context, row.variant): str(row.method_label) for row in compare(frame, baseline).itertuples()}
     found = []
     for (dataset, model), rows in frame.groupby(["dataset", "model"], sort=True):
         most = rows["x"].max()
-        whole = _by_seed(rows[(rows["method"] == baseline) & (rows["x"] == most)])
-        for (value, method), cell in rows[rows["x"] < most].groupby(["x", "method"], sort=True):
-            own = _by_seed(cell)
-            found.append((f"{dataset} / {model}", str(method), value, most, own, paired_difference(own, whole)))
+        plain = rows[(rows["method"] == baseline) & (rows["x"] == most)]
+        whole = by_seed(plain) if plain["variant"].nunique() == 1 else {}
+        for (value, *key), cell in rows[rows["x"] < most].groupby(["x", "context", "variant"], sort=True):
+            own = by_seed(cell)
+            found.append((f"{dataset} / {model}", labels[tuple(key)], value, most, own, paired_difference(own, whole)))
+    found.sort(key=lambda row: row[:3])
     corrected = holm([difference.p for *_, difference in found])
     cells = tuple(
         (
             where, method, f"{value:g}", str(len(own)), mean_and_spread(estimate(list(own.values()))),
-            f"{difference_and_interval(difference)} ({name} = {most:g})", NOTHING if math.isnan(p) else f"{p:.3f}",
+            f"{difference_and_interval(difference)} ({name} = {most:g})", p_value(p),
             verdict(difference, p),
         )
         for (where, method, value, most, own, difference), p in zip(found, corrected, strict=True)
@@ -44,16 +49,3 @@ def less_against_all(frame: pd.DataFrame, x: str, baseline: str = "none") -> Tab
         f"{tested} rows. “No difference shown” is no proof of equality: the interval says what may be lost."
     )
     return Table(columns, cells, 2, (note,))
-
-
-def with_number(frame: pd.DataFrame, setting: str) -> pd.DataFrame:
-    """The runs in which `setting` is a number, which is their `x`."""
-    values = [settings.get(setting) for settings in frame["settings"]]
-    known = [
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) for value in values
-    ]
-    return frame[known].assign(x=[float(value) for value, there in zip(values, known, strict=True) if there])
-
-
-def _by_seed(runs: pd.DataFrame) -> dict[int, float]:
-    return {int(s): 100 * float(v) for s, v in zip(runs["seed"], runs["test_accuracy"], strict=True)}

@@ -10,7 +10,7 @@ import pandas as pd
 
 from dropattack.analysis.compare import compare
 from dropattack.analysis.statistics import BETTER, WORSE, Estimate, estimate, holm, paired_difference, verdict
-from dropattack.analysis.tables import MINUS, NOTHING, Table
+from dropattack.analysis.tables import MINUS, NOTHING, Table, p_value
 from dropattack.probes.suite import read
 
 
@@ -117,7 +117,7 @@ def probe_table(compared: pd.DataFrame, baseline: str = "none") -> Table:
         (
             row.quantity.label, str(row.method_label), str(row.n), interval(row.score),
             "baseline" if row.method == baseline else interval(row.difference, sign=True),
-            NOTHING if math.isnan(row.p_holm) else f"{row.p_holm:.3f}", row.verdict or NOTHING,
+            p_value(row.p_holm), row.verdict or NOTHING,
         )
         for row in sorted(compared.itertuples(), key=lambda row: _rank(row.quantity.key))
         if row.quantity.key in headline

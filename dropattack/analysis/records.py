@@ -119,7 +119,8 @@ def _row(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
         "step_seconds": _step_seconds(record),
         "seconds": _number(record["seconds"]),
         "commit": _commit(record["commit"]),
-        **{key: record[key] for key in ("peak_memory_mb", "parameters", "versions", "hardware", "data")},
+        "peak_memory_mb": _device_memory(record),
+        **{key: record[key] for key in ("parameters", "versions", "hardware", "data")},
     }
 
 
@@ -151,6 +152,21 @@ def _step_seconds(record: Mapping[str, Any]) -> float:
     """CPU seconds of a step on a CPU, where several runs may share the cores; seconds by the wall clock elsewhere."""
     clock = "cpu_seconds_per_step" if record["hardware"].get("device") == "cpu" else "seconds_per_step"
     return _number(record[clock])
+
+
+def _device_memory(record: Mapping[str, Any]) -> float | None:
+    """MB on a GPU. On a CPU a run's memory is also its process's: what libraries took, and what earlier runs left."""
+    known = record["hardware"].get("device") not in (None, "cpu") and record["peak_memory_mb"] is not None
+    return _number(record["peak_memory_mb"]) if known else None
+
+
+def with_number(frame: pd.DataFrame, setting: str) -> pd.DataFrame:
+    """The runs in which `setting` is a number, which is their `x`."""
+    values = [settings.get(setting) for settings in frame["settings"]]
+    known = [
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) for value in values
+    ]
+    return frame[known].assign(x=[float(value) for value, there in zip(values, known, strict=True) if there])
 
 
 def _of_one_code(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[LeftOut]]:

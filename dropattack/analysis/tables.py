@@ -50,9 +50,17 @@ def comparison_table(
         seeds: how many a cell should have; a cell with fewer says so.
         published: what others report, in a column of its own.
     """
+    weighed = bool(compared["memory"].notna().any())
     columns = (
         *("data / model", "method", "n", "test accuracy, %", *(("published, %",) if published else ())),
-        *(f"difference to {baseline} [95 % interval]", "p (Holm)", "verdict", "passes a step", "time a step", "memory"),
+        *(
+            f"difference to {baseline} [95 % interval]",
+            "p (Holm)",
+            "verdict",
+            "passes a step",
+            "time a step",
+            *(("memory",) if weighed else ()),
+        ),
     )
     rows = tuple(
         (
@@ -62,10 +70,10 @@ def comparison_table(
             mean_and_spread(row.score),
             *((published.cell(str(row.dataset), str(row.method_label)),) if published else ()),
             "baseline" if row.method == baseline else row.why or difference_and_interval(row.difference),
-            NOTHING if math.isnan(row.p_holm) else f"{row.p_holm:.3f}",
+            p_value(row.p_holm),
             row.verdict or NOTHING,
             f"{row.passes:.3g}",
-            *(NOTHING if math.isnan(ratio) else f"{ratio:.1f}×" for ratio in (row.cost, row.memory)),
+            *(NOTHING if math.isnan(ratio) else f"{ratio:.1f}×" for ratio in (row.cost, row.memory)[: 1 + weighed]),
         )
         for row in compared.itertuples()
     )
@@ -73,8 +81,8 @@ def comparison_table(
         "± is the sample standard deviation over the n seeds.",
         f"Differences are paired by seed; the interval is Student's t at 95 %; p-values of the paired t-test are "
         f"corrected by Holm over the {int(compared['p'].notna().sum())} comparisons of this table.",
-        f"Time a step and peak memory are relative to {baseline} (medians over the runs; on a CPU, of CPU time, and of "
-        "memory beyond the data's).",
+        f"Time a step {'and peak memory on the GPU are' if weighed else 'is'} relative to {baseline} (medians over the "
+        "runs; on a CPU, of CPU time).",
         *((f"Published: {published.source}.",) if published else ()),
     )
     return Table(columns, rows, 2, (*explained, *notes))
@@ -91,6 +99,11 @@ def difference_and_interval(difference: PairedDifference) -> str:
         return NOTHING
     text = signed(difference.mean)
     return text if difference.n < 2 else f"{text} [{signed(difference.low)}, {signed(difference.high)}]"
+
+
+def p_value(p: float) -> str:
+    """Three digits; `<0.001` is not zero, and what was not tested has none."""
+    return NOTHING if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def signed(value: float) -> str:

@@ -1,17 +1,17 @@
 """The theory's prediction: are the gradients of input and weights smaller while a method trains?"""
 
-import math
 from pathlib import Path
 
 import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from dropattack.analysis.compare import compare
 from dropattack.analysis.figures import COLOURS, FAINT, INK, STYLE, no_date
 from dropattack.analysis.history import NORMS, over_seeds, read_history
 from dropattack.analysis.probes import interval, neutral
-from dropattack.analysis.tables import NOTHING, Table
+from dropattack.analysis.tables import NOTHING, Table, p_value
 
 
 def with_norms(frame: pd.DataFrame) -> pd.DataFrame:
@@ -39,7 +39,7 @@ def gradient_table(frame: pd.DataFrame, baseline: str = "none") -> Table:
             rows.append((
                 f"{row.dataset_label} / {row.model}", label, str(row.method_label), str(row.n), interval(row.score),
                 "baseline" if row.method == baseline else row.why or interval(row.difference, sign=True),
-                NOTHING if math.isnan(row.p_holm) else f"{row.p_holm:.3f}", neutral(row.verdict) or NOTHING,
+                p_value(row.p_holm), neutral(row.verdict) or NOTHING,
             ))  # fmt: skip
     columns = ("data / model", "norm", "method", "n", "mean over the epochs [95 % interval]",
                f"difference to {baseline} [95 % interval]", "p (Holm)", "verdict")  # fmt: skip
@@ -64,13 +64,17 @@ def draw(frame: pd.DataFrame, path: Path, *, title: str) -> Path:
         axes = figure.subplots(len(cells), len(NORMS), squeeze=False)
         for line, ((dataset, model), rows) in zip(axes, cells, strict=True):
             for ax, (norm, label) in zip(line, NORMS.items(), strict=True):
-                for method in [m for m in COLOURS if m in set(rows["method"])]:
-                    curve = over_seeds([history[norm] for history in rows[rows["method"] == method]["history"]])
-                    epochs, colour = [epoch for epoch, _ in curve], COLOURS[method]
-                    ax.plot(epochs, [e.mean for _, e in curve], color=colour, lw=1.6, label=method)
+                for row in compare(rows).itertuples():
+                    own = rows[(rows["context"] == row.context) & (rows["variant"] == row.variant)]
+                    curve = over_seeds([history[norm] for history in own["history"]])
+                    epochs, colour = [epoch for epoch, _ in curve], COLOURS.get(row.method, INK)
+                    ax.plot(epochs, [e.mean for _, e in curve], color=colour, lw=1.6, label=row.method_label)
                     ax.fill_between(epochs, [max(e.low, 0.3 * e.mean) for _, e in curve], [e.high for _, e in curve],
                                     color=colour, alpha=0.12, lw=0)  # fmt: skip
                 ax.set_yscale("log")
+                ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+                for formatted in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
+                    formatted(lambda value, _: f"{value:g}")
                 ax.set_title(f"{dataset} · {model}: {label}", loc="left", color=INK, fontsize=9)
                 ax.xaxis.get_major_locator().set_params(integer=True)
                 ax.grid(axis="y", color=FAINT, lw=0.6)
@@ -80,8 +84,8 @@ def draw(frame: pd.DataFrame, path: Path, *, title: str) -> Path:
             ax.set_xlabel("epoch", color=INK)
         axes[0][0].legend(frameon=False, fontsize=7, labelcolor="linecolor", handlelength=1)
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
-        figure.supxlabel("line: mean over seeds · band: 95 % interval", x=0.01, ha="left", fontsize=7.5,
-                         color="#666666")  # fmt: skip
+        note = "line: mean over seeds · band: 95 % interval, cut at 0.3 of the mean below"
+        figure.supxlabel(note, x=0.01, ha="left", fontsize=7.5, color="#666666")
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, facecolor="white", metadata=no_date(path))
     return path

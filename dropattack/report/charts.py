@@ -7,7 +7,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from dropattack.analysis.heatmap import same_settings
-from dropattack.analysis.less import with_number
+from dropattack.analysis.records import with_number
 from dropattack.analysis.statistics import BETTER, WORSE, estimate
 from dropattack.analysis.tables import difference_and_interval
 from dropattack.analysis.tables import signed as two_digits

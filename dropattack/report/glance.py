@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from dropattack.analysis.findings import rivals
+from dropattack.analysis.statistics import PairedDifference
 from dropattack.analysis.tables import NOTHING, signed
 from dropattack.report.gather import Found
 from dropattack.report.intervals import SIGNS
@@ -36,10 +37,9 @@ def beside_others(found: Sequence[Found], method: str = "dropattack") -> Part | 
         own = [one for one in pairs if one.table == name]
         rows = []
         for dataset, model in dict.fromkeys((one.dataset_label, one.model) for one in own):
-            here = {one.other: one for one in own if (one.dataset_label, one.model) == (dataset, model)}
-            cells = [Cell(signed(here[other].difference.mean), "said", says=here[other].verdict) if other in here
-                     else Cell(NOTHING) for other in others]  # fmt: skip
-            facets = Facets(next(iter(here.values())).dataset, model)
+            here = [one for one in own if (one.dataset_label, one.model) == (dataset, model)]
+            cells = [_said([(one.difference, one.verdict) for one in here if one.other == other]) for other in others]
+            facets = Facets(here[0].dataset, model)
             rows.append(Row((Cell(f"{dataset} / {model}", "text"), *cells), facets))
         if rows:
             groups.append(Group(name, tuple(rows)))
@@ -57,10 +57,13 @@ def _rows(one: Found, methods: Sequence[str]) -> tuple[Row, ...]:
         cells = [Cell(f"{dataset} / {model}", "text")]
         for method in methods:
             own = rows[rows["method"] == method]
-            if len(own) == 1 and own.iloc[0]["difference"].n:
-                only = own.iloc[0]
-                cells.append(Cell(signed(only["difference"].mean), "said", says=only["verdict"]))
-            else:  # several settings of one method are several answers
-                cells.append(Cell(f"{len(own)} settings" if len(own) > 1 else NOTHING))
+            cells.append(_said(list(zip(own["difference"], own["verdict"], strict=True))))
         made.append(Row(tuple(cells), Facets(rows.iloc[0]["dataset"], model)))
     return tuple(made)
+
+
+def _said(answers: Sequence[tuple[PairedDifference, str]]) -> Cell:
+    """One difference with its verdict; several settings of one method are several answers."""
+    if len(answers) == 1 and answers[0][0].n:
+        return Cell(signed(answers[0][0].mean), "said", says=answers[0][1])
+    return Cell(f"{len(answers)} settings" if len(answers) > 1 else NOTHING)

@@ -210,6 +210,7 @@ class Trainer:
         self.stepper.start_epoch()
         self.display.epoch(entry, better)
         self.on_epoch(entry)
+        self._skip_time()
         if self.every_epochs and (s.epoch % self.every_epochs == 0 or self._done()):
             self._save_if_due()
         self._check_signals()
@@ -251,6 +252,12 @@ class Trainer:
             s.train_seconds += lap
             s.train_cpu_seconds += cpu_lap
         s.peak_memory_mb = max(s.peak_memory_mb, self._memory.mb())
+
+    def _skip_time(self) -> None:
+        """What the caller did in `on_epoch` (probes, a dashboard) is neither training nor evaluation."""
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.synchronize(self.accelerator.device)
+        self._lap, self._cpu_lap = time.monotonic(), time.process_time()
 
     # Checkpoints.
 

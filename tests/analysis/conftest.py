@@ -56,7 +56,7 @@ def write_run(tmp_path, monkeypatch) -> Callable[..., Path]:
             "seconds": 12.0,
             "peak_memory_mb": 100.0 + 20.0 * PASSES.get(method, 1.0),
             "versions": {"torch": "2.15.0"},
-            "hardware": {"cpu": "a processor", "cores": 2},
+            "hardware": {"cpu": "a processor", "cores": 2, "device": "cuda"},
             **(changes or {}),
         }
         return record.write(record.record_path(config), run)

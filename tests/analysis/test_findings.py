@@ -1,8 +1,11 @@
+import json
+
 import pytest
 
 from dropattack.analysis.compare import compare
-from dropattack.analysis.findings import beside_none, beside_others, rivals
+from dropattack.analysis.findings import beside_none, beside_others, chosen_settings, rivals
 from dropattack.analysis.records import read_records
+from dropattack.errors import UserError
 
 
 def test_the_method_stands_beside_none_with_its_table_s_own_words(runs):
@@ -35,3 +38,18 @@ def test_two_settings_of_the_method_leave_nothing_to_be_beside(write_run, tmp_pa
         write_run("dropattack", seed=seed)
         write_run("dropattack", seed=seed, epsilon=1.0)
     assert rivals({"t": read_records(tmp_path).frame}) == []
+
+
+def test_the_settings_that_were_chosen_say_where_the_search_ended(tmp_path):
+    trials = [
+        {"settings": {"reg.epsilon": e}, "validation_accuracy": a} for e, a in ((0.1, 0.8), (0.3, 0.9), (1, None))
+    ]
+    content = {"chosen": {"trainer.learning_rate": 0.006600001, "reg.relative": True, "reg.epsilon": 0.3},
+               "at_edge": ["reg.epsilon"], "trials": trials}  # fmt: skip
+    (tmp_path / "mini-mnist-cnn-dropattack.json").write_text(json.dumps(content))
+    (row,) = chosen_settings(tmp_path).rows
+    assert row == ("mnist / cnn (mini)", "dropattack", "learning_rate=0.0066, relative=true, epsilon=0.3", "90.00", "3",
+                   "epsilon")  # fmt: skip
+    (tmp_path / "mini-mnist-cnn-fgm.json").write_text("{}")
+    with pytest.raises(UserError, match=r"fgm\.json holds no trials"):
+        chosen_settings(tmp_path)

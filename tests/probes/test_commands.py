@@ -40,7 +40,7 @@ def test_probes_are_made_once_and_become_a_table(script, published, runs, place,
     assert {path.rpartition(".")[2] for path in written} == {"md", "csv", "png", "svg"}
     sent = published["probes-digits-cnn"]
     assert sent["files"] == [Path(path).name for path in written]
-    assert (sent["kind"], sent["group"], sent["overrides"]) == ("probes", "digits-cnn", ["tracker=wandb"])
+    assert (sent["kind"], sent["group"], sent["overrides"]) == ("probes", "digits-cnn-smoke", ["tracker=wandb"])
     table = (place / "probe_tables" / "digits-cnn.md").read_text()
     assert "| calibration error (ECE), %" in table
     assert "too few seeds" in table

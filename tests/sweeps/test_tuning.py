@@ -1,0 +1,47 @@
+"""The plan of `make tune`, by itself: what is tried in which round, and what wins."""
+
+import pytest
+
+from dropattack import sweep, tuning
+from dropattack.errors import UserError
+
+PLAN = tuning.Plan(
+    seed=1, learning_rate="lr", rates=(1, 0.5), more_rates=(0.9, 1.1),
+    strengths={"none": [{}], "fgm": [{"eps": 1.0}, {"eps": 0.3}, {"eps": 3.0}]},
+)  # fmt: skip
+
+
+def tried(**settings):
+    accuracy, loss = settings.pop("accuracy"), settings.pop("loss", 1.0)
+    return {"settings": settings, "validation_accuracy": accuracy, "validation_loss": loss}
+
+
+def test_first_the_rates_then_the_strengths_at_the_best_of_them():
+    assert PLAN.first("fgm", 0.1) == [{"lr": 0.1, "eps": 1.0}, {"lr": 0.05, "eps": 1.0}]
+    assert PLAN.second("fgm", 0.05) == [{"lr": 0.05, "eps": 0.3}, {"lr": 0.05, "eps": 3.0}]
+
+
+def test_a_method_without_a_strength_gets_as_many_trials():
+    assert PLAN.second("none", 0.1) == [{"lr": pytest.approx(0.09)}, {"lr": pytest.approx(0.11)}]
+    counts = {len(PLAN.first(m, 1.0)) + len(PLAN.second(m, 1.0)) for m in PLAN.strengths}
+    assert counts == {4}
+
+
+def test_the_most_accurate_wins_and_at_a_tie_the_one_of_less_loss():
+    best = tuning.winner([tried(lr=1, accuracy=0.8), tried(lr=2, accuracy=0.9, loss=0.5),
+                          tried(lr=3, accuracy=0.9, loss=0.4), tried(lr=4, accuracy=None)])  # fmt: skip
+    assert best["settings"] == {"lr": 3}
+    assert tuning.winner([tried(lr=1, accuracy=None)]) is None
+
+
+def test_a_winner_at_the_end_of_what_was_tried_is_named():
+    rates = [tried(lr=lr, eps=1.0, accuracy=accuracy) for lr, accuracy in ((1, 0.5), (2, 0.6), (4, 0.5))]
+    trials = [*rates, tried(lr=2, eps=3.0, accuracy=0.7)]
+    assert list(tuning.at_edge(trials, trials[-1])) == ["eps"]
+    assert list(tuning.at_edge(trials[:3], trials[1])) == []
+
+
+def test_settings_are_chosen_for_whole_cells_alone():
+    grids = (("dataset=mnist", "model=cnn", "reg=fgm", "reg.every=2,4"),)
+    with pytest.raises(UserError, match=r"table t: reg\.every is no part of what settings are chosen for"):
+        tuning.cells(sweep.Table("t", "T", "comparison", grids, 5))
