@@ -135,12 +135,12 @@ def shared_scale(contents: Sequence[dict[str, Any]]) -> tuple[Any, np.ndarray]:
 
 
 def _panels(count: int, side: float, **options: Any) -> tuple[Figure, Any]:
-    columns = min(count, 4)
+    columns = 3 if count in (5, 6) else min(count, 4)
     rows = -(-count // columns)
     figure = Figure(figsize=(1.3 + side * columns, 0.9 + side * rows), dpi=200, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, subplot_kw=options).ravel()
     for ax in axes[count:]:
-        ax.set_visible(False)
+        ax.remove()  # one that is only invisible has no box in 3-D, which the layout stumbles over
     return figure, axes[:count]
 
 
