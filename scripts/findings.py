@@ -14,8 +14,8 @@ from dropattack.errors import UserError
 
 SHOWN = ("text", "vision", "bert", "all_rows", "notebooks")  # tables that the README shows, in their order
 NOTE = (
-    "Mean ± standard deviation over the seeds. Differences are paired by seed; their intervals are not corrected, p is "
-    "by Holm over the comparisons of each table, so that the same runs can get another verdict in another table."
+    "Mean ± standard deviation over the seeds. Differences are paired by seed; their intervals are not corrected; "
+    "p is, by Holm over the comparisons of each table, so that the same runs can get another verdict in another table."
 )
 TUNED = (
     "Settings of {tables}: every method's learning rate and strength were chosen on validation with as many trials "
