@@ -23,19 +23,26 @@ class Plan:
     seed: int
     learning_rate: str
     rates: tuple[float, ...]
-    more_rates: tuple[float, ...]
     strengths: Mapping[str, Sequence[Settings]]
 
     def first(self, method: str, rate: float) -> list[Settings]:
         """The learning rates, at the method's first strength; `rate` is the recipe's."""
         return [{self.learning_rate: rate * factor, **self.strengths[method][0]} for factor in self.rates]
 
-    def second(self, method: str, best: float) -> list[Settings]:
-        """The other strengths at the best rate, or, where there is one strength only, rates around the best."""
+    def second(self, method: str, best: float, rate: float) -> list[Settings]:
+        """The other strengths at the best rate, or, where there is one strength only, as many rates beside the best."""
         strength, *others = self.strengths[method]
         if others:
             return [{self.learning_rate: best, **other} for other in others]
-        return [{self.learning_rate: best * factor, **strength} for factor in self.more_rates]
+        return [{self.learning_rate: other, **strength} for other in self._beside(best, rate)]
+
+    def _beside(self, best: float, rate: float) -> list[float]:
+        """Rates between the best and its neighbours, in equal ratios; never beyond what all methods have tried."""
+        tried = sorted(rate * factor for factor in self.rates)
+        place = min(range(len(tried)), key=lambda i: abs(tried[i] - best))
+        low, high = tried[max(place - 1, 0)], tried[min(place + 1, len(tried) - 1)]
+        count = max(len(several) for several in self.strengths.values()) - 1
+        return [low * (high / low) ** ((i + 1) / (count + 1)) for i in range(count)]
 
 
 def cells(table: sweep.Table) -> dict[Key, list[str]]:
@@ -65,10 +72,9 @@ def planned(path: Path) -> Plan:
     values = read_yaml(path)
     if missing := [key for key in Plan.__dataclass_fields__ if key not in values]:
         raise UserError(f"{path} lacks {', '.join(missing)}; add it")
-    for key in ("rates", "more_rates"):
-        factors = values[key]
-        if not isinstance(factors, list) or not factors or not all(_positive(f) for f in factors):
-            raise UserError(f"{path}: {key} has to be a list of factors above 0, such as [1, 0.33, 3]")
+    rates = values["rates"]
+    if not isinstance(rates, list) or not rates or not all(map(_positive, rates)):
+        raise UserError(f"{path}: rates has to be a list of factors above 0, such as [1, 0.33, 3]")
     strengths = values["strengths"]
     for method, tried in strengths.items() if isinstance(strengths, dict) else [(None, None)]:
         if not isinstance(tried, list) or not tried or not all(isinstance(one, dict) for one in tried):
@@ -78,11 +84,12 @@ def planned(path: Path) -> Plan:
         # A key that the config does not have would fail every trial, hours later.
         settings = {key: value for one in tried for key, value in one.items()}
         compose(experiment.CONF, [f"reg={method}", *overrides(settings)])
-        if (others := len(tried) - 1 or len(values["more_rates"])) != len(values["more_rates"]):
-            raise UserError(f"{path}: {method} would get {others} trials in the second round, and a method of one "
-                            f"strength {len(values['more_rates'])}; give all the same number")  # fmt: skip
-    return Plan(values["seed"], str(values["learning_rate"]), tuple(values["rates"]), tuple(values["more_rates"]),
-                strengths)  # fmt: skip
+    counts = {len(tried) for tried in strengths.values()} - {1}
+    if len(counts) > 1:
+        raise UserError(
+            f"{path}: methods have {' or '.join(map(str, sorted(counts)))} strengths; give all the same number"
+        )
+    return Plan(values["seed"], str(values["learning_rate"]), tuple(rates), strengths)
 
 
 def _positive(value: Any) -> bool:

@@ -12,13 +12,16 @@ from pathlib import Path
 from dropattack import cli
 from dropattack.errors import UserError
 
-SHOWN = ("vision", "text", "bert", "notebooks", "all_rows")  # tables that the README shows
+SHOWN = ("text", "vision", "bert", "all_rows", "notebooks")  # tables that the README shows, in their order
 NOTE = (
-    "Mean ± standard deviation over the seeds; differences are paired by seed; p is corrected by Holm over the "
-    "comparisons of each table. In text, bert and vision every method's learning rate and strength were chosen on "
-    "validation with as many trials each, DropAttack's ε as a fraction of what it attacks (`reg.relative=true`, not "
-    "the paper's); notebooks has the authors' ε = 5."
+    "Mean ± standard deviation over the seeds. Differences are paired by seed; their intervals are not corrected; "
+    "p is, by Holm over the comparisons of each table, so that the same runs can get another verdict in another table."
 )
+TUNED = (
+    "Settings of {tables}: every method's learning rate and strength were chosen on validation with as many trials "
+    "each, DropAttack's ε as a fraction of what it attacks (`reg.relative=true`, which is not the paper's)."
+)
+AUTHORS = "notebooks: the authors' own ε = 5, on embeddings that start at random and not from GloVe as theirs did."
 BEGIN, END = "<!-- findings: made by `make findings` -->", "<!-- end of findings -->"
 
 
@@ -59,17 +62,21 @@ def findings(results: Path) -> tuple[str, str]:
         raise UserError(
             f"there is no finished table of several seeds in {results}: make one first, `make table-vision`"
         )
-    named = {f"{one.table.name}, {one.scale}": one for one in found}
-    against_none = beside_none({name: one.compared for name, one in named.items()})
-    against_others = beside_others(rivals({name: one.frame for name, one in named.items()}))
+    found.sort(key=lambda one: SHOWN.index(one.table.name) if one.table.name in SHOWN else len(SHOWN))
+    frames = {f"{one.table.name}, {one.scale}": one.frame for one in found}
+    there = {one.table.name for one in found}
+    note = [NOTE, TUNED.format(tables=", ".join(name for name in SHOWN if name in there and name != "notebooks"))]
+    note = "\n\n".join([*note, *([AUTHORS] if "notebooks" in there else [])])
+    against_none = beside_none(frames)
+    against_others = beside_others(rivals(frames))
     page = (
         "# What the tables say of DropAttack\n\nMade by `make findings` from the records in this folder.\n\n"
-        f"## Beside none\n\n{tables.markdown(against_none)}\n{NOTE}\n\n"
+        f"## Beside none\n\n{tables.markdown(against_none)}\n{note}\n\n"
         f"## Beside the other methods\n\n{tables.markdown(against_others)}\n"
         f"## The settings\n\n{tables.markdown(chosen_settings(results / 'tuning'))}"
     )
     shown = [row for row in against_none.rows if row[2].partition(",")[0] in SHOWN]
-    return page, f"{tables.markdown(tables.Table(against_none.columns, tuple(shown), 3))}\n{NOTE}\n"
+    return page, f"{tables.markdown(tables.Table(against_none.columns, tuple(shown), 3))}\n{note}\n"
 
 
 if __name__ == "__main__":

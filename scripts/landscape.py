@@ -2,7 +2,7 @@
 
     python scripts/landscape.py outputs/tables/records/mnist-cnn-*-s0-*.json --grid 51 --span 1.5
     python scripts/landscape.py A.json B.json --line
-    python scripts/landscape.py results/landscape/mnist-cnn-*-plane.json --draw
+    python scripts/landscape.py results/mini/vision/landscape/*-plane.json --draw --output elsewhere
 
 Each run gets one JSON file of values in --output, and all runs of one data set and model one set of figures. A grid
 that was stopped goes on where it was; one that is done is not computed again. Figures are made from the JSON files

@@ -31,7 +31,8 @@ def main() -> int:
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     for field in fields(Options):  # rows, batches, split, seed, …
         kind = type(field.default)
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default, help="%(default)s")
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default,
+                            help=f"{field.metadata['help']} (default: %(default)s)")  # fmt: skip
     args = parser.parse_args()
     return cli.guarded(lambda: run(args))
 

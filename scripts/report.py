@@ -38,6 +38,9 @@ def write(results: Path, output: Path) -> int:
     sys.path.insert(0, str(ROOT))  # benchmarks/ is of the repository, not of the package
     bench = importlib.import_module("benchmarks.table")
     tables = [sweep.load(CONF, path.stem) for path in sorted((CONF / "table").glob("*.yaml"))]
+    # First what is tuned and compared over seeds, last what has one seed.
+    kinds = list(sweep.KINDS)
+    tables.sort(key=lambda t: (t.seeds == 1, kinds.index(t.kind), "settings=tuned" not in t.grids[0], t.name))
     if any(results.glob("*/*/probes/*.json")):
         import dropattack.report.beyond  # noqa: F401
     gc.freeze()  # statsmodels collects garbage at every correction: not through all that was imported

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     bases = {key: [*common, *cell] for key, cell in wanted.items()}
     recipes = {key: compose(experiment.CONF, base).model.recipe.learning_rate for key, base in bases.items()}
     tried = trials({key: plan.first(key[2], rate) for key, rate in recipes.items()}, bases, args.jobs)
-    second = {key: plan.second(key[2], best["settings"][plan.learning_rate])
+    second = {key: plan.second(key[2], best["settings"][plan.learning_rate], recipes[key])
               for key, outcomes in tried.items() if (best := tuning.winner(outcomes))}  # fmt: skip
     for key, outcomes in trials(second, bases, args.jobs).items():
         tried[key] += outcomes

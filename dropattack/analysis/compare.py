@@ -1,5 +1,6 @@
 """Rows of runs → one row a method: its accuracy over seeds, its paired difference to the baseline, its price."""
 
+import re
 from collections.abc import Hashable
 from typing import Any
 
@@ -46,7 +47,7 @@ def compare(
         "" if row.method == baseline or row.why else verdict(row.difference, row.p_holm) for row in table.itertuples()
     ]
     rank = {name: position for position, name in enumerate(ORDER)}
-    key = [(d, c, rank.get(m, len(rank)), s) for d, c, m, s in zip(
+    key = [(_natural(d), c, rank.get(m, len(rank)), s) for d, c, m, s in zip(
         table["dataset_label"], table["context"], table["method"], table["method_label"], strict=True)]  # fmt: skip
     return table.iloc[sorted(range(len(table)), key=lambda i: key[i])].reset_index(drop=True)
 
@@ -55,6 +56,11 @@ COLUMNS = [
     *("context", "variant", "dataset", "model", "dataset_label", "method", "method_label", "settings", "n", "seeds"),
     *("score", "difference", "pairs", "p", "p_holm", "verdict", "passes", "cost", "memory", "why"),
 ]
+
+
+def _natural(name: str) -> list[Any]:
+    """A key by which `train_rows=500` comes before `train_rows=1000`."""
+    return [float(piece) if i % 2 else piece for i, piece in enumerate(re.split(r"(\d+(?:\.\d+)?)", name))]
 
 
 def _row(runs: pd.DataFrame, plain: pd.DataFrame, baseline: str, metric: str, factor: float) -> dict[str, Any]:

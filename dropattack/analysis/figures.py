@@ -7,7 +7,9 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from dropattack.analysis.records import with_number
 from dropattack.analysis.statistics import PairedDifference, estimate
@@ -88,6 +90,13 @@ def accuracy_against(frame: pd.DataFrame, x: str, path: Path, *, title: str) -> 
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, facecolor="white", metadata=no_date(path))
     return path
+
+
+def plain_log_ticks(axis: Axis) -> None:
+    """0.1, 0.2, 0.5, 1, … on a logarithmic axis, in digits and not in powers."""
+    axis.set_minor_locator(LogLocator(subs=(2, 5)))
+    for formatted in (axis.set_major_formatter, axis.set_minor_formatter):
+        formatted(lambda value, _: f"{value:g}")
 
 
 def no_date(path: Path) -> dict[str, None] | None:

@@ -17,27 +17,34 @@ from dropattack.errors import UserError
 NONE = "none"
 
 
-def beside_none(compared: Mapping[str, pd.DataFrame], method: str = "dropattack") -> Table:
-    """Does it help, by how much, at what cost? A row for each of the method's cells.
+def beside_none(frames: Mapping[str, pd.DataFrame], method: str = "dropattack") -> Table:
+    """Does it help, by how much, at what cost? A row for each of the method's cells, with its own table's verdict.
 
     Args:
-        compared: by the name of a table, the result of `compare(…)` of its runs. Verdicts are that table's.
+        frames: by the name of a table, `read_records(…).frame`.
     """
     rows = []
-    for table, cells in compared.items():
+    for table, frame in frames.items():
+        cells = compare(frame)
         for row in cells[cells["method"] == method].itertuples():
             plain = cells[(cells["context"] == row.context) & (cells["method"] == NONE)]
             if plain.empty:
                 continue
             rows.append((
-                f"{row.dataset_label} / {row.model}", str(row.method_label), table, str(row.pairs),
+                f"{row.dataset_label} / {row.model}", str(row.method_label), table,
+                _training_rows(frame, row.context), str(row.pairs),
                 mean_and_spread(plain.iloc[0]["score"]), mean_and_spread(row.score),
                 row.why or difference_and_interval(row.difference), p_value(row.p_holm),
                 row.verdict or NOTHING, NOTHING if math.isnan(row.cost) else f"{row.cost:.1f}×",
             ))  # fmt: skip
-    columns = ("data / model", "method", "table", "pairs", "none, %", "with it, %", "difference [95 % interval]",
-               "p (Holm)", "verdict", "time a step")  # fmt: skip
+    columns = ("data / model", "method", "table", "training rows", "pairs", "none, %", "with it, %",
+               "difference [95 % interval]", "p (Holm)", "verdict", "time a step")  # fmt: skip
     return Table(columns, tuple(rows), 3)
+
+
+def _training_rows(frame: pd.DataFrame, context: str) -> str:
+    sizes = frame[frame["context"] == context].iloc[0]["data"].get("sizes", {})
+    return f"{sizes['train']:,}" if "train" in sizes else NOTHING
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from dropattack.analysis.figures import COLOURS, FAINT, INK, STYLE, no_date
+from dropattack.analysis.compare import ORDER
+from dropattack.analysis.figures import COLOURS, FAINT, INK, STYLE, no_date, plain_log_ticks
 from dropattack.errors import UserError
 from dropattack.probes.landscape import read, values
 
@@ -34,6 +35,8 @@ def draw(files: Sequence[Path], folder: Path, name: str) -> list[Path]:
             raise UserError(f"{path} is not finished: run the same command again")
         if (content["kind"], content["axes"]) != (contents[0]["kind"], contents[0]["axes"]):
             raise UserError(f"{path} has another kind or other axes than {files[0]}: draw them apart")
+    rank = {method: place for place, method in enumerate(ORDER)}
+    contents.sort(key=lambda c: (rank.get(c["description"]["method"], len(rank)), c["description"]["seed"]))
     kinds = (_contour, _surface, _curves) if contents[0]["kind"] == "plane" else (_curves,)
     folder.mkdir(parents=True, exist_ok=True)
     return [path for make in kinds for path in _save(make, contents, folder / f"{name}-{make.__name__[1:]}")]
@@ -108,6 +111,7 @@ def _curves(contents: Sequence[dict[str, Any]]) -> Figure:
         ax.spines[["top", "right", "left"]].set_visible(False)
         ax.tick_params(length=0, colors="#555555")
     panels[0].set_yscale("log")
+    plain_log_ticks(panels[0].yaxis)
     panels[0].legend(frameon=False, fontsize=8, labelcolor="linecolor", handlelength=1.2)
     return figure
 
@@ -135,12 +139,12 @@ def shared_scale(contents: Sequence[dict[str, Any]]) -> tuple[Any, np.ndarray]:
 
 
 def _panels(count: int, side: float, **options: Any) -> tuple[Figure, Any]:
-    columns = min(count, 4)
+    columns = 3 if count in (5, 6) else min(count, 4)
     rows = -(-count // columns)
     figure = Figure(figsize=(1.3 + side * columns, 0.9 + side * rows), dpi=200, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, subplot_kw=options).ravel()
     for ax in axes[count:]:
-        ax.set_visible(False)
+        ax.remove()  # one that is only invisible has no box in 3-D, which the layout stumbles over
     return figure, axes[:count]
 
 

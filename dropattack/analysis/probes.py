@@ -39,6 +39,7 @@ QUANTITIES = (
     Quantity("flatness.hessian_eigenvalue", "largest Hessian eigenvalue"),
     Quantity("flatness.hessian_trace", "Hessian trace"),
     Quantity("flatness.relative_noise_0.1", "loss rise, 10 % noise"),
+    Quantity("robustness.clean", "accuracy on these rows as they are, %", 1, 100),
     Quantity("robustness.fgsm.0.1", "accuracy under FGSM, ε = 0.1, %", 1, 100),
     Quantity("robustness.pgd.0.1", "accuracy under PGD, ε = 0.1, %", 1, 100),
     Quantity("robustness.pgd.0.00784314", "accuracy under PGD, ε = 2/255, %", 1, 100),

@@ -62,7 +62,7 @@ def render(
         tables.save("\n".join(map(tables.latex, [made, *([second] if second else [])])), folder / "table.tex"),
     ]
     measured = with_norms(records.frame)
-    if not measured.empty:
+    if measured["method"].nunique() > 1:  # the baseline alone, out of another table, says nothing
         shown = f"# {title}: gradient norms while training\n\n{tables.markdown(gradient_table(measured))}"
         written.append(tables.save(shown, folder / "gradients.md"))
         written += [draw(measured, folder / f"gradients{suffix}", title=f"{title}: gradient norms while training")

@@ -79,8 +79,8 @@ def comparison_table(
     )
     explained = (
         "± is the sample standard deviation over the n seeds.",
-        f"Differences are paired by seed; the interval is Student's t at 95 %; p-values of the paired t-test are "
-        f"corrected by Holm over the {int(compared['p'].notna().sum())} comparisons of this table.",
+        f"Differences are paired by seed; the interval is Student's t at 95 %, not corrected; p-values of the paired "
+        f"t-test are corrected by Holm over the {int(compared['p'].notna().sum())} comparisons of this table.",
         f"Time a step {'and peak memory on the GPU are' if weighed else 'is'} relative to {baseline} (medians over the "
         "runs; on a CPU, of CPU time).",
         *((f"Published: {published.source}.",) if published else ()),

@@ -5,10 +5,9 @@ from pathlib import Path
 import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
 from dropattack.analysis.compare import compare
-from dropattack.analysis.figures import COLOURS, FAINT, INK, STYLE, no_date
+from dropattack.analysis.figures import COLOURS, FAINT, INK, STYLE, no_date, plain_log_ticks
 from dropattack.analysis.history import NORMS, over_seeds, read_history
 from dropattack.analysis.probes import interval, neutral
 from dropattack.analysis.tables import NOTHING, Table, p_value
@@ -72,9 +71,7 @@ def draw(frame: pd.DataFrame, path: Path, *, title: str) -> Path:
                     ax.fill_between(epochs, [max(e.low, 0.3 * e.mean) for _, e in curve], [e.high for _, e in curve],
                                     color=colour, alpha=0.12, lw=0)  # fmt: skip
                 ax.set_yscale("log")
-                ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-                for formatted in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
-                    formatted(lambda value, _: f"{value:g}")
+                plain_log_ticks(ax.yaxis)
                 ax.set_title(f"{dataset} · {model}: {label}", loc="left", color=INK, fontsize=9)
                 ax.xaxis.get_major_locator().set_params(integer=True)
                 ax.grid(axis="y", color=FAINT, lw=0.6)

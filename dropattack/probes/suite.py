@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +15,22 @@ from dropattack.probes.restore import Restored
 from dropattack.record import write_atomically
 
 
+def _option(default: Any, words: str) -> Any:
+    return field(default=default, metadata={"help": words})
+
+
 @dataclass(frozen=True)
 class Options:
-    """What the numbers depend on besides the run; part of the file, so that two runs are compared like with like.
+    """What the numbers depend on besides the run; part of the file, so that two runs are compared like with like."""
 
-    Attributes:
-        rows: rows of a split that flatness, gradients and robustness read; calibration reads all of them.
-        batches: that `rows` are cut into, for intervals.
-        split: that flatness and gradients read.
-        steps, probes, draws: see `flatness.flatness`.
-        attack_steps: of PGD on images.
-    """
-
-    rows: int = 1000
-    batches: int = 5
-    split: str = "train"
-    seed: int = 0
-    steps: int = 5
-    probes: int = 10
-    draws: int = 10
-    attack_steps: int = 20
+    rows: int = _option(1000, "of a split that flatness, gradients and robustness read; calibration reads all")
+    batches: int = _option(5, "that the rows are cut into, for intervals")
+    split: str = _option("train", "that flatness and gradients read")
+    seed: int = _option(0, "of all random choices")
+    steps: int = _option(5, "of the ascent to the worst point of a ball around the weights")
+    probes: int = _option(10, "random signs that a Hessian's trace is estimated with")
+    draws: int = _option(10, "of noise on the weights")
+    attack_steps: int = _option(20, "of PGD on images")
 
 
 def _calibration(run: Restored, options: Options) -> dict[str, Any]:

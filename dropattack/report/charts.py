@@ -19,10 +19,10 @@ from dropattack.report.svg import BOTTOM, LEFT, RIGHT, TOP, Axis, Panel, around,
 
 
 def gain_against_cost(compared: pd.DataFrame, baseline: str = "none") -> list[Figure]:
-    """What each method gains against what a step costs, a figure a data set and model, where seeds are paired."""
+    """What each method gains against what a step costs, a figure a data set and model, where several seeds are."""
     figures = []
     for (dataset, model), rows in compared.groupby(["dataset_label", "model"], sort=False):
-        pairs = rows[(rows["method"] != baseline) & (rows["pairs"] > 0) & rows["cost"].notna()]
+        pairs = rows[(rows["method"] != baseline) & (rows["pairs"] > 1) & rows["cost"].notna()]
         if pairs.empty:
             continue
         keys = tuple(Key(row.method, str(row.method_label)) for row in pairs.itertuples())

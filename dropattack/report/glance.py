@@ -12,7 +12,7 @@ from dropattack.report.parts import Cell, Facets, Grid, Group, Part, Row, rank
 
 def glance(found: Sequence[Found], baseline: str = "none") -> Part | None:
     """None where no table compares methods."""
-    tables = [one for one in found if one.table.kind == "comparison"]
+    tables = _with_seeds(found)
     there = {str(method) for one in tables for method in one.compared["method"]} - {baseline}
     methods = sorted(there, key=rank)
     groups = tuple(Group(f"{one.table.title} ({one.scale})", _rows(one, methods)) for one in tables)
@@ -29,7 +29,7 @@ def glance(found: Sequence[Found], baseline: str = "none") -> Part | None:
 
 def beside_others(found: Sequence[Found], method: str = "dropattack") -> Part | None:
     """The method beside every other one, a column each; None where no table has it beside another."""
-    tables = {f"{one.table.title} ({one.scale})": one for one in found if one.table.kind == "comparison"}
+    tables = {f"{one.table.title} ({one.scale})": one for one in _with_seeds(found)}
     pairs = rivals({name: one.frame for name, one in tables.items()}, method)
     others = sorted({one.other for one in pairs}, key=rank)
     groups = []
@@ -45,10 +45,16 @@ def beside_others(found: Sequence[Found], method: str = "dropattack") -> Part | 
             groups.append(Group(name, tuple(rows)))
     if not groups:
         return None
-    lead = f"Test accuracy of {method} less that of each other method: mean difference in percentage points."
+    name = {"dropattack": "DropAttack"}.get(method, method)
+    lead = f"Test accuracy of {name} less that of each other method: mean difference in percentage points."
     note = f"Paired by seed; a verdict on {method} counts all {len(pairs)} comparisons of this table (Holm)."
-    grid = Grid(f"{method} beside the others", ("data / model", *others), tuple(groups), (note,), ("", *others))
-    return Part("others", f"{method} beside the others", lead, grids=[grid])
+    grid = Grid("All comparisons with them", ("data / model", *others), tuple(groups), (note,), ("", *others))
+    return Part("others", f"{name} beside the others", lead, grids=[grid])
+
+
+def _with_seeds(found: Sequence[Found]) -> list[Found]:
+    """The comparisons that can say something."""
+    return [one for one in found if one.table.kind == "comparison" and one.table.seeds > 1]
 
 
 def _rows(one: Found, methods: Sequence[str]) -> tuple[Row, ...]:

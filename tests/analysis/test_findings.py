@@ -9,15 +9,16 @@ from dropattack.errors import UserError
 
 
 def test_the_method_stands_beside_none_with_its_table_s_own_words(runs):
-    compared = compare(read_records(runs).frame)
-    rows = beside_none({"vision, mini": compared}).rows
+    frame = read_records(runs).frame
+    compared = compare(frame)
+    rows = beside_none({"vision, mini": frame}).rows
     assert [row[:3] for row in rows] == [
         (f"{d}", "dropattack", "vision, mini") for d in ("digits / cnn", "pydoc / lstm")
     ]
     own = compared[(compared["method"] == "dropattack") & (compared["dataset"] == "digits")].iloc[0]
     assert rows[0][-2] == own["verdict"]
-    assert rows[0][7] == f"{own['p_holm']:.3f}"
-    assert rows[0][6].startswith("+3.00 [")
+    assert rows[0][8] == f"{own['p_holm']:.3f}"
+    assert rows[0][7].startswith("+3.00 [")
 
 
 def test_the_method_stands_beside_every_other_with_the_sign_turned(write_run, tmp_path):

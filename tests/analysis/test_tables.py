@@ -138,3 +138,10 @@ def test_less_data_is_compared_with_the_baseline_on_all_of_it(write_run, tmp_pat
     assert fgm.endswith("(fraction = 1)")
     assert none.startswith("−10.10 [")
     assert [row[-1] for row in table.rows] == ["worse", "worse"]
+
+
+def test_amounts_of_data_stand_in_their_order(write_run, tmp_path):
+    for fraction in (0.25, 0.5, 0.1, 10.0, 1.0):
+        write_run("none", fraction=fraction)
+    labels = compare(read_records(tmp_path).frame)["dataset_label"].tolist()
+    assert labels == [f"digits (fraction={fraction})" for fraction in (0.1, 0.25, 0.5, 1.0, 10.0)]

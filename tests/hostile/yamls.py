@@ -48,7 +48,7 @@ PLAN = "tune/default.yaml"
 
 
 def planned(strengths: str) -> str:
-    return f"seed: 1\nlearning_rate: trainer.learning_rate\nrates: [1]\nmore_rates: [2]\nstrengths: {strengths}\n"
+    return f"seed: 1\nlearning_rate: trainer.learning_rate\nrates: [1]\nstrengths: {strengths}\n"
 
 
 TUNE = ("vision", "--scale", "smoke", "--jobs", "1", "--output", "out", "--results", "results", "--conf", "tuned")
@@ -127,7 +127,7 @@ CASES = (
     written(
         "a plan without strengths",
         PLAN,
-        "seed: 1000\nlearning_rate: trainer.learning_rate\nrates: [1]\nmore_rates: [2]\n",
+        "seed: 1000\nlearning_rate: trainer.learning_rate\nrates: [1]\n",
         r"conf/tune/default\.yaml lacks strengths; add it",
         *TUNE,
         use=tune,
@@ -151,8 +151,10 @@ CASES = (
     written(
         "a plan that gives one method more trials",
         PLAN,
-        planned("{none: [{}], fgm: [{reg.epsilon: 1}, {reg.epsilon: 2}, {reg.epsilon: 3}]}"),
-        r"default\.yaml: fgm would get 2 trials in the second round, and a method of one strength 1; give all",
+        planned(
+            "{pgd: [{reg.epsilon: 1}, {reg.epsilon: 2}], fgm: [{reg.epsilon: 1}, {reg.epsilon: 2}, {reg.epsilon: 3}]}"
+        ),
+        r"default\.yaml: methods have 2 or 3 strengths; give all the same number",
         *TUNE,
         use=tune,
     ),

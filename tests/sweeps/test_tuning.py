@@ -6,7 +6,7 @@ from dropattack import sweep, tuning
 from dropattack.errors import UserError
 
 PLAN = tuning.Plan(
-    seed=1, learning_rate="lr", rates=(1, 0.5), more_rates=(0.9, 1.1),
+    seed=1, learning_rate="lr", rates=(1, 0.5, 2),
     strengths={"none": [{}], "fgm": [{"eps": 1.0}, {"eps": 0.3}, {"eps": 3.0}]},
 )  # fmt: skip
 
@@ -17,14 +17,20 @@ def tried(**settings):
 
 
 def test_first_the_rates_then_the_strengths_at_the_best_of_them():
-    assert PLAN.first("fgm", 0.1) == [{"lr": 0.1, "eps": 1.0}, {"lr": 0.05, "eps": 1.0}]
-    assert PLAN.second("fgm", 0.05) == [{"lr": 0.05, "eps": 0.3}, {"lr": 0.05, "eps": 3.0}]
+    assert PLAN.first("fgm", 0.1) == [{"lr": 0.1, "eps": 1.0}, {"lr": 0.05, "eps": 1.0}, {"lr": 0.2, "eps": 1.0}]
+    assert PLAN.second("fgm", 0.05, 0.1) == [{"lr": 0.05, "eps": 0.3}, {"lr": 0.05, "eps": 3.0}]
 
 
 def test_a_method_without_a_strength_gets_as_many_trials():
-    assert PLAN.second("none", 0.1) == [{"lr": pytest.approx(0.09)}, {"lr": pytest.approx(0.11)}]
-    counts = {len(PLAN.first(m, 1.0)) + len(PLAN.second(m, 1.0)) for m in PLAN.strengths}
-    assert counts == {4}
+    counts = {len(PLAN.first(m, 1.0)) + len(PLAN.second(m, 1.0, 1.0)) for m in PLAN.strengths}
+    assert counts == {5}
+
+
+@pytest.mark.parametrize(("best", "beside"), [(0.1, (0.0794, 0.126)), (0.05, (0.063, 0.0794)), (0.2, (0.126, 0.1587))])
+def test_its_rates_never_leave_the_range_that_all_methods_have(best, beside):
+    found = [settings["lr"] for settings in PLAN.second("none", best, 0.1)]
+    assert found == pytest.approx(beside, rel=1e-3)
+    assert all(0.05 < rate < 0.2 for rate in found)
 
 
 def test_the_most_accurate_wins_and_at_a_tie_the_one_of_less_loss():

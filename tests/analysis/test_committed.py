@@ -1,0 +1,28 @@
+"""The committed tables are what the committed records make, byte for byte; their figures are left to `make table-…`."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dropattack import sweep
+from dropattack.analysis import figures, summary
+from dropattack.experiment import CONF
+
+RESULTS = CONF.parent / "results"
+TABLES = sorted(path.parent for path in RESULTS.glob("*/*/records"))
+
+
+@pytest.mark.parametrize("folder", TABLES, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_a_committed_table_is_made_of_its_records(folder: Path, tmp_path: Path, monkeypatch):
+    for module, drawing in ((figures, "gain_against_cost"), (figures, "accuracy_against"), (summary, "heatmap"),
+                            (summary, "draw")):  # fmt: skip
+        monkeypatch.setattr(module, drawing, lambda *args, **_: next(a for a in args if isinstance(a, Path)))
+    shutil.copytree(folder / "records", tmp_path / "records")
+    table = sweep.load(CONF, folder.name)
+    made = summary.render(table.name, tmp_path, title=table.title, kind=table.kind, x=table.x, y=table.y,
+                          seeds=table.seeds, published=RESULTS / "reference.yaml")  # fmt: skip
+    written = [path for path in made if path.suffix not in (".png", ".svg")]
+    assert {path.name for path in written} >= {"table.md", "table.csv", "table.tex"}
+    for path in written:
+        assert path.read_bytes() == (folder / path.name).read_bytes(), f"run `make table-{table.name}`"

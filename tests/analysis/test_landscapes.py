@@ -1,0 +1,29 @@
+"""Figures of landscapes: any number of networks beside each other."""
+
+import json
+
+import pytest
+
+from dropattack.analysis.landscapes import draw
+from dropattack.probes.files import SCHEMA
+
+METHODS = ("none", "dropout", "fgm", "pgd", "freelb", "dropattack", "sam")
+
+
+@pytest.mark.parametrize("count", [1, 5, 7])  # one row; a row of three and one of two; a row of four and one of three
+def test_as_many_planes_as_there_are_are_drawn(tmp_path, count):
+    axis = [-1.0, 0.0, 1.0]
+    files = []
+    for i, method in enumerate(METHODS[:count]):
+        about = {"dataset": "mnist", "model": "cnn", "method": method, "seed": 0, "split": "test", "rows": 10,
+                 "normalise": "filter", "direction_seed": 0}  # fmt: skip
+        loss = [[0.1 * (1 + i) + x * x + y * y for x in axis] for y in axis]
+        content = {"schema": SCHEMA, "kind": "plane", "description": about, "axes": [axis, axis], "done": True,
+                   "loss": loss, "accuracy": loss}  # fmt: skip
+        files.append(tmp_path / f"{method}-plane.json")
+        files[-1].write_text(json.dumps(content))
+    made = draw(files, tmp_path / "figures", "mnist-cnn")
+    assert [path.stem for path in made] == [
+        f"mnist-cnn-{kind}" for kind in ("contour", "surface", "curves") for _ in "12"
+    ]
+    assert all(path.stat().st_size > 10_000 for path in made if path.suffix == ".png")
