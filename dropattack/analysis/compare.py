@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dropattack.analysis.records import differences, is_chosen
+from dropattack.analysis.records import differences, is_chosen, telling
 from dropattack.analysis.statistics import estimate, holm, paired_difference, verdict
 from dropattack.errors import one_line
 
@@ -103,7 +103,7 @@ def _name(table: pd.DataFrame, column: str, label: str, within: list[str]) -> No
             continue
         representatives = group.drop_duplicates(kind)
         settings = [_concerning(row, kind) for row in representatives["settings"]]
-        apart = dict(zip(representatives[kind], differences(settings), strict=True))
+        apart = dict(zip(representatives[kind], telling(differences(settings)), strict=True))
         for i in group.index:
             table.at[i, label] = _with(table.at[i, column], apart[table.at[i, kind]])
 

@@ -223,6 +223,18 @@ def differences(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{key: one.get(key) for key in differing} for one in settings]
 
 
+def telling(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of settings that differ, what tells them apart: a value that most of them have goes unsaid."""
+    kept: list[dict[str, Any]] = [{} for _ in settings]
+    for key in settings[0]:
+        values = [str(one[key]) for one in settings]
+        common, count = Counter(values).most_common(1)[0]
+        for one, own, value in zip(settings, kept, values, strict=True):
+            if value != common or 2 * count <= len(values):
+                own[key] = one[key]
+    return [own or dict(one) for one, own in zip(settings, kept, strict=True)]  # all common: then all of it
+
+
 def is_chosen(key: str) -> bool:
     return any(key == group or key.startswith(f"{group}.") for group in METHOD)
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from dropattack.analysis.records import differences, flatten, read_records
+from dropattack.analysis.records import differences, flatten, read_records, telling
 
 
 def reasons(records) -> dict[str, str]:
@@ -103,3 +103,10 @@ def test_flatten_and_differences():
     assert one == {"reg.name": "fgm", "reg.epsilon": 1.0, "targets": ["a"]}
     assert differences([one, one | {"reg.epsilon": 2.0}]) == [{"reg.epsilon": 1.0}, {"reg.epsilon": 2.0}]
     assert differences([one, one | {"extra": None}]) == [{"extra": None}, {"extra": None}]
+
+
+def test_what_most_have_goes_unsaid():
+    some = [{"epsilon": e, "every": n} for e, n in ((0.1, 1), (0.3, 1), (0.1, 2), (1.0, 1))]
+    assert telling(some) == [{"epsilon": 0.1}, {"epsilon": 0.3}, {"epsilon": 0.1, "every": 2}, {"epsilon": 1.0}]
+    same = [{"p": 0.5, "every": 1}, {"p": 0.5, "every": 2}, {"p": 0.7, "every": 1}]
+    assert telling(same) == [{"p": 0.5, "every": 1}, {"every": 2}, {"p": 0.7}]
