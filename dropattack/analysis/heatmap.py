@@ -1,6 +1,7 @@
 """What two settings of a method do together: one square a pair, coloured by the gain over the baseline."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def heatmap(compared: pd.DataFrame, x: str, y: str, path: Path, *, title: str, b
     rows = same_settings(compared[compared["method"] != baseline], x, y)
     values = {(_number(r.settings[x]), _number(r.settings[y])): r for r in rows.itertuples()}
     xs, ys = (sorted({key[i] for key in values}) for i in (0, 1))
-    reach = max([abs(r.difference.mean) for r in values.values() if r.difference.n] + [0.01])
+    reach = shown_reach([r.difference.mean for r in values.values() if r.difference.n])
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(2.2 + 1.05 * len(xs), 1.8 + 0.75 * len(ys)), dpi=200, layout="constrained")
         ax = figure.subplots()
@@ -48,13 +49,20 @@ def heatmap(compared: pd.DataFrame, x: str, y: str, path: Path, *, title: str, b
         ax.set_ylabel(y.rpartition(".")[2], color=INK)
         ax.spines[:].set_visible(False)
         ax.tick_params(length=0)
-        figure.colorbar(image, label=f"difference to {baseline}, points").outline.set_visible(False)
+        bar = figure.colorbar(image, label=f"difference to {baseline}, points", extend="both", extendfrac=0.03)
+        bar.outline.set_visible(False)
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
         figure.supxlabel("framed: significant after Holm's correction over the table", x=0.01, ha="left", fontsize=7.5,
                          color="#666666")  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, facecolor="white", metadata=no_date(path))
     return path
+
+
+def shown_reach(means: Sequence[float]) -> float:
+    """How far the colours reach: a few squares that collapsed must not take them from all others."""
+    sizes = sorted(map(abs, means)) or [0.0]
+    return max(0.01, min(sizes[-1], 3 * sizes[len(sizes) // 2]))
 
 
 def same_settings(rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from dropattack.analysis.heatmap import same_settings
+from dropattack.analysis.heatmap import same_settings, shown_reach
 from dropattack.analysis.records import with_number
 from dropattack.analysis.statistics import BETTER, WORSE, estimate
 from dropattack.analysis.tables import difference_and_interval
@@ -109,7 +109,7 @@ def heat_map(compared: pd.DataFrame, x: str, y: str, baseline: str = "none") -> 
 def _squares(rows: pd.DataFrame, x: str, y: str) -> Markup:
     cells = {(float(row.settings[x]), float(row.settings[y])): row for row in rows.itertuples()}
     xs, ys = (sorted({key[i] for key in cells}) for i in (0, 1))
-    farthest = max([abs(row.difference.mean) for row in cells.values() if row.difference.n] + [0.01])
+    farthest = shown_reach([row.difference.mean for row in cells.values() if row.difference.n])
     side, high = 78, 48
     panel = Panel(
         f"{y.rpartition('.')[2]}, upwards", _steps(xs, x.rpartition(".")[2]), _steps(ys, ""),
