@@ -183,5 +183,7 @@ def interval(e: Estimate, *, sign: bool = False) -> str:
     if e.n == 0:
         return NOTHING
     form = f"{'+' if sign else ''}.4g"
-    text = f"{e.mean:{form}}" if math.isnan(e.low) else f"{e.mean:{form}} [{e.low:{form}}, {e.high:{form}}]"
+    ends = [value for value in (e.low, e.high) if not math.isnan(value)]
+    mean = 0.0 if abs(e.mean) < 1e-6 * max(map(abs, ends), default=0.0) else e.mean  # what rounding left of zero
+    text = f"{mean:{form}}" if not ends else f"{mean:{form}} [{e.low:{form}}, {e.high:{form}}]"
     return text.replace("-", MINUS)
