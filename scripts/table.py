@@ -1,7 +1,7 @@
 """Run what a table of conf/table/ still lacks, and make it in Markdown, CSV, LaTeX and a picture: `make table-text`.
 
-Done cells are skipped; a cell that fails does not stop the others and is named in the table's notes. The table is made
-from the records in results/<scale>/<table>/records/ alone: `--no-run` makes it again, byte for byte, in seconds.
+Done cells are skipped; a cell that fails does not stop the others and is named at the end, with its reason. The table
+is made from the records in results/<scale>/<table>/records/ alone: `--no-run` makes it again, byte for byte.
 """
 
 import argparse
