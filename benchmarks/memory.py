@@ -27,8 +27,8 @@ def peak_memory(
     weights, moments, gradients and graphs, and neither Python, torch nor the batches.
     """
     job = {"workload": setup.workload.name, "vocabulary": setup.vocabulary, "batch": setup.batch,
-           "device": str(setup.device), "methods": list(methods), "threads": threads,
-           "system_allocator": system_allocator}  # fmt: skip
+           "device": str(setup.device), "precision": setup.precision, "compile": setup.compile,
+           "methods": list(methods), "threads": threads, "system_allocator": system_allocator}  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.memory"], input=json.dumps(job), capture_output=True, text=True, cwd=ROOT
     )
@@ -43,7 +43,8 @@ def _main() -> None:
     device = torch.device(job["device"])
     set_up(1, device, system_allocator=job["system_allocator"])
     # The batches are drawn before the fork, and their tensors are on the CPU: on a GPU they are part of the peak.
-    setup = Setup(WORKLOADS[job["workload"]], job["vocabulary"], job["batch"], device)
+    workload = WORKLOADS[job["workload"]]
+    setup = Setup(workload, job["vocabulary"], job["batch"], device, job["precision"], job["compile"])
     setup.split  # noqa: B018  drawn here once
     for method in job["methods"]:
         sys.stdout.flush()

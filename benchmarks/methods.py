@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,11 +28,13 @@ REGULARIZERS: dict[str, Callable[[nn.Module, Setup], Regularizer]] = {
     "freelb": lambda model, setup: FreeLB(model, setup.targets[:1]),
     "dropattack": lambda model, setup: _dropattack(model, setup),
     "dropattack-joint": lambda model, setup: _dropattack(model, setup, grouping="joint"),
+    "dropattack-parallel": lambda model, setup: _dropattack(model, setup, parallel=True),
     "rdrop": lambda model, _: RDrop(model),
     "sam": lambda model, _: SAM(model),
 }
 AUTHORS = ("authors-plain", "authors")
 METHODS = (*REGULARIZERS, *AUTHORS)
+OF_A_GPU = ("dropattack-parallel",)  # measured elsewhere only when asked for
 
 
 def _dropattack(model: nn.Module, setup: Setup, **options: Any) -> DropAttack:
@@ -39,11 +42,14 @@ def _dropattack(model: nn.Module, setup: Setup, **options: Any) -> DropAttack:
 
 
 class Steps:
-    """All steps of one workload. Ours share a model and a fused optimizer, the authors' two another, default one."""
+    """All steps of one workload. Ours share a model and a fused optimizer, the authors' two another, default one.
+
+    A compiled model keeps the hooks of its first call, so then each of ours has its own.
+    """
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        self._sides: dict[bool, _Ours | _Theirs] = {}
+        self._sides: dict[str, _Ours | _Theirs] = {}
 
     def make(self, method: str) -> tuple[Step, float]:
         """The step, and how many forward-backwards it takes.
@@ -55,9 +61,10 @@ class Steps:
 
     def side(self, method: str) -> _Ours | _Theirs:
         authors = method in AUTHORS
-        if authors not in self._sides:
-            self._sides[authors] = (_Theirs if authors else _Ours)(self.setup)
-        return self._sides[authors]
+        key = "authors" if authors else method if self.setup.compile else "ours"
+        if key not in self._sides:
+            self._sides[key] = (_Theirs if authors else _Ours)(self.setup)
+        return self._sides[key]
 
 
 class _Ours:
@@ -66,18 +73,34 @@ class _Ours:
     def __init__(self, setup: Setup) -> None:
         self.setup, self.batches = setup, setup.batches(bucket=True)
         self.model = setup.model()
+        if setup.device.type == "cuda" and setup.precision != "fp32":
+            self.model.to(memory_format=torch.channels_last)  # as in training
         self.optimizer = setup.optimizer(self.model, fused=True)
+        self._compiled: tuple[Step, float] | None = None
 
     def make(self, method: str) -> tuple[Step, float]:
+        if self.setup.compile is None:
+            return self._make(method)
+        if self._compiled is None:
+            torch._dynamo.config.skip_nnmodule_hook_guards = False
+            self._compiled = self._make(method)  # the regularizer first: the compiled model has its hooks
+            self.model.compile(mode=self.setup.compile)
+        return self._compiled
+
+    def _make(self, method: str) -> tuple[Step, float]:
         regularizer = REGULARIZERS[method](self.model, self.setup)
+        autocast = partial(torch.autocast, self.setup.device.type, torch.bfloat16, self.setup.precision == "bf16")
 
         def step(n: int) -> None:
             batch = self.batches[n % len(self.batches)]
             inputs = {name: x for name, x in batch.items() if name != "labels"}
 
             def forward() -> SimpleNamespace:
-                logits = self.model(**inputs)
-                return SimpleNamespace(loss=F.cross_entropy(logits, batch["labels"]), logits=logits)
+                if self.setup.compile:
+                    torch.compiler.cudagraph_mark_step_begin()
+                with autocast():
+                    logits = self.model(**inputs)
+                return SimpleNamespace(loss=F.cross_entropy(logits.float(), batch["labels"]), logits=logits)
 
             regularizer.backward(forward)
             self.optimizer.step()

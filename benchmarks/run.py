@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmarks.memory import ROOT, peak_memory
-from benchmarks.methods import METHODS, Steps, set_up
+from benchmarks.methods import METHODS, OF_A_GPU, Steps, set_up
 from benchmarks.table import markdown
 from benchmarks.timing import Clock, time_methods, timings
 from benchmarks.workloads import WORKLOADS, Setup
@@ -31,16 +31,18 @@ from dropattack.errors import UserError
 ROUNDS, QUICK_ROUNDS = 9, 3
 QUICK_BATCH, QUICK_VOCABULARY = 16, 10_000
 KEPT_MEMORY = "keeps freed memory"  # `keep_freed_memory`, as in training
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
 LEAST_SECONDS, QUICK_SECONDS = 0.2, 0.02  # of one timing: short steps are repeated
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     asked = arguments(argv)
-    device = torch.device(asked.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device(asked.device)
     kept = set_up(asked.threads, device, system_allocator=asked.system_allocator)
     machine = describe(device, keeps_memory=kept)
-    path = asked.output or ROOT / "results" / "bench" / f"{machine['name']}{'-quick' if asked.quick else ''}.json"
-    result = _read(path, machine, asked.quick)
+    kind = [machine["name"], *["bf16"] * (asked.precision == "bf16"), *([asked.compile] if asked.compile else ())]
+    path = asked.output or ROOT / "results" / "bench" / f"{'-'.join([*kind, *['quick'] * asked.quick])}.json"
+    result = _read(path, {"machine": machine, **{k: getattr(asked, k) for k in ("quick", "precision", "compile")}})
     setups = [s for s in _setups(asked, device) if asked.rerun or not _measured(result, s, asked)]
     commit = provenance.commit()  # of the code that is loaded, not of what lies there hours later
     with _Bar(len(setups) * (timings(asked.methods, asked.rounds) + (not asked.no_memory))) as bar:
@@ -64,13 +66,17 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one vocabulary, small batches, few rounds: does it run?")
     parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), metavar="WORKLOAD",
                         help=f"of {', '.join(WORKLOADS)}")  # fmt: skip
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD",
-                        help=f"of {', '.join(METHODS)}; plain is always timed")  # fmt: skip
+    parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD",
+                        help=f"of {', '.join(METHODS)}; plain is always timed, {', '.join(OF_A_GPU)} only on a "
+                             "GPU unless it is named")  # fmt: skip
     parser.add_argument("--vocabularies", nargs="+", type=int, metavar="WORDS", help="of the RNNs")
     parser.add_argument("--rounds", type=int, help=f"timings a method ({ROUNDS}; quick: {QUICK_ROUNDS})")
     parser.add_argument("--batch", type=int, help=f"rows (the model's recipe; quick: {QUICK_BATCH})")
     parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU (1)")
     parser.add_argument("--device", help="cpu or cuda (cuda if there is one)")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of our steps (fp32)")
+    parser.add_argument("--compile", choices=COMPILE_MODES,
+                        help="compile our models; reduce-overhead has CUDA graphs")  # fmt: skip
     parser.add_argument("--system-allocator", action="store_true",
                         help="let the C library give freed memory back, which it does unless told")  # fmt: skip
     parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
@@ -79,7 +85,11 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     asked = parser.parse_args(argv)
     asked.rounds = asked.rounds or (QUICK_ROUNDS if asked.quick else ROUNDS)
     asked.batch = asked.batch or (QUICK_BATCH if asked.quick else None)
-    asked.methods = [m for m in METHODS if m == "plain" or m in asked.methods]
+    asked.device = asked.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    # Side by side pays on a GPU alone, and CUDA graphs share their memory.
+    passed_over = () if asked.device.startswith("cuda") and not asked.compile else OF_A_GPU
+    wanted = asked.methods or [m for m in METHODS if m not in passed_over]
+    asked.methods = [m for m in METHODS if m == "plain" or m in wanted]
     if asked.rounds < 1:
         parser.error("--rounds has to be at least 1")
     return asked
@@ -92,7 +102,7 @@ def _setups(asked: argparse.Namespace, device: torch.device) -> Iterator[Setup]:
         if len(sizes) > 1:
             sizes = asked.vocabularies or ([QUICK_VOCABULARY] if asked.quick else sizes)
         for vocabulary in sizes:
-            yield Setup(workload, vocabulary, asked.batch, device)
+            yield Setup(workload, vocabulary, asked.batch, device, asked.precision, asked.compile)
 
 
 def _settings(setup: Setup, asked: argparse.Namespace) -> dict[str, Any]:
@@ -146,9 +156,9 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
-def _read(path: Path, machine: dict[str, Any], quick: bool) -> dict[str, Any]:
-    """What was measured before; on another machine, or with other versions, it is no part of this table."""
-    fresh = {"schema": 1, "quick": quick, "machine": machine, "cells": []}
+def _read(path: Path, conditions: dict[str, Any]) -> dict[str, Any]:
+    """What was measured before; on another machine, with other versions or otherwise, it is no part of this table."""
+    fresh = {"schema": 1, **conditions, "cells": []}
     if not path.exists():
         return fresh
     found = json.loads(path.read_text(encoding="utf-8"))

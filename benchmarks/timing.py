@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from benchmarks.methods import Step, Steps
+from benchmarks.workloads import KEPT
 
 PLAIN = "plain"
 
@@ -67,6 +68,9 @@ def time_methods(
 
     for method in samples:
         sample(method, 0)  # the optimizer's moments, cuDNN's plans, the allocator's blocks
+        if steps.setup.compile:  # a graph for each shape; a recording, and its first replay
+            for n in range(1, 3 * KEPT):
+                _repeat(steps.make(method)[0], n, 1)
     repeats = max(1, math.ceil(least_seconds / sample(PLAIN, 0)))
     for n in range(rounds):
         before = sample(PLAIN, n)

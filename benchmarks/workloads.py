@@ -83,12 +83,17 @@ def _config(overrides: tuple[str, ...]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Setup:
-    """A workload at one vocabulary and batch size (None: its recipe's), on one device."""
+    """A workload at one vocabulary and batch size (None: its recipe's), on one device.
+
+    `precision` ("fp32" or "bf16", by autocast) and `compile` (a mode of `torch.compile`) are of our steps alone.
+    """
 
     workload: Workload
     vocabulary: int | None
     batch: int | None
     device: torch.device
+    precision: str = "fp32"
+    compile: str | None = None
     config: dict[str, Any] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -49,6 +49,7 @@ KEYS: dict[str, tuple[type, ...]] = {
 _NOT_IDENTITY = ("paths", "tracker", "rerun", "settings")
 _NOT_IDENTITY_WITHIN = {
     "trainer": ("device", "threads", "progress", "checkpoint", "eval_batch_size", "probe_gradients"),
+    "reg": ("parallel",),  # the same objective, summed in another order
     "model": ("recipe",),  # defaults of the trainer, which holds what was taken of them
 }
 

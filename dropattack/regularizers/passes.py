@@ -1,6 +1,6 @@
 """One call of `Regularizer.backward`: runs the passes, and keeps each from disturbing the others."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dropattack.regularizers.lanes import Lanes, no_recomputation
 from dropattack.regularizers.targets import Target
 
 
@@ -85,6 +86,32 @@ class Passes:
         if keep:
             self._objective = self._objective + scale * loss.detach()
 
+    def together(self, moves: Sequence[tuple[Target, Tensor]], *, scale: float = 1.0, read: bool = False) -> None:
+        """A forward for each of `moves`, with that target alone moved by its r, side by side; and one backward for all.
+
+        Args:
+            scale: Weight of each forward's loss in the objective.
+            read: Whether each target's gradient in its own forward is wanted.
+        """
+        self._done += 1
+        self._state.save()  # before two forwards change them at once
+        with ExitStack() as stack:
+            if self._done < self._total:
+                stack.enter_context(self._no_sync())
+            losses = []
+            lanes = stack.enter_context(Lanes(self._model, len(moves)))
+            for lane, (target, r) in zip(lanes, moves, strict=True):
+                with lane, target.beside(self._model, r, read=read):
+                    losses.append(self.forward().loss)
+            lanes.join()
+            objective = torch.stack(losses).sum() * scale
+            for target, _ in moves:
+                stack.enter_context(target.joining())
+            stack.enter_context(no_recomputation(self._model))
+            self._backward(objective)
+            lanes.join()
+        self._objective = self._objective + objective.detach()
+
     def forward(self) -> Output:
         """Runs the caller's `forward` once."""
         self._state.before_forward()
@@ -144,7 +171,7 @@ class _State:
             if buffer is not None
         ]  # fmt: skip
         self._saved: list[tuple[nn.Module, str, Tensor, Tensor]] = []
-        self._forwards = 0
+        self._is_saved, self._forwards = False, 0
         self._same_dropout = same_dropout
         self._devices = sorted({p.device.index for p in model.parameters() if p.is_cuda}) if model is not None else []
 
@@ -163,14 +190,17 @@ class _State:
         elif self._same_dropout:
             self._set_random(self._before)
         if self._forwards == 2:
-            self._save()
+            self.save()
 
     def after_forward(self) -> None:
         if self._same_dropout and self._forwards == 1:
             self._after = self._random()
 
-    def _save(self) -> None:
-        """Only the buffers that the first forward touched: most models have none, and some have large ones."""
+    def save(self) -> None:
+        """After the first forward, of which buffers it touched: most models have none, and some have large ones."""
+        if self._is_saved:
+            return
+        self._is_saved = True
         for module, name, buffer, version in self._buffers:
             now = module._buffers.get(name)
             tracks = isinstance(module, nn.modules.batchnorm._NormBase) and module.training

@@ -54,9 +54,17 @@ class Rows:
 
     def take(self, values: Tensor, rows: "Rows") -> Tensor:
         """`values` [m, D] of other `rows`, in the order of these; zero where the other pass did not look a row up."""
-        at = torch.searchsorted(rows.index, self.index).clamp_(max=len(rows.index) - 1)
-        found = rows.index[at] == self.index
+        at, found = rows._find(self.index)
         return values[at] * (found if self.used is None else found & self.used).unsqueeze(-1)
+
+    def spread(self, values: Tensor, ids: Tensor) -> Tensor:
+        """`values` [n, D] of these rows, for each of `ids` [...]: [..., D]; zero for an id that is not among them."""
+        at, found = self._find(ids)
+        return values[at] * found.unsqueeze(-1)
+
+    def _find(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        at = torch.searchsorted(self.index, ids.contiguous()).clamp_(max=len(self.index) - 1)
+        return at, self.index[at] == ids
 
 
 class EmbeddingRows(Weight):
@@ -103,12 +111,12 @@ class EmbeddingRows(Weight):
             own = stack.enter_context(isolated(self.parameter, keep))
             yield
         dense = own()
-        lookups = [(ids, leaf) for ids, leaf in lookups if leaf.grad is not None]
-        if not lookups:
+        found = [(ids, leaf.grad) for ids, leaf in lookups if leaf.grad is not None]
+        if not found:
             self._dense = dense is not None
             self.gradient = upcast(dense) if read else self.gradient
             return
-        rows, values = self._reduce(lookups)
+        rows, values = self._reduce(found)
         if keep:
             self._keep(rows, values)
         if dense is not None:
@@ -117,10 +125,10 @@ class EmbeddingRows(Weight):
                 self.gradient = upcast(dense).index_add(0, rows.index, values)
         elif read:
             self._rows = self._rows or rows
-            values = values if rows is self._rows else self._rows.take(values, rows)
-            self.gradient = values
+            self.gradient = values if rows is self._rows else self._rows.take(values, rows)
 
     def _reduce(self, lookups: list[tuple[Tensor, Tensor]]) -> tuple[Rows, Tensor]:
+        """The rows of `lookups` (ids [...] and the gradient [..., D] of what was looked up), and their gradients."""
         ids = [i for i, _ in lookups]
         # The passes of a step look the same ids up, mostly as the very same tensor: sort it once.
         if self._rows is None or len(ids) != len(self._looked_up) or any(map(is_not, ids, self._looked_up)):
@@ -129,7 +137,7 @@ class EmbeddingRows(Weight):
                 self._looked_up = ids
         else:
             rows = self._rows
-        gradient = torch.cat([upcast(leaf.grad).flatten(0, -2) for _, leaf in lookups])
+        gradient = torch.cat([upcast(g).flatten(0, -2) for _, g in lookups])
         return rows, rows.sum(gradient, self._module.padding_idx)
 
     def _keep(self, rows: Rows, values: Tensor) -> None:
@@ -186,6 +194,44 @@ class EmbeddingRows(Weight):
         finally:
             with torch.no_grad():
                 self.parameter.index_copy_(0, index, backup)
+
+    @contextmanager
+    def beside(self, model: nn.Module | None, r: Tensor, *, read: bool) -> Iterator[None]:
+        self._own: list[tuple[Tensor, Tensor]] | None = None
+        rows = self._rows
+        if rows is None:
+            with super().beside(model, r, read=read):
+                yield
+            return
+        self.gradient, self._reached, own = None, False, []
+
+        def move(module: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> Tensor:
+            ids = args[0] if args else kwargs["input"]
+
+            def arrive(gradient: Tensor) -> None:
+                self._reached = True
+                own.append((ids, gradient.detach()))
+
+            moved = output + rows.spread(r, ids).to(output.dtype)
+            moved.register_hook(arrive)
+            return moved
+
+        hook = self._module.register_forward_hook(move, prepend=True, with_kwargs=True)
+        try:
+            yield
+        finally:
+            hook.remove()
+        self._own = own if read else None
+
+    @contextmanager
+    def joining(self) -> Iterator[None]:
+        # The clean pass's rows are added to the first dense gradient, and are then no longer pending.
+        with self._adding_pending(), super().joining():
+            yield
+        if self._own and self._rows is not None:
+            rows, values = self._reduce(self._own)
+            self.gradient = values if rows is self._rows else self._rows.take(values, rows)
+            self._own = None
 
     def value(self) -> Tensor:
         if self._rows is None:

@@ -7,15 +7,21 @@ Every target answers to the same few calls, so that a method is written once for
     target.gradient                                            # of that pass alone, or None if it had none
     with target.shifted(r):                                    # attacked value + r, put back bit for bit afterwards
         ...
+    with target.beside(model, r, read=True):                   # the same of a copy, around a forward alone
+        ...
+    with target.joining():                                     # around the one backward of such forwards
+        ...
 """
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from dropattack.regularizers.lanes import replaced
 
 Start = Callable[[Tensor, Tensor | None], Tensor]
 """Makes an activation's first perturbation from its value [B, …] and what of it is not padding (or None)."""
@@ -35,6 +41,12 @@ class Target(Protocol):
     def shifted(self, r: Any) -> AbstractContextManager[None]:
         """The attacked value plus `r` (None: as it is) inside the block, and bit for bit the old value after it."""
 
+    def beside(self, model: nn.Module | None, r: Tensor, *, read: bool) -> AbstractContextManager[None]:
+        """The attacked value plus `r` in the forward inside, whose backward comes later; nothing moves in place."""
+
+    def joining(self) -> AbstractContextManager[None]:
+        """Around the backward of all such forwards; then `gradient` is that of this target's own, if it was `read`."""
+
     def value(self) -> Tensor:
         """What is attacked, in the shape of `gradient`."""
 
@@ -53,6 +65,7 @@ class Weight:
         self.name = name
         self.parameter = parameter
         self.gradient: Tensor | None = None
+        self._reached = False
 
     def begin(self) -> None:
         self.gradient = None
@@ -82,6 +95,29 @@ class Weight:
         finally:
             with torch.no_grad():
                 self.parameter.copy_(backup)
+
+    @contextmanager
+    def beside(self, model: nn.Module | None, r: Tensor, *, read: bool) -> Iterator[None]:
+        self.gradient, self._reached = None, False
+        moved = (self.parameter + r).to(self.parameter.dtype)
+
+        def arrive(gradient: Tensor) -> None:
+            self._reached = True
+            if read:
+                self.gradient = upcast(gradient.to_dense() if gradient.is_sparse else gradient.detach())
+
+        moved.register_hook(arrive)
+        with replaced(model, self.parameter, moved):
+            yield
+
+    @contextmanager
+    def joining(self) -> Iterator[None]:
+        yield
+        if not self._reached:
+            raise RuntimeError(
+                f"attack target {self.name!r} was attacked in a copy, and the model did not use it: parallel=True "
+                "needs a weight that is read from its module in every forward; take parallel=False"
+            )
 
     def value(self) -> Tensor:
         return self.parameter.detach()
@@ -163,6 +199,14 @@ class Activation:
             yield
         finally:
             self._shift = None
+
+    @contextmanager
+    def beside(self, model: nn.Module | None, r: Tensor, *, read: bool) -> Iterator[None]:
+        with self.shifted(r), self.listening(read=read, keep=True, last=False):
+            yield
+
+    def joining(self) -> AbstractContextManager[None]:
+        return nullcontext()  # what was read is stored when the backward comes to it
 
     def value(self) -> Tensor:
         if self._value is None:

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import methods
 from benchmarks import run as bench
-from benchmarks.methods import METHODS, Steps
+from benchmarks.methods import METHODS, OF_A_GPU, Steps
 from benchmarks.table import markdown, measures, promises
 from benchmarks.workloads import WORKLOADS, Setup
 from dropattack.errors import UserError
@@ -64,17 +64,18 @@ def test_smoke(tmp_path):
     printed = run(output, "--only", "mnist-lenet", "--rounds", "2")
     result = json.loads(output.read_text())
     (cell,) = result["cells"]
-    assert list(cell["methods"]) == list(METHODS)
+    timed = [m for m in METHODS if m not in OF_A_GPU]
+    assert list(cell["methods"]) == timed
     for name, method in cell["methods"].items():
         assert method["seconds"] > 0, name
         assert method["peak_mb"] > 0, name
         assert len(method["samples"]) == (
-            2 if name != "plain" else 2 * len(METHODS)
+            2 if name != "plain" else 2 * len(timed)
         )  # 2 rounds, each with one more than there are others, name
     assert result["machine"]["threads"] == 1
     assert result["machine"]["allocator"].get("malloc") == (bench.KEPT_MEMORY if libc_ver()[0] == "glibc" else None)
     assert markdown(result) in printed
-    assert all(f"| {method} " in printed for method in METHODS)
+    assert all(f"| {method} " in printed for method in timed)
 
 
 def test_the_allocator_is_a_trainings_unless_asked(monkeypatch):
@@ -107,6 +108,31 @@ def test_promises(result):
     assert {met for _, met in held.values()} == {"met"}
     result["cells"][0]["methods"]["dropattack"]["to_plain"] = 7.5
     assert promises(result)[-1][-1] == "NOT met"
+
+
+def test_a_gpus_promise(result):
+    names = ("plain", "dropattack", "dropattack-parallel")
+    cell = {
+        **result["cells"][0],
+        "methods": dict(zip(names, (entry(1, 1, 1), entry(3, 3.1, 1), entry(3, 2.2, 1)), strict=True)),
+    }
+    result["cells"] = [cell]
+    assert not [what for what, *_ in promises(result) if "against plain" in what]
+    result["machine"]["gpu"] = "a GPU"
+    (held,) = [row for row in promises(result) if "against plain" in row[0]]
+    assert held[1:] == ("2.20", "≤ 2.3", "met")
+
+
+@pytest.mark.slow  # it compiles
+def test_our_steps_in_bf16_and_compiled(tmp_path):
+    output = tmp_path / "bench.json"
+    options = ("--methods", "dropattack", "dropattack-parallel", "--no-memory", "--rounds", "1")
+    printed = run(output, "--only", "mnist-lenet", *options, "--precision", "bf16", "--compile", "default")
+    assert "bf16, compiled (default)" in printed
+    first = json.loads(output.read_text())
+    assert set(first["cells"][0]["methods"]) == {"plain", "dropattack", "dropattack-parallel"}
+    run(output, "--only", "mnist-lenet", *options)
+    assert json.loads(output.read_text())["precision"] == "fp32", "another precision is no part of the same table"
 
 
 @pytest.mark.parametrize("workload", WORKLOADS.values(), ids=WORKLOADS)

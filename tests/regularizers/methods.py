@@ -45,6 +45,18 @@ METHODS = (
         ),
         passes=3,
     ),
+    Method(
+        "dropattack-parallel",
+        lambda model, weights, activations: DropAttack(model, weights[:2], steps=2, parallel=True, seed=1),
+        passes=5, backwards=3,
+    ),
+    Method(
+        "dropattack-parallel-mixed",
+        lambda model, weights, activations: DropAttack(
+            model, [*weights[1:2], *activations[-1:]], mode="notebook", steps=2, relative=True, parallel=True, seed=1
+        ),
+        passes=5, backwards=3,
+    ),
     Method("rdrop", lambda model, weights, activations: RDrop(model), passes=2, backwards=1, needs_logits=True),
     Method("sam", lambda model, weights, activations: SAM(model), passes=2, clean_first=False),
     Method("asam", lambda model, weights, activations: SAM(model, adaptive=True, rho=0.5), passes=2, clean_first=False),

@@ -169,6 +169,7 @@ def freelb(
 def dropattack(
     land: Landscape, draws: list[Tensor], epsilon: float, p: float, steps: int = 1, mode: str = "paper",
     projection: str | None = None, grouping: str = "sequential", relative: bool = False, attack: bool = True,
+    parallel: bool = False,
 ) -> Expected:  # fmt: skip
     clean = land.at({})
     if not attack:
@@ -186,21 +187,22 @@ def dropattack(
             radii[name] = epsilon * land.norm(name, attacked if rows is None else attacked[rows])
     assert not list(recorded), "more masks were drawn than there are targets"
 
-    for group in [land.targets] if grouping == "joint" else [(name,) for name in land.targets]:
-        direction = {name: clean.attacked[name] for name in group}
-        shift = {name: torch.zeros_like(clean.attacked[name]) for name in group}
-        for _ in range(steps):
-            for name in group:
-                shift[name] = shift[name] + masks[name] * radii[name] * land.unit(name, direction[name])
-                if projection == "l2":
-                    shift[name] = land.project(name, shift[name], radii[name])
-            point = land.at(dict(shift))
-            gradients.append((1 / steps, point.weights))
-            losses.append(point.loss)
-            total = total + point.loss / steps
-            for name in group:
-                before = direction[name] if mode == "notebook" else 0.0
-                direction[name] = before + point.attacked[name] / (steps if mode == "notebook" else 1)
+    groups = [land.targets] if grouping == "joint" else [(name,) for name in land.targets]
+    order = [group for group in groups for _ in range(steps)]  # of the forwards: fresh dropout masks depend on it
+    direction = dict(clean.attacked)
+    shift = {name: torch.zeros_like(like) for name, like in clean.attacked.items()}
+    for group in groups * steps if parallel else order:
+        for name in group:
+            shift[name] = shift[name] + masks[name] * radii[name] * land.unit(name, direction[name])
+            if projection == "l2":
+                shift[name] = land.project(name, shift[name], radii[name])
+        point = land.at({name: shift[name] for name in group})
+        gradients.append((1 / steps, point.weights))
+        losses.append(point.loss)
+        total = total + point.loss / steps
+        for name in group:
+            before = direction[name] if mode == "notebook" else 0.0
+            direction[name] = before + point.attacked[name] / (steps if mode == "notebook" else 1)
     return Expected(add(*gradients), clean.loss, tuple(losses), total)
 
 

@@ -61,6 +61,11 @@ METHODS = (
     Method("DropAttack", {**DROP, "steps": 3, "grouping": "joint", "mode": "notebook", "projection": "l2"}, SEVERAL),
     Method("DropAttack", {"epsilon": 0.2, "p": 0.6, "steps": 1, "relative": True}),
     Method("DropAttack", {"epsilon": 0.2, "p": 0.6, "steps": 3, "relative": True, "projection": "l2"}, SEVERAL),
+    Method("DropAttack", {**DROP, "steps": 1, "parallel": True}),
+    Method(
+        "DropAttack", {**DROP, "steps": 3, "parallel": True, "projection": "l2"}, ("weights", "activations", "mixed")
+    ),
+    Method("DropAttack", {**DROP, "steps": 3, "parallel": True, "mode": "notebook"}, SEVERAL),
     Method("RDrop", {"alpha": 2.0}, ("none",)),
     Method("SAM", {"rho": 0.3}, ("*", "weight", "weights")),
     Method("SAM", {"rho": 0.5, "adaptive": True}, ("*", "weights")),
