@@ -94,10 +94,10 @@ class _Ours:
         def step(n: int) -> None:
             batch = self.batches[n % len(self.batches)]
             inputs = {name: x for name, x in batch.items() if name != "labels"}
+            if self.setup.compile:
+                torch.compiler.cudagraph_mark_step_begin()
 
             def forward() -> SimpleNamespace:
-                if self.setup.compile:
-                    torch.compiler.cudagraph_mark_step_begin()
                 with autocast():
                     logits = self.model(**inputs)
                 return SimpleNamespace(loss=F.cross_entropy(logits.float(), batch["labels"]), logits=logits)

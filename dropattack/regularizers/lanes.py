@@ -5,9 +5,10 @@ weight's place in its modules while a forward of its own is launched, on a strea
 all of these forwards: autograd runs each one's part on the stream of its forward, and adds up what they share.
 """
 
+import sys
 import weakref
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from warnings import catch_warnings, filterwarnings
 
@@ -19,44 +20,55 @@ _STREAMS: dict[tuple[int, int], Any] = {}  # by device and number, for good: cuB
 
 
 class Lanes:
-    """Streams beside the current one, which waits for them on `join` and at the end. Where there is no GPU: nothing.
+    """Streams beside the current one, which waits for them on `join` and at the end.
 
     Inside the block everything that the current stream had been given before is done first, in every lane; so memory
     that the lanes and the current stream hand each other is never written too early.
+
+    Args:
+        model: Where it lies on a CPU or on several GPUs, all lanes are the current stream.
+        count: How many.
+        in_order: All lanes are the current stream: one forward reads what another writes.
     """
 
-    def __init__(self, model: nn.Module | None, count: int) -> None:
+    def __init__(self, model: nn.Module | None, count: int, *, in_order: bool = False) -> None:
         devices = {p.device for p in model.parameters()} if model is not None else set()
-        device = devices.pop() if len(devices) == 1 else torch.device("cpu")  # a model on two GPUs orders them itself
-        self._device = device if device.type == "cuda" else None
+        self._streams: list[Any] = []
         self._count = count
+        if len(devices) == 1 and next(iter(devices)).type == "cuda" and not in_order:
+            device = devices.pop()
+            if not _has_cuda_graphs(device):
+                self._current = torch.cuda.current_stream(device)
+                self._streams = [_stream(device, n) for n in range(count)]
 
     def __enter__(self) -> "Lanes":
-        if self._device is not None:
-            self._current = torch.cuda.current_stream(self._device)
-            self._streams = [self._stream(n) for n in range(self._count)]
-            for stream in self._streams:
-                stream.wait_stream(self._current)
+        for stream in self._streams:
+            stream.wait_stream(self._current)
         return self
 
     def __iter__(self) -> Iterator[AbstractContextManager]:
         for n in range(self._count):
-            yield nullcontext() if self._device is None else torch.cuda.stream(self._streams[n])
+            yield torch.cuda.stream(self._streams[n]) if self._streams else nullcontext()
 
     def join(self) -> None:
-        if self._device is not None:
-            for stream in self._streams:
-                self._current.wait_stream(stream)
+        for stream in self._streams:
+            self._current.wait_stream(stream)
 
     def __exit__(self, *_: object) -> None:
         self.join()
 
-    def _stream(self, n: int) -> Any:
-        assert self._device is not None
-        key = (self._device.index or 0, n)
-        if key not in _STREAMS:
-            _STREAMS[key] = torch.cuda.Stream(self._device)
-        return _STREAMS[key]
+
+def _stream(device: torch.device, n: int) -> Any:
+    key = (device.index or 0, n)
+    if key not in _STREAMS:
+        _STREAMS[key] = torch.cuda.Stream(device)
+    return _STREAMS[key]
+
+
+def _has_cuda_graphs(device: torch.device) -> bool:
+    """Whether a compiled model replays CUDA graphs: these share their memory, so one has to end before the next."""
+    trees = sys.modules.get("torch._inductor.cudagraph_trees")
+    return trees is not None and trees.get_manager(device.index or 0, create_if_none_exists=False) is not None
 
 
 @contextmanager
@@ -64,15 +76,13 @@ def replaced(model: nn.Module | None, parameter: nn.Parameter, by: Tensor) -> It
     """`by` stands in the place of `parameter` wherever a module of `model` holds it; the parameter is not touched."""
     modules = () if model is None else model.modules()
     places = [(m, name) for m in modules for name, p in m._parameters.items() if p is parameter]
-    with ExitStack() as stack:
-        if any(isinstance(module, nn.RNNBase) for module, _ in places):
-            # cuDNN copies weights that are not views of one buffer, and would advise to make them so.
-            stack.enter_context(catch_warnings())
-            filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
+    try:
         for module, name in places:
-            stack.callback(_put, module, name, parameter)
             _put(module, name, by)
         yield
+    finally:
+        for module, name in places:
+            _put(module, name, parameter)
 
 
 def _put(module: nn.Module, name: str, tensor: Any) -> None:
@@ -86,10 +96,49 @@ def _put(module: nn.Module, name: str, tensor: Any) -> None:
 
 
 @contextmanager
+def weights_stay(model: nn.Module | None) -> Iterator[None]:
+    """No RNN of `model` moves its weights into a new buffer, which many a forward does at its start.
+
+    One lane would read what another is still writing. cuDNN's advice to do it is not shown: it copies such weights.
+    """
+    rnns = [] if model is None else [m for m in model.modules() if isinstance(m, nn.RNNBase)]
+    with catch_warnings():
+        if rnns:
+            filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
+        try:
+            for rnn in rnns:
+                rnn.__dict__["flatten_parameters"] = _nothing
+            yield
+        finally:
+            for rnn in rnns:
+                rnn.__dict__.pop("flatten_parameters", None)
+
+
+def _nothing() -> None:
+    pass
+
+
+def reads_directly(loss: Tensor, parameter: nn.Parameter, copy: Tensor) -> bool:
+    """Whether the graph of `loss` comes to `parameter` by another way than through its `copy`."""
+    seen, open_ = {copy.grad_fn}, [loss.grad_fn]
+    while open_:
+        node = open_.pop()
+        if node is None or node in seen:
+            continue
+        if getattr(node, "variable", None) is parameter:
+            return True
+        seen.add(node)
+        open_ += [following for following, _ in node.next_functions]
+    return False
+
+
+@contextmanager
 def no_recomputation(model: nn.Module | None) -> Iterator[None]:
     """A backward in which no module of `model` may be called: gradient checkpointing would compute it as it is now.
 
-    Raises (in the block): RuntimeError if one is.
+    Lanes share the places where their gradients are added up, which autograd orders and warns of: not shown.
+
+    Raises (in the block): RuntimeError if a module is called.
     """
     modules = set() if model is None else set(model.modules())
 
@@ -102,6 +151,8 @@ def no_recomputation(model: nn.Module | None) -> Iterator[None]:
 
     hook = register_module_forward_pre_hook(check)
     try:
-        yield
+        with catch_warnings():
+            filterwarnings("ignore", "The AccumulateGrad node's stream does not match")
+            yield
     finally:
         hook.remove()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dropattack.regularizers.lanes import Lanes, no_recomputation
+from dropattack.regularizers.lanes import Lanes, no_recomputation, weights_stay
 from dropattack.regularizers.targets import Target
 
 
@@ -99,14 +99,15 @@ class Passes:
             if self._done < self._total:
                 stack.enter_context(self._no_sync())
             losses = []
-            lanes = stack.enter_context(Lanes(self._model, len(moves)))
-            for lane, (target, r) in zip(lanes, moves, strict=True):
-                with lane, target.beside(self._model, r, read=read):
-                    losses.append(self.forward().loss)
+            lanes = stack.enter_context(Lanes(self._model, len(moves), in_order=self._state.is_shared))
+            with weights_stay(self._model):
+                for lane, (target, r) in zip(lanes, moves, strict=True):
+                    with lane, target.beside(self._model, r, read=read):
+                        losses.append(self.forward().loss)
             lanes.join()
             objective = torch.stack(losses).sum() * scale
-            for target, _ in moves:
-                stack.enter_context(target.joining())
+            for (target, _), loss in zip(moves, losses, strict=True):
+                stack.enter_context(target.joining(loss))
             stack.enter_context(no_recomputation(self._model))
             self._backward(objective)
             lanes.join()
@@ -206,6 +207,11 @@ class _State:
             tracks = isinstance(module, nn.modules.batchnorm._NormBase) and module.training
             if now is not None and (now is not buffer or now._version != version or tracks):
                 self._saved.append((module, name, now, now.clone()))
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether a forward may read what another wrote: of BatchNorm in train mode it is known that it does not."""
+        return any(not isinstance(module, nn.modules.batchnorm._NormBase) for module, *_ in self._saved)
 
     def restore(self) -> None:
         with torch.no_grad():

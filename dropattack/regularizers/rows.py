@@ -153,9 +153,12 @@ class EmbeddingRows(Weight):
             yield
             return
 
+        spent = []  # what another stream may still read lives until the block ends
+
         def add(gradient: Tensor) -> Tensor:
             while self._pending:
                 rows, values = self._pending.pop()
+                spent.append((rows, values))
                 values = values.to(gradient.dtype)
                 if gradient.is_sparse:
                     gradient = gradient + torch.sparse_coo_tensor(
@@ -213,7 +216,8 @@ class EmbeddingRows(Weight):
                 own.append((ids, gradient.detach()))
 
             moved = output + rows.spread(r, ids).to(output.dtype)
-            moved.register_hook(arrive)
+            if moved.requires_grad:
+                moved.register_hook(arrive)
             return moved
 
         hook = self._module.register_forward_hook(move, prepend=True, with_kwargs=True)
@@ -224,9 +228,9 @@ class EmbeddingRows(Weight):
         self._own = own if read else None
 
     @contextmanager
-    def joining(self) -> Iterator[None]:
+    def joining(self, loss: Tensor) -> Iterator[None]:
         # The clean pass's rows are added to the first dense gradient, and are then no longer pending.
-        with self._adding_pending(), super().joining():
+        with self._adding_pending(), super().joining(loss):
             yield
         if self._own and self._rows is not None:
             rows, values = self._reduce(self._own)

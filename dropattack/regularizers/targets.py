@@ -9,7 +9,7 @@ Every target answers to the same few calls, so that a method is written once for
         ...
     with target.beside(model, r, read=True):                   # the same of a copy, around a forward alone
         ...
-    with target.joining():                                     # around the one backward of such forwards
+    with target.joining(loss):                                 # around the one backward of such forwards' losses
         ...
 """
 
@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from dropattack.regularizers.lanes import replaced
+from dropattack.regularizers.lanes import reads_directly, replaced
 
 Start = Callable[[Tensor, Tensor | None], Tensor]
 """Makes an activation's first perturbation from its value [B, …] and what of it is not padding (or None)."""
@@ -44,8 +44,9 @@ class Target(Protocol):
     def beside(self, model: nn.Module | None, r: Tensor, *, read: bool) -> AbstractContextManager[None]:
         """The attacked value plus `r` in the forward inside, whose backward comes later; nothing moves in place."""
 
-    def joining(self) -> AbstractContextManager[None]:
-        """Around the backward of all such forwards; then `gradient` is that of this target's own, if it was `read`."""
+    def joining(self, loss: Tensor) -> AbstractContextManager[None]:
+        """Around the backward of all such forwards, of which this target's own gave `loss`; then its own `gradient` is
+        there, if it was `read`."""
 
     def value(self) -> Tensor:
         """What is attacked, in the shape of `gradient`."""
@@ -65,7 +66,9 @@ class Weight:
         self.name = name
         self.parameter = parameter
         self.gradient: Tensor | None = None
-        self._reached = False
+        # Of the forwards side by side: whether the copy was used, and once, whether nothing but it was.
+        self._reached = self._is_checked = False
+        self._copy: Tensor | None = None
 
     def begin(self) -> None:
         self.gradient = None
@@ -109,13 +112,18 @@ class Weight:
         moved.register_hook(arrive)
         with replaced(model, self.parameter, moved):
             yield
+        self._copy = None if self._is_checked else moved
 
     @contextmanager
-    def joining(self) -> Iterator[None]:
-        yield
-        if not self._reached:
+    def joining(self, loss: Tensor) -> Iterator[None]:
+        # Once will do: it is how the model is written that matters.
+        aside = self._copy is not None and reads_directly(loss, self.parameter, self._copy)
+        self._copy, self._is_checked = None, True
+        if not aside:
+            yield
+        if aside or not self._reached:
             raise RuntimeError(
-                f"attack target {self.name!r} was attacked in a copy, and the model did not use it: parallel=True "
+                f"attack target {self.name!r} was attacked in a copy, and the model used the original: parallel=True "
                 "needs a weight that is read from its module in every forward; take parallel=False"
             )
 
@@ -205,7 +213,7 @@ class Activation:
         with self.shifted(r), self.listening(read=read, keep=True, last=False):
             yield
 
-    def joining(self) -> AbstractContextManager[None]:
+    def joining(self, loss: Tensor) -> AbstractContextManager[None]:
         return nullcontext()  # what was read is stored when the backward comes to it
 
     def value(self) -> Tensor:

@@ -51,7 +51,7 @@ class BiGRUClassifier(nn.Module):
         self.head = nn.Linear(10, CLASSES)
 
     def forward(self, ids: Tensor) -> Tensor:
-        lengths = (ids != PADDING).sum(1)
+        lengths = (ids != PADDING).sum(1).cpu()
         packed = nn.utils.rnn.pack_padded_sequence(self.embed(ids), lengths, batch_first=True, enforce_sorted=False)
         _, state = self.rnn(packed)
         return self.head(torch.cat([state[-2], state[-1]], dim=1))

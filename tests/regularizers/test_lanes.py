@@ -50,7 +50,7 @@ class Reads(nn.Module):
         self.out = nn.Linear(4, 10, bias=False)
         if how == "tied":
             self.out.weight = self.embed.weight
-        self.how, self.aside = how, [self.embed.weight]
+        self.how, self.aside = how, [self.embed.weight, self.out.weight]
         self.double()
 
     def forward(self, ids):
@@ -59,7 +59,7 @@ class Reads(nn.Module):
             x = x + self.embed(ids.flip(0)[:, :1]).mean(1)
         if self.how == "beside its module":
             return self.out(x) + x @ self.embed.weight.T
-        return self.out(x) if self.how != "held elsewhere" else x @ self.aside[0].T
+        return self.out(x)
 
 
 @pytest.mark.parametrize("how", ["once", "twice", "tied", "beside its module", "sparse"])
@@ -75,19 +75,85 @@ def test_a_matrix_that_is_read_in_several_ways(how: str):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
-def test_a_weight_that_is_not_read_from_its_module_is_an_error():
-    model = Reads("once")
-    held = model.out.weight
+@pytest.mark.parametrize("how", ["by another name", "by another name and by its own"])
+def test_a_weight_that_is_not_read_from_its_module_is_an_error(how: str):
+    model = Reads("held elsewhere")
 
     def forward():
-        return F.cross_entropy(model.embed(torch.tensor([[1, 2]])).mean(1) @ held.T, torch.tensor([3]))
+        x = model.embed(torch.tensor([[1, 2]])).mean(1)
+        logits = x @ model.aside[1].T
+        return F.cross_entropy(logits + model.out(x) if "own" in how else logits, torch.tensor([3]))
 
     before = copy.deepcopy(model.state_dict())
     assert gradient(model, forward, ["embed.weight", "out.weight"]).any()
     with pytest.raises(RuntimeError, match=r"'out.weight' was attacked in a copy.*take parallel=False"):
         gradient(model, forward, ["embed.weight", "out.weight"], parallel=True)
-    assert model.out.weight is held
+    assert model.out.weight is model.aside[1]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+class Flattening(nn.Module):
+    """Its forward asks the RNN to lay its weights out anew, as many a published model does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(3, 4, batch_first=True)
+
+    def forward(self, x):
+        self.rnn.flatten_parameters()
+        return self.rnn(x)[0]
+
+
+def test_no_lane_lays_weights_out_anew(monkeypatch):
+    model, x, asked = Flattening(), torch.randn(2, 5, 3), []
+    monkeypatch.setattr(nn.GRU, "flatten_parameters", lambda self: asked.append(1))
+    gradient(model, lambda: model(x).square().mean(), ["rnn.weight_ih_l0", "rnn.weight_hh_l0"], parallel=True)
+    assert len(asked) == 1, "the clean pass may"
+    assert "flatten_parameters" not in vars(model.rnn)
+
+
+def test_forwards_that_read_what_they_write_keep_their_order(monkeypatch):
+    """Spectral norm iterates in its forward; BatchNorm in train mode only writes."""
+    asked = []
+    original = lanes.Lanes.__init__
+
+    def init(self, model, count, *, in_order):
+        asked.append(in_order)
+        original(self, model, count, in_order=in_order)
+
+    monkeypatch.setattr(lanes.Lanes, "__init__", init)
+    x = torch.randn(6, 3, dtype=torch.float64)
+    for norm, wanted in ((nn.utils.parametrizations.spectral_norm(nn.Linear(3, 4)), True), (nn.BatchNorm1d(3), False)):
+        model = nn.Sequential(norm, nn.Tanh(), nn.Linear(4 if wanted else 3, 2)).double()
+        names = ["2.weight", "2.bias"]
+        gradient(model, lambda model=model: model(x).square().mean(), names, parallel=True)
+        assert asked.pop() is wanted
+
+
+def test_a_part_without_gradients_is_moved_too():
+    """A teacher's forward under no_grad looks words up in the same matrix."""
+    model, ids = (
+        nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(8, 2)).double(),
+        torch.tensor([[1, 2], [3, 1]]),
+    )
+
+    def forward():
+        with torch.no_grad():
+            teacher = model(ids)
+        return (model(ids) - 2 * teacher).square().mean()
+
+    one, other = (gradient(model, forward, ["0.weight", "2.weight"], p=1.0, parallel=p) for p in (False, True))
+    torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_autocast_outside_of_the_step():
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), torch.randn(5, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        one, other = (
+            gradient(model, lambda: model(x).square().mean(), ["0.weight", "2.weight"], parallel=p)
+            for p in (False, True)
+        )
+    torch.testing.assert_close(one, other, rtol=2e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize("names", [["0.weight", "2.weight"], ["0", "2.weight"]])
@@ -129,6 +195,27 @@ def test_a_step_on_a_gpu_waits_for_nothing_and_leaves_flat_weights_flat():
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert places == [w.data_ptr() for w in model[1]._flat_weights]
+
+
+@GPU
+@each_network
+@pytest.mark.parametrize("where", ["before", "forward"])
+def test_a_slow_stream_is_waited_for(network: Network, where: str):
+    """Were one wait missing, a stream that sleeps first would read or write too late."""
+    model, (inputs, labels) = network.build().cuda(), network.batch()
+    batch, names = (inputs.cuda(), labels.cuda()), [*network.weights, network.activations[0]]
+    wanted = gradient(model, lambda: network.forward(model, batch), names, steps=2)
+    for _ in range(3):
+        if where == "before":
+            torch.cuda._sleep(50_000_000)
+
+        def forward():
+            if where == "forward":
+                torch.cuda._sleep(20_000_000)
+            return network.forward(model, batch)
+
+        got = gradient(model, forward, names, steps=2, parallel=True)
+        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-12)
 
 
 @GPU
