@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dropattack.data import loader
 from dropattack.data.loader import Loader, pixel_statistics, shifted
 from dropattack.data.types import TensorSplit
 from tests.data.makers import image_split, joined, token_split
@@ -100,8 +101,8 @@ def test_bucketing_saves_padding():
 
 def test_evaluation_can_be_mapped_back():
     lengths = [3, 9, 1, 7, 7]
-    loader = Loader(token_split(lengths), batch_size=2, shuffle=False)
-    rows = np.concatenate(loader.rows())
+    texts = Loader(token_split(lengths), batch_size=2, shuffle=False)
+    rows = np.concatenate(texts.rows())
     assert [lengths[row] for row in rows] == sorted(lengths, reverse=True)
     images = Loader(image_tensors(5), batch_size=2, shuffle=False)
     assert np.concatenate(images.rows()).tolist() == list(range(5))
@@ -119,6 +120,18 @@ def test_pixels_are_normalised():
     assert torch.allclose(batch["pixels"].std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5)
     (plain,) = Loader(split, batch_size=20, shuffle=False).batches()
     assert torch.allclose(plain["pixels"], pixels)
+
+
+def test_pixels_that_were_made_ready_are_the_same_ones(monkeypatch):
+    split = image_tensors()
+    mean, std = pixel_statistics(split)
+    ready = Loader(split, batch_size=6, seed=1, mean=mean, std=std)
+    monkeypatch.setattr(loader, "READY_BYTES", 0)
+    each_time = Loader(split, batch_size=6, seed=1, mean=mean, std=std)
+    for one, other in zip(ready.batches(), each_time.batches(), strict=True):
+        assert torch.equal(one["pixels"], other["pixels"])
+        assert torch.equal(one["labels"], other["labels"])
+    assert split.inputs.dtype == torch.uint8, "the split itself is not touched"
 
 
 @given(st.integers(0, 4), st.integers(0, 4), st.booleans())
