@@ -48,6 +48,8 @@ class Regularizer:
         self.targets: list[Target] = [] if targets is None or self.model is None else self._resolve(targets)
         self.dropout_masks = one_of(dropout_masks, "dropout_masks", ("fresh", "shared"))
         self.seed = torch.initial_seed() if seed is None else seed
+        modules = () if self.model is None else self.model.named_modules()
+        self._rnns = [(name, module) for name, module in modules if isinstance(module, nn.RNNBase)]
         self._generators: dict[str, Generator] = {}
         self._calls = 0
         self._skipped: Tensor | None = None
@@ -140,10 +142,9 @@ class Regularizer:
         return self._generators[key]
 
     def _check_rnns(self) -> None:
-        if self.model is None or not torch.backends.cudnn.enabled:
-            return
-        for name, module in self.model.named_modules():
-            if isinstance(module, nn.RNNBase) and not module.training and next(module.parameters()).is_cuda:
+        for name, module in self._rnns:
+            cuda = not module.training and next(module.parameters()).is_cuda
+            if cuda and torch.backends.cudnn.enabled:
                 raise RuntimeError(
                     f"cuDNN has no backward for a RNN in eval mode: call train() on {name or 'the model'}"
                 )
