@@ -73,9 +73,11 @@ def accuracy_against(frame: pd.DataFrame, x: str, path: Path, *, title: str) -> 
                 places, means = [value for value, _ in cells], [e.mean for _, e in cells]
                 colour = COLOURS.get(str(method), INK)
                 ax.plot(places, means, marker="o", color=colour, lw=1.8, ms=5)
-                ax.fill_between(
-                    places, [e.low for _, e in cells], [e.high for _, e in cells], color=colour, alpha=0.15, lw=0
-                )
+                lows, highs = [e.low for _, e in cells], [e.high for _, e in cells]
+                if len(cells) > 1:
+                    ax.fill_between(places, lows, highs, color=colour, alpha=0.15, lw=0)
+                else:
+                    ax.vlines(places, lows, highs, color=colour, alpha=0.5, lw=1.8)
                 ax.annotate(str(method), (places[-1], means[-1]), (5, 0), textcoords="offset points", va="center",
                             color=colour, fontweight="bold", fontsize=8.5, annotation_clip=False)  # fmt: skip
             ax.set_xlabel(x.rpartition(".")[2], color=INK)

@@ -1,4 +1,4 @@
-"""Is a method on less data as good as the baseline on all of it? The second table of a curve."""
+"""Is a method with less (of the data, of the epochs) as good as the baseline with all of it? A curve's second table."""
 
 import math
 
@@ -8,6 +8,13 @@ from dropattack.analysis.compare import by_seed, compare
 from dropattack.analysis.records import with_number
 from dropattack.analysis.statistics import estimate, holm, paired_difference, verdict
 from dropattack.analysis.tables import Table, difference_and_interval, mean_and_spread, p_value
+
+
+def heading(x: str, baseline: str = "none") -> str:
+    """Of the table below."""
+    if x.startswith("dataset."):
+        return f"On less data, beside {baseline} on all of it"
+    return f"With fewer {x.rpartition('.')[2]}, beside {baseline} with the most of them"
 
 
 def less_against_all(frame: pd.DataFrame, x: str, baseline: str = "none") -> Table:
@@ -21,6 +28,7 @@ def less_against_all(frame: pd.DataFrame, x: str, baseline: str = "none") -> Tab
         x: the setting, such as `dataset.fraction`.
     """
     name = x.rpartition(".")[2]
+    most_of = "data" if x.startswith("dataset.") else name
     frame = with_number(frame, x)
     labels = {(row.context, row.variant): str(row.method_label) for row in compare(frame, baseline).itertuples()}
     found = []
@@ -42,7 +50,7 @@ def less_against_all(frame: pd.DataFrame, x: str, baseline: str = "none") -> Tab
         for (where, method, value, most, own, difference), p in zip(found, corrected, strict=True)
     )  # fmt: skip
     columns = ("data / model", "method", name, "n", "test accuracy, %",
-               f"difference to {baseline} with the most data [95 % interval]", "p (Holm)", "verdict")  # fmt: skip
+               f"difference to {baseline} with the most {most_of} [95 % interval]", "p (Holm)", "verdict")  # fmt: skip
     tested = sum(not math.isnan(p) for p in corrected)
     note = (
         f"Each row beside {baseline} at the largest {name}, paired by seed; p-values are corrected by Holm over the "

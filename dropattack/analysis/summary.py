@@ -10,7 +10,7 @@ from rich.console import Console
 from dropattack.analysis import figures, tables
 from dropattack.analysis.compare import compare, provenance
 from dropattack.analysis.heatmap import heatmap
-from dropattack.analysis.less import less_against_all
+from dropattack.analysis.less import heading, less_against_all
 from dropattack.analysis.records import Records, read_records
 from dropattack.analysis.training_gradients import draw, gradient_table, with_norms
 from dropattack.errors import UserError
@@ -55,7 +55,7 @@ def render(
         raise UserError(f"table {name}: there is no finished record in {places}; run it first")
     compared, made, legend = _comparison(records, seeds=seeds, published=_published(published, name))
     second = less_against_all(records.frame, x) if kind == "curve" and x is not None else None
-    more = f"\n## On less data, beside none on all of it\n\n{tables.markdown(second)}" if second else ""
+    more = f"\n## {heading(x)}\n\n{tables.markdown(second)}" if second and x else ""
     written = [
         tables.save(f"# {title}\n\n{tables.markdown(made)}{more}", folder / "table.md"),
         tables.save(tables.comparison_csv(compared), folder / "table.csv"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from dropattack.analysis.less import less_against_all
+from dropattack.analysis.less import heading, less_against_all
 from dropattack.analysis.tables import Table, comparison_table
 from dropattack.errors import UserError
 from dropattack.report import cards, charts, gather, grids
@@ -43,8 +43,7 @@ def _table(one: Found) -> Part:
     )  # fmt: skip
     if table.kind == "curve" and table.x:
         less = less_against_all(one.frame, table.x)
-        caption = "On less data, beside none on all of it"
-        part.grids.append(grids.plain_grid(caption, less.columns, less.rows, text=(0, 1), notes=less.notes))
+        part.grids.append(grids.plain_grid(heading(table.x), less.columns, less.rows, text=(0, 1), notes=less.notes))
         part.figures += charts.accuracy_against(one.frame, table.x)
     elif table.kind == "heatmap" and table.x and table.y:
         part.figures += charts.heat_map(compared, table.x, table.y)

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from dropattack.analysis import tables
 from dropattack.analysis.compare import compare, provenance
-from dropattack.analysis.less import less_against_all
+from dropattack.analysis.less import heading, less_against_all
 from dropattack.analysis.records import read_records
 from dropattack.analysis.statistics import TOO_FEW, UNDECIDED
 
@@ -138,6 +138,15 @@ def test_less_data_is_compared_with_the_baseline_on_all_of_it(write_run, tmp_pat
     assert fgm.endswith("(fraction = 1)")
     assert none.startswith("−10.10 [")
     assert [row[-1] for row in table.rows] == ["worse", "worse"]
+
+
+@pytest.mark.parametrize(
+    ("x", "shown"),
+    [("dataset.fraction", "On less data, beside none on all of it"),
+     ("trainer.epochs", "With fewer epochs, beside none with the most of them")],
+)  # fmt: skip
+def test_what_there_is_less_of(x, shown):
+    assert heading(x) == shown
 
 
 def test_amounts_of_data_stand_in_their_order(write_run, tmp_path):
