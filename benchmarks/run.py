@@ -1,7 +1,7 @@
 """Times and weighs plain training, each regularizer and the authors' step: `python -m benchmarks.run`.
 
 It writes a JSON after each workload, skips what an interrupted run has measured with the same settings (`--rerun` does
-not), and prints one Markdown table. The full benchmark takes hours on one core; `--quick` a few minutes.
+not), and prints one Markdown table, which it leaves beside the JSON. The full benchmark takes hours on one core; `--quick` a few minutes.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             except UserError as error:  # weights that are not there
                 _store(result, {**cell, "skipped": str(error)})
                 _write(path, result)
-    print(markdown(result))
+    page = markdown(result)
+    record.write_atomically(path.with_suffix(".md"), page.encode())
+    print(page)
     print(f"{path}")
     return 0
 

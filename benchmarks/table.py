@@ -138,4 +138,6 @@ def _table(head: tuple[str, ...], body: list[tuple[str, ...]], *, right: int) ->
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit("one file is wanted: python -m benchmarks.table results/bench/cpu.json")
     print(markdown(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))), end="")

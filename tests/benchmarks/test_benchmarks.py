@@ -75,6 +75,7 @@ def test_smoke(tmp_path):
     assert result["machine"]["threads"] == 1
     assert result["machine"]["allocator"].get("malloc") == (bench.KEPT_MEMORY if libc_ver()[0] == "glibc" else None)
     assert markdown(result) in printed
+    assert markdown(result) == output.with_suffix(".md").read_text()
     assert all(f"| {method} " in printed for method in timed)
 
 
@@ -99,6 +100,11 @@ def test_table(result):
     assert "no weights" in page
     assert "n = 3 rounds" in page
     assert "0123456789" in page
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results" / "bench").glob("*.md")), ids=lambda path: path.stem)
+def test_committed_pages_are_their_jsons(path):
+    assert path.read_text() == markdown(json.loads(path.with_suffix(".json").read_text()))
 
 
 def test_promises(result):
