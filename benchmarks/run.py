@@ -1,7 +1,8 @@
 """Times and weighs plain training, each regularizer and the authors' step: `python -m benchmarks.run`.
 
 It writes a JSON after each workload, skips what an interrupted run has measured with the same settings (`--rerun` does
-not), and prints one Markdown table, which it leaves beside the JSON. The full benchmark takes hours on one core; `--quick` a few minutes.
+not), and prints one Markdown table, which it leaves beside the JSON. The full benchmark takes hours on one core,
+`--rounds 3` an hour and a half, `--quick` a few minutes.
 """
 
 from __future__ import annotations
