@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from dropattack.data.types import DataSpec
 from dropattack.errors import UserError
+from dropattack.models.conv import ImageConv2d
 
 SIZES = {"lenet5": 28, "vgg": 32, "small": 8}  # pixels a side
 # Simonyan and Zisserman (2015), configurations A and D: channels of the 3 × 3 convolutions, 0 for a 2 × 2 max pool.
@@ -86,7 +87,7 @@ def _choose(arch: str, spec: DataSpec) -> tuple[str, int]:
 def _lenet5(channels: int) -> _Parts:
     """LeCun et al. (1998) as it is trained today: ReLU for tanh, max for average pooling, a linear head."""
     features = nn.Sequential(
-        *(nn.Conv2d(channels, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),  # the paper pads 28 × 28 to 32 × 32
+        *(ImageConv2d(channels, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),  # the paper pads 28 × 28 to 32 × 32
         *(nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Flatten(), nn.Linear(16 * 5 * 5, 120), nn.ReLU()),
     )
@@ -96,7 +97,7 @@ def _lenet5(channels: int) -> _Parts:
 def _small(channels: int) -> _Parts:
     """Two convolutions and a hidden layer: some 40,000 weights, for scikit-learn's digits."""
     features = nn.Sequential(
-        *(nn.Conv2d(channels, 16, 3, padding=1), nn.ReLU()),
+        *(ImageConv2d(channels, 16, 3, padding=1), nn.ReLU()),
         *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
         nn.Flatten(),
     )
@@ -115,8 +116,9 @@ def _vgg(channels: int, depth: int, width: float) -> _Parts:
             layers.append(nn.MaxPool2d(2))
             continue
         outputs = max(1, round(planned * width))
+        convolution = nn.Conv2d if layers else ImageConv2d
         # No bias: batch normalisation would subtract it again.
-        layers += [nn.Conv2d(channels, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+        layers += [convolution(channels, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
         channels = outputs
     *features, hidden, norm, relu, pool = layers
     return _Parts(nn.Sequential(*features), hidden, nn.Sequential(norm, relu, pool, nn.Flatten()), channels)

