@@ -54,7 +54,8 @@ def _of_input(gradient: Tensor, weight: Tensor, shape: torch.Size, padding: tupl
     """[B, O, h, w] and [O, C, m, n] → [B, C, H, W]: each weight's share of the gradient, added where it read."""
     B, C, H, W = shape
     (m, n), (h, w), (top, left) = weight.shape[2:], gradient.shape[2:], padding
-    shares = (weight.flatten(1).T @ gradient.flatten(2)).view(B, C, m, n, h, w)
+    # Not `@`: of a weight that requires a gradient it would copy the other factor into one large matrix.
+    shares = torch.bmm(weight.flatten(1).T.expand(B, -1, -1), gradient.flatten(2)).view(B, C, m, n, h, w)
     padded = gradient.new_zeros(B, C, H + 2 * top, W + 2 * left)
     for i in range(m):
         for j in range(n):
