@@ -2,7 +2,7 @@
 
 It writes a JSON after each workload, skips what an interrupted run has measured with the same settings (`--rerun` does
 not), and prints one Markdown table, which it leaves beside the JSON. The full benchmark takes hours on one core,
-`--rounds 3` an hour and a half, `--quick` a few minutes.
+`--rounds 3` an hour or two, `--quick` a few minutes.
 """
 
 from __future__ import annotations

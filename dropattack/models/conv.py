@@ -12,8 +12,8 @@ class ImageConv2d(nn.Conv2d):
     """`nn.Conv2d` for the first layer of a CNN: the same weights, names, start and output.
 
     An attack on the image asks for a gradient that plain training never does. oneDNN, which computes it on a CPU, is
-    made for many channels: of one or three, that gradient takes four times as long as the sum of shifted products here
-    (LeNet-5's first layer, batch 128, one thread of an AMD EPYC, torch 2.15: about as long as the whole plain step).
+    made for many channels: of one or three, that gradient takes several times as long as the sum of shifted products
+    here. What is left of it stands in the benchmark, in each method's time over its floor on mnist-lenet.
     Elsewhere, in mixed precision, compiled, or where nobody asks for the gradient, it is `nn.Conv2d` itself.
     """
 

@@ -102,7 +102,7 @@ class Regularizer:
         return losses
 
     def _attack(self, run: Passes) -> None:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has to write _attack(self, run): one run(...) for each pass")
 
     def _backwards(self) -> int:
         """Calls of `run` in this step."""
