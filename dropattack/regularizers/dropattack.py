@@ -34,7 +34,8 @@ class DropAttack(Regularizer):
             setting fits layers and initialisations of any size.
         parallel: The k-th passes of all targets run side by side, each on a stream of its own on a GPU, with one
             backward: the same objective (the sum is rounded in another order) for the memory of as many graphs as there
-            are targets. It pays where a pass leaves a GPU idle; on a CPU it never does. See docs/library.md for what it refuses.
+            are targets. It pays where a pass leaves a GPU idle; on a CPU it never does. What it refuses:
+            docs/library.md.
 
     Raises:
         ValueError: An argument is out of its range, a target matches nothing, or parallel goes with grouping="joint",
