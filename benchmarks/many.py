@@ -1,7 +1,8 @@
 """N small runs at once on one device, against the same runs one after the other: `python -m benchmarks.many --runs 8`.
 
 A small model leaves most of a GPU idle, and a sweep has many of them (`scripts/table.py --launcher ray --gpus 0.125`
-lets eight share one). Each run is a process with its own model, as in a sweep; setting up is not timed.
+lets eight share one). Each run is a process with its own model, as in a sweep; setting up is not timed. `--mps` starts
+NVIDIA's Multi-Process Service for the measurement, so that kernels of different processes run at the same time.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from benchmarks.methods import REGULARIZERS, Steps, set_up
 from benchmarks.run import describe
 from benchmarks.workloads import WORKLOADS, Setup
 from dropattack import provenance, record
+from dropattack.cli import guarded
+from dropattack.gpu.mps import mps
 
 WARM_UP = 3  # steps: moments, cuDNN's plans, the allocator's blocks
 
@@ -31,18 +35,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = torch.device(asked.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     job = {"workload": asked.workload, "batch": asked.batch, "method": asked.method, "steps": asked.steps,
            "device": str(device), "vocabulary": asked.vocabulary}  # fmt: skip
-    found = {**job, "runs": asked.runs, **measure(job, runs=asked.runs, rounds=asked.rounds)}
-    print(sentence(found))
+    with mps() if asked.mps else nullcontext():
+        cells = [{**job, "mps": asked.mps, **found} for found in measure(job, runs=asked.runs, rounds=asked.rounds)]
+    for cell in cells:
+        print(sentence(cell))
     if asked.output:
         machine = describe(device, keeps_memory=device.type == "cpu")
-        result = {"schema": 1, "machine": machine, "commit": provenance.commit(), **found}
+        result = {"schema": 2, "machine": machine, "commit": provenance.commit(), "cells": cells}
         record.write_atomically(asked.output, (json.dumps(result, indent=1) + "\n").encode())
     return 0
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.many", description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=8, help="at once (8)")
+    parser.add_argument("--runs", type=int, nargs="+", default=[8], help="at once (8)")
     parser.add_argument("--workload", choices=WORKLOADS, default="mnist-lenet", help=f"of {', '.join(WORKLOADS)}")
     parser.add_argument("--method", choices=REGULARIZERS, default="dropattack")
     parser.add_argument("--steps", type=int, default=200, help="of each run and timing (200)")
@@ -50,20 +56,21 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, help="rows (the model's recipe)")
     parser.add_argument("--vocabulary", type=int, default=10_000, help="of text (10000)")
     parser.add_argument("--device", help="cpu or cuda (cuda if there is one)")
+    parser.add_argument("--mps", action="store_true", help="under NVIDIA's Multi-Process Service")
     parser.add_argument("--output", type=Path, help="also write JSON")
     asked = parser.parse_args(argv)
-    if min(asked.runs, asked.steps, asked.rounds) < 1:
+    if min(*asked.runs, asked.steps, asked.rounds) < 1:
         parser.error("--runs, --steps and --rounds have to be at least 1")
     if WORKLOADS[asked.workload].lengths is None:
         asked.vocabulary = None
     return asked
 
 
-def measure(job: dict[str, Any], *, runs: int, rounds: int) -> dict[str, Any]:
-    """Wall seconds of all runs: `one_by_one` and `at_once` (medians of `rounds`), and `gain`, the ratio's median."""
+def measure(job: dict[str, Any], *, runs: Sequence[int], rounds: int) -> list[dict[str, Any]]:
+    """For each number of `runs`: wall seconds `one_by_one` and `at_once` (medians), and `gain`, the ratio's median."""
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     workers, pipes = [], []
-    for _ in range(runs):
+    for _ in range(max(runs)):
         here, there = context.Pipe()
         workers.append(context.Process(target=_work, args=(there, job), daemon=True))
         workers[-1].start()
@@ -72,19 +79,7 @@ def measure(job: dict[str, Any], *, runs: int, rounds: int) -> dict[str, Any]:
     try:
         for pipe in pipes:
             pipe.recv()  # it is set up
-        one_by_one, at_once = [], []
-        for _ in range(rounds):
-            start = time.perf_counter()
-            for pipe in pipes:
-                pipe.send(True)
-                pipe.recv()
-            one_by_one.append(time.perf_counter() - start)
-            start = time.perf_counter()
-            for pipe in pipes:
-                pipe.send(True)
-            for pipe in pipes:
-                pipe.recv()
-            at_once.append(time.perf_counter() - start)
+        found = [{"runs": count, **_measure(pipes[:count], rounds)} for count in runs]
         for pipe in pipes:
             pipe.send(False)
     except EOFError:
@@ -94,6 +89,23 @@ def measure(job: dict[str, Any], *, runs: int, rounds: int) -> dict[str, Any]:
             worker.join(10)
             if worker.is_alive():
                 worker.terminate()
+    return found
+
+
+def _measure(pipes: Sequence[Connection], rounds: int) -> dict[str, Any]:
+    one_by_one, at_once = [], []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        for pipe in pipes:
+            pipe.send(True)
+            pipe.recv()
+        one_by_one.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        for pipe in pipes:
+            pipe.send(True)
+        for pipe in pipes:
+            pipe.recv()
+        at_once.append(time.perf_counter() - start)
     gains = [one / all_ for one, all_ in zip(one_by_one, at_once, strict=True)]
     return {"one_by_one": statistics.median(one_by_one), "at_once": statistics.median(at_once),
             "gain": statistics.median(gains), "gains": gains}  # fmt: skip
@@ -118,12 +130,13 @@ def _work(pipe: Connection, job: dict[str, Any]) -> None:
 
 
 def sentence(found: dict[str, Any]) -> str:
+    where = f"{found['device']}{' with MPS' * found['mps']}"
     return (
-        f"{found['runs']} runs of {found['steps']} steps ({found['workload']}, {found['method']}) on "
-        f"{found['device']}: {found['one_by_one']:.2f} s one after the other, {found['at_once']:.2f} s at once; "
+        f"{found['runs']} runs of {found['steps']} steps ({found['workload']}, {found['method']}) on {where}: "
+        f"{found['one_by_one']:.2f} s one after the other, {found['at_once']:.2f} s at once; "
         f"{found['gain']:.2f} times as fast (medians)"
     )
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(guarded(main))

@@ -82,11 +82,14 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
                         help="compile our models; reduce-overhead has CUDA graphs")  # fmt: skip
     parser.add_argument("--system-allocator", action="store_true",
                         help="let the C library give freed memory back, which it does unless told")  # fmt: skip
+    parser.add_argument("--least-seconds", type=float,
+                        help=f"of one timing, by repeating steps ({LEAST_SECONDS}; quick: {QUICK_SECONDS})")  # fmt: skip
     parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
     parser.add_argument("--rerun", action="store_true", help="measure again what is there")
     parser.add_argument("--output", type=Path, help="the JSON (results/bench/<device>.json)")
     asked = parser.parse_args(argv)
     asked.rounds = asked.rounds or (QUICK_ROUNDS if asked.quick else ROUNDS)
+    asked.least_seconds = asked.least_seconds or (QUICK_SECONDS if asked.quick else LEAST_SECONDS)
     asked.batch = asked.batch or (QUICK_BATCH if asked.quick else None)
     asked.device = asked.device or ("cuda" if torch.cuda.is_available() else "cpu")
     # Side by side pays on a GPU alone, and CUDA graphs share their memory.
@@ -116,8 +119,10 @@ def _settings(setup: Setup, asked: argparse.Namespace) -> dict[str, Any]:
 
 def _measure(setup: Setup, asked: argparse.Namespace, done: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """The times; then, for memory takes its time too, the same again with the memory."""
-    steps, least = Steps(setup), QUICK_SECONDS if asked.quick else LEAST_SECONDS
-    methods, repeats = time_methods(steps, asked.methods, rounds=asked.rounds, least_seconds=least, done=done)
+    steps = Steps(setup)
+    methods, repeats = time_methods(
+        steps, asked.methods, rounds=asked.rounds, least_seconds=asked.least_seconds, done=done
+    )
     yield {"steps_a_timing": repeats, "methods": methods, "memory": False}
     del steps  # the other process needs the GPU's memory
     if setup.device.type == "cuda":

@@ -14,7 +14,8 @@ from dropattack.errors import UserError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from dropattack.data.types import Dataset, Encoded
+    from dropattack.data.packed import Facts
+    from dropattack.data.types import Encoded
 
 NOT_ARGUMENTS = {  # what a group's file says to others than the object it names
     "dataset": {"name", "kind", "augment"},
@@ -32,15 +33,20 @@ HOMES = {  # where what a group's `_target_` names is at home: a config file fro
 }
 
 
-def load_data(config: Mapping[str, Any]) -> tuple[Dataset, Encoded]:
-    """Load and encode the dataset."""
+def load_data(config: Mapping[str, Any]) -> tuple[Facts, Encoded]:
+    """Load and encode the dataset, or read its packed form where `paths.data` holds one."""
+    from dropattack.data import packed
     from dropattack.data.encode import encode
 
-    dataset = instantiate("dataset", config["dataset"])
     tokenizer = config["model"].get("tokenizer")
+    found = packed.path_of(config["paths"]["data"], config["dataset"], tokenizer)
+    if found.is_file():
+        return packed.read(found)
+    dataset = instantiate("dataset", config["dataset"])
     made = None if tokenizer is None else instantiate("model.tokenizer", tokenizer)
     with as_user_error("model.tokenizer"):
-        return dataset, encode(dataset, made, cache=Path(config["paths"]["output"]) / "cache")
+        encoded = encode(dataset, made, cache=Path(config["paths"]["output"]) / "cache")
+    return packed.Facts.of(dataset), encoded
 
 
 def build_model(config: Mapping[str, Any], encoded: Encoded, notes: dict[str, Any] | None = None) -> Any:
@@ -52,9 +58,10 @@ def build_model(config: Mapping[str, Any], encoded: Encoded, notes: dict[str, An
 
     extra: dict[str, Any] = {"spec": encoded.spec}
     if config["model"].get("vectors") and encoded.spec.vocabulary is not None:
-        from dropattack.data.vectors import load_vectors
+        from dropattack.data.vectors import find_vectors, load_vectors
 
-        extra["vectors"], found = load_vectors(config["model"]["vectors"], encoded.spec.vocabulary)
+        file = find_vectors(config["model"]["vectors"], config["paths"]["data"])
+        extra["vectors"], found = load_vectors(file, encoded.spec.vocabulary)
         extra["found"] = found
         if notes is not None:
             notes["vectors"] = f"for {int(found.sum()):,} of {len(found):,} words"

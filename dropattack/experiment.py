@@ -117,10 +117,9 @@ def _execute(config: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
     main = accelerator.is_main_process
     draft["hardware"] |= describe(accelerator.device, accelerator.num_processes)
     seeding.seed_everything(config["seed"])
-    dataset, encoded = build.load_data(config)
-    sizes = {split: len(rows) for split, rows in dataset.splits.items()}
-    draft["data"] = {"fingerprint": dataset.fingerprint, "classes": len(dataset.classes), "sizes": sizes,
-                     "notes": dict(dataset.notes)}  # fmt: skip
+    facts, encoded = build.load_data(config)
+    draft["data"] = {"fingerprint": facts.fingerprint, "classes": facts.classes, "sizes": facts.sizes,
+                     "notes": dict(facts.notes)}  # fmt: skip
     memory = PeakMemory(accelerator.device)  # of the model and all that training adds, not of the data
     model = build.build_model(config, encoded, draft["data"]["notes"])
     draft["parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,4 +1,4 @@
-"""Pretrained word vectors (GloVe, word2vec and fastText text files) for a vocabulary."""
+"""Pretrained word vectors for a vocabulary: text files of GloVe, word2vec and fastText, or a Parquet table."""
 
 from __future__ import annotations
 
@@ -12,14 +12,34 @@ from torch import Tensor
 
 from dropattack.errors import UserError
 
+GLOVE = "glove"  # `model.vectors=glove`: the first of these files in the data folder
+GLOVE_FILES = ("glove6b_100d/words.parquet", "glove6b_100d/glove.6B.100d.txt")
 MOST_NUMBERS, LONGEST_LINE = 10_000, 1 << 20  # of a word, and in bytes: what a wrong file may make us read and hold
+
+
+def find_vectors(name: str | Path, root: str | Path) -> Path:
+    """The file that `model.vectors` names: a path, or `glove` for GloVe 6B, 100-d, in the data folder `root`.
+
+    Raises:
+        UserError: GloVe is not there.
+    """
+    if str(name) != GLOVE:
+        return Path(name)
+    for file in GLOVE_FILES:
+        if (path := Path(root) / file).is_file():
+            return path
+    raise UserError(
+        f"No GloVe vectors were found: {Path(root)} holds neither {' nor '.join(GLOVE_FILES)}. "
+        f"Prepare them with `python scripts/prepare_data.py glove --to {root}`, or set DROPATTACK_DATA."
+    )
 
 
 def load_vectors(path: str | Path, vocabulary: Sequence[str]) -> tuple[Tensor, Tensor]:
     """The vectors of the vocabulary's words, from lines `word number number …`; a header line `rows size` is skipped.
 
-    Every line's size is checked, and that there are as many as a header says; numbers are read for the words that are
-    needed. Of a word's several lines the first counts.
+    A Parquet table has the columns `word` and `vector` instead. In a text file every line's size is checked, and that
+    there are as many as a header says; numbers are read for the words that are needed. Of a word's several lines the
+    first counts.
 
     Returns:
         (float32 [V, D], zero where there is no vector; bool [V], where there is one: its sum is the coverage).
@@ -28,6 +48,8 @@ def load_vectors(path: str | Path, vocabulary: Sequence[str]) -> tuple[Tensor, T
         UserError: no such file, a bad line, which it names by number, or no vector for any of the words.
     """
     path = Path(path)
+    if path.suffix == ".parquet":
+        return _from_parquet(path, vocabulary)
     wanted = {word.encode(): row for row, word in enumerate(vocabulary)}
     found = np.zeros(len(vocabulary), dtype=bool)
     values, size, rows, number = np.zeros((0, 0), np.float32), 0, 0, 0
@@ -75,6 +97,32 @@ def load_vectors(path: str | Path, vocabulary: Sequence[str]) -> tuple[Tensor, T
         raise UserError(
             f"{path} has a vector for none of the {len(vocabulary)} words; give one of the data's language and case."
         )
+    return torch.from_numpy(values), torch.from_numpy(found)
+
+
+def _from_parquet(path: Path, vocabulary: Sequence[str]) -> tuple[Tensor, Tensor]:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    try:
+        table = pa.parquet.read_table(path, columns=["word", "vector"])
+        words, vectors = table["word"].to_pylist(), table["vector"].combine_chunks()
+        numbers = vectors.values.to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(words), -1)
+    except (pa.ArrowException, OSError, KeyError, ValueError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UserError(
+            f"{path}: no word vectors can be read there ({reason}); it must hold the columns word and vector, "
+            "every vector of the same length."
+        ) from error
+    if not np.isfinite(numbers).all():
+        raise UserError(f"{path}: a number is not finite; fetch the file again.")
+    wanted = {word: row for row, word in enumerate(vocabulary)}
+    pairs = {wanted[word]: row for row, word in reversed(list(enumerate(words))) if word in wanted}  # the first counts
+    if not pairs:
+        raise UserError(f"{path} has a vector for none of the {len(vocabulary)} words; take another file.")
+    values, found = np.zeros((len(vocabulary), numbers.shape[1]), np.float32), np.zeros(len(vocabulary), dtype=bool)
+    rows = np.fromiter(pairs, np.int64)
+    values[rows], found[rows] = numbers[np.fromiter(pairs.values(), np.int64)], True
     return torch.from_numpy(values), torch.from_numpy(found)
 
 

@@ -1,0 +1,95 @@
+"""The cells of some tables, several at a time on one device, until they are done or the time is up.
+
+Each finished record is appended to one file at once: what was done survives a cut-off, and is not run again.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from dropattack import experiment, record, sweep
+from dropattack.config import compose
+
+Cell = tuple[str, ...]
+
+
+def cells_of(names: Iterable[str], *, scale: str, output: Path, extra: Sequence[str] = ()) -> dict[Cell, Path]:
+    """The cells of the tables `names` in their order, and where each one's record will lie.
+
+    Within a grid the seeds come one after the other, so a sweep that is cut off leaves whole seeds.
+    """
+    found: dict[Cell, Path] = {}
+    for name in names:
+        table = sweep.load(experiment.CONF, name)
+        for grid in sweep.overrides(table, scale=scale, output=output, extra=extra):
+            places = sweep.records(grid)
+            ordered = sorted(places.items(), key=lambda item: _seed(item[0].split(" ")))
+            found |= {tuple(cell.split(" ")): path for cell, path in ordered}
+    return found
+
+
+def _seed(cell: Sequence[str]) -> int:
+    return next((int(o.removeprefix("seed=")) for o in cell if o.startswith("seed=")), 0)
+
+
+def run_cells(cells: dict[Cell, Path], *, jobs: int, records: Path) -> int:
+    """Run what has no finished record yet, `jobs` at a time, in this order.
+
+    Args:
+        cells: see `cells_of`.
+        jobs: processes, each of which runs many cells, one after the other.
+        records: the file that finished records are appended to, one JSON per line; what it holds is done.
+
+    Returns:
+        The number of cells that failed.
+    """
+    done = {entry["run_id"] for entry in read_lines(records)}
+    waiting = [cell for cell, path in cells.items() if path.stem.rpartition("-")[2] not in done]
+    print(f"{len(cells)} cells, {len(cells) - len(waiting)} of them done already; {jobs} at a time", flush=True)
+    if not waiting:
+        return 0
+    failed, start = 0, time.monotonic()
+    records.parent.mkdir(parents=True, exist_ok=True)
+    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    with ProcessPoolExecutor(min(jobs, len(waiting)), mp_context=context) as pool, records.open("a") as file:
+        futures: dict[Future[Any], Cell] = {pool.submit(_run, cell): cell for cell in waiting}
+        for number, future in enumerate(as_completed(futures), 1):
+            said, path = future.result()
+            if said:
+                failed += 1
+            else:
+                file.write(json.dumps(record.read(Path(path)), ensure_ascii=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            line = f"[{number}/{len(waiting)}] {time.monotonic() - start:.0f} s: {' '.join(futures[future])}"
+            print(f"{line}{f': {said}' * bool(said)}", flush=True)
+    return failed
+
+
+def _run(cell: Cell) -> tuple[str, str]:
+    """One run: what went wrong (empty: nothing), and its record."""
+    try:
+        return "", str(experiment.run(compose(experiment.CONF, list(cell))))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}", ""
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The records in a file of one JSON per line; a last line that was cut short is left out."""
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            print(f"{path}: a line was cut short and is left out", file=sys.stderr)
+    return found

@@ -1,0 +1,146 @@
+"""Stages in order of worth, each a command with a time limit, run until the budget is spent.
+
+A stage writes its results as it goes, so a cut-off loses only what it was doing. A stage that ended is not run again in
+the same folder; one that was cut off continues from what it wrote.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dropattack import record
+
+GRACE = 8  # seconds that a stage has to stop after SIGTERM
+STATUS = "stages.json"
+PACK = "results.tar.gz"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command, and the seconds that it may take."""
+
+    name: str
+    limit: float
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a stage: `done`, `failed` (with its exit code), `cut off` or `not started`."""
+
+    name: str
+    state: str
+    seconds: float
+    code: int | None = None
+
+
+def run_stages(stages: Sequence[Stage], *, budget: float, folder: Path, root: Path) -> list[Outcome]:
+    """Run the stages one after the other until `budget` seconds are spent.
+
+    Args:
+        budget: seconds for all stages together. A stage gets its own limit or what is left of it.
+        folder: where the stages write, each below its own name; logs are `<name>.log`.
+        root: the folder that the commands run in.
+
+    Returns:
+        One outcome per stage, also written to `folder`/stages.json after each of them.
+    """
+    start, before = time.monotonic(), _read(folder / STATUS)
+    folder.mkdir(parents=True, exist_ok=True)
+    outcomes: list[Outcome] = []
+    for stage in stages:
+        known = before.get(stage.name)
+        left = budget - (time.monotonic() - start)
+        if known is not None and known.state == "done":
+            outcome = known
+        elif left < 1:
+            outcome = known or Outcome(stage.name, "not started", 0.0)
+        else:
+            print(f"{stage.name}: at most {min(left, stage.limit):.0f} s", flush=True)
+            outcome = _run(stage, min(left, stage.limit), folder, root)
+            if known is not None:
+                outcome = Outcome(stage.name, outcome.state, outcome.seconds + known.seconds, outcome.code)
+            print(f"{stage.name}: {outcome.state} after {outcome.seconds:.1f} s", flush=True)
+        outcomes.append(outcome)
+        _write(folder / STATUS, outcomes)
+    return outcomes
+
+
+def _run(stage: Stage, limit: float, folder: Path, root: Path) -> Outcome:
+    """Run one stage in a process group of its own, and end the whole group at the limit."""
+    begun = time.monotonic()
+    (folder / stage.name).mkdir(exist_ok=True)
+    with (folder / f"{stage.name}.log").open("ab") as log:
+        process = subprocess.Popen(
+            stage.command, cwd=root, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": _path(root)},
+        )  # fmt: skip
+        try:
+            code: int | None = process.wait(max(1.0, limit - GRACE))
+        except subprocess.TimeoutExpired:
+            code = None
+            os.killpg(process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE)
+        finally:
+            _end_group(process.pid)
+            process.wait()
+    state = "cut off" if code is None else "failed" if code else "done"
+    return Outcome(stage.name, state, round(time.monotonic() - begun, 1), code)
+
+
+def _path(root: Path) -> str:
+    """`root` first, so that the code runs where it is not installed."""
+    return os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def _end_group(group: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _read(path: Path) -> dict[str, Outcome]:
+    if not path.exists():
+        return {}
+    return {entry["name"]: Outcome(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))["stages"]}
+
+
+def _write(path: Path, outcomes: Sequence[Outcome], about: Mapping[str, Any] | None = None) -> None:
+    content = {**(about or {}), "stages": [asdict(outcome) for outcome in outcomes]}
+    record.write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def python(*arguments: str) -> tuple[str, ...]:
+    """A command of this interpreter."""
+    return (sys.executable, *arguments)
+
+
+def bundle(folder: Path, to: Path, most_bytes: int = 15 << 20) -> list[str]:
+    """Put what the stages wrote into one archive: JSON, JSON lines, Markdown and logs, the smallest files first.
+
+    Returns:
+        The files that did not fit.
+    """
+    kept = (".json", ".jsonl", ".md", ".txt", ".log")
+    files = sorted((f for f in folder.rglob("*") if f.suffix in kept and f.is_file()), key=lambda f: f.stat().st_size)
+    content, left_out = io.BytesIO(), []
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        for file in files:
+            if content.tell() + file.stat().st_size // 4 > most_bytes:
+                left_out.append(str(file.relative_to(folder)))
+            else:
+                archive.add(file, arcname=str(file.relative_to(folder)))
+    record.write_atomically(to, content.getvalue())
+    return left_out

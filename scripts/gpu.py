@@ -1,0 +1,99 @@
+"""What only a GPU can show, within a time limit: `make gpu BUDGET=540`.
+
+  python scripts/gpu.py pack --to .gpu               what travels to a machine without the data, in parts
+  python scripts/gpu.py run --budget 540 --to DIR    tests, costs, concurrency, full-size cells, in order of worth
+  python scripts/gpu.py unpack DIR                   put what came back into results/
+
+`run` continues where it was cut off. `--device cpu --scale smoke` rehearses all of it on a CPU.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+from dropattack import cli, experiment
+from dropattack.gpu import cells, mps, parts, plan, results, stages
+
+ROOT = experiment.CONF.parent
+WHEELS = ("hydra-core==1.3.8", "omegaconf==2.3.1", "antlr4-python3-runtime==4.9.3")  # pure Python
+MIB = 1 << 20
+
+
+def pack(args: argparse.Namespace) -> int:
+    wanted = cells.cells_of(args.tables, scale=args.scale, output=Path("outputs/gpu"))
+    for folder, size in parts.pack(wanted, to=args.to, limit=int(args.limit * MIB), wheels=args.wheels):
+        print(f"{folder}: {size / MIB:.1f} MiB")
+        for file in sorted(f for f in folder.rglob("*") if f.is_file()):
+            print(f"  {file.stat().st_size / MIB:7.2f}  {file.relative_to(folder)}")
+    return 0
+
+
+def run(args: argparse.Namespace) -> int:
+    folder = args.to.absolute()
+    planned = plan.stages(folder, device=args.device, scale=args.scale, tables=args.tables, jobs=args.jobs)
+    if args.only:
+        planned = [stage for stage in planned if stage.name in args.only]
+    outcomes = stages.run_stages(planned, budget=args.budget, folder=folder, root=ROOT)
+    print(results.summary(outcomes))
+    if args.archive:
+        for name in stages.bundle(folder, args.archive):
+            print(f"too large for the archive: {name}", file=sys.stderr)
+    return int(any(outcome.state == "failed" for outcome in outcomes))
+
+
+def tests(args: argparse.Namespace) -> int:
+    """The tests that need a GPU; only their files are collected, so packages that the others need may be missing."""
+    files = sorted(str(f.relative_to(ROOT)) for f in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in f.read_text())
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", "-rs", *files]
+    return subprocess.run([*command, *(["--collect-only"] * args.collect_only)], cwd=ROOT, check=False).returncode
+
+
+def run_cells(args: argparse.Namespace) -> int:
+    jobs, under_mps = plan.concurrency(args.to.parent) if args.jobs is None else (args.jobs, args.mps)
+    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    extra = ["tracker=none", "trainer.threads=1", f"trainer.device={args.device}", "trainer.progress=none"]
+    wanted = cells.cells_of(args.tables, scale=args.scale, output=args.to / "runs", extra=[*extra, *args.override])
+    with mps.mps() if under_mps else nullcontext():
+        return int(cells.run_cells(wanted, jobs=jobs, records=args.to / plan.RECORDS) > 0)
+
+
+def unpack(args: argparse.Namespace) -> int:
+    print(*results.unpack(args.folder, args.results), sep="\n")
+    return 0
+
+
+ACTIONS = {"pack": pack, "run": run, "tests": tests, "cells": run_cells, "unpack": unpack}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    own = {name: commands.add_parser(name) for name in ACTIONS}
+    own["pack"].add_argument("--to", type=Path, default=Path(".gpu"), help="folder of the parts (%(default)s)")
+    own["pack"].add_argument("--limit", type=float, default=60.0, help="MiB per part (%(default)s)")
+    own["pack"].add_argument("--wheels", nargs="*", default=WHEELS, help="what the machine lacks (%(default)s)")
+    own["run"].add_argument("--budget", type=float, default=540, help="seconds for all stages (%(default)s)")
+    own["run"].add_argument("--to", type=Path, default=Path("outputs/gpu"), help="where stages write (%(default)s)")
+    own["run"].add_argument("--archive", type=Path, help="also bundle the results into this .tar.gz")
+    own["run"].add_argument("--only", nargs="+", metavar="STAGE", help="run these stages alone")
+    own["tests"].add_argument("--collect-only", action="store_true")
+    own["cells"].add_argument("--to", type=Path, required=True, help="where runs write")
+    own["cells"].add_argument("--mps", action="store_true", help="under NVIDIA's Multi-Process Service")
+    own["cells"].add_argument("--override", nargs="*", default=[], help="more overrides for all cells")
+    own["unpack"].add_argument("folder", type=Path, help="the folder or archive that `run` wrote")
+    own["unpack"].add_argument("--results", type=Path, default=Path("results"))
+    for name in ("pack", "run", "cells"):
+        own[name].add_argument("--scale", default="full", choices=("full", "mini", "smoke"))
+        own[name].add_argument("--tables", nargs="+", default=["paper"], help="of conf/table/ (%(default)s)")
+    for name in ("run", "cells"):
+        own[name].add_argument("--device", default="cuda", choices=("cuda", "cpu"))
+        own[name].add_argument("--jobs", type=int, help="cells at a time (default: what was measured to be best)")
+    args = parser.parse_args()
+    return cli.guarded(lambda: ACTIONS[args.command](args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
