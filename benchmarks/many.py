@@ -21,7 +21,8 @@ import torch
 from benchmarks.methods import REGULARIZERS, Steps, set_up
 from benchmarks.run import describe
 from benchmarks.workloads import WORKLOADS, Setup
-from dropattack import provenance, record
+from dropattack.files import write_atomically
+from dropattack.runs import provenance
 
 WARM_UP = 3  # steps: moments, cuDNN's plans, the allocator's blocks
 
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if asked.output:
         machine = describe(device, keeps_memory=device.type == "cpu")
         result = {"schema": 1, "machine": machine, "commit": provenance.commit(), **found}
-        record.write_atomically(asked.output, (json.dumps(result, indent=1) + "\n").encode())
+        write_atomically(asked.output, (json.dumps(result, indent=1) + "\n").encode())
     return 0
 
 

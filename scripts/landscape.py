@@ -16,8 +16,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from dropattack import cli
 from dropattack.errors import UserError
+from dropattack.runs import cli
 from dropattack.training.progress import counting
 
 
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     files = args.records if args.draw else measured(args)
     from dropattack.analysis.landscapes import draw
     from dropattack.probes.landscape import read
-    from dropattack.publish import publish
+    from dropattack.sweeps.publish import publish
 
     together = defaultdict(list)
     for path in files:

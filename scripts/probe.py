@@ -13,8 +13,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dropattack import cli, record
 from dropattack.errors import UserError
+from dropattack.runs import cli, record
 from dropattack.training.progress import counting
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dropattack import provenance, record
 from dropattack.errors import UserError
+from dropattack.runs import provenance, record
 
 CONFIG = {
     "seed": 3,

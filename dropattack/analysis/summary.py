@@ -9,8 +9,8 @@ from rich.console import Console
 
 from dropattack.analysis import figures, tables
 from dropattack.analysis.compare import compare, provenance
+from dropattack.analysis.data_efficiency import heading, less_against_all
 from dropattack.analysis.heatmap import heatmap
-from dropattack.analysis.less import heading, less_against_all
 from dropattack.analysis.records import Records, read_records
 from dropattack.analysis.training_gradients import draw, gradient_table, with_norms
 from dropattack.errors import UserError

@@ -9,7 +9,7 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from dropattack.analysis.statistics import BETTER, WORSE, Estimate, PairedDifference
+from dropattack.statistics import BETTER, WORSE, Estimate, PairedDifference
 
 LATEX = {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
 MINUS, NOTHING = "−", "–"

@@ -14,10 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dropattack import build, record
 from dropattack.data.loader import Batch, Loader, pixel_statistics
 from dropattack.data.types import Encoded, TensorSplit
 from dropattack.errors import UserError
+from dropattack.runs import build, record
 
 SPLITS = ("train", "validation", "test")
 

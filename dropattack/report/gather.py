@@ -12,7 +12,7 @@ import pandas as pd
 from dropattack.analysis.compare import compare, provenance
 from dropattack.analysis.records import Records, read_records
 from dropattack.analysis.tables import Published
-from dropattack.yamls import read_yaml
+from dropattack.runs.yaml_io import read_yaml
 
 # What a table of each size can say.
 SCALES = {
@@ -23,7 +23,7 @@ SCALES = {
 
 
 class Asked(Protocol):
-    """A table of conf/table/, as `sweep.load` reads it."""
+    """A table of conf/table/, as `load_table` reads it."""
 
     @property
     def name(self) -> str: ...

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dropattack import provenance, record
+from dropattack.runs import provenance, record
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "fgm": {"targets": ["input"], "epsilon": 1.0},
