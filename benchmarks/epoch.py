@@ -23,9 +23,10 @@ import torch
 
 from benchmarks.methods import set_up
 from benchmarks.run import describe
+from dropattack import provenance
 from dropattack.errors import UserError
 from dropattack.files import write_atomically
-from dropattack.runs import build, experiment, provenance
+from dropattack.runs import build, experiment
 from dropattack.runs.config import compose
 from dropattack.training import optim, seeding
 from dropattack.training.device import make_accelerator

@@ -21,8 +21,8 @@ import torch
 from benchmarks.methods import REGULARIZERS, Steps, set_up
 from benchmarks.run import describe
 from benchmarks.workloads import WORKLOADS, Setup
+from dropattack import provenance
 from dropattack.files import write_atomically
-from dropattack.runs import provenance
 
 WARM_UP = 3  # steps: moments, cuDNN's plans, the allocator's blocks
 

@@ -25,10 +25,10 @@ from benchmarks.memory import ROOT, peak_memory
 from benchmarks.methods import METHODS, OF_A_GPU, Steps, set_up
 from benchmarks.timing import Clock, time_methods, timings
 from benchmarks.workloads import WORKLOADS, Setup
+from dropattack import provenance
 from dropattack.errors import UserError
 from dropattack.files import write_atomically
 from dropattack.report.cost import markdown
-from dropattack.runs import provenance
 
 ROUNDS, QUICK_ROUNDS = 9, 3
 QUICK_BATCH, QUICK_VOCABULARY = 16, 10_000

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 def measured(args: argparse.Namespace) -> list[Path]:
     """The files of values, computed where they are missing."""
     from dropattack.probes.landscape import line, plane, rays
-    from dropattack.probes.restore import restore
+    from dropattack.runs.restore import restore
 
     if args.line and len(args.records) != 2:
         raise UserError(f"--line goes from one record to another: name two, not {len(args.records)}")

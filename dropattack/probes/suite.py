@@ -12,7 +12,7 @@ from typing import Any
 from dropattack.errors import UserError
 from dropattack.files import write_atomically
 from dropattack.probes import files
-from dropattack.probes.restore import Restored
+from dropattack.probes.restored import Restored
 
 
 def _option(default: Any, words: str) -> Any:
@@ -82,7 +82,7 @@ def missing(path: Path, run_id: str, wanted: Sequence[str], options: Options) ->
 
 def probe(run: Restored, path: Path, wanted: Sequence[str], options: Options) -> Path:
     """Run the probes in `wanted` and add each to the JSON file `path` as soon as it is done; returns `path`."""
-    from dropattack.runs import provenance
+    from dropattack import provenance
     from dropattack.training.device import describe
 
     config = run.record["config"]

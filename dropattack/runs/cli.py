@@ -18,8 +18,9 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from omegaconf import DictConfig
 
+from dropattack import provenance
 from dropattack.errors import AlreadyRunningError, DivergedError, UserError
-from dropattack.runs import experiment, provenance, record
+from dropattack.runs import experiment, record
 from dropattack.runs.config import GROUPS, choices, compose, parse
 
 CONF = experiment.CONF

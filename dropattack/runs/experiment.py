@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from dropattack import provenance
 from dropattack.errors import DivergedError, UserError
 from dropattack.files import disk_problem
-from dropattack.runs import build, provenance, record
+from dropattack.runs import build, record
 from dropattack.runs.checks import check
 from dropattack.runs.config import register_resolvers
 

@@ -14,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from dropattack import provenance
 from dropattack.errors import UserError
 from dropattack.files import disk_problem, write_atomically
-from dropattack.runs import provenance
 
 SCHEMA = 1
 STATUSES = ("finished", "failed", "diverged")

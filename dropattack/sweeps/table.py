@@ -14,9 +14,9 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
 from dropattack.errors import UserError
+from dropattack.provenance import without_secrets
 from dropattack.runs import experiment, record
 from dropattack.runs.config import compose, parse
-from dropattack.runs.provenance import without_secrets
 from dropattack.runs.yaml_io import read_yaml
 
 KINDS: dict[str, tuple[str, ...]] = {

@@ -22,8 +22,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from omegaconf import DictConfig
 
+from dropattack import provenance
 from dropattack.errors import UserError
-from dropattack.runs import cli, experiment, provenance
+from dropattack.runs import cli, experiment
 from dropattack.runs.config import compose
 
 ROOT = Path(__file__).resolve().parents[2]

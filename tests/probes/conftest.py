@@ -9,9 +9,9 @@ import torch
 
 from dropattack.data.types import DataSpec
 from dropattack.models.cnn import CNN
-from dropattack.probes.restore import restore
 from dropattack.runs import experiment, record
 from dropattack.runs.config import compose
+from dropattack.runs.restore import restore
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from dropattack.errors import UserError
-from dropattack.probes.restore import restore
 from dropattack.runs import record
+from dropattack.runs.restore import restore
 from dropattack.training.evaluate import evaluate
 
 DATA = Path("data")

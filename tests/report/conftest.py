@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from dropattack import provenance
 from dropattack.report.page import build
-from dropattack.runs import provenance
 from dropattack.runs.experiment import CONF
 from dropattack.sweeps.table import load_table
 from tests.report import folders

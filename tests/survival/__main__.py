@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from dropattack.runs import provenance
+from dropattack import provenance
 from tests.survival.killing import Cell, Kill
 
 METHODS = ("none", "dropout", "fgm", "pgd", "freelb", "dropattack", "rdrop", "sam")

@@ -25,7 +25,7 @@ def commit() -> dict[str, Any] | None:
 
     None outside its repository.
     """
-    here = Path(__file__).parents[1]  # the package
+    here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=10,
