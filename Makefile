@@ -77,7 +77,7 @@ test-slow: $(INSTALLED) ## Run the tests that take minutes
 	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) -m slow $(ARGS)
 
 kill-test: $(INSTALLED) ## Kill 50 runs at any moment, continue them, and compare with runs left alone (15 minutes)
-	$(ONE_THREAD) $(PY) scripts/kill_test.py $(ARGS)
+	$(ONE_THREAD) $(PY) -m tests.survival $(ARGS)
 
 lint: $(INSTALLED) ## Check style and formatting
 	$(PY) -m ruff check .

@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from dropattack import cli
+from dropattack.runs import cli
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

@@ -23,9 +23,11 @@ import torch
 
 from benchmarks.methods import set_up
 from benchmarks.run import describe
-from dropattack import build, experiment, provenance, record
-from dropattack.config import compose
+from dropattack import provenance
 from dropattack.errors import UserError
+from dropattack.files import write_atomically
+from dropattack.runs import build, experiment
+from dropattack.runs.config import compose
 from dropattack.training import optim, seeding
 from dropattack.training.device import make_accelerator
 from dropattack.training.loop import train
@@ -163,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     print(f"\n{table(cells)}")
     if asked.output:
-        record.write_atomically(asked.output, (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
+        write_atomically(asked.output, (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
     return 0
 
 

@@ -23,9 +23,10 @@ import torch
 from benchmarks.methods import REGULARIZERS, Steps, set_up
 from benchmarks.run import describe
 from benchmarks.workloads import WORKLOADS, Setup
-from dropattack import provenance, record
-from dropattack.cli import guarded
+from dropattack import provenance
+from dropattack.files import write_atomically
 from dropattack.gpu.mps import mps
+from dropattack.runs.cli import guarded
 
 WARM_UP = 3  # steps: moments, cuDNN's plans, the allocator's blocks
 
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if asked.output:
         machine = describe(device, keeps_memory=device.type == "cpu")
         result = {"schema": 2, "machine": machine, "commit": provenance.commit(), "cells": cells}
-        record.write_atomically(asked.output, (json.dumps(result, indent=1) + "\n").encode())
+        write_atomically(asked.output, (json.dumps(result, indent=1) + "\n").encode())
     return 0
 
 

@@ -20,7 +20,8 @@ from benchmarks.methods import set_up
 from benchmarks.run import describe
 from benchmarks.timing import Clock
 from benchmarks.workloads import WORKLOADS, Setup
-from dropattack import provenance, record
+from dropattack import provenance
+from dropattack.files import write_atomically
 
 TEXT = tuple(name for name in ("imdb-lstm", "pheme-bigru", "agnews-bigru") if name in WORKLOADS)
 HEAD = ("workload", "precision", "packed, ms", "padded, ms", "padded / packed")
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             cells.append({"workload": name, "precision": precision, **measure(setup, asked.rounds)})
             if asked.output:
                 found = {"schema": 1, "machine": machine, "commit": provenance.commit(), "cells": cells}
-                record.write_atomically(asked.output, (json.dumps(found, indent=1) + "\n").encode())
+                write_atomically(asked.output, (json.dumps(found, indent=1) + "\n").encode())
     print(table(cells))
     return 0
 

@@ -23,11 +23,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from benchmarks.memory import ROOT, peak_memory
 from benchmarks.methods import METHODS, OF_A_GPU, Steps, set_up
-from benchmarks.table import markdown
 from benchmarks.timing import Clock, time_methods, timings
 from benchmarks.workloads import WORKLOADS, Setup
-from dropattack import provenance, record
+from dropattack import provenance
 from dropattack.errors import UserError
+from dropattack.files import write_atomically
+from dropattack.report.cost import markdown
 
 ROUNDS, QUICK_ROUNDS = 9, 3
 QUICK_BATCH, QUICK_VOCABULARY = 16, 10_000
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _store(result, {**cell, "skipped": str(error)})
                 _write(path, result)
     page = markdown(result)
-    record.write_atomically(path.with_suffix(".md"), page.encode())
+    write_atomically(path.with_suffix(".md"), page.encode())
     print(page)
     print(f"{path}")
     return 0
@@ -82,8 +83,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
                         help="compile our models; reduce-overhead has CUDA graphs")  # fmt: skip
     parser.add_argument("--system-allocator", action="store_true",
                         help="let the C library give freed memory back, which it does unless told")  # fmt: skip
-    parser.add_argument("--least-seconds", type=float,
-                        help=f"of one timing, by repeating steps ({LEAST_SECONDS}; quick: {QUICK_SECONDS})")  # fmt: skip
+    parser.add_argument("--least-seconds", type=float, help=f"of one timing ({LEAST_SECONDS}; quick: {QUICK_SECONDS})")
     parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
     parser.add_argument("--rerun", action="store_true", help="measure again what is there")
     parser.add_argument("--output", type=Path, help="the JSON (results/bench/<device>.json)")
@@ -149,7 +149,7 @@ def _store(result: dict[str, Any], cell: dict[str, Any]) -> None:
 
 
 def _write(path: Path, result: dict[str, Any]) -> None:
-    record.write_atomically(path, (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
+    write_atomically(path, (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _key(cell: dict[str, Any]) -> tuple[str, int | None]:

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dropattack import experiment
-from dropattack.build import build_model
-from dropattack.config import compose
 from dropattack.data.loader import Loader
 from dropattack.data.types import DataSpec, Encoded, TensorSplit
+from dropattack.runs import experiment
+from dropattack.runs.build import build_model
+from dropattack.runs.config import compose
 from dropattack.training.optim import make_optimizer
 
 LEARNING_RATE = 1e-4  # no matter to the time; small, so that attacks and noisy labels carry no weight to infinity

@@ -1,4 +1,6 @@
-"""The one exception that speaks to the person at the keyboard."""
+"""The exceptions that end a run or a command with a sentence of their own."""
+
+import signal
 
 MOST = 2_000  # characters of a sentence
 
@@ -11,6 +13,30 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return one_line(super().__str__())
+
+
+class DivergedError(Exception):
+    """Training found no finite gradient for too many steps in a row; the record says where."""
+
+
+class AlreadyRunningError(Exception):
+    """Another process runs the same experiment at this moment."""
+
+
+class Interrupted(BaseException):
+    """A signal asked the run to stop, and its state was saved.
+
+    Like KeyboardInterrupt no `Exception`: `except Exception` around one cell of a sweep must not go on to the next.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal's number, as a shell reports it: 130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + self.number
 
 
 def one_line(text: str) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from dropattack import experiment, record
-from dropattack.config import compose
+from dropattack.runs import experiment, record
+from dropattack.runs.config import compose
 
 CELLS = ("dataset=imdb model=lstm", "dataset=mnist model=cnn", "dataset=imdb model=bert")
 COMMON = "scale=mini tracker=none trainer.device=cpu trainer.threads=1 trainer.progress=none"

@@ -17,9 +17,9 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from dropattack import experiment
-from dropattack.config import compose
-from dropattack.record import record_path
+from dropattack.runs import experiment
+from dropattack.runs.config import compose
+from dropattack.runs.record import record_path
 
 OUTPUT = Path("outputs/demo")
 SEEDS = (0, 1, 2)

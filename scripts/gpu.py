@@ -14,8 +14,8 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from dropattack import cli, experiment
 from dropattack.gpu import cells, mps, parts, plan, results, stages
+from dropattack.runs import cli, experiment
 
 ROOT = experiment.CONF.parent
 WHEELS = ("hydra-core==1.3.8", "omegaconf==2.3.1", "antlr4-python3-runtime==4.9.3")  # pure Python

@@ -16,8 +16,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from dropattack import cli
 from dropattack.errors import UserError
+from dropattack.runs import cli
 from dropattack.training.progress import counting
 
 
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     files = args.records if args.draw else measured(args)
     from dropattack.analysis.landscapes import draw
     from dropattack.probes.landscape import read
-    from dropattack.publish import publish
+    from dropattack.sweeps.publish import publish
 
     together = defaultdict(list)
     for path in files:
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 def measured(args: argparse.Namespace) -> list[Path]:
     """The files of values, computed where they are missing."""
     from dropattack.probes.landscape import line, plane, rays
-    from dropattack.probes.restore import restore
+    from dropattack.runs.restore import restore
 
     if args.line and len(args.records) != 2:
         raise UserError(f"--line goes from one record to another: name two, not {len(args.records)}")

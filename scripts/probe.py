@@ -13,8 +13,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dropattack import cli, record
 from dropattack.errors import UserError
+from dropattack.runs import cli, record
 from dropattack.training.progress import counting
 
 
@@ -70,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
 
 def one(path: Path, name: Path, names: list[str], options, places: dict[str, Any]) -> tuple[str, int, str]:
     """Probe one run; returns its name, an exit code, and what went wrong. The others go on."""
-    from dropattack.probes.restore import restore
     from dropattack.probes.suite import probe
+    from dropattack.runs.restore import restore
 
     try:
         probe(restore(path, **places), name, names, options)

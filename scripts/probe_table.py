@@ -9,8 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from dropattack import cli
 from dropattack.errors import UserError
+from dropattack.runs import cli
 
 
 def main() -> int:
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace, output: Path) -> int:
     from dropattack.analysis import probe_figures, tables
     from dropattack.analysis.probes import compare_probes, probe_csv, probe_table, with_probes
     from dropattack.analysis.records import read_records
-    from dropattack.publish import publish
+    from dropattack.sweeps.publish import publish
 
     records, probes = args.records, args.probes
     for folder in (records, probes):

@@ -9,12 +9,11 @@ alone: the same files give the same bytes. What is not there is left out, and a 
 
 import argparse
 import gc
-import importlib
 import sys
 from pathlib import Path
 
-from dropattack import cli
 from dropattack.errors import UserError
+from dropattack.runs import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,21 +29,19 @@ def main() -> int:
 def write(results: Path, output: Path) -> int:
     if not results.is_dir():
         raise UserError(f"there is no folder {results}: name the one with the records by --results")
-    from dropattack import sweep
-    from dropattack.experiment import CONF
-    from dropattack.record import write_atomically
+    from dropattack.files import write_atomically
     from dropattack.report.page import build
+    from dropattack.runs.experiment import CONF
+    from dropattack.sweeps.table import KINDS, load_table
 
-    sys.path.insert(0, str(ROOT))  # benchmarks/ is of the repository, not of the package
-    bench = importlib.import_module("benchmarks.table")
-    tables = [sweep.load(CONF, path.stem) for path in sorted((CONF / "table").glob("*.yaml"))]
+    tables = [load_table(CONF, path.stem) for path in sorted((CONF / "table").glob("*.yaml"))]
     # First what is tuned and compared over seeds, last what has one seed.
-    kinds = list(sweep.KINDS)
+    kinds = list(KINDS)
     tables.sort(key=lambda t: (t.seeds == 1, kinds.index(t.kind), "settings=tuned" not in t.grids[0], t.name))
     if any(results.glob("*/*/probes/*.json")):
-        import dropattack.report.beyond  # noqa: F401
+        import dropattack.report.probes  # noqa: F401
     gc.freeze()  # statsmodels collects garbage at every correction: not through all that was imported
-    page = build(results, tables=tables, docs=ROOT / "docs", bench=bench)
+    page = build(results, tables=tables, docs=ROOT / "docs")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, page.encode())

@@ -5,12 +5,12 @@ is made from the records in results/<scale>/<table>/records/ alone: `--no-run` m
 """
 
 import argparse
-import shutil
 import sys
 from pathlib import Path
 
-from dropattack import cli, experiment, record, sweep
-from dropattack.publish import publish
+from dropattack.runs import cli, experiment
+from dropattack.sweeps.publish import publish
+from dropattack.sweeps.table import Engine, load_table, run_cells
 
 SHOWN = ("scale", "paths", "tracker")  # the overrides that say where
 
@@ -43,9 +43,14 @@ def main() -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    table = sweep.load(experiment.CONF, args.name, args.seeds)
+    table = load_table(experiment.CONF, args.name, args.seeds)
     folder = args.results / args.scale / args.name
-    problems = [] if args.no_run else run_cells(args, table, folder / "records")
+    problems = []
+    if not args.no_run:
+        engine = Engine(args.launcher, args.jobs, args.address, args.cpus, args.gpus)
+        problems = run_cells(
+            table, folder / "records", engine, scale=args.scale, output=args.output, extra=args.override
+        )
     from dropattack.analysis.summary import render  # a second of imports, not before the runs
 
     made = render(table.name, folder, title=table.title, kind=table.kind, x=table.x, y=table.y, seeds=table.seeds,
@@ -60,33 +65,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"{len(problems)} cells of table {table.name} have no finished run:", *problems, sep="\n  ",
               file=sys.stderr)  # fmt: skip
     return int(bool(problems))
-
-
-def run_cells(args: argparse.Namespace, table: sweep.Table, kept: Path) -> list[str]:
-    """Run what is not done, and bring all records to the folder `kept`; returns the cells that failed, and why."""
-    engine = sweep.Engine(args.launcher, args.jobs, args.address, args.cpus, args.gpus)
-    group = [] if "tracker=none" in args.override else [f"tracker.group=table-{args.name}"]
-    problems, names = [], set()
-    kept.mkdir(parents=True, exist_ok=True)
-    for grid in sweep.overrides(table, scale=args.scale, output=args.output, extra=[*group, *args.override]):
-        cells = sweep.records(grid)
-        for path in cells.values():  # what is committed need not be run again
-            if record.is_done(path) is None and record.is_done(kept / path.name) is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(kept / path.name, path)
-        if any(record.is_done(path) is None for path in cells.values()):
-            sweep.launch(grid, engine)
-        for cell, path in cells.items():
-            if (state := record.state(path)) != "finished":
-                problems.append(f"{state}: {cell} ({record.why(path)})")
-            if path.exists():
-                shutil.copy(path, kept / path.name)
-                names.add(path.name)
-    for stale in sorted(kept.glob("*.json")):  # of settings or seeds that the table had before
-        if stale.name not in names:
-            print(f"no longer a cell of this table, removed: {stale}", file=sys.stderr)
-            stale.unlink()
-    return problems
 
 
 if __name__ == "__main__":

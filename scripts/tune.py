@@ -17,9 +17,11 @@ from joblib import Parallel, delayed
 from omegaconf import OmegaConf
 from rich.progress import track
 
-from dropattack import cli, experiment, record, sweep, tuning
-from dropattack.config import compose
-from dropattack.errors import UserError
+from dropattack.errors import DivergedError, UserError
+from dropattack.runs import cli, experiment, record
+from dropattack.runs.config import compose
+from dropattack.sweeps import tuning
+from dropattack.sweeps.table import load_table
 
 
 def attempt(overrides: list[str]) -> dict[str, Any]:
@@ -28,7 +30,7 @@ def attempt(overrides: list[str]) -> dict[str, Any]:
         found = record.read(experiment.run(compose(experiment.CONF, overrides)))
         chosen_on = {f"validation_{key}": found["validation"][key] for key in ("accuracy", "loss")}
         return {**chosen_on, "run_id": found["run_id"]}
-    except (UserError, experiment.DivergedError) as error:
+    except (UserError, DivergedError) as error:
         return {"validation_accuracy": None, "error": str(error)}
 
 
@@ -48,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     plan = tuning.planned(experiment.CONF / "tune" / "default.yaml")
     common = [f"scale={args.scale}", f"seed={plan.seed}", "tracker=none", "trainer.threads=1",
               "trainer.progress=none", "trainer.checkpoint.every_epochs=0", f"paths.output={args.output}"]  # fmt: skip
-    wanted = tuning.cells(sweep.load(experiment.CONF, args.table))
+    wanted = tuning.cells(load_table(experiment.CONF, args.table))
     if unplanned := sorted({method for *_, method in wanted} - set(plan.strengths)):
         raise UserError(
             f"conf/tune/default.yaml has no strengths of {', '.join(unplanned)}; add as many as others have"

@@ -9,11 +9,12 @@ import argparse
 import sys
 from typing import Any
 
-from dropattack import cli, experiment, sweep
 from dropattack.errors import UserError
+from dropattack.runs import cli, experiment
+from dropattack.sweeps.table import Table, load_table
 
 
-def report(tables: list[sweep.Table], *, entity: str, project: str) -> Any:
+def report(tables: list[Table], *, entity: str, project: str) -> Any:
     """The report, not yet saved."""
     try:
         import wandb_workspaces.reports.v2 as wr
@@ -52,7 +53,7 @@ def main() -> int:
 
 
 def send(args: argparse.Namespace) -> int:
-    tables = [sweep.load(experiment.CONF, name) for name in args.tables]
+    tables = [load_table(experiment.CONF, name) for name in args.tables]
     made = report(tables, entity=args.entity, project=args.project)
     try:
         made.save()

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from dropattack import cli, experiment
-from dropattack.config import choices
+from dropattack.errors import DivergedError
+from dropattack.runs import cli
+from dropattack.runs.config import choices
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ["dataset=digits", "model=cnn", "scale=smoke", "tracker=none", "trainer.device=cpu"]
@@ -94,7 +95,7 @@ def test_help_names_every_choice(capsys):
     [
         (KeyboardInterrupt(), 130, "interrupted"),
         (RuntimeError("boom\nmore"), 1, "RuntimeError: boom"),
-        (experiment.DivergedError("no finite gradient"), 1, "no finite gradient"),
+        (DivergedError("no finite gradient"), 1, "no finite gradient"),
     ],
 )
 def test_exit_codes(error, code, said, capsys, tmp_path, monkeypatch):

@@ -8,10 +8,10 @@ import pytest
 from hydra.utils import get_method
 from omegaconf import OmegaConf
 
-from dropattack import build, experiment, record
-from dropattack.checks import check
-from dropattack.config import GROUPS, choices, compose
 from dropattack.errors import UserError
+from dropattack.runs import build, experiment, record
+from dropattack.runs.checks import check
+from dropattack.runs.config import GROUPS, choices, compose
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 DATASETS, MODELS, REGS, SCALES = (choices(CONF, group) for group in ("dataset", "model", "reg", "scale"))
@@ -125,7 +125,7 @@ def test_dropout_is_the_models():
 
 def test_every_check_is_about_a_key_that_exists():
     """A check of a key that no file has would silently check nothing."""
-    from dropattack.checks import CHECKS
+    from dropattack.runs.checks import CHECKS
 
     keys = set()
     for group, name in [(g, n) for g in GROUPS[:-1] for n in choices(CONF, g)]:

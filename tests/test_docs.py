@@ -15,8 +15,10 @@ import torch
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from torch import nn
 
-from dropattack import experiment
-from dropattack.config import compose, parse
+from dropattack.report.findings import findings
+from dropattack.runs import experiment
+from dropattack.runs.config import compose, parse
+from dropattack.sweeps.table import load_table
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = sorted(
@@ -125,10 +127,11 @@ def test_the_errors_that_are_explained_are_those_that_are_raised():
 def test_the_findings_are_those_of_the_records():
     sys.path.insert(0, str(ROOT / "scripts"))
     try:
-        findings = importlib.import_module("findings")
+        script = importlib.import_module("findings")
     finally:
         sys.path.pop(0)
-    page, table = findings.findings(ROOT / "results")
+    asked = [load_table(experiment.CONF, path.stem) for path in sorted((experiment.CONF / "table").glob("*.yaml"))]
+    page, table = findings(ROOT / "results", asked)
     assert (ROOT / "results" / "findings.md").read_text() == page, "run `make findings`"
     text = (ROOT / "README.md").read_text()
-    assert text.partition(findings.BEGIN)[2].partition(findings.END)[0].strip() == table.strip(), "run `make findings`"
+    assert text.partition(script.BEGIN)[2].partition(script.END)[0].strip() == table.strip(), "run `make findings`"

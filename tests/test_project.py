@@ -55,7 +55,7 @@ def test_the_library_imports_torch_alone():
 
 
 def test_naming_the_package_costs_nothing():
-    code = "import sys, dropattack, dropattack.errors, dropattack.record; print('torch' in sys.modules)"
+    code = "import sys, dropattack, dropattack.errors, dropattack.runs.record; print('torch' in sys.modules)"
     assert run(sys.executable, "-c", code).strip() == "False"
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dropattack import provenance, record
+from dropattack import provenance
 from dropattack.errors import UserError
+from dropattack.runs import record
 
 CONFIG = {
     "seed": 3,

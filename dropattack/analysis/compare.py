@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from dropattack.analysis.records import differences, is_chosen, telling
-from dropattack.analysis.statistics import estimate, holm, paired_difference, verdict
 from dropattack.errors import one_line
+from dropattack.statistics import estimate, holm, paired_difference, verdict
 
 ORDER = ("none", "dropout", "fgm", "pgd", "freelb", "dropattack", "rdrop", "sam")
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from dropattack.analysis.records import with_number
-from dropattack.analysis.statistics import PairedDifference, estimate
+from dropattack.statistics import PairedDifference, estimate
 
 # Okabe and Ito (2008), less the yellow that no one can read on white. A method has one colour in every figure.
 COLOURS = {

@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from dropattack.analysis.compare import compare
-from dropattack.analysis.statistics import PairedDifference, holm, verdict
 from dropattack.analysis.tables import NOTHING, Table, difference_and_interval, mean_and_spread, p_value
 from dropattack.errors import UserError
+from dropattack.statistics import PairedDifference, holm, verdict
 
 NONE = "none"
 

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from dropattack.analysis.figures import INK, STYLE, no_date
 from dropattack.analysis.records import is_chosen
-from dropattack.analysis.statistics import BETTER, WORSE
 from dropattack.analysis.tables import signed
 from dropattack.errors import UserError
+from dropattack.statistics import BETTER, WORSE
 
 
 def heatmap(compared: pd.DataFrame, x: str, y: str, path: Path, *, title: str, baseline: str = "none") -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dropattack.analysis.statistics import Estimate, estimate
+from dropattack.statistics import Estimate, estimate
 
 Series = dict[int, float]  # by epoch
 VALIDATION = ("validation.accuracy", "validation.loss")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from dropattack.analysis import history
 from dropattack.analysis.compare import ORDER
 from dropattack.analysis.figures import COLOURS, FAINT, INK, STYLE, no_date
-from dropattack.analysis.statistics import Estimate, estimate
+from dropattack.statistics import Estimate, estimate
 
 NAMES = {
     "fgsm": "FGSM, ε (ℓ∞)", "pgd": "PGD, ε (ℓ∞)", "gaussian_noise": "noise, σ", "gaussian_blur": "blur, σ / side",

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from dropattack.analysis.compare import compare
-from dropattack.analysis.statistics import BETTER, WORSE, Estimate, estimate, holm, paired_difference, verdict
 from dropattack.analysis.tables import MINUS, NOTHING, Table, p_value
 from dropattack.probes.suite import read
+from dropattack.statistics import BETTER, WORSE, Estimate, estimate, holm, paired_difference, verdict
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from typing import Any
 
 import pandas as pd
 
-from dropattack.checks import is_name
 from dropattack.errors import UserError, one_line
-from dropattack.record import identity, read
+from dropattack.runs.checks import is_name
+from dropattack.runs.record import identity, read
 
 # What a method chooses: the regularizer, the dropout that `reg=dropout` sets in the model, and, where settings are
 # tuned, the learning rate.

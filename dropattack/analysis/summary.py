@@ -1,16 +1,14 @@
 """Records → tables and pictures: printed for a person, written into a folder for results/."""
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
 from rich.console import Console
 
 from dropattack.analysis import figures, tables
 from dropattack.analysis.compare import compare, provenance
+from dropattack.analysis.data_efficiency import heading, less_against_all
 from dropattack.analysis.heatmap import heatmap
-from dropattack.analysis.less import heading, less_against_all
 from dropattack.analysis.records import Records, read_records
 from dropattack.analysis.training_gradients import draw, gradient_table, with_norms
 from dropattack.errors import UserError
@@ -53,7 +51,8 @@ def render(
     records = read_records(places) if places.is_dir() else None
     if records is None or records.frame.empty:
         raise UserError(f"table {name}: there is no finished record in {places}; run it first")
-    compared, made, legend = _comparison(records, seeds=seeds, published=_published(published, name))
+    known = tables.read_published(published) if published else {}
+    compared, made, legend = _comparison(records, seeds=seeds, published=known.get(name))
     second = less_against_all(records.frame, x) if kind == "curve" and x is not None else None
     more = f"\n## {heading(x)}\n\n{tables.markdown(second)}" if second and x else ""
     written = [
@@ -75,14 +74,6 @@ def render(
         else:
             written.append(figures.gain_against_cost(compared, path, title=title, note=legend))
     return written
-
-
-def _published(path: Path | None, name: str) -> tables.Published | None:
-    known: Any = (OmegaConf.to_container(OmegaConf.load(path)) if path and path.exists() else {}) or {}
-    if name not in known:
-        return None
-    accuracy = dict(known[name])
-    return tables.Published(accuracy.pop("source"), accuracy)
 
 
 def _comparison(

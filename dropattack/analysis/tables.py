@@ -9,7 +9,8 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from dropattack.analysis.statistics import BETTER, WORSE, Estimate, PairedDifference
+from dropattack.runs.yaml_io import read_yaml
+from dropattack.statistics import BETTER, WORSE, Estimate, PairedDifference
 
 LATEX = {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
 MINUS, NOTHING = "−", "–"
@@ -38,6 +39,21 @@ class Published:
             return NOTHING
         value = known[method]
         return "not transcribed" if value is None else f"{value:g}"
+
+
+def read_published(path: Path) -> dict[str, Published]:
+    """What others report, by table; nothing where there is no such file.
+
+    Raises:
+        UserError: the file is no YAML.
+    """
+    known = read_yaml(path) if path.exists() else {}
+    made = {}
+    for name, values in known.items():
+        if isinstance(values, Mapping) and "source" in values:
+            accuracy = {key: dict(value) for key, value in values.items() if isinstance(value, Mapping)}
+            made[name] = Published(str(values["source"]), accuracy)
+    return made
 
 
 def comparison_table(

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dropattack.record import system_errors
+from dropattack.files import system_errors
 
 log = logging.getLogger(__name__)
 Content = tuple[dict[str, np.ndarray], dict[str, Any]]  # arrays, and JSON values

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from dropattack.data.pieces import PAD, UNK, pretrained_pieces, trained_pieces
 from dropattack.data.pretrained import pretrained_identity
 from dropattack.data.types import Dataset, TextSplit
+from dropattack.data.wordpiece import PAD, UNK, pretrained_pieces, trained_pieces
 from dropattack.errors import UserError
 
 if TYPE_CHECKING:

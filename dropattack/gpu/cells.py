@@ -15,8 +15,9 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from dropattack import experiment, record, sweep
-from dropattack.config import compose
+from dropattack.runs import experiment, record
+from dropattack.runs.config import compose
+from dropattack.sweeps import table as sweep
 
 Cell = tuple[str, ...]
 

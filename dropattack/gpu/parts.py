@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from dropattack import build, experiment
-from dropattack.config import compose
 from dropattack.data import packed, vectors
 from dropattack.errors import UserError
 from dropattack.gpu.cells import Cell
+from dropattack.runs import build, experiment
+from dropattack.runs.config import compose
 
 MIB = 1 << 20
 IMAGES = {"mnist": "mnist/MNIST/raw/*-ubyte*", "cifar10": "cifar10/*.parquet"}

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dropattack import record
 from dropattack.errors import UserError
 from dropattack.gpu.cells import read_lines
 from dropattack.gpu.plan import RECORDS
 from dropattack.gpu.stages import STATUS, Outcome
+from dropattack.runs import record
 
 
 def summary(outcomes: Iterable[Outcome]) -> str:

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dropattack import record
+from dropattack.files import write_atomically
 
 GRACE = 8  # seconds that a stage has to stop after SIGTERM
 STATUS = "stages.json"
@@ -119,7 +119,7 @@ def _read(path: Path) -> dict[str, Outcome]:
 
 def _write(path: Path, outcomes: Sequence[Outcome], about: Mapping[str, Any] | None = None) -> None:
     content = {**(about or {}), "stages": [asdict(outcome) for outcome in outcomes]}
-    record.write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def python(*arguments: str) -> tuple[str, ...]:
@@ -142,5 +142,5 @@ def bundle(folder: Path, to: Path, most_bytes: int = 15 << 20) -> list[str]:
                 left_out.append(str(file.relative_to(folder)))
             else:
                 archive.add(file, arcname=str(file.relative_to(folder)))
-    record.write_atomically(to, content.getvalue())
+    write_atomically(to, content.getvalue())
     return left_out

@@ -12,11 +12,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from dropattack.analysis.statistics import estimate
 from dropattack.data.loader import Batch
 from dropattack.probes.directions import filter_norms, random_direction
 from dropattack.probes.hessian import Hessian, double_backward
 from dropattack.probes.scratch import Scratch
+from dropattack.statistics import estimate
 
 RHO = {"sharpness": 0.05, "adaptive_sharpness": 0.5}  # Foret et al. 2021; Kwon et al. 2021, for CIFAR-10
 NOISE: dict[str, tuple[float, ...]] = {"noise": (0.01, 0.02), "relative_noise": (0.1, 0.2)}

@@ -21,10 +21,10 @@ import numpy as np
 from torch import nn
 
 from dropattack.errors import UserError
+from dropattack.files import write_atomically
 from dropattack.probes import files
 from dropattack.probes.directions import Normalise, between, normalised, random_direction
 from dropattack.probes.scratch import Crew, Offset
-from dropattack.record import write_atomically
 
 SAVE_EVERY = 20.0  # seconds
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dropattack.data.types import TensorSplit
 from dropattack.probes.corruptions import IMAGE, TEXT, corrupted_image, corrupted_text
-from dropattack.probes.restore import Restored
+from dropattack.probes.restored import Restored
 
 # Radii of the ℓ∞ ball, in pixels of 0..1: Madry et al. (2018) use 0.3 for MNIST and 8/255 for CIFAR-10.
 EPSILONS = {1: (0.05, 0.1, 0.15, 0.2, 0.3), 3: (1 / 255, 2 / 255, 4 / 255, 8 / 255)}

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from dropattack.errors import UserError
+from dropattack.files import write_atomically
 from dropattack.probes import files
-from dropattack.probes.restore import Restored
-from dropattack.record import write_atomically
+from dropattack.probes.restored import Restored
 
 
 def _option(default: Any, words: str) -> Any:

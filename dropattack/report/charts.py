@@ -8,14 +8,14 @@ from markupsafe import Markup
 
 from dropattack.analysis.heatmap import same_settings, shown_reach
 from dropattack.analysis.records import with_number
-from dropattack.analysis.statistics import BETTER, WORSE, estimate
 from dropattack.analysis.tables import difference_and_interval
 from dropattack.analysis.tables import signed as two_digits
 from dropattack.report.colours import contrast, diverging
+from dropattack.report.elements import Facets, Figure, Key, rank
 from dropattack.report.history import curve_panel
 from dropattack.report.intervals import reach
-from dropattack.report.parts import Facets, Figure, Key, rank
 from dropattack.report.svg import BOTTOM, LEFT, RIGHT, TOP, Axis, Panel, around, signed, times
+from dropattack.statistics import BETTER, WORSE, estimate
 
 
 def gain_against_cost(compared: pd.DataFrame, baseline: str = "none") -> list[Figure]:

@@ -1,7 +1,7 @@
 """What lies under results/: tables' records, probes, landscapes, benchmarks, the kill test."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +11,7 @@ import pandas as pd
 
 from dropattack.analysis.compare import compare, provenance
 from dropattack.analysis.records import Records, read_records
-from dropattack.analysis.tables import Published
-from dropattack.yamls import read_yaml
+from dropattack.analysis.tables import Published, read_published
 
 # What a table of each size can say.
 SCALES = {
@@ -23,7 +22,7 @@ SCALES = {
 
 
 class Asked(Protocol):
-    """A table of conf/table/, as `sweep.load` reads it."""
+    """A table of conf/table/, as `load_table` reads it."""
 
     @property
     def name(self) -> str: ...
@@ -66,7 +65,7 @@ class Found:
 def tables(results: Path, asked: Sequence[Asked]) -> tuple[list[Found], dict[str, list[str]]]:
     """(the tables with a finished run, in the order of `asked`; what was left out of those without one)."""
     found, empty = [], {}
-    known = published(results / "reference.yaml")
+    known = read_published(results / "reference.yaml")
     for table in asked:
         for scale in SCALES:
             folder = results / scale / table.name
@@ -78,21 +77,6 @@ def tables(results: Path, asked: Sequence[Asked]) -> tuple[list[Found], dict[str
             else:
                 found.append(Found(table, scale, folder, records, known.get(table.name)))
     return found, empty
-
-
-def published(path: Path) -> dict[str, Published]:
-    """What others report, by table.
-
-    Raises:
-        UserError: the file is no YAML.
-    """
-    known = read_yaml(path) if path.exists() else {}
-    made = {}
-    for name, values in known.items():
-        if isinstance(values, Mapping) and "source" in values:
-            accuracy = {key: dict(value) for key, value in values.items() if isinstance(value, Mapping)}
-            made[name] = Published(str(values["source"]), accuracy)
-    return made
 
 
 def landscapes(results: Path) -> tuple[list[Path], list[Path]]:

@@ -8,9 +8,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from dropattack.analysis.history import NORMS, Series, over_seeds, read_history
-from dropattack.analysis.statistics import Estimate
-from dropattack.report.parts import Facets, Figure, Key
+from dropattack.report.elements import Facets, Figure, Key
 from dropattack.report.svg import Axis, Panel, around, plain
+from dropattack.statistics import Estimate
 
 # What of an epoch is drawn: panels of (key of the history, label, factor).
 KINDS = {

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 from markupsafe import Markup
 
-from dropattack.analysis.statistics import BETTER, TOO_FEW, UNDECIDED, WORSE, PairedDifference
 from dropattack.report.colours import css_class
 from dropattack.report.svg import symbol
+from dropattack.statistics import BETTER, TOO_FEW, UNDECIDED, WORSE, PairedDifference
 
 WIDTH, HEIGHT = 120, 20
 # The sign stands beside the word: no verdict is told by colour alone.

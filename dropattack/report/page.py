@@ -4,7 +4,6 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,19 +11,18 @@ from markupsafe import Markup, escape
 
 from dropattack.analysis.compare import provenance
 from dropattack.report import colours, gather, sections
+from dropattack.report.elements import rank, swatch
 from dropattack.report.gather import Asked, Found
-from dropattack.report.glance import beside_others, glance
-from dropattack.report.parts import rank, swatch
+from dropattack.report.overview import beside_others, glance
 
 
-def build(results: Path, *, tables: Sequence[Asked], docs: Path, bench: Any) -> str:
+def build(results: Path, *, tables: Sequence[Asked], docs: Path) -> str:
     """The whole page. The same files give the same bytes.
 
     Args:
         results: the folder of records, probes, landscapes and benchmarks.
         tables: those of conf/table/, in the order they are shown in.
         docs: the folder with the methods' cards.
-        bench: the module `benchmarks.table`.
 
     Raises:
         UserError: a YAML or a file of values cannot be read at all.
@@ -34,7 +32,7 @@ def build(results: Path, *, tables: Sequence[Asked], docs: Path, bench: Any) -> 
         *filter(None, [glance(found), beside_others(found)]),
         sections.tables(found, tables, empty),
         sections.landscapes(results),
-        sections.cost(results, bench),
+        sections.step_costs(results),
         sections.kills(results),
         sections.methods(docs, found),
     ]

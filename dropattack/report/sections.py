@@ -8,14 +8,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from dropattack.analysis.less import heading, less_against_all
+from dropattack.analysis.data_efficiency import heading, less_against_all
 from dropattack.analysis.tables import Table, comparison_table
 from dropattack.errors import UserError
-from dropattack.report import cards, charts, gather, grids
+from dropattack.report import cards, charts, cost, gather, grids
+from dropattack.report.elements import Facets, Figure, Part, rank
 from dropattack.report.gather import Asked, Found
 from dropattack.report.history import learning_curves
 from dropattack.report.intervals import SIGNS
-from dropattack.report.parts import Facets, Figure, Part, rank
 
 LARGEST_PICTURE = 600_000  # bytes
 # What a file of another form than ours makes of the code that reads it: it is named, and the rest is shown.
@@ -79,10 +79,10 @@ def _probes(id: str, one: Found) -> Part:
             f"Flatness, gradients, robustness and calibration are not measured. `{command}` measures them."
         )
         return part
-    from dropattack.report import beyond  # takes a second of imports
+    from dropattack.report.probes import probes  # takes a second of imports
 
     try:
-        made, figures = beyond.probes(one.frame, folder)
+        made, figures = probes(one.frame, folder)
     except UNUSABLE as error:
         part.left_out.append(f"probes: {error}")
         return part
@@ -97,19 +97,19 @@ def landscapes(results: Path) -> Part:
     lead = "The loss around the weights that were tested, on one scale for networks that stand side by side."
     part = Part("landscapes", "Landscapes", lead=lead if files or pictures else "")
     if files:
-        from dropattack.report import terrain
+        from dropattack.report.landscapes import draw, together
 
         readable = []
         for path in files:
             try:
-                if not terrain.together([path])[0][0]["done"]:
+                if not together([path])[0][0]["done"]:
                     raise UserError("it is not finished: run the same command again")
                 readable.append(path)
             except UNUSABLE as error:
                 part.left_out.append(f"{path.name}: {error}")
-        for contents in terrain.together(readable):
+        for contents in together(readable):
             try:
-                part.figures += terrain.draw(contents)
+                part.figures += draw(contents)
             except UNUSABLE as error:
                 part.left_out.append(f"landscapes of {contents[0]['description'].get('dataset')}: {error}")
     for path in pictures:
@@ -132,16 +132,15 @@ def _picture(path: Path, part: Part) -> list[Figure]:
     return [Figure(path.stem, (image.format(words, base64.b64encode(content).decode()),))]
 
 
-def cost(results: Path, table: Any) -> Part:
-    """`table`: the module benchmarks.table, which is of the repository and not of the package."""
+def step_costs(results: Path) -> Part:
     part = Part("cost", "What a step costs")
     read, part.left_out = gather.benchmarks(results)
     for name, content in read:
         try:
-            head, rows, held = table.HEAD, table.rows(content), table.promises(content)
+            head, rows, held = cost.HEAD, cost.rows(content), cost.promises(content)
             promised = ("promise", "measured", "promised", "")
             part.parts.append(
-                Part(f"cost-{name}", name, lead=table.heading(content), grids=[
+                Part(f"cost-{name}", name, lead=cost.heading(content), grids=[
                     grids.plain_grid(f"Cost of a step, {name}", head, rows, text=(0, 2)),
                     *([grids.plain_grid(f"Promises, {name}", promised, held, text=(0,))] if held else []),
                 ])

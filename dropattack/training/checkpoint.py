@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dropattack.record import sync_folder, system_errors, write_atomically
+from dropattack.files import sync_folder, system_errors, write_atomically
 
 FORMAT = 1
 Tensors = dict[str, Tensor]

@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from dropattack.errors import AlreadyRunningError
+
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
-
-
-class AlreadyRunningError(Exception):
-    """Another process runs the same experiment at this moment."""
 
 
 @contextmanager

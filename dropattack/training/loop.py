@@ -15,22 +15,19 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 
-from dropattack.record import disk_problem
+from dropattack.errors import DivergedError, Interrupted
+from dropattack.files import disk_problem
 from dropattack.training import optim, seeding
 from dropattack.training.checkpoint import Checkpoints, MisfitError, Snapshot, Tensors, parameters_only
 from dropattack.training.evaluate import evaluate
 from dropattack.training.memory import PeakMemory
 from dropattack.training.progress import Progress, Style
-from dropattack.training.signals import Interrupted, Signals
+from dropattack.training.signals import Signals
 from dropattack.training.state import Batch, Loader, TrainResult, TrainState
 from dropattack.training.step import Stepper
 
 LOOK_EVERY = 50  # steps between two looks at what waits for the device
 FIRST_SAVE = 0.1, 1.6e-7  # until one was timed: seconds, and seconds a parameter (16 bytes), that a checkpoint costs
-
-
-class DivergedError(Exception):
-    """No finite gradient for too many steps in a row."""
 
 
 def train(

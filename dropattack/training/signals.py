@@ -6,21 +6,7 @@ import signal
 import threading
 from types import FrameType
 
-
-class Interrupted(BaseException):
-    """A signal asked the run to stop, and its state was saved.
-
-    Like KeyboardInterrupt no `Exception`: `except Exception` around one cell of a sweep must not go on to the next.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.number = number
-
-    @property
-    def exit_code(self) -> int:
-        """128 + the signal's number, as a shell reports it: 130 for Ctrl-C, 143 for SIGTERM."""
-        return 128 + self.number
+from dropattack.errors import Interrupted
 
 
 class Signals:

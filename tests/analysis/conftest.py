@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from dropattack import provenance, record
+from dropattack import provenance
+from dropattack.runs import record
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "fgm": {"targets": ["input"], "epsilon": 1.0},

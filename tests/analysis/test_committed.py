@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from dropattack import sweep
 from dropattack.analysis import figures, summary
-from dropattack.experiment import CONF
+from dropattack.runs.experiment import CONF
+from dropattack.sweeps.table import load_table
 
 RESULTS = CONF.parent / "results"
 TABLES = sorted(path.parent for path in RESULTS.glob("*/*/records"))
@@ -19,7 +19,7 @@ def test_a_committed_table_is_made_of_its_records(folder: Path, tmp_path: Path, 
                             (summary, "draw")):  # fmt: skip
         monkeypatch.setattr(module, drawing, lambda *args, **_: next(a for a in args if isinstance(a, Path)))
     shutil.copytree(folder / "records", tmp_path / "records")
-    table = sweep.load(CONF, folder.name)
+    table = load_table(CONF, folder.name)
     made = summary.render(table.name, tmp_path, title=table.title, kind=table.kind, x=table.x, y=table.y,
                           seeds=table.seeds, published=RESULTS / "reference.yaml")  # fmt: skip
     written = [path for path in made if path.suffix not in (".png", ".svg")]

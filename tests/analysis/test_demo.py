@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from dropattack import experiment, provenance, record
+from dropattack import provenance
+from dropattack.runs import experiment, record
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "demo.py"
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from dropattack.analysis.statistics import (
+from dropattack.statistics import (
     BETTER,
     TOO_FEW,
     UNDECIDED,

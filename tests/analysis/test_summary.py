@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 
 from dropattack.analysis.summary import render
 from dropattack.errors import UserError
-from dropattack.experiment import CONF
+from dropattack.runs.experiment import CONF
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from rich.console import Console
 
 from dropattack.analysis import tables
 from dropattack.analysis.compare import compare, provenance
-from dropattack.analysis.less import heading, less_against_all
+from dropattack.analysis.data_efficiency import heading, less_against_all
 from dropattack.analysis.records import read_records
-from dropattack.analysis.statistics import TOO_FEW, UNDECIDED
+from dropattack.statistics import TOO_FEW, UNDECIDED
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import torch
 from benchmarks import methods
 from benchmarks import run as bench
 from benchmarks.methods import METHODS, OF_A_GPU, Steps
-from benchmarks.table import markdown, measures, promises
 from benchmarks.workloads import WORKLOADS, Setup
 from dropattack.errors import UserError
+from dropattack.report.cost import markdown, measures, promises
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")

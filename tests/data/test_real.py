@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from dropattack import build, experiment
-from dropattack.config import compose
 from dropattack.data import agnews, cifar10, imdb, mnist, pheme
 from dropattack.data.encode import encode
 from dropattack.data.loader import Loader
 from dropattack.data.text import WordTokenizer
+from dropattack.runs import build, experiment
+from dropattack.runs.config import compose
 
 
 def sizes(made):

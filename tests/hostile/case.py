@@ -22,9 +22,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from omegaconf import DictConfig
 
-from dropattack import cli, experiment, provenance
-from dropattack.config import compose
+from dropattack import provenance
 from dropattack.errors import UserError
+from dropattack.runs import cli, experiment
+from dropattack.runs.config import compose
 
 ROOT = Path(__file__).resolve().parents[2]
 # A case works in its own folder, so the same words mean another place in each, and are composed once.

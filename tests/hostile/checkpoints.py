@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dropattack import experiment, record
+from dropattack.runs import experiment, record
 from tests.hostile.case import CANARY, QUIET, Bomb, Case, composed
 
 RUN = ("dataset=digits", "model=cnn", "trainer.max_steps=1")

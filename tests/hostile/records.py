@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dropattack import record
+from dropattack.runs import record
 from tests.hostile.case import Case, script
 
 CONFIG: dict[str, Any] = {

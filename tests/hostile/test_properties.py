@@ -17,15 +17,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dropattack import experiment, provenance, record
+from dropattack import provenance
 from dropattack.analysis.records import read_records
-from dropattack.config import compose, parse
 from dropattack.data.mnist import read_idx
 from dropattack.data.sources import read_table
 from dropattack.data.text import WordTokenizer
 from dropattack.data.types import Dataset, TextSplit
 from dropattack.data.vectors import load_vectors
 from dropattack.errors import UserError
+from dropattack.runs import experiment, record
+from dropattack.runs.config import compose, parse
 from tests.data.makers import idx, write_table
 from tests.hostile.records import finished
 

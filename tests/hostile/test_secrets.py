@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dropattack import cli, experiment, record
 from dropattack.analysis import summary, tables
 from dropattack.analysis.records import read_records
-from dropattack.config import compose
 from dropattack.data.cache import cached
 from dropattack.errors import UserError
+from dropattack.runs import cli, experiment, record
+from dropattack.runs.config import compose
 from dropattack.tracking.base import NullTracker
 from dropattack.training import loop
 from tests.hostile.case import QUIET, composed

@@ -7,8 +7,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from dropattack.config import register_resolvers
 from dropattack.data.types import DataSpec
+from dropattack.runs.config import register_resolvers
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from dropattack import experiment, record
-from dropattack.config import compose
 from dropattack.data.types import DataSpec
 from dropattack.models.cnn import CNN
-from dropattack.probes.restore import restore
+from dropattack.runs import experiment, record
+from dropattack.runs.config import compose
+from dropattack.runs.restore import restore
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
@@ -47,7 +47,7 @@ def vgg() -> CNN:
 def published(monkeypatch):
     """What was sent to the dashboard, by name, in the place of its sending."""
     sent: dict[str, dict] = {}
-    monkeypatch.setattr("dropattack.publish.publish", lambda files, *, name, **about: sent.update(
+    monkeypatch.setattr("dropattack.sweeps.publish.publish", lambda files, *, name, **about: sent.update(
         {name: {"files": [path.name for path in files], **about}}))  # fmt: skip
     return sent
 

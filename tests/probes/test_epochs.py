@@ -2,8 +2,8 @@
 
 import pytest
 
-from dropattack import record
 from dropattack.errors import UserError
+from dropattack.runs import record
 from tests.probes.conftest import train
 
 

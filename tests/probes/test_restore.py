@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dropattack import record
 from dropattack.errors import UserError
-from dropattack.probes.restore import restore
+from dropattack.runs import record
+from dropattack.runs.restore import restore
 from dropattack.training.evaluate import evaluate
 
 DATA = Path("data")

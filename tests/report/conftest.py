@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import table as bench
-from dropattack import provenance, sweep
-from dropattack.experiment import CONF
+from dropattack import provenance
 from dropattack.report.page import build
+from dropattack.runs.experiment import CONF
+from dropattack.sweeps.table import load_table
 from tests.report import folders
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,8 +47,8 @@ def filled(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def make() -> Callable[[Path], str]:
     """`make(results)`: the page of a folder."""
-    tables = [sweep.load(CONF, name) for name in ("vision", "half_data", "ablation", "bert")]
-    return lambda results: build(results, tables=tables, docs=ROOT / "docs", bench=bench)
+    tables = [load_table(CONF, name) for name in ("vision", "half_data", "ablation", "bert")]
+    return lambda results: build(results, tables=tables, docs=ROOT / "docs")
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from dropattack import record
+from dropattack.runs import record
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "fgm": {"targets": ["input"], "epsilon": 1.0},

@@ -13,11 +13,11 @@ from markupsafe import Markup
 from dropattack.analysis.compare import compare
 from dropattack.analysis.figures import COLOURS
 from dropattack.analysis.records import read_records
-from dropattack.analysis.statistics import PairedDifference, estimate, paired_difference
 from dropattack.report import cards, colours, history
 from dropattack.report.charts import accuracy_against, gain_against_cost, heat_map
 from dropattack.report.intervals import interval, reach
 from dropattack.report.svg import Axis, Panel, around, round_values
+from dropattack.statistics import PairedDifference, estimate, paired_difference
 from tests.report import folders
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,20 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from dropattack import sweep
 from dropattack.errors import UserError
-from dropattack.record import read
+from dropattack.runs.record import read
+from dropattack.sweeps.table import records_of
 
 ray = pytest.importorskip("ray", reason="pip install -e '.[ray]' for the cluster's tests")
 
-from dropattack import cluster  # noqa: E402
+from dropattack.sweeps import cluster  # noqa: E402
 
 GRID = ["dataset=digits", "model=cnn", "scale=mini", "tracker=none", "trainer.threads=1", "trainer.progress=none",
         "trainer.epochs=6", "reg=none,dropattack", "seed=0,1,2,3"]  # fmt: skip
 DRIVER = """
 import sys
 import tempfile
-from dropattack.sweep import Engine, launch
+from dropattack.sweeps.table import Engine, launch
 sys.exit(launch(sys.argv[2:], Engine("ray", address=sys.argv[1], gpus=0.5)))
 """
 
@@ -94,9 +94,7 @@ def test_a_sweep_ends_complete_though_a_node_dies(start_node, tmp_path, capfd):
         records = [read(path) for path in sorted((folder / "records").glob("*.json"))]
         assert len(records) == 8
         assert {record["status"] for record in records} == {"finished"}
-        assert set(sweep.records([*GRID, f"paths.output={folder}"]).values()) == set(
-            (folder / "records").glob("*.json")
-        )
+        assert set(records_of([*GRID, f"paths.output={folder}"]).values()) == set((folder / "records").glob("*.json"))
         assert "1 of 2 nodes died; what it ran begins again elsewhere" in said
         print(f"killed with {done} of 8 done\n{said}")
     finally:

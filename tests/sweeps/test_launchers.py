@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dropattack.experiment import CONF
-from dropattack.record import read
+from dropattack.runs.experiment import CONF
+from dropattack.runs.record import read
 
 DIGITS = ["dataset=digits", "model=cnn", "scale=smoke", "tracker=none", "trainer.device=cpu", "trainer.threads=1"]
 

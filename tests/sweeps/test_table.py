@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dropattack.experiment import CONF
+from dropattack.runs.experiment import CONF
 
 ROOT = CONF.parent
 TABLE = {

@@ -2,8 +2,9 @@
 
 import pytest
 
-from dropattack import sweep, tuning
 from dropattack.errors import UserError
+from dropattack.sweeps import tuning
+from dropattack.sweeps.table import Table
 
 PLAN = tuning.Plan(
     seed=1, learning_rate="lr", rates=(1, 0.5, 2),
@@ -50,4 +51,4 @@ def test_a_winner_at_the_end_of_what_was_tried_is_named():
 def test_settings_are_chosen_for_whole_cells_alone():
     grids = (("dataset=mnist", "model=cnn", "reg=fgm", "reg.every=2,4"),)
     with pytest.raises(UserError, match=r"table t: reg\.every is no part of what settings are chosen for"):
-        tuning.cells(sweep.Table("t", "T", "comparison", grids, 5))
+        tuning.cells(Table("t", "T", "comparison", grids, 5))

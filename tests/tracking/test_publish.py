@@ -2,8 +2,8 @@
 
 import pytest
 
-from dropattack import build
-from dropattack.publish import publish
+from dropattack.runs import build
+from dropattack.sweeps.publish import publish
 
 
 class Recorder:

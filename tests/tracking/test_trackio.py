@@ -9,7 +9,7 @@ import sys
 import pytest
 from PIL import Image
 
-from dropattack.experiment import CONF
+from dropattack.runs.experiment import CONF
 
 pytest.importorskip("trackio")
 

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from dropattack import sweep
-from dropattack.experiment import CONF
+from dropattack.runs.experiment import CONF
+from dropattack.sweeps.table import load_table
 
 interface = pytest.importorskip("wandb_workspaces.reports.v2.interface")
 
@@ -23,7 +23,7 @@ def script():
 def test_the_report_shows_each_tables_runs_by_data_set_and_method(script, monkeypatch):
     monkeypatch.setattr(interface, "_get_api", lambda: SimpleNamespace(default_entity="me"))
     monkeypatch.setattr(interface, "execute_graphql", lambda *_: {"project": {"internalId": "1"}})
-    made = script.report([sweep.load(CONF, "text"), sweep.load(CONF, "vision")], entity="me", project="p")
+    made = script.report([load_table(CONF, "text"), load_table(CONF, "vision")], entity="me", project="p")
     spec = made._to_model().spec.model_dump(by_alias=True, exclude_none=True)
     grids = [block for block in spec["blocks"] if block["type"] == "panel-grid"]
     assert len(grids) == 2

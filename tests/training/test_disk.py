@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from dropattack import experiment, record
-from dropattack.config import compose
-from dropattack.errors import UserError
+from dropattack.errors import Interrupted, UserError
+from dropattack.runs import experiment, record
+from dropattack.runs.config import compose
 from dropattack.tracking.base import NullTracker
 from dropattack.training import checkpoint
 from dropattack.training.loop import Trainer
-from dropattack.training.signals import Interrupted
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ["dataset=digits", "model=cnn", "scale=smoke", "reg=dropattack", "tracker=none", "trainer.device=cpu",

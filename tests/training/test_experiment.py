@@ -4,9 +4,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from dropattack import build, experiment, record
-from dropattack.config import compose
-from dropattack.errors import UserError
+from dropattack.errors import DivergedError, UserError
+from dropattack.runs import build, experiment, record
+from dropattack.runs.config import compose
 from dropattack.training import evaluate as evaluation
 from dropattack.training import loop
 
@@ -108,14 +108,14 @@ def test_rerun_gives_the_same_result(config):
 
 def test_divergence_is_on_record_and_is_not_tried_again(config, monkeypatch):
     options = ["trainer.optimizer=sgd", "trainer.learning_rate=1e30", "trainer.epochs=30", "trainer.max_skipped=5"]
-    with pytest.raises(experiment.DivergedError, match="5 steps in a row"):
+    with pytest.raises(DivergedError, match="5 steps in a row"):
         experiment.run(config(*options))
     path = record.record_path(experiment.resolve(config(*options)))
     assert record.read(path)["status"] == "diverged"
     assert record.read(path)["test"] is None
     assert not list((path.parents[1] / "checkpoints").glob("*/*"))
     monkeypatch.setattr(experiment, "_run", lambda _: pytest.fail("it was tried again"))
-    with pytest.raises(experiment.DivergedError, match="on record"):
+    with pytest.raises(DivergedError, match="on record"):
         experiment.run(config(*options))
 
 

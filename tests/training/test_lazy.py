@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from toys import toy_train
 
-from dropattack import experiment
-from dropattack.checks import check
-from dropattack.config import compose
 from dropattack.errors import UserError
 from dropattack.regularizers import DropAttack, FreeLB, Identity
 from dropattack.regularizers.rows import Rows
+from dropattack.runs import experiment
+from dropattack.runs.checks import check
+from dropattack.runs.config import compose
 from dropattack.training import optim
 from dropattack.training.checkpoint import Checkpoints, Snapshot
 from dropattack.training.device import make_accelerator

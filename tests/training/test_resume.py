@@ -9,9 +9,9 @@ import torch
 from test_loop import METHODS, same_weights
 from toys import toy_loaders, toy_train
 
+from dropattack.errors import AlreadyRunningError, Interrupted
 from dropattack.training.checkpoint import Checkpoints, Snapshot
-from dropattack.training.lock import AlreadyRunningError, locked
-from dropattack.training.signals import Interrupted
+from dropattack.training.lock import locked
 
 
 def history(result):

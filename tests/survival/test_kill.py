@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_killed_runs_end_as_if_left_alone(tmp_path):
-    command = [sys.executable, "scripts/kill_test.py", "--kills", "4", "--only", "cnn-dropattack", "--jobs", "1",
+    command = [sys.executable, "-m", "tests.survival", "--kills", "4", "--only", "cnn-dropattack", "--jobs", "1",
                "dataset.train_rows=320", "trainer.epochs=4"]  # fmt: skip
     done = subprocess.run(
         [*command, "--output", str(tmp_path / "runs"), "--json", str(tmp_path / "kills.json")], cwd=ROOT,

@@ -7,10 +7,11 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-from dropattack import experiment, sweep
-from dropattack.config import compose, parse
 from dropattack.errors import UserError
-from dropattack.yamls import read_yaml
+from dropattack.runs import experiment
+from dropattack.runs.config import compose, parse
+from dropattack.runs.yaml_io import read_yaml
+from dropattack.sweeps.table import Table
 
 Key = tuple[str, str, str]  # dataset, model, method
 Settings = dict[str, Any]
@@ -45,7 +46,7 @@ class Plan:
         return [low * (high / low) ** ((i + 1) / (count + 1)) for i in range(count)]
 
 
-def cells(table: sweep.Table) -> dict[Key, list[str]]:
+def cells(table: Table) -> dict[Key, list[str]]:
     """(dataset, model, method) → the overrides of a table's cell, but for what tuning decides and the seed."""
     found = {}
     for grid in table.grids:

@@ -22,12 +22,12 @@ from pathlib import Path
 
 os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
 
-from killing import Cell, Kill
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from dropattack import provenance
+from tests.survival.killing import Cell, Kill
 
 METHODS = ("none", "dropout", "fgm", "pgd", "freelb", "dropattack", "rdrop", "sam")
 MODELS = (  # a second or a few of training each
@@ -41,7 +41,7 @@ COMMON = (
     "trainer.checkpoint.every_minutes=0.003 trainer.checkpoint.share=1"
 )
 AIMS = ("time", "checkpoint", "result", "checkpoint", "time", "checkpoint", "time", "checkpoint", "time", "time")
-PRELOADED = ("sklearn.datasets", "dropattack.cli", "dropattack.training.loop", "dropattack.data.encode",
+PRELOADED = ("sklearn.datasets", "dropattack.runs.cli", "dropattack.training.loop", "dropattack.data.encode",
              "dropattack.data.loader", "dropattack.models.rnn", "dropattack.models.cnn", "dropattack.models.bert",
              "dropattack.regularizers")  # fmt: skip
 HEAD = ("cell (run, kill)", "entry", "killed at", "within", "newest checkpoint", "went on from", "equal")
@@ -119,12 +119,14 @@ def write(path: Path, rows: list[Kill], args: argparse.Namespace) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1) + "\n")
     table = "\n".join(f"| {' | '.join(line)} |" for line in [HEAD, ("---",) * len(HEAD), *map(shown, rows)])
-    command = f"python scripts/kill_test.py --kills {args.kills} --seed {args.seed} --json {path.name}"
+    command = f"python -m tests.survival --kills {args.kills} --seed {args.seed} --json {path.name}"
     path.with_suffix(".md").write_text(f"# Runs that were killed\n\n{summary(rows)}\n\n`{command}`\n\n{table}\n")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m tests.survival", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("override", nargs="*", help="for every run, after its own")
     parser.add_argument("--kills", type=int, default=50, help="how many (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of their moments (default: %(default)s)")

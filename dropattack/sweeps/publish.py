@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dropattack import build, experiment
-from dropattack.config import compose
+from dropattack.runs import build, experiment
+from dropattack.runs.config import compose
 from dropattack.tracking.guard import Guarded
 
 

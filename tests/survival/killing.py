@@ -1,4 +1,4 @@
-"""One run that is killed and continued, beside the same run left alone: the hands of kill_test.py."""
+"""One run that is killed and continued, beside the same run left alone: the hands of `python -m tests.survival`."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 300.0  # seconds that any run may take
 RESULT = ("run_id", "status", "config", "data", "validation", "test", "steps", "skipped", "passes_per_step")
 Kill = dict[str, Any]  # `aim`: time, checkpoint or result; `at`: share of the run's time; and what came of it

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dropattack.errors import UserError
-from dropattack.yamls import read_yaml
+from dropattack.runs.yaml_io import read_yaml
 
 Check = Callable[[Any], bool]
 

@@ -77,9 +77,9 @@ def _cell(overrides: list[str]) -> tuple[str, str]:
     """One run, on a node: what went wrong (empty: nothing), and where it ran."""
     import ray
 
-    from dropattack import experiment
-    from dropattack.config import compose
-    from dropattack.training.lock import AlreadyRunningError
+    from dropattack.errors import AlreadyRunningError
+    from dropattack.runs import experiment
+    from dropattack.runs.config import compose
 
     node = ray.get_runtime_context().get_node_id()[:8]
     deadline = time.monotonic() + LOCKED_SECONDS

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from dropattack.analysis.findings import rivals
-from dropattack.analysis.statistics import PairedDifference
 from dropattack.analysis.tables import NOTHING, signed
+from dropattack.report.elements import Cell, Facets, Grid, Group, Part, Row, rank
 from dropattack.report.gather import Found
 from dropattack.report.intervals import SIGNS
-from dropattack.report.parts import Cell, Facets, Grid, Group, Part, Row, rank
+from dropattack.statistics import PairedDifference
 
 
 def glance(found: Sequence[Found], baseline: str = "none") -> Part | None:

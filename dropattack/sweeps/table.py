@@ -3,6 +3,7 @@
 A table is a file of conf/table/: grids of overrides in Hydra's own words, each of which is one `run.py --multirun`.
 """
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -12,11 +13,11 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-from dropattack import experiment, record
-from dropattack.config import compose, parse
 from dropattack.errors import UserError
 from dropattack.provenance import without_secrets
-from dropattack.yamls import read_yaml
+from dropattack.runs import experiment, record
+from dropattack.runs.config import compose, parse
+from dropattack.runs.yaml_io import read_yaml
 
 KINDS: dict[str, tuple[str, ...]] = {
     "comparison": (),
@@ -38,7 +39,7 @@ class Table:
     y: str | None = None
 
 
-def load(conf: Path, name: str, seeds: int | None = None) -> Table:
+def load_table(conf: Path, name: str, seeds: int | None = None) -> Table:
     """Read conf/table/<name>.yaml.
 
     Raises:
@@ -97,7 +98,7 @@ def _is_seed(override: str) -> bool:
     return override.startswith("seed=")
 
 
-def records(grid: Sequence[str]) -> dict[str, Path]:
+def records_of(grid: Sequence[str]) -> dict[str, Path]:
     """Where the record of each cell of a grid lies, by the cell's overrides."""
     cells = BasicSweeper.split_arguments(parse(grid), None)[0]
     return {" ".join(cell): record.record_path(experiment.resolve(compose(experiment.CONF, cell))) for cell in cells}
@@ -120,14 +121,42 @@ def launch(grid: Sequence[str], engine: Engine) -> int:
     A failing cell does not stop the others; the sweep names it at its end.
     """
     if engine.launcher == "ray":
-        from dropattack.cluster import run_cells
+        from dropattack.sweeps.cluster import run_cells
 
         cells = BasicSweeper.split_arguments(parse(grid), None)[0]
         failed = run_cells(cells, address=engine.address, cpus=engine.cpus, gpus=engine.gpus)
-        places = records(grid)
+        places = records_of(grid)
         for cell, why in failed.items():
             record.note_error(places[cell], without_secrets(why))
         return bool(failed)
     workers = [f"hydra.launcher.n_jobs={engine.jobs}"] if engine.launcher == "joblib" else []
     command = [sys.executable, "run.py", "--multirun", f"hydra/launcher={engine.launcher}", *workers, *grid]
     return subprocess.run(command, cwd=experiment.CONF.parent, check=False).returncode
+
+
+def run_cells(
+    table: Table, kept: Path, engine: Engine, *, scale: str, output: Path, extra: Sequence[str] = ()
+) -> list[str]:
+    """Run what is not done, and bring all records to the folder `kept`; returns the cells that failed, and why."""
+    group = [] if "tracker=none" in extra else [f"tracker.group=table-{table.name}"]
+    problems, names = [], set()
+    kept.mkdir(parents=True, exist_ok=True)
+    for grid in overrides(table, scale=scale, output=output, extra=[*group, *extra]):
+        cells = records_of(grid)
+        for path in cells.values():  # what is committed need not be run again
+            if record.is_done(path) is None and record.is_done(kept / path.name) is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(kept / path.name, path)
+        if any(record.is_done(path) is None for path in cells.values()):
+            launch(grid, engine)
+        for cell, path in cells.items():
+            if (state := record.state(path)) != "finished":
+                problems.append(f"{state}: {cell} ({record.why(path)})")
+            if path.exists():
+                shutil.copy(path, kept / path.name)
+                names.add(path.name)
+    for stale in sorted(kept.glob("*.json")):  # of settings or seeds that the table had before
+        if stale.name not in names:
+            print(f"no longer a cell of this table, removed: {stale}", file=sys.stderr)
+            stale.unlink()
+    return problems

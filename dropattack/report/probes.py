@@ -8,11 +8,11 @@ from markupsafe import Markup
 
 from dropattack.analysis.probe_figures import CLEAN, NAMES, NORMS
 from dropattack.analysis.probes import QUANTITIES, compare_probes, probe_table, with_probes
-from dropattack.analysis.statistics import Estimate, estimate
+from dropattack.report.elements import Cell, Facets, Figure, Grid, Group, Key, Row, rank
 from dropattack.report.grids import interval_cell
 from dropattack.report.history import curve_panel
-from dropattack.report.parts import Cell, Facets, Figure, Grid, Group, Key, Row, rank
 from dropattack.report.svg import Axis, Panel, around
+from dropattack.statistics import Estimate, estimate
 
 
 def probes(frame: pd.DataFrame, folder: Path) -> tuple[list[Grid], list[Figure]]:

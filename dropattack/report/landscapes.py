@@ -9,10 +9,10 @@ import numpy as np
 from markupsafe import Markup
 
 from dropattack.analysis.landscapes import cut, shared_scale
-from dropattack.analysis.statistics import Estimate
 from dropattack.probes.landscape import read, values
-from dropattack.report.parts import Facets, Figure, Key, rank
+from dropattack.report.elements import Facets, Figure, Key, rank
 from dropattack.report.svg import Axis, Panel, around, plain
+from dropattack.statistics import Estimate
 
 SIDE = 190  # of a contour's panel, in pixels
 

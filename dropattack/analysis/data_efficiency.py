@@ -6,8 +6,8 @@ import pandas as pd
 
 from dropattack.analysis.compare import by_seed, compare
 from dropattack.analysis.records import with_number
-from dropattack.analysis.statistics import estimate, holm, paired_difference, verdict
 from dropattack.analysis.tables import Table, difference_and_interval, mean_and_spread, p_value
+from dropattack.statistics import estimate, holm, paired_difference, verdict
 
 
 def heading(x: str, baseline: str = "none") -> str:

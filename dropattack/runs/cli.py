@@ -18,9 +18,10 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from omegaconf import DictConfig
 
-from dropattack import experiment, provenance, record
-from dropattack.config import GROUPS, choices, compose, parse
-from dropattack.errors import UserError
+from dropattack import provenance
+from dropattack.errors import AlreadyRunningError, DivergedError, UserError
+from dropattack.runs import experiment, record
+from dropattack.runs.config import GROUPS, choices, compose, parse
 
 CONF = experiment.CONF
 SWEEP = ("-m", "--multirun")
@@ -170,7 +171,7 @@ def guarded(action: Callable[[], int]) -> int:
 
 
 def _is_expected(error: Exception) -> bool:
-    return type(error).__name__ in ("DivergedError", "AlreadyRunningError")
+    return isinstance(error, DivergedError | AlreadyRunningError)
 
 
 def _sentence(error: BaseException) -> str:

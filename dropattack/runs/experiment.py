@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dropattack import build, provenance, record
-from dropattack.checks import check
-from dropattack.config import register_resolvers
-from dropattack.errors import UserError
+from dropattack import provenance
+from dropattack.errors import DivergedError, UserError
+from dropattack.files import disk_problem
+from dropattack.runs import build, record
+from dropattack.runs.checks import check
+from dropattack.runs.config import register_resolvers
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -28,11 +30,7 @@ if TYPE_CHECKING:
     from dropattack.training.checkpoint import Checkpoints
     from dropattack.training.loop import TrainResult
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
-
-
-class DivergedError(Exception):
-    """Training came to no finite gradient; the record says where."""
+CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
@@ -157,7 +155,7 @@ def _keep(checkpoints: Checkpoints, weights: dict[str, Any], description: dict[s
     try:
         checkpoints.keep(weights, description)
     except OSError as error:
-        raise UserError(record.disk_problem(checkpoints.folder, error)) from error
+        raise UserError(disk_problem(checkpoints.folder, error)) from error
 
 
 def _train(
