@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import re
@@ -23,7 +24,8 @@ PACKAGES = ("torch", "numpy", "accelerate", "transformers", "torchvision", "hydr
 def commit() -> dict[str, Any] | None:
     """The commit of this project's code, whether the code differs from it, and `code`: a digest of what trains.
 
-    None outside its repository.
+    A copy without the repository, as on a lent machine, takes all three from the variable `DROPATTACK_COMMIT`, the JSON
+    that `scripts/gpu.py pack` writes; None where there is neither.
     """
     here = Path(__file__).parent
 
@@ -37,7 +39,15 @@ def commit() -> dict[str, Any] | None:
         dirty = bool(git("status", "--porcelain", "--", ".", "../conf"))
         return {"hash": head, "dirty": dirty, "code": hashlib.sha256("".join(trees).encode()).hexdigest()[:12]}
     except (OSError, subprocess.SubprocessError):
-        return None
+        return _declared_commit()
+
+
+def _declared_commit() -> dict[str, Any] | None:
+    with suppress(ValueError):
+        declared = json.loads(os.environ.get("DROPATTACK_COMMIT", "null"))
+        if isinstance(declared, dict) and {"hash", "dirty", "code"} == set(declared):
+            return declared
+    return None
 
 
 def versions() -> dict[str, str]:

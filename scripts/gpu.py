@@ -8,12 +8,15 @@
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+from dropattack import provenance
+from dropattack.files import write_atomically
 from dropattack.gpu import cells, mps, parts, plan, results, stages
 from dropattack.runs import cli, experiment
 
@@ -24,10 +27,14 @@ MIB = 1 << 20
 
 def pack(args: argparse.Namespace) -> int:
     wanted = cells.cells_of(args.tables, scale=args.scale, output=Path("outputs/gpu"))
+    commit = provenance.commit()
+    if commit is None or commit["dirty"]:
+        print("the code differs from its commit: commit first, or its records will say dirty", file=sys.stderr)
     for folder, size in parts.pack(wanted, to=args.to, limit=int(args.limit * MIB), wheels=args.wheels):
         print(f"{folder}: {size / MIB:.1f} MiB")
         for file in sorted(f for f in folder.rglob("*") if f.is_file()):
             print(f"  {file.stat().st_size / MIB:7.2f}  {file.relative_to(folder)}")
+    write_atomically(args.to / "commit.json", json.dumps(commit).encode())
     return 0
 
 
@@ -47,7 +54,18 @@ def run(args: argparse.Namespace) -> int:
 def tests(args: argparse.Namespace) -> int:
     """The tests that need a GPU; only their files are collected, so packages that the others need may be missing."""
     files = sorted(str(f.relative_to(ROOT)) for f in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in f.read_text())
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", "-rs", *files]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-m",
+        "gpu",
+        "-p",
+        "no:cacheprovider",
+        "-rs",
+        "--continue-on-collection-errors",
+        *files,
+    ]
     return subprocess.run([*command, *(["--collect-only"] * args.collect_only)], cwd=ROOT, check=False).returncode
 
 

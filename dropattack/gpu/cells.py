@@ -17,9 +17,10 @@ from typing import Any
 
 from dropattack.runs import experiment, record
 from dropattack.runs.config import compose
-from dropattack.sweeps import table as sweep
+from dropattack.sweeps.table import load_table, overrides, records_of
 
 Cell = tuple[str, ...]
+WHERE = ("paths.", "tracker", "scale=", "trainer.device", "trainer.threads", "trainer.progress")  # not worth a line
 
 
 def cells_of(names: Iterable[str], *, scale: str, output: Path, extra: Sequence[str] = ()) -> dict[Cell, Path]:
@@ -29,9 +30,9 @@ def cells_of(names: Iterable[str], *, scale: str, output: Path, extra: Sequence[
     """
     found: dict[Cell, Path] = {}
     for name in names:
-        table = sweep.load(experiment.CONF, name)
-        for grid in sweep.overrides(table, scale=scale, output=output, extra=extra):
-            places = sweep.records(grid)
+        table = load_table(experiment.CONF, name)
+        for grid in overrides(table, scale=scale, output=output, extra=extra):
+            places = records_of(grid)
             ordered = sorted(places.items(), key=lambda item: _seed(item[0].split(" ")))
             found |= {tuple(cell.split(" ")): path for cell, path in ordered}
     return found
@@ -70,7 +71,10 @@ def run_cells(cells: dict[Cell, Path], *, jobs: int, records: Path) -> int:
                 file.write(json.dumps(record.read(Path(path)), ensure_ascii=False) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
-            line = f"[{number}/{len(waiting)}] {time.monotonic() - start:.0f} s: {' '.join(futures[future])}"
+            shown = " ".join(
+                o for o in futures[future] if not o.startswith(("paths.", "tracker", "trainer.", "scale="))
+            )
+            line = f"[{number}/{len(waiting)}] {time.monotonic() - start:.0f} s: {shown}"
             print(f"{line}{f': {said}' * bool(said)}", flush=True)
     return failed
 

@@ -30,7 +30,7 @@ def stages(folder: Path, *, device: str, scale: str, tables: Sequence[str], jobs
     runs = [1, 2] if small else [n for n in RUNS if n <= max(2, os.cpu_count() or 1)]
 
     def cost(name: str, limit: float, *options: str, workloads: Sequence[str] = WORKLOADS) -> Stage:
-        rounds = ["--quick", "--rounds", "1"] if small else ["--rounds", "5", "--least-seconds", "0.06"]
+        rounds = ["--quick", "--rounds", "1"] if small else ["--rounds", "4", "--least-seconds", "0.05"]
         only = [workloads[-1]] if small else workloads
         where = ["--vocabularies", "10000" if small else "80000", "--no-memory", "--device", device]
         output = ["--output", str(folder / name / "cost.json")]
@@ -48,14 +48,14 @@ def stages(folder: Path, *, device: str, scale: str, tables: Sequence[str], jobs
     mode = "reduce-overhead" if device == "cuda" else "default"  # CUDA graphs
     ours = [m for m in METHODS if m != "dropattack-parallel" or device == "cuda"]
     planned = [
-        Stage("tests", 120, python("scripts/gpu.py", "tests", *(["--collect-only"] if device == "cpu" else []))),
-        cost("cost-fp32", 90, "--methods", *ours, "authors-plain", "authors"),
+        Stage("tests", 90, python("scripts/gpu.py", "tests", *(["--collect-only"] if device == "cpu" else []))),
+        cost("cost-fp32", 75, "--methods", *ours, "authors-plain", "authors"),
         many("many"),
         Stage("rnn-input", 30, python("-m", "benchmarks.rnn_input", *rnn_input)),
         cost("cost-bf16", 60, "--precision", "bf16", "--methods", *ours),
         many("many-mps", "--mps"),
         Stage("cells", EVER, python("scripts/gpu.py", "cells", *cells, *(["--jobs", str(jobs)] if jobs else []))),
-        cost("cost-graphs", 120, "--compile", mode, "--methods", *COMPILED, workloads=("mnist-lenet",)),
+        cost("cost-graphs", 60, "--compile", mode, "--methods", *COMPILED, workloads=("mnist-lenet",)),
     ]
     return [stage for stage in planned if device == "cuda" or stage.name != "many-mps"]
 
