@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-__all__ = ["FGM", "INPUT", "PGD", "SAM", "DropAttack", "FreeLB", "Identity", "Losses", "Output", "RDrop", "Regularizer"]
+__all__ = [
+    "FGM",
+    "INPUT",
+    "PGD",
+    "SAM",
+    "DropAttack",
+    "FreeLB",
+    "Identity",
+    "Losses",
+    "Output",
+    "RDrop",
+    "RandomAttack",
+    "Regularizer",
+]
 
 if TYPE_CHECKING:
     from dropattack.regularizers import (
@@ -22,6 +35,7 @@ if TYPE_CHECKING:
         Identity,
         Losses,
         Output,
+        RandomAttack,
         RDrop,
         Regularizer,
     )

@@ -11,7 +11,7 @@ from dropattack.analysis.records import differences, is_chosen, telling
 from dropattack.errors import one_line
 from dropattack.statistics import estimate, holm, paired_difference, verdict
 
-ORDER = ("none", "dropout", "fgm", "pgd", "freelb", "dropattack", "rdrop", "sam")
+ORDER = ("none", "dropout", "fgm", "pgd", "freelb", "dropattack", "randomattack", "rdrop", "sam")
 
 
 def compare(

@@ -8,7 +8,21 @@ from dropattack.regularizers.identity import Identity
 from dropattack.regularizers.naming import INPUT
 from dropattack.regularizers.passes import Losses, Output
 from dropattack.regularizers.pgd import PGD
+from dropattack.regularizers.randomattack import RandomAttack
 from dropattack.regularizers.rdrop import RDrop
 from dropattack.regularizers.sam import SAM
 
-__all__ = ["FGM", "INPUT", "PGD", "SAM", "DropAttack", "FreeLB", "Identity", "Losses", "Output", "RDrop", "Regularizer"]
+__all__ = [
+    "FGM",
+    "INPUT",
+    "PGD",
+    "SAM",
+    "DropAttack",
+    "FreeLB",
+    "Identity",
+    "Losses",
+    "Output",
+    "RDrop",
+    "RandomAttack",
+    "Regularizer",
+]

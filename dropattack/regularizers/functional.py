@@ -57,6 +57,11 @@ def bernoulli_mask(like: Tensor, p: float, generator: Generator | None = None) -
     return torch.empty_like(like).uniform_(generator=generator).lt_(p)
 
 
+def gaussian(like: Tensor, generator: Generator | None = None) -> Tensor:
+    """N(0, 1) for each element, in the shape and dtype of `like`: a direction that favours none."""
+    return torch.empty_like(like).normal_(generator=generator)
+
+
 def uniform_start(like: Tensor, magnitude: float, keep: Tensor | None, generator: Generator | None = None) -> Tensor:
     """FreeLB's δ₀ ~ U(-1, 1) · magnitude / √d for each example (Zhu et al. 2020, section 3 and their code).
 

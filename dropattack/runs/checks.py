@@ -134,7 +134,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "tracker.mode": _one_of("auto", "online", "offline", "disabled"),
     "tracker.folder": _PATH,
 }
-OPTIONAL = frozenset({"reg.epsilon"})  # FreeLB: null is no projection
+OPTIONAL = {"reg.epsilon": ("freelb", "randomattack")}  # null: no projection; a tenth of what is attacked
 # What has to be there, and all that may be: the other groups' options are known to the constructors that take them.
 KINDS = {"dataset": ("name", "kind", "_target_"), "model": ("name", "kind", "_target_"), "reg": ("name", "_target_"),
          "tracker": ("name", "_target_"), "scale": ("name",), "settings": ("name",)}  # fmt: skip
@@ -150,7 +150,7 @@ def check(config: dict[str, Any], conf: Path) -> None:
     _check_keys(config)
     for key, (fits, wanted) in CHECKS.items():
         found, value = _lookup(config, key)
-        if not found or (value is None and key in OPTIONAL and config["reg"]["name"] == "freelb"):
+        if not found or (value is None and config["reg"]["name"] in OPTIONAL.get(key, ())):
             continue
         if not fits(value):
             shown = "null" if value is None else str(value)

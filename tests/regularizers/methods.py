@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from dropattack import FGM, PGD, SAM, DropAttack, FreeLB, Identity, RDrop, Regularizer
+from dropattack import FGM, PGD, SAM, DropAttack, FreeLB, Identity, RandomAttack, RDrop, Regularizer
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,14 @@ METHODS = (
             model, [*weights[1:2], *activations[-1:]], mode="notebook", steps=2, relative=True, parallel=True, seed=1
         ),
         passes=5, backwards=3,
+    ),
+    Method("randomattack", lambda model, weights, activations: RandomAttack(model, weights[:2], seed=1), passes=3),
+    Method(
+        "randomattack-joint",
+        lambda model, weights, activations: RandomAttack(
+            model, [*weights[:1], *activations[-1:]], 1.0, p=0.5, grouping="joint", seed=1
+        ),
+        passes=2,
     ),
     Method("rdrop", lambda model, weights, activations: RDrop(model), passes=2, backwards=1, needs_logits=True),
     Method("sam", lambda model, weights, activations: SAM(model), passes=2, clean_first=False),

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from tests.regularizers.networks import Network, Output
+from tests.regularizers.networks import PADDING, Network, Output
 
 Shift = dict[str, Tensor]  # target → what is added to it
 
@@ -204,6 +204,35 @@ def dropattack(
             before = direction[name] if mode == "notebook" else 0.0
             direction[name] = before + point.attacked[name] / (steps if mode == "notebook" else 1)
     return Expected(add(*gradients), clean.loss, tuple(losses), total)
+
+
+def randomattack(
+    land: Landscape, draws: list[Tensor], epsilon: float | None = None, p: float = 1.0, grouping: str = "sequential",
+    relative: bool = False,
+) -> Expected:  # fmt: skip
+    """Draws: each target's direction, then its mask (none for p = 1); jointly, weights come before activations."""
+    clean = land.at({})
+    fraction, is_relative = (0.1, True) if epsilon is None else (epsilon, relative)
+    recorded, shift = iter(draws), {}
+    weights_first = sorted(land.targets, key=lambda name: name in land.activations)
+    for name in weights_first if grouping == "joint" else land.targets:
+        like, rows = clean.attacked[name], land.rows(name)
+        direction = spread(land, name, next(recorded), like)
+        if rows is not None:
+            direction[PADDING] = 0.0
+        elif name == land.network.embedding:
+            direction = direction * (land.batch[0] != PADDING)[:, :, None]
+        attacked = land.theta[name].detach() if name in land.theta else clean.values[name]
+        radius = land.norm(name, attacked if rows is None else attacked[rows]) if is_relative else 1.0
+        shift[name] = fraction * radius * land.unit(name, direction)
+        if p != 1:
+            shift[name] = shift[name] * spread(land, name, next(recorded), like)
+    assert not list(recorded), "more was drawn than a direction and a mask for each target"
+    groups = [shift] if grouping == "joint" else [{name: shift[name]} for name in land.targets]
+    points = [land.at(group) for group in groups]
+    gradient = add((1, clean.weights), *[(1, point.weights) for point in points])
+    losses = tuple(point.loss for point in points)
+    return Expected(gradient, clean.loss, losses, clean.loss + sum(losses))
 
 
 def spread(land: Landscape, name: str, mask: Tensor, like: Tensor) -> Tensor:

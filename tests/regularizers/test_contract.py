@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dropattack.regularizers import dropattack
+from dropattack.regularizers import dropattack, randomattack
 from dropattack.regularizers.rows import Rows
 from tests.regularizers.methods import METHODS, Method
 from tests.regularizers.networks import NETWORKS, Network
@@ -211,7 +211,10 @@ def test_compiled_models_get_the_same_gradient(method: Method, network: Network,
     if network.name == "bigru":
         pytest.skip("torch.compile cannot trace packed sequences")
     # A compiled model's embedding is attacked as a whole matrix: other draws of a mask, so everything is attacked here.
+    # (A random direction is the same for all elements, for the same reason.)
     monkeypatch.setattr(dropattack, "bernoulli_mask", lambda like, p, generator: torch.ones_like(like))
+    monkeypatch.setattr(randomattack, "bernoulli_mask", lambda like, p, generator: torch.ones_like(like))
+    monkeypatch.setattr(randomattack, "gaussian", lambda like, generator: torch.ones_like(like))
     model, batch = network.build(), network.batch()
     start = snapshot(model)
     reg = make(method, model, network)

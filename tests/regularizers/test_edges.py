@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dropattack import FGM, INPUT, PGD, SAM, DropAttack, FreeLB, Identity, Output, RDrop
+from dropattack import FGM, INPUT, PGD, SAM, DropAttack, FreeLB, Identity, Output, RandomAttack, RDrop
 from dropattack.regularizers import functional
 from dropattack.regularizers.rows import EmbeddingRows, Rows
 from dropattack.regularizers.targets import Activation, Weight
-from tests.regularizers.networks import NETWORKS
+from tests.regularizers.networks import NETWORKS, PADDING
 
 LSTM = NETWORKS[0]
 
@@ -182,7 +182,7 @@ def test_a_gradient_without_direction_skips_the_attack_and_not_the_step(model, f
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("method", [FGM, PGD, DropAttack])
+@pytest.mark.parametrize("method", [FGM, PGD, DropAttack, RandomAttack])
 def test_a_weight_outside_the_forward_is_an_error_and_not_a_plain_step(model, forward, method):
     model.unused = nn.Linear(2, 2)
     with pytest.raises(RuntimeError, match=r"'unused.weight' got no gradient: is it part of this model's forward"):
@@ -333,3 +333,33 @@ def test_steps_projections_masks_and_starts():
     kl = F.kl_div(q.log_softmax(-1), p.softmax(-1), reduction="batchmean")
     lk = F.kl_div(p.log_softmax(-1), q.softmax(-1), reduction="batchmean")
     torch.testing.assert_close(functional.symmetric_kl(p, q), (kl + lk) / 2)
+
+
+# The control.
+
+
+def test_a_random_direction_is_as_long_as_the_attack_it_stands_for_and_spares_padding(model, forward):
+    """‖r‖ = ε before masking, on the rows of the batch without padding; about p of it is left after masking."""
+    for targets, p in (("embed.weight", 1.0), ("embed.weight", 0.5), ("rnn.weight_ih_l0", 1.0)):
+        reg = RandomAttack(model, targets, 2.0, p=p, seed=0)
+        weight, moved = model.get_parameter(targets).detach().clone(), []
+
+        def watched(weight=weight, moved=moved, targets=targets):
+            moved.append(model.get_parameter(targets).detach() - weight)
+            return forward()
+
+        reg.backward(watched)
+        assert not moved[0].any()
+        if p == 1.0:
+            torch.testing.assert_close(moved[1].norm().item(), 2.0, rtol=1e-12, atol=0)
+        else:
+            assert 0 < moved[1].norm() < 2.0
+        if targets == "embed.weight":
+            rows = set(LSTM.batch()[0].unique().tolist()) - {PADDING}
+            assert set(moved[1].any(-1).nonzero().flatten().tolist()) == rows
+    assert RandomAttack(model, "embed.weight").epsilon == 0.1
+    assert RandomAttack(model, "embed.weight").relative
+    with pytest.raises(ValueError, match=r"p has to lie in \[0, 1\], not 2"):
+        RandomAttack(model, "embed.weight", p=2)
+    with pytest.raises(RuntimeError, match=r"'embed\.weight' got no gradient"):
+        RandomAttack(model, "embed.weight").backward(lambda: (model.head.weight**2).sum())

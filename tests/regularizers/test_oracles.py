@@ -66,6 +66,9 @@ METHODS = (
         "DropAttack", {**DROP, "steps": 3, "parallel": True, "projection": "l2"}, ("weights", "activations", "mixed")
     ),
     Method("DropAttack", {**DROP, "steps": 3, "parallel": True, "mode": "notebook"}, SEVERAL),
+    Method("RandomAttack", {"epsilon": 0.7, "p": 0.6}),
+    Method("RandomAttack", {}),  # ε = 0.1 of what is attacked
+    Method("RandomAttack", {"epsilon": 0.2, "relative": True, "p": 0.6, "grouping": "joint"}, SEVERAL),
     Method("RDrop", {"alpha": 2.0}, ("none",)),
     Method("SAM", {"rho": 0.3}, ("*", "weight", "weights")),
     Method("SAM", {"rho": 0.5, "adaptive": True}, ("*", "weights")),
@@ -90,7 +93,7 @@ def library(method: Method, model: torch.nn.Module, targets: tuple[str, ...], **
 USES_OF_CHANCE = [
     (module, name)
     for path, module in sys.modules.items()
-    for name in ("bernoulli_mask", "uniform_start")
+    for name in ("bernoulli_mask", "gaussian", "uniform_start")
     if path.startswith("dropattack.regularizers") and hasattr(module, name)
 ]
 
@@ -140,7 +143,7 @@ def compare(method: Method, network: Network, which: str, dropout: str) -> float
     with recorded() as draws:
         torch.manual_seed(SEED)
         losses = reg.backward(lambda: network.forward(model, batch))
-    skips_masks = method.kwargs.get("p") in (0, 1)
+    skips_masks = method.cls == "DropAttack" and method.kwargs.get("p") in (0, 1)
     torch.manual_seed(SEED)
     wanted = getattr(oracles, method.cls.lower())(land, [] if skips_masks else draws, **method.kwargs)
 

@@ -64,7 +64,9 @@ def test_first_weights_and_batches_are_paired_across_methods(config, monkeypatch
         assert number == first
 
 
-@pytest.mark.parametrize("method", ["none", "dropout", "fgm", "pgd", "freelb", "dropattack", "rdrop", "sam"])
+@pytest.mark.parametrize(
+    "method", ["none", "dropout", "fgm", "pgd", "freelb", "dropattack", "randomattack", "rdrop", "sam"]
+)
 def test_every_method_runs(config, method):
     written = record.read(experiment.run(config(f"reg={method}", "trainer.max_steps=2")))
     assert written["status"] == "finished"

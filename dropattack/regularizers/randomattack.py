@@ -1,0 +1,88 @@
+"""RandomAttack: the control of every attack. The same targets, masks and lengths, along a random direction."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from torch import Tensor, nn
+
+from dropattack.regularizers.base import DropoutMasks, Regularizer
+from dropattack.regularizers.checks import non_negative, one_of, probability
+from dropattack.regularizers.functional import bernoulli_mask, gaussian, l2_norm, rescale
+from dropattack.regularizers.passes import Passes
+from dropattack.regularizers.rows import EmbeddingRows
+from dropattack.regularizers.targets import Start, Target, upcast
+
+RELATIVE_EPSILON = 0.1
+"""What `epsilon=None` means, as a fraction of the norm of what is attacked."""
+
+
+class RandomAttack(Regularizer):
+    """L(θ) + Σ_targets L(θ + r), r = M ⊙ ε d/‖d‖, d ~ N(0, 1), M ~ Bernoulli(p).
+
+    If a method gains no more than this one, its gain does not come from the adversarial direction. The norms are those
+    of the attacks: over the whole tensor for a weight, over the batch's rows for an embedding matrix, over each example
+    for an activation. Padding is spared: an embedding's `padding_idx`, and a row that gets no gradient. It compares
+    with `FGM` at `grouping="joint"`, with `DropAttack(steps=1)` at the same `p` and `grouping`.
+
+    Args:
+        model: The network.
+        targets: What is attacked.
+        epsilon: Length of the perturbation before masking; None is 0.1 of the norm of what is attacked.
+        p: Chance of each element to be attacked.
+        grouping: `"sequential"`: one target after the other, 1 + targets passes. `"joint"`: all at once, 2 passes.
+        relative: ε is a fraction of the 2-norm of what is attacked (of an embedding: the batch's rows).
+
+    Raises:
+        ValueError: An argument is out of its range, or a target matches nothing.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        targets: str | Iterable[str],
+        epsilon: float | None = None,
+        p: float = 1.0,
+        grouping: Literal["sequential", "joint"] = "sequential",
+        relative: bool = False,
+        *,
+        dropout_masks: DropoutMasks = "fresh",
+        seed: int | None = None,
+    ) -> None:
+        self.epsilon = RELATIVE_EPSILON if epsilon is None else non_negative(epsilon, "epsilon")
+        self.relative = relative or epsilon is None
+        self.p = probability(p, "p")
+        self.grouping = one_of(grouping, "grouping", ("sequential", "joint"))
+        super().__init__(model, targets, dropout_masks=dropout_masks, seed=seed)
+        self.passes = 2 if grouping == "joint" else 1 + len(self.targets)
+
+    def _attack(self, run: Passes) -> None:
+        # A weight's gradient tells that it takes part, and which rows of an embedding matrix the batch has. An
+        # activation's is not needed: on images it would cost a pass through the first layer.
+        run(read=[t for t in self.targets if not t.per_example])
+        radii = [self._radius(t) for t in self.targets]  # of the clean point
+        moves = list(zip(self.targets, radii, strict=True))
+        for group in [moves] if self.grouping == "joint" else [[move] for move in moves]:
+            with self._shifted([t for t, _ in group], [self._random(t, radius) for t, radius in group]):
+                run()
+
+    def _radius(self, target: Target) -> float | Tensor:
+        return self.epsilon * l2_norm(target.value(), target.per_example) if self.relative else self.epsilon
+
+    def _random(self, target: Target, radius: float | Tensor) -> Tensor | Start:
+        if target.per_example:
+            return lambda value, keep: self._along(value.detach(), keep, radius, per_example=True)
+        if target.gradient is None:
+            raise RuntimeError(f"attack target {target.name!r} got no gradient: is it part of this model's forward?")
+        rows = target.gradient.ne(0).any(-1, keepdim=True) if isinstance(target, EmbeddingRows) else None
+        return self._along(target.gradient, rows, radius)
+
+    def _along(self, like: Tensor, keep: Tensor | None, radius: float | Tensor, per_example: bool = False) -> Tensor:
+        """M ⊙ radius · d/‖d‖ in the shape of `like`; nothing where `keep` is False."""
+        generator = self._generator(like.device)
+        d = gaussian(upcast(like), generator)
+        if keep is not None:
+            d = d * keep
+        norm = l2_norm(d, per_example)
+        self._count_skipped(norm)
+        r = rescale(d, radius, norm)
+        return r if self.p == 1 else r.mul_(bernoulli_mask(r, self.p, generator))
