@@ -13,6 +13,7 @@ import lzma
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ def write(path: Path, facts: Facts, encoded: Encoded) -> Path:
     return path
 
 
+@lru_cache(maxsize=2)  # a worker runs many cells on the same data
 def read(path: Path) -> tuple[Facts, Encoded]:
     """What `write` packed; the same tensors, bit for bit.
 

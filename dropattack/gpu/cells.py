@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from dropattack.runs.config import compose
 from dropattack.sweeps.table import load_table, overrides, records_of
 
 Cell = tuple[str, ...]
+POOLS = 3  # how often processes are started at most, where one of them died
 WHERE = ("paths.", "tracker", "scale=", "trainer.device", "trainer.threads", "trainer.progress")  # not worth a line
 
 
@@ -58,33 +61,53 @@ def run_cells(cells: dict[Cell, Path], *, jobs: int, records: Path) -> int:
     print(f"{len(cells)} cells, {len(cells) - len(waiting)} of them done already; {jobs} at a time", flush=True)
     if not waiting:
         return 0
-    failed, start = 0, time.monotonic()
     records.parent.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends the pool's processes too
+    failed, total, start = 0, len(waiting), time.monotonic()
+    for _ in range(POOLS):
+        try:
+            for said, path, cell in _in_pool(list(waiting), jobs):
+                waiting.remove(cell)
+                failed += bool(said)
+                if path is not None:
+                    _append(records, record.read(path))
+                shown = " ".join(override for override in cell if not override.startswith(WHERE))
+                line = f"[{total - len(waiting)}/{total}] {time.monotonic() - start:.0f} s: {shown}"
+                print(f"{line}{f': {said}' * bool(said)}", flush=True)
+            break
+        except BrokenProcessPool as error:
+            print(f"a process died ({error}); the {len(waiting)} cells that are left start again", flush=True)
+    return failed + len(waiting)
+
+
+def _in_pool(cells: Sequence[Cell], jobs: int) -> Iterator[tuple[str, Path | None, Cell]]:
+    """Run the cells in `jobs` processes. Yields, as each cell ends: what went wrong (or ""), its record, the cell."""
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-    with ProcessPoolExecutor(min(jobs, len(waiting)), mp_context=context) as pool, records.open("a") as file:
-        futures: dict[Future[Any], Cell] = {pool.submit(_run, cell): cell for cell in waiting}
-        for number, future in enumerate(as_completed(futures), 1):
-            said, path = future.result()
-            if said:
-                failed += 1
-            else:
-                file.write(json.dumps(record.read(Path(path)), ensure_ascii=False) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            shown = " ".join(
-                o for o in futures[future] if not o.startswith(("paths.", "tracker", "trainer.", "scale="))
-            )
-            line = f"[{number}/{len(waiting)}] {time.monotonic() - start:.0f} s: {shown}"
-            print(f"{line}{f': {said}' * bool(said)}", flush=True)
-    return failed
+    with ProcessPoolExecutor(min(jobs, len(cells)), mp_context=context) as pool:
+        futures: dict[Future[tuple[str, Path | None]], Cell] = {pool.submit(_run, cell): cell for cell in cells}
+        try:
+            for future in as_completed(futures):
+                yield *future.result(), futures[future]
+        except BaseException:
+            for process in list((pool._processes or {}).values()):
+                process.kill()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
-def _run(cell: Cell) -> tuple[str, str]:
+def _append(path: Path, entry: Mapping[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _run(cell: Cell) -> tuple[str, Path | None]:
     """One run: what went wrong (empty: nothing), and its record."""
     try:
-        return "", str(experiment.run(compose(experiment.CONF, list(cell))))
+        return "", experiment.run(compose(experiment.CONF, list(cell)))
     except Exception as error:
-        return f"{type(error).__name__}: {error}", ""
+        return f"{type(error).__name__}: {error}", None
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -37,9 +37,9 @@ def stages(folder: Path, *, device: str, scale: str, tables: Sequence[str], jobs
         return Stage(name, limit, python("-m", "benchmarks.run", "--only", *only, *rounds, *where, *options, *output))
 
     def many(name: str, *options: str) -> Stage:
-        size = ["--steps", "2", "--batch", "2"] if small else ["--steps", "150"]
+        size = ["--steps", "2", "--batch", "2"] if small else ["--steps", "40"]
         output = ["--output", str(folder / name / "many.json"), "--device", device]
-        counts = ["--runs", *map(str, runs), "--rounds", "2"]
+        counts = ["--runs", *map(str, runs), "--rounds", "1"]
         return Stage(name, 60, python("-m", "benchmarks.many", *counts, *size, *options, *output))
 
     text = ["--only", "imdb-lstm", "--rounds", "1", "--batch", "2", "--vocabulary", "500"] if small else []

@@ -25,7 +25,7 @@ class RNNClassifier(nn.Module):
         embedding_std: standard deviation of the random embeddings; an absolute ε has to be read against it.
         dropout: on the embeddings, between layers and before the head. The notebooks have none.
         packed: how right-padded batches are read; the result is the same. True packs; False runs over the padding and
-            reads each row's last valid state; None packs on a GPU alone, for the reasons below.
+            reads each row's last valid state; None packs bidirectional networks on a GPU, for the reasons below.
 
     Initialisation: embeddings N(0, embedding_std²) with a zero padding row; `rnn` and `head` as torch does it
     (uniform ±1/√hidden_size). All of it is drawn from torch's global generator, so one seed gives one start, whatever
@@ -39,9 +39,9 @@ class RNNClassifier(nn.Module):
         BiLSTM              11.9 (3.6)      BiGRU              2.7 (2.3)
         BiLSTM, 2 layers     9.6            BiGRU, 2 layers    2.6
 
-    So a CPU reads over the padding with either cell; packing could pay off only where more than half is padding. On
-    CUDA a layer's slice of cuDNN's flat weight buffer would be copied at every call, which packing does not need; it
-    was not measured there.
+    So a CPU reads over the padding with either cell; packing could pay off only where more than half is padding. On a
+    GPU a bidirectional network's padded form copies its weights at every call, so short texts are faster packed; an
+    LSTM of one direction is faster padded (`python -m benchmarks.rnn_input`).
 
     Raises:
         UserError: an unknown cell, data without a vocabulary, or vectors of another shape.
@@ -109,7 +109,7 @@ class RNNClassifier(nn.Module):
         return self.head(self.dropout(state))
 
     def _packs(self, x: Tensor) -> bool:
-        return x.is_cuda if self.packed is None else self.packed
+        return x.is_cuda and self.rnn.bidirectional if self.packed is None else self.packed
 
     def _packed(self, x: Tensor, lengths: Tensor) -> Tensor:
         """[B, T, E] → [B, D·H] by packing, which needs the lengths on the host."""
