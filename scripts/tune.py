@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     plan = tuning.planned(experiment.CONF / "tune" / "default.yaml")
     common = [f"scale={args.scale}", f"seed={plan.seed}", "tracker=none", "trainer.threads=1",
               "trainer.progress=none", "trainer.checkpoint.every_epochs=0", f"paths.output={args.output}"]  # fmt: skip
-    wanted = tuning.cells(load_table(experiment.CONF, args.table))
+    wanted = tuning.tuned_cells(load_table(experiment.CONF, args.table))
     if unplanned := sorted({method for *_, method in wanted} - set(plan.strengths)):
         raise UserError(
             f"conf/tune/default.yaml has no strengths of {', '.join(unplanned)}; add as many as others have"

@@ -15,13 +15,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from omegaconf import DictConfig
 
 from dropattack import provenance
 from dropattack.errors import AlreadyRunningError, DivergedError, UserError
 from dropattack.runs import experiment, record
-from dropattack.runs.config import GROUPS, choices, compose, parse
+from dropattack.runs.config import GROUPS, cells, choices, compose, parse
 
 CONF = experiment.CONF
 SWEEP = ("-m", "--multirun")
@@ -120,13 +119,12 @@ def _dispatch(hydra_main: Callable[[], Any], arguments: list[str]) -> int:
 
 def _sweep(hydra_main: Callable[[], Any], overrides: list[str]) -> int:
     """Check every cell, run them through Hydra's launcher, and say at the end what came of each."""
-    cells = BasicSweeper.split_arguments(parse(overrides), None)[0]
     records = {}
-    for cell in cells:
+    for cell in cells(overrides):
         with_sweep = [override for override in cell if not override.startswith("hydra")]
         records[" ".join(cell)] = record.record_path(experiment.resolve(compose(CONF, with_sweep)))
     before = sum(record.is_done(path) is not None for path in records.values())
-    experiment.say(f"{len(cells)} runs, {before} of them done already")
+    experiment.say(f"{len(records)} runs, {before} of them done already")
     try:
         code = _hydra(hydra_main)
     except Exception:
@@ -137,7 +135,7 @@ def _sweep(hydra_main: Callable[[], Any], overrides: list[str]) -> int:
     for line, state in states.items():
         if state != "finished":
             experiment.say(f"  {state}: {line} ({record.why(records[line])})")
-    return code if code else int(counts["finished"] < len(cells))
+    return code if code else int(counts["finished"] < len(records))
 
 
 def _hydra(hydra_main: Callable[[], Any]) -> int:

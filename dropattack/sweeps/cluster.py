@@ -21,7 +21,7 @@ PASSED_ON = ("DROPATTACK_DATA", "WANDB_MODE", "WANDB_BASE_URL", "HF_HOME")  # no
 LOCKED_SECONDS = 120  # a dead node's process may hold its run a little longer
 
 
-def run_cells(
+def run_on_ray(
     cells: Sequence[Sequence[str]], *, address: str, cpus: float = 1, gpus: float = 0, retries: int = 3
 ) -> dict[str, str]:
     """Run the cells on the cluster at `address`, and wait for all of them.

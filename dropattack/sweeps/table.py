@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
 from dropattack.errors import UserError
 from dropattack.provenance import without_secrets
 from dropattack.runs import experiment, record
-from dropattack.runs.config import compose, parse
+from dropattack.runs.config import cells, compose
 from dropattack.runs.yaml_io import read_yaml
 
 KINDS: dict[str, tuple[str, ...]] = {
@@ -100,8 +98,10 @@ def _is_seed(override: str) -> bool:
 
 def records_of(grid: Sequence[str]) -> dict[str, Path]:
     """Where the record of each cell of a grid lies, by the cell's overrides."""
-    cells = BasicSweeper.split_arguments(parse(grid), None)[0]
-    return {" ".join(cell): record.record_path(experiment.resolve(compose(experiment.CONF, cell))) for cell in cells}
+    places = {}
+    for cell in cells(grid):
+        places[" ".join(cell)] = record.record_path(experiment.resolve(compose(experiment.CONF, cell)))
+    return places
 
 
 @dataclass(frozen=True)
@@ -121,10 +121,9 @@ def launch(grid: Sequence[str], engine: Engine) -> int:
     A failing cell does not stop the others; the sweep names it at its end.
     """
     if engine.launcher == "ray":
-        from dropattack.sweeps.cluster import run_cells
+        from dropattack.sweeps.cluster import run_on_ray
 
-        cells = BasicSweeper.split_arguments(parse(grid), None)[0]
-        failed = run_cells(cells, address=engine.address, cpus=engine.cpus, gpus=engine.gpus)
+        failed = run_on_ray(cells(grid), address=engine.address, cpus=engine.cpus, gpus=engine.gpus)
         places = records_of(grid)
         for cell, why in failed.items():
             record.note_error(places[cell], without_secrets(why))
@@ -142,14 +141,14 @@ def run_cells(
     problems, names = [], set()
     kept.mkdir(parents=True, exist_ok=True)
     for grid in overrides(table, scale=scale, output=output, extra=[*group, *extra]):
-        cells = records_of(grid)
-        for path in cells.values():  # what is committed need not be run again
+        places = records_of(grid)
+        for path in places.values():  # what is committed need not be run again
             if record.is_done(path) is None and record.is_done(kept / path.name) is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(kept / path.name, path)
-        if any(record.is_done(path) is None for path in cells.values()):
+        if any(record.is_done(path) is None for path in places.values()):
             launch(grid, engine)
-        for cell, path in cells.items():
+        for cell, path in places.items():
             if (state := record.state(path)) != "finished":
                 problems.append(f"{state}: {cell} ({record.why(path)})")
             if path.exists():

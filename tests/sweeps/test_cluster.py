@@ -111,5 +111,5 @@ def _listens(address: str) -> bool:
 def test_no_cluster_is_said_and_not_waited_for(address):
     before = time.monotonic()
     with pytest.raises(UserError, match=r"there is no Ray cluster at .*ray start --head"):
-        cluster.run_cells([["dataset=digits"]], address=address)
+        cluster.run_on_ray([["dataset=digits"]], address=address)
     assert time.monotonic() - before < 10
