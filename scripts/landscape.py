@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from dropattack.errors import UserError
+from dropattack.progress import bar
 from dropattack.runs import cli
-from dropattack.training.progress import counting
 
 
 def main() -> int:
@@ -103,13 +103,13 @@ def values(args: argparse.Namespace, found, grid, path: Path, about: dict[str, A
         "method": config["reg"]["name"], "seed": config["seed"], "split": args.split,
         "rows": len(found.split(args.split, args.rows)), **about,
     }  # fmt: skip
-    with counting("points") as bar:
-        task = bar.add_task(path.stem, total=len(grid.offsets))
+    with bar() as shown:
+        task = shown.add_task(path.stem, total=len(grid.offsets))
         measure(
             grid, lambda: Crew(found.model, found.batches(args.split, rows=args.rows, size=args.batch), args.workers),
-            path, description, step=lambda done, total: bar.update(task, completed=done),
+            path, description, step=lambda done, total: shown.update(task, completed=done),
         )  # fmt: skip
-        bar.update(task, completed=len(grid.offsets))
+        shown.update(task, completed=len(grid.offsets))
     return path
 
 

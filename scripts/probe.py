@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from dropattack.errors import UserError
-from dropattack.runs import cli, record
-from dropattack.training.progress import counting
+from dropattack.progress import counting
+from dropattack.runs import cli, experiment, record
 
 
 def main() -> int:
@@ -53,15 +53,14 @@ def run(args: argparse.Namespace) -> int:
             todo.append((path, name, names))
     codes = [0]
     # One torch thread a process: the processes are the parallelism.
-    with counting("runs") as bar, parallel_config("loky", inner_max_num_threads=1):
-        task = bar.add_task("probing", total=len(todo))
+    with counting("runs", len(todo)) as done, parallel_config("loky", inner_max_num_threads=1):
         places = {"data": args.data, "output": args.runs, "device": args.device}
         calls = (delayed(one)(path, name, names, options, places) for path, name, names in todo)
         for stem, code, problem in Parallel(n_jobs=args.jobs, return_as="generator_unordered")(calls):
             codes.append(code)
-            bar.update(task, description=stem, advance=1)
+            done(stem)
             if problem:
-                bar.console.print(f"error: {problem}", markup=False, soft_wrap=True)
+                experiment.say(f"error: {problem}")
     for path in paths:
         if (name := args.output / f"{path.stem}.json").exists():
             print(name)

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 from dropattack.runs import cli, experiment
+from dropattack.sweeps.launch import LAUNCHERS, Engine
 from dropattack.sweeps.publish import publish
-from dropattack.sweeps.table import Engine, load_table, run_cells
+from dropattack.sweeps.table import load_table, run_cells
 
 SHOWN = ("scale", "paths", "tracker")  # the overrides that say where
 
@@ -23,8 +24,8 @@ def main() -> int:
     parser.add_argument(
         "--launcher",
         default="joblib",
-        choices=("joblib", "basic", "submitit_local", "submitit_slurm", "ray"),
-        help="Hydra's launcher, or Ray's cluster (default: %(default)s)",
+        choices=LAUNCHERS,
+        help="processes here, Slurm through Hydra, or Ray's cluster (default: %(default)s)",
     )
     parser.add_argument(
         "--address", default="auto", help="of Ray's head, host:port (default: the cluster of this machine)"

@@ -88,9 +88,9 @@ def execute(config: DictConfig) -> None:
             print(path, flush=True)
     except Exception as error:
         if hydra.mode == RunMode.MULTIRUN:
-            sentence = provenance.without_secrets(_sentence(error))
-            experiment.say(f"{' '.join(hydra.overrides.task)}: {sentence}")
-            record.note_error(record.record_path(experiment.resolve(config)), sentence)
+            why = provenance.without_secrets(sentence(error))
+            experiment.say(f"{' '.join(hydra.overrides.task)}: {why}")
+            record.note_error(record.record_path(experiment.resolve(config)), why)
             raise
         _failure = error
 
@@ -159,7 +159,7 @@ def guarded(action: Callable[[], int]) -> int:
     except Exception as error:
         if not _is_expected(error):
             experiment.say(provenance.without_secrets(traceback.format_exc()))
-        experiment.say(f"error: {provenance.without_secrets(_sentence(error))}")
+        experiment.say(f"error: {provenance.without_secrets(sentence(error))}")
         return 1
     except BaseException as error:
         if not hasattr(error, "exit_code"):  # SystemExit
@@ -172,7 +172,8 @@ def _is_expected(error: Exception) -> bool:
     return isinstance(error, DivergedError | AlreadyRunningError)
 
 
-def _sentence(error: BaseException) -> str:
+def sentence(error: BaseException) -> str:
+    """What an error says to a person, in one line."""
     lines = str(error).strip().splitlines()
     if isinstance(error, UserError) or (isinstance(error, Exception) and _is_expected(error)):
         return str(error)

@@ -1,10 +1,10 @@
-"""A table's cells: which runs it wants, where their records lie, and the launcher that makes those that are missing.
+"""A table's cells: which runs it wants, and where their records lie.
 
 A table is a file of conf/table/: grids of overrides in Hydra's own words, each of which is one `run.py --multirun`.
 """
 
+import itertools
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from dropattack.errors import UserError
-from dropattack.provenance import without_secrets
 from dropattack.runs import experiment, record
 from dropattack.runs.config import cells, compose
 from dropattack.runs.yaml_io import read_yaml
+from dropattack.sweeps.launch import SLURM, Engine, launch, launch_by_hydra
 
 KINDS: dict[str, tuple[str, ...]] = {
     "comparison": (),
@@ -96,66 +96,35 @@ def _is_seed(override: str) -> bool:
     return override.startswith("seed=")
 
 
-def records_of(grid: Sequence[str]) -> dict[str, Path]:
-    """Where the record of each cell of a grid lies, by the cell's overrides."""
-    places = {}
-    for cell in cells(grid):
-        places[" ".join(cell)] = record.record_path(experiment.resolve(compose(experiment.CONF, cell)))
-    return places
-
-
-@dataclass(frozen=True)
-class Engine:
-    """Where cells run: one of Hydra's launchers with `jobs` at once, or `ray` on the cluster at `address`."""
-
-    launcher: str = "joblib"
-    jobs: int = 2
-    address: str = "auto"
-    cpus: float = 1
-    gpus: float = 0
-
-
-def launch(grid: Sequence[str], engine: Engine) -> int:
-    """Run the cells of a grid that have no record yet; returns 0 if all went well, else the sweep's exit code.
-
-    A failing cell does not stop the others; the sweep names it at its end.
-    """
-    if engine.launcher == "ray":
-        from dropattack.sweeps.cluster import run_on_ray
-
-        failed = run_on_ray(cells(grid), address=engine.address, cpus=engine.cpus, gpus=engine.gpus)
-        places = records_of(grid)
-        for cell, why in failed.items():
-            record.note_error(places[cell], without_secrets(why))
-        return bool(failed)
-    workers = [f"hydra.launcher.n_jobs={engine.jobs}"] if engine.launcher == "joblib" else []
-    command = [sys.executable, "run.py", "--multirun", f"hydra/launcher={engine.launcher}", *workers, *grid]
-    return subprocess.run(command, cwd=experiment.CONF.parent, check=False).returncode
-
-
 def run_cells(
     table: Table, kept: Path, engine: Engine, *, scale: str, output: Path, extra: Sequence[str] = ()
 ) -> list[str]:
     """Run what is not done, and bring all records to the folder `kept`; returns the cells that failed, and why."""
     group = [] if "tracker=none" in extra else [f"tracker.group=table-{table.name}"]
-    problems, names = [], set()
+    grids = list(overrides(table, scale=scale, output=output, extra=[*group, *extra]))
+    places = {}
+    for cell in itertools.chain.from_iterable(map(cells, grids)):
+        path = record.record_path(experiment.resolve(compose(experiment.CONF, cell)))
+        if record.is_done(path) is None and record.is_done(kept / path.name) is not None:  # committed: not run again
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(kept / path.name, path)
+        places[tuple(cell)] = path
+    todo = [list(names) for names, path in places.items() if record.is_done(path) is None]
+    if engine.launcher in SLURM:
+        for grid in grids if todo else ():
+            launch_by_hydra(grid, engine)
+    elif todo:
+        launch(todo, engine)
     kept.mkdir(parents=True, exist_ok=True)
-    for grid in overrides(table, scale=scale, output=output, extra=[*group, *extra]):
-        places = records_of(grid)
-        for path in places.values():  # what is committed need not be run again
-            if record.is_done(path) is None and record.is_done(kept / path.name) is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(kept / path.name, path)
-        if any(record.is_done(path) is None for path in places.values()):
-            launch(grid, engine)
-        for cell, path in places.items():
-            if (state := record.state(path)) != "finished":
-                problems.append(f"{state}: {cell} ({record.why(path)})")
-            if path.exists():
-                shutil.copy(path, kept / path.name)
-                names.add(path.name)
+    problems = []
+    for names, path in places.items():
+        if (state := record.state(path)) != "finished":
+            problems.append(f"{state}: {' '.join(names)} ({record.why(path)})")
+        if path.exists():
+            shutil.copy(path, kept / path.name)
+    there = {path.name for path in places.values() if path.exists()}
     for stale in sorted(kept.glob("*.json")):  # of settings or seeds that the table had before
-        if stale.name not in names:
+        if stale.name not in there:
             print(f"no longer a cell of this table, removed: {stale}", file=sys.stderr)
             stale.unlink()
     return problems
