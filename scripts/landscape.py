@@ -18,12 +18,18 @@ from typing import Any
 
 from dropattack.errors import UserError
 from dropattack.progress import bar
-from dropattack.runs import cli
+from dropattack.runs import cli, store
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("records", nargs="+", type=Path, help="records of finished runs (with --draw: files of values)")
+    parser.add_argument(
+        "records",
+        nargs="+",
+        type=Path,
+        help="finished runs' records, or a table's folder; --draw: values",
+    )
+    parser.add_argument("--match", default="*", help="of a table's runs, those whose name fits it: mnist-cnn-*-s0-*")
     parser.add_argument("--output", type=Path, default=Path("results/landscape"), help="default: %(default)s")
     parser.add_argument("--grid", type=int, default=51, help="points a side (default: %(default)s)")
     parser.add_argument("--span", type=float, default=1.5, help="from −span to span (default: %(default)s)")
@@ -73,18 +79,19 @@ def measured(args: argparse.Namespace) -> list[Path]:
     from dropattack.probes.landscape import line, plane, rays
     from dropattack.runs.restore import restore
 
-    if args.line and len(args.records) != 2:
-        raise UserError(f"--line goes from one record to another: name two, not {len(args.records)}")
+    records = store.places(args.records, args.runs, args.match)
+    if args.line and len(records) != 2:
+        raise UserError(f"--line goes from one record to another: name two, not {len(records)}")
     common = {"grid": args.grid, "span": args.span, "seed": args.seed, "normalise": args.normalise}
     options: dict[str, Any] = {"data": args.data, "output": args.runs, "device": args.device}
     if args.line:
-        first, second = (restore(path, **options) for path in args.records)
-        name = f"{args.records[0].stem}--{args.records[1].stem}-line.json"
-        ends = {"from": args.records[0].stem, "to": args.records[1].stem}
+        first, second = (restore(path, **options) for path in records)
+        name = f"{records[0].stem}--{records[1].stem}-line.json"
+        ends = {"from": records[0].stem, "to": records[1].stem}
         return [values(args, first, line(first.model, second.model, grid=args.grid), args.output / name, ends)]
     files = []
     about = {"normalise": args.normalise, "direction_seed": args.seed}
-    for path in args.records:
+    for path in records:
         found = restore(path, **options)
         grid = rays(found.model, **common, count=args.rays) if args.rays else plane(found.model, **common)
         files.append(values(args, found, grid, args.output / f"{path.stem}-{grid.kind}.json", about))

@@ -3,8 +3,6 @@
 A table is a file of conf/table/: grids of overrides in Hydra's own words, each of which is one `run.py --multirun`.
 """
 
-import itertools
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dropattack.errors import UserError
-from dropattack.runs import experiment, record
+from dropattack.runs import experiment, record, store
 from dropattack.runs.config import cells, compose
 from dropattack.runs.yaml_io import read_yaml
 from dropattack.sweeps.launch import SLURM, Engine, launch, launch_by_hydra
@@ -97,34 +95,25 @@ def _is_seed(override: str) -> bool:
 
 
 def run_cells(
-    table: Table, kept: Path, engine: Engine, *, scale: str, output: Path, extra: Sequence[str] = ()
+    table: Table, folder: Path, engine: Engine, *, scale: str, output: Path, extra: Sequence[str] = ()
 ) -> list[str]:
-    """Run what is not done, and bring all records to the folder `kept`; returns the cells that failed, and why."""
+    """Run what is not done, and keep the records of the table in `folder`; returns the cells that failed, and why."""
     group = [] if "tracker=none" in extra else [f"tracker.group=table-{table.name}"]
     grids = list(overrides(table, scale=scale, output=output, extra=[*group, *extra]))
-    places = {}
-    for cell in itertools.chain.from_iterable(map(cells, grids)):
-        path = record.record_path(experiment.resolve(compose(experiment.CONF, cell)))
-        if record.is_done(path) is None and record.is_done(kept / path.name) is not None:  # committed: not run again
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(kept / path.name, path)
-        places[tuple(cell)] = path
-    todo = [list(names) for names, path in places.items() if record.is_done(path) is None]
+    wanted = [cell for grid in grids for cell in cells(grid)]
+    places = {" ".join(w): record.record_path(experiment.resolve(compose(experiment.CONF, w))) for w in wanted}
+    kept = {name.partition(" ")[0]: one for name, one in store.read(folder.parent / store.RECORDS).items()}
+    for path in places.values():
+        if record.is_done(path) is None and kept.get(path.stem, {}).get("status") in record.DONE:
+            record.write(path, kept[path.stem])  # what is committed is not run again
+    todo = [cell for cell in wanted if record.is_done(places[" ".join(cell)]) is None]
     if engine.launcher in SLURM:
         for grid in grids if todo else ():
             launch_by_hydra(grid, engine)
     elif todo:
         launch(todo, engine)
-    kept.mkdir(parents=True, exist_ok=True)
-    problems = []
-    for names, path in places.items():
-        if (state := record.state(path)) != "finished":
-            problems.append(f"{state}: {' '.join(names)} ({record.why(path)})")
-        if path.exists():
-            shutil.copy(path, kept / path.name)
-    there = {path.name for path in places.values() if path.exists()}
-    for stale in sorted(kept.glob("*.json")):  # of settings or seeds that the table had before
-        if stale.name not in there:
-            print(f"no longer a cell of this table, removed: {stale}", file=sys.stderr)
-            stale.unlink()
-    return problems
+    states = {cell: record.state(path) for cell, path in places.items()}
+    made = [record.read(places[cell]) for cell, state in states.items() if state != "missing"]
+    for name in store.keep(folder, made):  # of settings or seeds that the table had before
+        print(f"no longer a run of table {table.name}: {name}", file=sys.stderr)
+    return [f"{state}: {cell} ({record.why(places[cell])})" for cell, state in states.items() if state != "finished"]
