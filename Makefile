@@ -44,9 +44,9 @@ tables: $(INSTALLED) ## Make all of them; one that fails does not stop the other
 	@status=0; for table in $(TABLES); do $(MAKE) --no-print-directory table-$$table || status=1; done; exit $$status
 
 probes: $(INSTALLED) ## Flatness, gradients, robustness and calibration of TABLE's runs (needs the weights of its sweep)
-	$(ONE_THREAD) $(PY) scripts/probe.py results/$(SCALE)/$(TABLE)/records --runs outputs/tables \
+	$(ONE_THREAD) $(PY) scripts/probe.py results/$(SCALE)/$(TABLE) --runs outputs/tables \
 		--output results/$(SCALE)/$(TABLE)/probes --jobs $(JOBS) $(ARGS)
-	$(PY) scripts/probe_table.py --records results/$(SCALE)/$(TABLE)/records --probes results/$(SCALE)/$(TABLE)/probes \
+	$(PY) scripts/probe_table.py --records results/$(SCALE)/$(TABLE) --probes results/$(SCALE)/$(TABLE)/probes \
 		--group table-$(TABLE)
 
 findings: $(INSTALLED) ## What the tables say of DropAttack: results/findings.md, and the table in the README

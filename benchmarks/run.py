@@ -11,15 +11,12 @@ import argparse
 import json
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmarks.memory import ROOT, peak_memory
 from benchmarks.methods import METHODS, OF_A_GPU, Steps, set_up
@@ -28,6 +25,7 @@ from benchmarks.workloads import WORKLOADS, Setup
 from dropattack import provenance
 from dropattack.errors import UserError
 from dropattack.files import write_atomically
+from dropattack.progress import counting
 from dropattack.report.cost import markdown
 
 ROUNDS, QUICK_ROUNDS = 9, 3
@@ -47,10 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = _read(path, {"machine": machine, **{k: getattr(asked, k) for k in ("quick", "precision", "compile")}})
     setups = [s for s in _setups(asked, device) if asked.rerun or not _measured(result, s, asked)]
     commit = provenance.commit()  # of the code that is loaded, not of what lies there hours later
-    with _Bar(len(setups) * (timings(asked.methods, asked.rounds) + (not asked.no_memory))) as bar:
+    with counting("timings", len(setups) * (timings(asked.methods, asked.rounds) + (not asked.no_memory))) as count:
         for setup in setups:
             cell = {**_settings(setup, asked), "commit": commit}
-            done = partial(bar.done, f"{setup.workload.name} {setup.vocabulary or ''}")
+            where = f"{setup.workload.name} {setup.vocabulary or ''}"
+            done = partial(_done, count, where)
             try:
                 for measured in _measure(setup, asked, done):
                     _store(result, {**cell, **measured})
@@ -63,6 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(page)
     print(f"{path}")
     return 0
+
+
+def _done(count: Callable[[str], None], where: str, method: str) -> None:
+    count(f"{where} {method}")
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -184,30 +187,6 @@ def describe(device: torch.device, *, keeps_memory: bool = False) -> dict[str, A
         told["malloc"] = KEPT_MEMORY
     return {**provenance.hardware(), "name": name, "gpu": gpu, "threads": torch.get_num_threads(),
             "clock": Clock(device).kind, "allocator": told, "versions": provenance.versions()}  # fmt: skip
-
-
-class _Bar:
-    """A bar on stderr; where that is no terminal, a line for each timing."""
-
-    def __init__(self, total: int) -> None:
-        columns = (BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(), TextColumn("left"))
-        console = Console(stderr=True)
-        self._bar = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.description}"), console=console,
-                             disable=not console.is_terminal)  # fmt: skip
-        self._task = self._bar.add_task("", total=total)
-
-    def __enter__(self) -> _Bar:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def done(self, cell: str, method: str) -> None:
-        self._bar.update(self._task, advance=1, description=f"{cell} {method}")
-        if self._bar.disable:
-            task = self._bar.tasks[0]
-            print(f"{task.completed:.0f}/{task.total:.0f} {cell} {method}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

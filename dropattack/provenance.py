@@ -24,9 +24,11 @@ PACKAGES = ("torch", "numpy", "accelerate", "transformers", "torchvision", "hydr
 def commit() -> dict[str, Any] | None:
     """The commit of this project's code, whether the code differs from it, and `code`: a digest of what trains.
 
-    A copy without the repository, as on a lent machine, takes all three from the variable `DROPATTACK_COMMIT`, the JSON
-    that `scripts/gpu.py pack` writes; None where there is neither.
+    The variable `DROPATTACK_COMMIT`, the JSON that `scripts/gpu.py pack` writes, says all three of a copy on a lent
+    machine, whose repository is missing or older. None where there is neither.
     """
+    if (declared := _declared_commit()) is not None:
+        return declared
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -39,7 +41,7 @@ def commit() -> dict[str, Any] | None:
         dirty = bool(git("status", "--porcelain", "--", ".", "../conf"))
         return {"hash": head, "dirty": dirty, "code": hashlib.sha256("".join(trees).encode()).hexdigest()[:12]}
     except (OSError, subprocess.SubprocessError):
-        return _declared_commit()
+        return None
 
 
 def _declared_commit() -> dict[str, Any] | None:

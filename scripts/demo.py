@@ -1,28 +1,24 @@
 """Six methods, two data sets, three seeds: one table, one picture. `make demo` runs it, and goes on where it stopped.
 
-Two worker processes with one torch thread each take the runs one by one, so torch is imported twice and not 36 times.
+Two processes with one torch thread each take the runs one by one, so torch is imported twice and not 36 times.
 """
 
 import os
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from omegaconf import OmegaConf
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dropattack.runs import experiment
 from dropattack.runs.config import compose
 from dropattack.runs.record import record_path
+from dropattack.sweeps.launch import Engine, launch
 
 OUTPUT = Path("outputs/demo")
 SEEDS = (0, 1, 2)
+ENGINE = Engine(jobs=2)
 # How the settings were chosen: by validation accuracy alone, over two (pydoc) or three (digits) seeds. First what all
 # methods share, with `none`; then each method's one length or rate among three values given beforehand, the rest at its
 # default (PGD: α = ε/2). DropAttack attacks things of two sizes with one ε, so its ε is relative.
@@ -47,52 +43,24 @@ COMMON = (
 )
 
 
-def runs() -> dict[str, Any]:
-    """The name and the config of every run, the longest first so that both workers end together."""
+def runs() -> dict[str, list[str]]:
+    """The name and the overrides of every run, the longest first so that both workers end together."""
     return {
-        f"{data} {method} seed {seed}": OmegaConf.merge(config, {"seed": seed})
+        f"{data} {method} seed {seed}": f"reg={method} seed={seed} {COMMON} {shared} {chosen}".split()
         for data, (shared, methods) in SETTINGS.items()
         for method, chosen in methods.items()
-        for config in [compose(experiment.CONF, f"reg={method} {COMMON} {shared} {chosen}".split())]
         for seed in SEEDS
     }
 
 
-def leave_with_the_parent() -> None:
-    """In a worker: when the parent is killed, do not stay behind."""
-    Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()  # type: ignore[union-attr]
-
-
-def train(todo: dict[str, Any], total: int, console: Console) -> dict[str, str]:
-    """Run what is to do; returns the name and the error of what failed."""
-    failed: dict[str, str] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TextColumn("left"), TimeRemainingColumn())  # fmt: skip
-    workers = ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=leave_with_the_parent)
-    with Progress(*columns, console=console) as bar, workers as pool:
-        task = bar.add_task("starting two workers", total=total, completed=total - len(todo))
-        futures = {pool.submit(experiment.run, config): name for name, config in todo.items()}
-        try:
-            for future in as_completed(futures):
-                if (error := future.exception()) is not None:
-                    failed[futures[future]] = f"{type(error).__name__}: {error}".splitlines()[0]
-                bar.update(task, advance=1, description=futures[future])
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return failed
-
-
 def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 140)
-    todo, paths = {}, []
-    for name, config in runs().items():
-        values = experiment.resolve(config)
-        paths.append(record_path(values))
-        if experiment.done(values) is None:
-            todo[name] = config
+    configs = {name: experiment.resolve(compose(experiment.CONF, given)) for name, given in runs().items()}
+    paths = [record_path(config) for config in configs.values()]
+    todo = {name: given for name, given in runs().items() if experiment.done(configs[name]) is None}
+    names = {" ".join(given): name for name, given in todo.items()}
     try:
-        failed = train(todo, len(paths), console) if todo else {}
+        failed = launch(list(todo.values()), ENGINE) if todo else {}
     except KeyboardInterrupt:
         console.print("interrupted; `make demo` goes on from here")
         return 130
@@ -104,8 +72,8 @@ def main() -> int:
         note=f"A demonstration: small models, small data, {len(SEEDS)} seeds.", console=console,
     )  # fmt: skip
     console.print(f"Records  {OUTPUT / 'records'}", highlight=False)
-    for name, error in failed.items():
-        console.print(f"failed: {name}: {error}", style="red", highlight=False)
+    for given, error in failed.items():
+        console.print(f"failed: {names[given]}: {error}", style="red", highlight=False)
     if failed:
         console.print("`make demo` tries these again, and keeps the others.")
     return 0 if len(found.frame) == len(paths) else 1

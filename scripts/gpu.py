@@ -79,7 +79,7 @@ def run_cells(args: argparse.Namespace) -> int:
 
 
 def unpack(args: argparse.Namespace) -> int:
-    print(*results.unpack(args.folder, args.results), sep="\n")
+    print(*results.unpack(args.folder, args.results, args.tables), sep="\n")
     return 0
 
 
@@ -103,9 +103,10 @@ def main() -> int:
     own["cells"].add_argument("--override", nargs="*", default=[], help="more overrides for all cells")
     own["unpack"].add_argument("folder", type=Path, help="the folder or archive that `run` wrote")
     own["unpack"].add_argument("--results", type=Path, default=Path("results"))
+    for name in ("pack", "run", "cells", "unpack"):
+        own[name].add_argument("--tables", nargs="+", default=list(plan.TABLES), help="of conf/table/ (%(default)s)")
     for name in ("pack", "run", "cells"):
         own[name].add_argument("--scale", default="full", choices=("full", "mini", "smoke"))
-        own[name].add_argument("--tables", nargs="+", default=["paper"], help="of conf/table/ (%(default)s)")
     for name in ("run", "cells"):
         own[name].add_argument("--device", default="cuda", choices=("cuda", "cpu"))
         own[name].add_argument("--jobs", type=int, help="cells at a time (default: what was measured to be best)")

@@ -17,13 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from dropattack.errors import UserError
-from dropattack.runs import cli
-from dropattack.training.progress import counting
+from dropattack.progress import bar
+from dropattack.runs import cli, store
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("records", nargs="+", type=Path, help="records of finished runs (with --draw: files of values)")
+    parser.add_argument(
+        "records",
+        nargs="+",
+        type=Path,
+        help="finished runs' records, or a table's folder; --draw: values",
+    )
+    parser.add_argument("--match", default="*", help="of a table's runs, those whose name fits it: mnist-cnn-*-s0-*")
     parser.add_argument("--output", type=Path, default=Path("results/landscape"), help="default: %(default)s")
     parser.add_argument("--grid", type=int, default=51, help="points a side (default: %(default)s)")
     parser.add_argument("--span", type=float, default=1.5, help="from −span to span (default: %(default)s)")
@@ -73,18 +79,19 @@ def measured(args: argparse.Namespace) -> list[Path]:
     from dropattack.probes.landscape import line, plane, rays
     from dropattack.runs.restore import restore
 
-    if args.line and len(args.records) != 2:
-        raise UserError(f"--line goes from one record to another: name two, not {len(args.records)}")
+    records = store.places(args.records, args.runs, args.match)
+    if args.line and len(records) != 2:
+        raise UserError(f"--line goes from one record to another: name two, not {len(records)}")
     common = {"grid": args.grid, "span": args.span, "seed": args.seed, "normalise": args.normalise}
     options: dict[str, Any] = {"data": args.data, "output": args.runs, "device": args.device}
     if args.line:
-        first, second = (restore(path, **options) for path in args.records)
-        name = f"{args.records[0].stem}--{args.records[1].stem}-line.json"
-        ends = {"from": args.records[0].stem, "to": args.records[1].stem}
+        first, second = (restore(path, **options) for path in records)
+        name = f"{records[0].stem}--{records[1].stem}-line.json"
+        ends = {"from": records[0].stem, "to": records[1].stem}
         return [values(args, first, line(first.model, second.model, grid=args.grid), args.output / name, ends)]
     files = []
     about = {"normalise": args.normalise, "direction_seed": args.seed}
-    for path in args.records:
+    for path in records:
         found = restore(path, **options)
         grid = rays(found.model, **common, count=args.rays) if args.rays else plane(found.model, **common)
         files.append(values(args, found, grid, args.output / f"{path.stem}-{grid.kind}.json", about))
@@ -103,13 +110,13 @@ def values(args: argparse.Namespace, found, grid, path: Path, about: dict[str, A
         "method": config["reg"]["name"], "seed": config["seed"], "split": args.split,
         "rows": len(found.split(args.split, args.rows)), **about,
     }  # fmt: skip
-    with counting("points") as bar:
-        task = bar.add_task(path.stem, total=len(grid.offsets))
+    with bar() as shown:
+        task = shown.add_task(path.stem, total=len(grid.offsets))
         measure(
             grid, lambda: Crew(found.model, found.batches(args.split, rows=args.rows, size=args.batch), args.workers),
-            path, description, step=lambda done, total: bar.update(task, completed=done),
+            path, description, step=lambda done, total: shown.update(task, completed=done),
         )  # fmt: skip
-        bar.update(task, completed=len(grid.offsets))
+        shown.update(task, completed=len(grid.offsets))
     return path
 
 

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from dropattack.errors import UserError
-from dropattack.runs import cli, record
-from dropattack.training.progress import counting
+from dropattack.progress import counting
+from dropattack.runs import cli, experiment, record, store
 
 
 def main() -> int:
     from dropattack.probes.suite import PROBES, Options
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("records", nargs="+", type=Path, help="records of finished runs, or folders of them")
+    parser.add_argument("records", nargs="+", type=Path, help="finished runs' records, folders of them, or a table's")
+    parser.add_argument("--match", default="*", help="of a folder's runs, those whose name fits it: mnist-cnn-*")
     parser.add_argument("--output", type=Path, required=True, help="where <record>.json is written")
     parser.add_argument("--runs", type=Path, help="the folder the runs wrote to (default: that above the records')")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("DROPATTACK_DATA", "data")))
@@ -46,22 +47,21 @@ def run(args: argparse.Namespace) -> int:
     if unknown := [name for name in wanted if name not in PROBES]:
         raise UserError(f"there is no probe {unknown[0]!r}; probes: {', '.join(PROBES)}")
     options = Options(**{field.name: getattr(args, field.name) for field in fields(Options)})
-    paths, todo = found(args.records), []
+    paths, todo = store.places(args.records, args.runs, args.match), []
     for path in paths:
         name = args.output / f"{path.stem}.json"
         if names := missing(name, record.read(path)["run_id"], wanted, options):
             todo.append((path, name, names))
     codes = [0]
     # One torch thread a process: the processes are the parallelism.
-    with counting("runs") as bar, parallel_config("loky", inner_max_num_threads=1):
-        task = bar.add_task("probing", total=len(todo))
+    with counting("runs", len(todo)) as done, parallel_config("loky", inner_max_num_threads=1):
         places = {"data": args.data, "output": args.runs, "device": args.device}
         calls = (delayed(one)(path, name, names, options, places) for path, name, names in todo)
         for stem, code, problem in Parallel(n_jobs=args.jobs, return_as="generator_unordered")(calls):
             codes.append(code)
-            bar.update(task, description=stem, advance=1)
+            done(stem)
             if problem:
-                bar.console.print(f"error: {problem}", markup=False, soft_wrap=True)
+                experiment.say(f"error: {problem}")
     for path in paths:
         if (name := args.output / f"{path.stem}.json").exists():
             print(name)
@@ -80,14 +80,6 @@ def one(path: Path, name: Path, names: list[str], options, places: dict[str, Any
     except Exception as error:
         return path.stem, 1, f"{path.stem}: {type(error).__name__}: {error}"
     return path.stem, 0, ""
-
-
-def found(places: list[Path]) -> list[Path]:
-    """The records named, and those in folders named."""
-    paths = [p for place in places for p in (sorted(place.glob("*.json")) if place.is_dir() else [place])]
-    if not paths:
-        raise UserError(f"there are no records in {', '.join(map(str, places))}")
-    return paths
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Make tables and figures of the files that `scripts/probe.py` wrote, for each data set and model.
 
-    python scripts/probe_table.py --records results/mini/vision/records --probes results/mini/vision/probes
+    python scripts/probe_table.py --records results/mini/vision --probes results/mini/vision/probes
 
 Writes <dataset>-<model>.md and .csv, and the figures, into `probe_tables/` beside the folder of the probes.
 """
@@ -15,7 +15,7 @@ from dropattack.runs import cli
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=Path, required=True, help="the folder of the runs' records")
+    parser.add_argument("--records", type=Path, required=True, help="a table's folder, or a folder of records")
     parser.add_argument("--probes", type=Path, required=True, help="the folder of their probes")
     parser.add_argument("--output", type=Path, help="default: probe_tables/ beside the folder of the probes")
     parser.add_argument("--tracker", default="wandb", choices=("wandb", "trackio", "none"))

@@ -1,7 +1,7 @@
 """Run what a table of conf/table/ still lacks, and make it in Markdown, CSV, LaTeX and a picture: `make table-text`.
 
 Done cells are skipped; a cell that fails does not stop the others and is named at the end, with its reason. The table
-is made from the records in results/<scale>/<table>/records/ alone: `--no-run` makes it again, byte for byte.
+is made from results/<scale>/records.jsonl and the table's runs.txt alone: `--no-run` makes it again, byte for byte.
 """
 
 import argparse
@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 from dropattack.runs import cli, experiment
+from dropattack.sweeps.launch import LAUNCHERS, Engine
 from dropattack.sweeps.publish import publish
-from dropattack.sweeps.table import Engine, load_table, run_cells
+from dropattack.sweeps.table import load_table, run_cells
 
 SHOWN = ("scale", "paths", "tracker")  # the overrides that say where
 
@@ -23,8 +24,8 @@ def main() -> int:
     parser.add_argument(
         "--launcher",
         default="joblib",
-        choices=("joblib", "basic", "submitit_local", "submitit_slurm", "ray"),
-        help="Hydra's launcher, or Ray's cluster (default: %(default)s)",
+        choices=LAUNCHERS,
+        help="processes here, Slurm through Hydra, or Ray's cluster (default: %(default)s)",
     )
     parser.add_argument(
         "--address", default="auto", help="of Ray's head, host:port (default: the cluster of this machine)"
@@ -48,9 +49,7 @@ def run(args: argparse.Namespace) -> int:
     problems = []
     if not args.no_run:
         engine = Engine(args.launcher, args.jobs, args.address, args.cpus, args.gpus)
-        problems = run_cells(
-            table, folder / "records", engine, scale=args.scale, output=args.output, extra=args.override
-        )
+        problems = run_cells(table, folder, engine, scale=args.scale, output=args.output, extra=args.override)
     from dropattack.analysis.summary import render  # a second of imports, not before the runs
 
     made = render(table.name, folder, title=table.title, kind=table.kind, x=table.x, y=table.y, seeds=table.seeds,

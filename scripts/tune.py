@@ -13,25 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from joblib import Parallel, delayed
 from omegaconf import OmegaConf
-from rich.progress import track
 
-from dropattack.errors import DivergedError, UserError
+from dropattack.errors import UserError
 from dropattack.runs import cli, experiment, record
 from dropattack.runs.config import compose
 from dropattack.sweeps import tuning
+from dropattack.sweeps.launch import Engine, launch
 from dropattack.sweeps.table import load_table
-
-
-def attempt(overrides: list[str]) -> dict[str, Any]:
-    """One trial's validation accuracy, or why it has none."""
-    try:
-        found = record.read(experiment.run(compose(experiment.CONF, overrides)))
-        chosen_on = {f"validation_{key}": found["validation"][key] for key in ("accuracy", "loss")}
-        return {**chosen_on, "run_id": found["run_id"]}
-    except (UserError, DivergedError) as error:
-        return {"validation_accuracy": None, "error": str(error)}
 
 
 def main() -> int:
@@ -50,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     plan = tuning.planned(experiment.CONF / "tune" / "default.yaml")
     common = [f"scale={args.scale}", f"seed={plan.seed}", "tracker=none", "trainer.threads=1",
               "trainer.progress=none", "trainer.checkpoint.every_epochs=0", f"paths.output={args.output}"]  # fmt: skip
-    wanted = tuning.cells(load_table(experiment.CONF, args.table))
+    wanted = tuning.tuned_cells(load_table(experiment.CONF, args.table))
     if unplanned := sorted({method for *_, method in wanted} - set(plan.strengths)):
         raise UserError(
             f"conf/tune/default.yaml has no strengths of {', '.join(unplanned)}; add as many as others have"
@@ -70,13 +59,24 @@ def trials(
     wanted: Mapping[tuning.Key, list[tuning.Settings]], bases: Mapping[tuning.Key, list[str]], jobs: int
 ) -> dict[tuning.Key, list[dict[str, Any]]]:
     """Run the settings wanted of each cell; returns them with what came out, in the same order."""
-    todo = [(key, settings) for key, several in wanted.items() for settings in several]
-    calls = (delayed(attempt)([*bases[key], *tuning.overrides(settings)]) for key, settings in todo)
-    outcomes = Parallel(n_jobs=jobs, return_as="generator")(calls)
-    found: dict[tuning.Key, list[dict[str, Any]]] = {key: [] for key in wanted}
-    for (key, settings), outcome in zip(todo, track(outcomes, description="trials", total=len(todo)), strict=True):
-        found[key].append({"settings": settings, **outcome})
-    return found
+    runs = {
+        key: [[*bases[key], *tuning.overrides(settings)] for settings in several] for key, several in wanted.items()
+    }
+    launch([run for several in runs.values() for run in several], Engine(jobs=jobs))
+    return {
+        key: [{"settings": settings, **outcome(run)} for settings, run in zip(wanted[key], several, strict=True)]
+        for key, several in runs.items()
+    }
+
+
+def outcome(overrides: list[str]) -> dict[str, Any]:
+    """One trial's validation accuracy, or why it has none."""
+    path = record.record_path(experiment.resolve(compose(experiment.CONF, overrides)))
+    if record.is_done(path) != "finished":
+        return {"validation_accuracy": None, "error": record.why(path)}
+    found = record.read(path)
+    chosen_on = {f"validation_{key}": found["validation"][key] for key in ("accuracy", "loss")}
+    return {**chosen_on, "run_id": found["run_id"]}
 
 
 def write(args: argparse.Namespace, key: tuning.Key, tried: list[dict[str, Any]]) -> bool:

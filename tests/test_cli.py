@@ -134,7 +134,7 @@ def loaded(out: str, folder: Path) -> dict:
 def test_light_answers_do_not_import_torch(tmp_path):
     """--help, a bad override and a run that is done already take well under a second on an idle machine."""
     probe = (
-        "import sys; sys.argv = ['run.py', *sys.argv[1:]]; from dropattack import cli; "
+        "import sys; sys.argv = ['run.py', *sys.argv[1:]]; from dropattack.runs import cli; "
         "code = cli.main(lambda: None); assert not {'torch', 'wandb', 'numpy', 'accelerate'} & set(sys.modules); "
         "sys.exit(code)"
     )
@@ -153,7 +153,7 @@ def test_run_then_skip(tmp_path):
     assert record["steps"] == record["history"][-1]["step"]
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
     kept = tmp_path / "outputs" / "checkpoints" / record["run_id"]
-    assert sorted(path.name for path in kept.iterdir()) == ["best.json", "best.safetensors"]
+    assert sorted(path.name for path in kept.iterdir()) == ["best.json", "best.safetensors", "lock"]
     before = (tmp_path / out.splitlines()[-1]).stat().st_mtime_ns
     code, again, err = result(tmp_path, *QUICK)
     assert (code, again) == (0, out)

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from dropattack.errors import UserError
 from dropattack.runs import build, experiment, record
 from dropattack.runs.checks import check
-from dropattack.runs.config import GROUPS, choices, compose
+from dropattack.runs.config import GROUPS, cells, choices, compose
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 DATASETS, MODELS, REGS, SCALES = (choices(CONF, group) for group in ("dataset", "model", "reg", "scale"))
@@ -141,3 +141,18 @@ def test_check_reads_a_plain_mapping():
     config["trainer"]["epochs"] = 0
     with pytest.raises(UserError, match=r"trainer\.epochs=0"):
         check(config, CONF)
+
+
+def test_the_cells_of_a_sweep_are_all_combinations_and_the_last_override_counts():
+    given = ["reg=fgm,pgd", "seed=range(2)", "trainer.epochs=3", "reg.targets=[input,hidden]", "trainer.epochs=4"]
+    common = ["trainer.epochs=4", "reg.targets=[input,hidden]"]
+    assert cells(given) == [[f"reg={reg}", f"seed={seed}", *common] for reg in ("fgm", "pgd") for seed in (0, 1)]
+    assert cells(["+reg.x=a b"]) == [[r"+reg.x=a\ b"]]  # quoted, as it has to be read again
+    for cell in cells(given):
+        assert compose(CONF, cell).trainer.epochs == 4
+
+
+@pytest.mark.parametrize("override", ["seed=interval(0,1)", "reg=glob(*)"])
+def test_a_sweep_lists_its_values(override):
+    with pytest.raises(UserError, match="a sweep lists its values"):
+        cells([override])

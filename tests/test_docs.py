@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from torch import nn
 
 from dropattack.report.findings import findings
 from dropattack.runs import experiment
-from dropattack.runs.config import compose, parse
+from dropattack.runs.config import cells, compose
 from dropattack.sweeps.table import load_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,8 +92,8 @@ def test_every_command_in_the_documents_composes(name):
             if words[:2] != ["python", "run.py"] or "--help" in words:
                 continue
             overrides = [word for word in words[2:] if not word.startswith("-")]
-            cells = BasicSweeper.split_arguments(parse(overrides), None)[0]
-            for cell in {tuple(cells[0]), tuple(cells[-1])}:  # of a sweep, what differs most
+            sweep = cells(overrides)
+            for cell in {tuple(sweep[0]), tuple(sweep[-1])}:  # of a sweep, what differs most
                 assert experiment.resolve(compose(experiment.CONF, cell)), f"{name}:{line}"
 
 

@@ -1,9 +1,7 @@
 """What a record's history says of each epoch, over the seeds."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from dropattack.statistics import Estimate, estimate
@@ -13,17 +11,16 @@ VALIDATION = ("validation.accuracy", "validation.loss")
 NORMS = {"gradients.input": "‖∂L/∂x‖", "gradients.hidden": "‖∂L/∂W‖, hidden", "gradients.weights": "‖∂L/∂W‖, all"}
 
 
-def read_history(path: Path) -> dict[str, Series]:
+def read_history(entries: Sequence[Any]) -> dict[str, Series]:
     """{"validation.accuracy": {epoch: value}, …, "gradients.input": …}; what is no finite number is left out.
+
+    Args:
+        entries: a record's `history`.
 
     Gradient norms are there where the run had `trainer.probe_gradients`.
     """
     found: dict[str, Series] = {what: {} for what in (*VALIDATION, *NORMS)}
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8")).get("history")
-    except (OSError, ValueError, RecursionError, AttributeError):
-        return found
-    for entry in entries if isinstance(entries, list) else []:
+    for entry in entries:
         if not isinstance(entry, Mapping) or type(entry.get("epoch")) is not int:
             continue
         for what, series in found.items():

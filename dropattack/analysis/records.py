@@ -9,16 +9,18 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from dropattack.errors import UserError, one_line
+from dropattack.runs import record, store
 from dropattack.runs.checks import is_name
-from dropattack.runs.record import identity, read
+from dropattack.runs.record import identity
 
 # What a method chooses: the regularizer, the dropout that `reg=dropout` sets in the model, and, where settings are
 # tuned, the learning rate.
@@ -29,8 +31,8 @@ METHOD = ("reg", "model.dropout", "trainer.learning_rate")
 class LeftOut:
     """A record that no table counts.
 
-    `reason`: `unreadable`, `truncated`, `another schema`, `failed`, `diverged`, `incomplete`, `other code`, `duplicate`
-    or `contradicting`.
+    `reason`: `missing`, `unreadable`, `truncated`, `another schema`, `failed`, `diverged`, `incomplete`, `other code`,
+    `duplicate` or `contradicting`.
     """
 
     path: Path
@@ -50,20 +52,26 @@ class Records:
 
 
 def read_records(*places: Path) -> Records:
-    """Read records: files, and all `*.json` under folders. A bad record never raises: it is named in `left_out`.
+    """Read records: files, the runs of a table's folder, and all `*.json` under any other folder.
+
+    A bad record never raises: it is named in `left_out`.
 
     Raises:
         FileNotFoundError: a place does not exist.
     """
-    paths: set[Path] = set()
+    read: dict[Path, Callable[[], dict[str, Any]]] = {}
     for place in map(Path, places):
         if not place.exists():
             raise FileNotFoundError(f"there are no records at {place}")
-        paths |= set(place.rglob("*.json")) if place.is_dir() else {place}
+        if store.is_table(place):
+            read |= _of_table(place)
+        else:
+            paths = place.rglob("*.json") if place.is_dir() else [place]
+            read |= {path: partial(_from_file, path) for path in paths}
     rows: list[dict[str, Any]] = []
     left_out: list[LeftOut] = []
-    for path in sorted(paths):
-        outcome = _read(path)
+    for path, load in sorted(read.items()):
+        outcome = _read(path, load)
         if isinstance(outcome, LeftOut):
             left_out.append(outcome)
         else:
@@ -76,23 +84,50 @@ def read_records(*places: Path) -> Records:
 COLUMNS = [
     *("path", "run_id", "dataset", "model", "scale", "method", "seed", "context", "variant", "settings"),
     *("test_accuracy", "test_macro_f1", "validation_accuracy", "validation_epoch"),
-    *("passes", "step_seconds", "seconds", "peak_memory_mb", "parameters", "commit", "versions", "hardware", "data"),
+    *("passes", "step_seconds", "seconds", "peak_memory_mb", "parameters"),
+    *("commit", "versions", "hardware", "data", "epochs"),  # `epochs`: the record's history
 ]
 
 
-def _read(path: Path) -> dict[str, Any] | LeftOut:
+def _from_file(path: Path) -> dict[str, Any]:
     if not path.is_file():  # a pipe would be waited for
-        return LeftOut(path, "unreadable", "it is no file")
+        raise UserError("it is no file") from OSError()
+    return record.read(path)
+
+
+def _of_table(folder: Path) -> dict[Path, Callable[[], dict[str, Any]]]:
+    """How to read each run of a table, under the name that its record has in `outputs/`."""
+    path, found = folder.parent / store.RECORDS, {}
+    read: dict[Path, Callable[[], dict[str, Any]]] = {}
+    for number, line in store.lines(path):
+        where = f"{path.name}, line {number}"
+        try:
+            one = record.parse(line, where)
+            found[store.key(one)] = one
+        except (UserError, LookupError, TypeError, AttributeError):  # it may be any table's
+            read[folder / where] = partial(record.parse, line, where)
+    for key in store.runs_of(folder):
+        read[folder / f"{key.partition(' ')[0]}.json"] = partial(_found, found, key, path)
+    return read
+
+
+def _found(found: Mapping[str, dict[str, Any]], key: str, path: Path) -> dict[str, Any]:
+    if key not in found:
+        raise UserError(f"{path} has no record {key}") from LookupError()
+    return found[key]
+
+
+def _read(path: Path, load: Callable[[], dict[str, Any]]) -> dict[str, Any] | LeftOut:
     try:
-        record = read(path)
+        found = load()
     except UserError as error:
-        reasons = {OSError: "unreadable", ValueError: "truncated", RecursionError: "truncated"}
-        found = (reason for kind, reason in reasons.items() if isinstance(error.__cause__, kind))
-        return LeftOut(path, next(found, "another schema"), str(error))
-    if record["status"] != "finished":
-        return LeftOut(path, record["status"], record["error"] or "no reason recorded")
+        reasons = {OSError: "unreadable", LookupError: "missing", ValueError: "truncated", RecursionError: "truncated"}
+        known = (reason for kind, reason in reasons.items() if isinstance(error.__cause__, kind))
+        return LeftOut(path, next(known, "another schema"), str(error))
+    if found["status"] != "finished":
+        return LeftOut(path, found["status"], found["error"] or "no reason recorded")
     try:
-        return _row(path, record)
+        return _row(path, found)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         return LeftOut(path, "incomplete", f"{type(error).__name__}: {error}")
 
@@ -119,6 +154,7 @@ def _row(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
         "step_seconds": _step_seconds(record),
         "seconds": _number(record["seconds"]),
         "commit": _commit(record["commit"]),
+        "epochs": record["history"],
         "peak_memory_mb": _device_memory(record),
         **{key: record[key] for key in ("parameters", "versions", "hardware", "data")},
     }

@@ -12,6 +12,7 @@ from dropattack.analysis.heatmap import heatmap
 from dropattack.analysis.records import Records, read_records
 from dropattack.analysis.training_gradients import draw, gradient_table, with_norms
 from dropattack.errors import UserError
+from dropattack.runs import store
 
 
 def summarize(records: Records, table: Path, picture: Path, *, note: str, title: str, console: Console) -> None:
@@ -32,7 +33,7 @@ def render(
     name: str, folder: Path, *, title: str, kind: str, x: str | None = None, y: str | None = None, seeds: int = 0,
     published: Path | None = None,
 ) -> list[Path]:  # fmt: skip
-    """Make `folder/table.{md,csv,tex}` and `folder/figure.{png,svg}` from `folder/records`; returns the paths.
+    """Make `folder/table.{md,csv,tex}` and `folder/figure.{png,svg}` from the runs that `folder` names.
 
     Where runs measured gradient norms while they trained (`trainer.probe_gradients`), also
     `folder/gradients.{md,png,svg}`.
@@ -47,10 +48,9 @@ def render(
     Raises:
         UserError: there is no finished record in the folder.
     """
-    places = folder / "records"
-    records = read_records(places) if places.is_dir() else None
+    records = read_records(folder) if store.is_table(folder) else None
     if records is None or records.frame.empty:
-        raise UserError(f"table {name}: there is no finished record in {places}; run it first")
+        raise UserError(f"table {name}: there is no finished record in {folder}; run it first")
     known = tables.read_published(published) if published else {}
     compared, made, legend = _comparison(records, seeds=seeds, published=known.get(name))
     second = less_against_all(records.frame, x) if kind == "curve" and x is not None else None

@@ -19,7 +19,7 @@ def with_norms(frame: pd.DataFrame) -> pd.DataFrame:
     Args:
         frame: `read_records(…).frame`.
     """
-    found = [(i, read_history(path)) for i, path in zip(frame.index, frame["path"], strict=True)]
+    found = [(i, read_history(epochs)) for i, epochs in zip(frame.index, frame["epochs"], strict=True)]
     found = [(i, history) for i, history in found if all(history[norm] for norm in NORMS)]
     rows = frame.loc[[i for i, _ in found]]
     means = {norm: [sum(h[norm].values()) / len(h[norm]) for _, h in found] for norm in NORMS}

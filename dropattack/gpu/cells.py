@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from dropattack.runs import experiment, record
-from dropattack.runs.config import compose
-from dropattack.sweeps.table import load_table, overrides, records_of
+from dropattack.runs.config import cells, compose
+from dropattack.sweeps.table import load_table, overrides
 
 Cell = tuple[str, ...]
 POOLS = 3  # how often processes are started at most, where one of them died
@@ -33,11 +33,9 @@ def cells_of(names: Iterable[str], *, scale: str, output: Path, extra: Sequence[
     """
     found: dict[Cell, Path] = {}
     for name in names:
-        table = load_table(experiment.CONF, name)
-        for grid in overrides(table, scale=scale, output=output, extra=extra):
-            places = records_of(grid)
-            ordered = sorted(places.items(), key=lambda item: _seed(item[0].split(" ")))
-            found |= {tuple(cell.split(" ")): path for cell, path in ordered}
+        for grid in overrides(load_table(experiment.CONF, name), scale=scale, output=output, extra=extra):
+            for cell in sorted(map(tuple, cells(grid)), key=_seed):
+                found[cell] = record.record_path(experiment.resolve(compose(experiment.CONF, cell)))
     return found
 
 
@@ -45,11 +43,11 @@ def _seed(cell: Sequence[str]) -> int:
     return next((int(o.removeprefix("seed=")) for o in cell if o.startswith("seed=")), 0)
 
 
-def run_cells(cells: dict[Cell, Path], *, jobs: int, records: Path) -> int:
+def run_cells(wanted: Mapping[Cell, Path], *, jobs: int, records: Path) -> int:
     """Run what has no finished record yet, `jobs` at a time, in this order.
 
     Args:
-        cells: see `cells_of`.
+        wanted: see `cells_of`.
         jobs: processes, each of which runs many cells, one after the other.
         records: the file that finished records are appended to, one JSON per line; what it holds is done.
 
@@ -57,8 +55,8 @@ def run_cells(cells: dict[Cell, Path], *, jobs: int, records: Path) -> int:
         The number of cells that failed.
     """
     done = {entry["run_id"] for entry in read_lines(records)}
-    waiting = [cell for cell, path in cells.items() if path.stem.rpartition("-")[2] not in done]
-    print(f"{len(cells)} cells, {len(cells) - len(waiting)} of them done already; {jobs} at a time", flush=True)
+    waiting = [cell for cell, path in wanted.items() if path.stem.rpartition("-")[2] not in done]
+    print(f"{len(wanted)} cells, {len(wanted) - len(waiting)} of them done already; {jobs} at a time", flush=True)
     if not waiting:
         return 0
     records.parent.mkdir(parents=True, exist_ok=True)
@@ -80,11 +78,11 @@ def run_cells(cells: dict[Cell, Path], *, jobs: int, records: Path) -> int:
     return failed + len(waiting)
 
 
-def _in_pool(cells: Sequence[Cell], jobs: int) -> Iterator[tuple[str, Path | None, Cell]]:
+def _in_pool(waiting: Sequence[Cell], jobs: int) -> Iterator[tuple[str, Path | None, Cell]]:
     """Run the cells in `jobs` processes. Yields, as each cell ends: what went wrong (or ""), its record, the cell."""
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-    with ProcessPoolExecutor(min(jobs, len(cells)), mp_context=context) as pool:
-        futures: dict[Future[tuple[str, Path | None]], Cell] = {pool.submit(_run, cell): cell for cell in cells}
+    with ProcessPoolExecutor(min(jobs, len(waiting)), mp_context=context) as pool:
+        futures: dict[Future[tuple[str, Path | None]], Cell] = {pool.submit(_run, cell): cell for cell in waiting}
         try:
             for future in as_completed(futures):
                 yield *future.result(), futures[future]

@@ -15,6 +15,7 @@ METHODS = ("fgm", "pgd", "freelb", "dropattack", "dropattack-joint", "dropattack
 COMPILED = ("fgm", "dropattack", "sam")
 RUNS = (1, 4, 8, 16)
 RECORDS = "records.jsonl"
+TABLES = ("paper", "cifar10_recipe", "paper_cifar10")
 EVER = 1e9  # the budget alone limits the stage
 
 

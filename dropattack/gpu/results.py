@@ -6,15 +6,16 @@ import json
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from dropattack.errors import UserError
-from dropattack.gpu.cells import read_lines
+from dropattack.gpu.cells import cells_of, read_lines
 from dropattack.gpu.plan import RECORDS
 from dropattack.gpu.stages import STATUS, Outcome
-from dropattack.runs import record
+from dropattack.runs import record, store
 
 
 def summary(outcomes: Iterable[Outcome]) -> str:
@@ -22,8 +23,13 @@ def summary(outcomes: Iterable[Outcome]) -> str:
     return "\n".join(f"{o.name:<12} {o.state:<12} {o.seconds:7.1f} s" for o in outcomes)
 
 
-def unpack(source: Path, results: Path) -> list[str]:
+def unpack(source: Path, results: Path, tables: Sequence[str]) -> list[str]:
     """Put records, measurements and the stages' times below `results`.
+
+    Args:
+        source: the folder that the stages wrote to, or its archive.
+        results: the folder of all results.
+        tables: of conf/table/, whose cells were run.
 
     Returns:
         One sentence per thing that was put there.
@@ -43,17 +49,22 @@ def unpack(source: Path, results: Path) -> list[str]:
             if (page := path.with_suffix(".md")).exists():
                 said.append(_copy(page, (results / "bench" / name).with_suffix(".md")))
         said.append(_copy(folder / STATUS, results / "bench" / "gpu-stages.json"))
-        records = read_lines(folder / "cells" / RECORDS)
-        for found in records:
-            record.write(_place(found, results), found)
-        return [*said, f"{len(records)} records"]
+        return [*said, *_keep(read_lines(folder / "cells" / RECORDS), results, tables)]
 
 
-def _place(found: dict, results: Path) -> Path:
-    config = found["config"]
-    cell = "-".join(str(config[group]["name"]) for group in ("dataset", "model", "reg"))
-    name = f"{cell}-s{config['seed']}-{found['run_id']}.json"
-    return results / config["scale"]["name"] / "paper" / "records" / name
+def _keep(records: list[dict[str, Any]], results: Path, tables: Sequence[str]) -> Iterator[str]:
+    """Add the records to the stores of their scales and to their tables; what a table had stays."""
+    for scale in sorted({found["config"]["scale"]["name"] for found in records}):
+        for table in tables:
+            folder = results / scale / table
+            wanted = {path.stem for path in cells_of([table], scale=scale, output=Path("outputs")).values()}
+            own = {record.name(found["config"], found["run_id"]): found for found in records}
+            new = {name: found for name, found in own.items() if name in wanted}
+            before = store.read(results / scale / store.RECORDS)
+            kept = [before[key] for key in store.runs_of(folder)] if store.is_table(folder) else []
+            store.keep(folder, [*(one for one in kept if record.name(one["config"], one["run_id"]) not in new),
+                                *new.values()])  # fmt: skip
+            yield f"{folder}: {len(new)} of {len(wanted)} cells came back"
 
 
 def _copy(path: Path, to: Path) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 from dropattack.analysis.compare import compare, provenance
 from dropattack.analysis.records import Records, read_records
 from dropattack.analysis.tables import Published, read_published
+from dropattack.runs import store
 
 # What a table of each size can say.
 SCALES = {
@@ -69,9 +70,9 @@ def tables(results: Path, asked: Sequence[Asked]) -> tuple[list[Found], dict[str
     for table in asked:
         for scale in SCALES:
             folder = results / scale / table.name
-            if not (folder / "records").is_dir():
+            if not store.is_table(folder):
                 continue
-            records = read_records(folder / "records")
+            records = read_records(folder)
             if records.frame.empty:
                 empty[f"{scale}/{table.name}"] = [str(left) for left in records.left_out]
             else:

@@ -25,7 +25,7 @@ NOTE = "Line: mean over the seeds; band: 95 % interval; epochs that all seeds of
 
 def learning_curves(frame: pd.DataFrame, compared: pd.DataFrame) -> list[Figure]:
     """The figures of `KINDS` that the histories allow, for each data set and model of `compared`."""
-    series = {path: read_history(path) for path in frame["path"]}
+    series = {path: read_history(epochs) for path, epochs in zip(frame["path"], frame["epochs"], strict=True)}
     figures = []
     for (dataset, model), rows in compared.groupby(["dataset_label", "model"], sort=False):
         keys: list[Key] = []

@@ -113,7 +113,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "trainer.batch_size": _integer(1),
     "trainer.accumulation": _integer(1),
     "trainer.eval_batch_size": _integer(1),
-    "trainer.optimizer": _one_of("adam", "adamw", "sgd", "lazy_adam"),
+    "trainer.optimizer": _one_of("adam", "adamw", "sgd"),
     "trainer.learning_rate": _between(0, above=True),
     "trainer.weight_decay": _between(0),
     "trainer.schedule": _one_of("constant", "linear", "cosine"),
@@ -158,10 +158,6 @@ def check(config: dict[str, Any], conf: Path) -> None:
             raise UserError(f"{key}={shown} does not fit: it has to be {wanted}")
     if config["trainer"]["precision"] == "fp16" and config["trainer"]["device"] == "cpu":
         raise UserError("trainer.precision=fp16 needs a GPU; on a CPU there are fp32 and bf16")
-    if config["trainer"]["optimizer"] == "lazy_adam" and (
-        config["trainer"]["compile"] or config["trainer"]["precision"] == "fp16"
-    ):
-        raise UserError("trainer.optimizer=lazy_adam needs precision=fp32 or bf16, and compile=false")
     _check_tuned(config, conf)
     _check_kinds(config, conf)
 

@@ -15,13 +15,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from omegaconf import DictConfig
 
 from dropattack import provenance
 from dropattack.errors import AlreadyRunningError, DivergedError, UserError
 from dropattack.runs import experiment, record
-from dropattack.runs.config import GROUPS, choices, compose, parse
+from dropattack.runs.config import GROUPS, cells, choices, compose, parse
 
 CONF = experiment.CONF
 SWEEP = ("-m", "--multirun")
@@ -89,9 +88,9 @@ def execute(config: DictConfig) -> None:
             print(path, flush=True)
     except Exception as error:
         if hydra.mode == RunMode.MULTIRUN:
-            sentence = provenance.without_secrets(_sentence(error))
-            experiment.say(f"{' '.join(hydra.overrides.task)}: {sentence}")
-            record.note_error(record.record_path(experiment.resolve(config)), sentence)
+            why = provenance.without_secrets(sentence(error))
+            experiment.say(f"{' '.join(hydra.overrides.task)}: {why}")
+            record.note_error(record.record_path(experiment.resolve(config)), why)
             raise
         _failure = error
 
@@ -120,13 +119,12 @@ def _dispatch(hydra_main: Callable[[], Any], arguments: list[str]) -> int:
 
 def _sweep(hydra_main: Callable[[], Any], overrides: list[str]) -> int:
     """Check every cell, run them through Hydra's launcher, and say at the end what came of each."""
-    cells = BasicSweeper.split_arguments(parse(overrides), None)[0]
     records = {}
-    for cell in cells:
+    for cell in cells(overrides):
         with_sweep = [override for override in cell if not override.startswith("hydra")]
         records[" ".join(cell)] = record.record_path(experiment.resolve(compose(CONF, with_sweep)))
     before = sum(record.is_done(path) is not None for path in records.values())
-    experiment.say(f"{len(cells)} runs, {before} of them done already")
+    experiment.say(f"{len(records)} runs, {before} of them done already")
     try:
         code = _hydra(hydra_main)
     except Exception:
@@ -137,7 +135,7 @@ def _sweep(hydra_main: Callable[[], Any], overrides: list[str]) -> int:
     for line, state in states.items():
         if state != "finished":
             experiment.say(f"  {state}: {line} ({record.why(records[line])})")
-    return code if code else int(counts["finished"] < len(cells))
+    return code if code else int(counts["finished"] < len(records))
 
 
 def _hydra(hydra_main: Callable[[], Any]) -> int:
@@ -161,7 +159,7 @@ def guarded(action: Callable[[], int]) -> int:
     except Exception as error:
         if not _is_expected(error):
             experiment.say(provenance.without_secrets(traceback.format_exc()))
-        experiment.say(f"error: {provenance.without_secrets(_sentence(error))}")
+        experiment.say(f"error: {provenance.without_secrets(sentence(error))}")
         return 1
     except BaseException as error:
         if not hasattr(error, "exit_code"):  # SystemExit
@@ -174,7 +172,8 @@ def _is_expected(error: Exception) -> bool:
     return isinstance(error, DivergedError | AlreadyRunningError)
 
 
-def _sentence(error: BaseException) -> str:
+def sentence(error: BaseException) -> str:
+    """What an error says to a person, in one line."""
     lines = str(error).strip().splitlines()
     if isinstance(error, UserError) or (isinstance(error, Exception) and _is_expected(error)):
         return str(error)

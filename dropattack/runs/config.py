@@ -6,6 +6,7 @@ Imports Hydra and the standard library alone: a bad override has to be answered 
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -90,6 +91,25 @@ def parse(overrides: Sequence[str]) -> list[Override]:
             hint = "write key=value, such as trainer.epochs=3, and quote what the shell or YAML would take apart"
             raise UserError(f"cannot read the override {text!r}: {hint}") from error
     return parsed
+
+
+def cells(overrides: Sequence[str]) -> list[list[str]]:
+    """The runs of a sweep, each as its overrides: every combination of the listed values, the last varying first.
+
+    Raises:
+        UserError: an override is malformed, or sweeps over something other than a list of values.
+    """
+    choices_of: dict[str, list[str]] = {}  # an override given twice counts once, as its last
+    for override in parse(overrides):
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            choices_of[key] = [f"{key}={override.get_value_element_as_str()}"]
+            continue
+        try:
+            choices_of[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        except HydraException as error:
+            raise UserError(f"{override.input_line}: a sweep lists its values, such as {key}=1,2,3") from error
+    return [list(cell) for cell in itertools.product(*choices_of.values())]
 
 
 @lru_cache(maxsize=256)

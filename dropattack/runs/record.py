@@ -20,6 +20,7 @@ from dropattack.files import disk_problem, write_atomically
 
 SCHEMA = 1
 STATUSES = ("finished", "failed", "diverged")
+DONE = ("finished", "diverged")  # not to be run again
 
 KEYS: dict[str, tuple[type, ...]] = {
     "schema": (int,),
@@ -43,6 +44,7 @@ KEYS: dict[str, tuple[type, ...]] = {
     "versions": (dict,),
     "hardware": (dict,),
 }
+_CUT = "is no whole JSON record (cut short?)"
 # What changes where or how fast a run goes, and not what comes out of it.
 _NOT_IDENTITY = ("paths", "tracker", "rerun", "settings")
 _NOT_IDENTITY_WITHIN = {
@@ -91,8 +93,13 @@ def run_id(config: Mapping[str, Any]) -> str:
 
 def record_path(config: Mapping[str, Any]) -> Path:
     """Where the record of this run lies: `<output>/records/<dataset>-<model>-<reg>-s<seed>-<run_id>.json`."""
+    return Path(config["paths"]["output"]) / "records" / f"{name(config, run_id(config))}.json"
+
+
+def name(config: Mapping[str, Any], run_id: str) -> str:
+    """What a run is called: `<dataset>-<model>-<reg>-s<seed>-<run_id>`."""
     cell = "-".join(str(config[group]["name"]) for group in ("dataset", "model", "reg"))
-    return Path(config["paths"]["output"]) / "records" / f"{cell}-s{config['seed']}-{run_id(config)}.json"
+    return f"{cell}-s{config['seed']}-{run_id}"
 
 
 def blank(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,16 +123,26 @@ def write(path: Path, record: Mapping[str, Any]) -> Path:
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
-    problem = _problem(record)
-    if problem:
-        raise ValueError(f"not a record: {problem}")
-    text = json.dumps(_finite(record), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = dumps(record, indent=1) + "\n"
     try:
         # Half a character, as in the name of a file that is no UTF-8, is written as JSON's own escape.
         write_atomically(path, text.encode(errors="backslashreplace"))
     except OSError as error:
         raise UserError(disk_problem(path, error)) from error
     return path
+
+
+def dumps(record: Mapping[str, Any], indent: int | None = None) -> str:
+    """A record as JSON; on one line without `indent`. NaN and infinity are null.
+
+    Raises:
+        ValueError: it is not a record.
+    """
+    problem = _problem(record)
+    if problem:
+        raise ValueError(f"not a record: {problem}")
+    separators = None if indent else (",", ":")
+    return json.dumps(_finite(record), indent=indent, separators=separators, ensure_ascii=False, allow_nan=False)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -135,16 +152,24 @@ def read(path: Path) -> dict[str, Any]:
         UserError: there is no such file, it is cut short or no JSON, has another schema version, or lacks keys.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        return parse(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError as error:
         raise UserError(f"there is no record {path}") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:  # not UTF-8
+        raise UserError(f"{path} {_CUT}: {error}; remove it and run again") from error
+
+
+def parse(text: str, where: str) -> dict[str, Any]:
+    """A record from its JSON; `where` names it in errors, which are those of `read`."""
+    try:
+        record = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no whole JSON record (cut short?): {error}; remove it and run again") from error
+        raise UserError(f"{where} {_CUT}: {error}; remove it and run again") from error
     problem = _problem(record)
     if problem:
-        raise UserError(f"{path} is not a record of this version: {problem}")
+        raise UserError(f"{where} is not a record of this version: {problem}")
     return record
 
 

@@ -10,18 +10,18 @@ import logging
 import os
 import socket
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dropattack.errors import UserError
+from dropattack.sweeps.cell import one_run
 
 PASSED_ON = ("DROPATTACK_DATA", "WANDB_MODE", "WANDB_BASE_URL", "HF_HOME")  # no keys: a node has its own login
 LOCKED_SECONDS = 120  # a dead node's process may hold its run a little longer
 
 
-def run_cells(
+def run_on_ray(
     cells: Sequence[Sequence[str]], *, address: str, cpus: float = 1, gpus: float = 0, retries: int = 3
 ) -> dict[str, str]:
     """Run the cells on the cluster at `address`, and wait for all of them.
@@ -77,22 +77,7 @@ def _cell(overrides: list[str]) -> tuple[str, str]:
     """One run, on a node: what went wrong (empty: nothing), and where it ran."""
     import ray
 
-    from dropattack.errors import AlreadyRunningError
-    from dropattack.runs import experiment
-    from dropattack.runs.config import compose
-
-    node = ray.get_runtime_context().get_node_id()[:8]
-    deadline = time.monotonic() + LOCKED_SECONDS
-    while True:
-        try:
-            experiment.run(compose(experiment.CONF, overrides))
-            return "", node
-        except AlreadyRunningError as error:
-            if time.monotonic() > deadline:
-                return str(error), node
-            time.sleep(1)
-        except Exception as error:  # the others go on; the record, if there is one, says more
-            return f"{type(error).__name__}: {error}", node
+    return one_run(overrides, patience=LOCKED_SECONDS), ray.get_runtime_context().get_node_id()[:8]
 
 
 def _absolute(cell: Sequence[str]) -> list[str]:

@@ -1,23 +1,19 @@
-"""A table's cells: which runs it wants, where their records lie, and the launcher that makes those that are missing.
+"""A table's cells: which runs it wants, and where their records lie.
 
 A table is a file of conf/table/: grids of overrides in Hydra's own words, each of which is one `run.py --multirun`.
 """
 
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
 from dropattack.errors import UserError
-from dropattack.provenance import without_secrets
-from dropattack.runs import experiment, record
-from dropattack.runs.config import compose, parse
+from dropattack.runs import experiment, record, store
+from dropattack.runs.config import cells, compose
 from dropattack.runs.yaml_io import read_yaml
+from dropattack.sweeps.launch import SLURM, Engine, launch, launch_by_hydra
 
 KINDS: dict[str, tuple[str, ...]] = {
     "comparison": (),
@@ -98,65 +94,26 @@ def _is_seed(override: str) -> bool:
     return override.startswith("seed=")
 
 
-def records_of(grid: Sequence[str]) -> dict[str, Path]:
-    """Where the record of each cell of a grid lies, by the cell's overrides."""
-    cells = BasicSweeper.split_arguments(parse(grid), None)[0]
-    return {" ".join(cell): record.record_path(experiment.resolve(compose(experiment.CONF, cell))) for cell in cells}
-
-
-@dataclass(frozen=True)
-class Engine:
-    """Where cells run: one of Hydra's launchers with `jobs` at once, or `ray` on the cluster at `address`."""
-
-    launcher: str = "joblib"
-    jobs: int = 2
-    address: str = "auto"
-    cpus: float = 1
-    gpus: float = 0
-
-
-def launch(grid: Sequence[str], engine: Engine) -> int:
-    """Run the cells of a grid that have no record yet; returns 0 if all went well, else the sweep's exit code.
-
-    A failing cell does not stop the others; the sweep names it at its end.
-    """
-    if engine.launcher == "ray":
-        from dropattack.sweeps.cluster import run_cells
-
-        cells = BasicSweeper.split_arguments(parse(grid), None)[0]
-        failed = run_cells(cells, address=engine.address, cpus=engine.cpus, gpus=engine.gpus)
-        places = records_of(grid)
-        for cell, why in failed.items():
-            record.note_error(places[cell], without_secrets(why))
-        return bool(failed)
-    workers = [f"hydra.launcher.n_jobs={engine.jobs}"] if engine.launcher == "joblib" else []
-    command = [sys.executable, "run.py", "--multirun", f"hydra/launcher={engine.launcher}", *workers, *grid]
-    return subprocess.run(command, cwd=experiment.CONF.parent, check=False).returncode
-
-
 def run_cells(
-    table: Table, kept: Path, engine: Engine, *, scale: str, output: Path, extra: Sequence[str] = ()
+    table: Table, folder: Path, engine: Engine, *, scale: str, output: Path, extra: Sequence[str] = ()
 ) -> list[str]:
-    """Run what is not done, and bring all records to the folder `kept`; returns the cells that failed, and why."""
+    """Run what is not done, and keep the records of the table in `folder`; returns the cells that failed, and why."""
     group = [] if "tracker=none" in extra else [f"tracker.group=table-{table.name}"]
-    problems, names = [], set()
-    kept.mkdir(parents=True, exist_ok=True)
-    for grid in overrides(table, scale=scale, output=output, extra=[*group, *extra]):
-        cells = records_of(grid)
-        for path in cells.values():  # what is committed need not be run again
-            if record.is_done(path) is None and record.is_done(kept / path.name) is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(kept / path.name, path)
-        if any(record.is_done(path) is None for path in cells.values()):
-            launch(grid, engine)
-        for cell, path in cells.items():
-            if (state := record.state(path)) != "finished":
-                problems.append(f"{state}: {cell} ({record.why(path)})")
-            if path.exists():
-                shutil.copy(path, kept / path.name)
-                names.add(path.name)
-    for stale in sorted(kept.glob("*.json")):  # of settings or seeds that the table had before
-        if stale.name not in names:
-            print(f"no longer a cell of this table, removed: {stale}", file=sys.stderr)
-            stale.unlink()
-    return problems
+    grids = list(overrides(table, scale=scale, output=output, extra=[*group, *extra]))
+    wanted = [cell for grid in grids for cell in cells(grid)]
+    places = {" ".join(w): record.record_path(experiment.resolve(compose(experiment.CONF, w))) for w in wanted}
+    kept = {name.partition(" ")[0]: one for name, one in store.read(folder.parent / store.RECORDS).items()}
+    for path in places.values():
+        if record.is_done(path) is None and kept.get(path.stem, {}).get("status") in record.DONE:
+            record.write(path, kept[path.stem])  # what is committed is not run again
+    todo = [cell for cell in wanted if record.is_done(places[" ".join(cell)]) is None]
+    if engine.launcher in SLURM:
+        for grid in grids if todo else ():
+            launch_by_hydra(grid, engine)
+    elif todo:
+        launch(todo, engine)
+    states = {cell: record.state(path) for cell, path in places.items()}
+    made = [record.read(places[cell]) for cell, state in states.items() if state != "missing"]
+    for name in store.keep(folder, made):  # of settings or seeds that the table had before
+        print(f"no longer a run of table {table.name}: {name}", file=sys.stderr)
+    return [f"{state}: {cell} ({record.why(places[cell])})" for cell, state in states.items() if state != "finished"]

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
 from dropattack.errors import UserError
 from dropattack.runs import experiment
-from dropattack.runs.config import compose, parse
+from dropattack.runs.config import cells, compose
 from dropattack.runs.yaml_io import read_yaml
 from dropattack.sweeps.table import Table
 
@@ -46,11 +44,11 @@ class Plan:
         return [low * (high / low) ** ((i + 1) / (count + 1)) for i in range(count)]
 
 
-def cells(table: Table) -> dict[Key, list[str]]:
+def tuned_cells(table: Table) -> dict[Key, list[str]]:
     """(dataset, model, method) → the overrides of a table's cell, but for what tuning decides and the seed."""
     found = {}
     for grid in table.grids:
-        for cell in BasicSweeper.split_arguments(parse(grid), None)[0]:
+        for cell in cells(grid):
             chosen = {key: value for key, _, value in (override.partition("=") for override in cell)}
             if lacking := [group for group in ("dataset", "model", "reg") if group not in chosen]:
                 raise UserError(f"table {table.name}: a grid names no {', '.join(lacking)}; tuning needs all three")

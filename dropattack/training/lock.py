@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from dropattack.errors import AlreadyRunningError
+from filelock import FileLock, Timeout
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from dropattack.errors import AlreadyRunningError
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, and remove it at the end.
+    """Hold the lock file `path`. The file stays: if it were removed, two processes could hold a lock each.
 
     Raises:
         AlreadyRunningError: another process holds it.
     """
-    if fcntl is None:
-        yield
-        return
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            raise AlreadyRunningError(f"another process runs this experiment just now (it holds {path})") from None
-        with suppress(FileNotFoundError):
-            if os.fstat(handle).st_ino == os.stat(path).st_ino:
-                break
-        os.close(handle)  # the holder before us removed the file between our open and our lock: that lock is nobody's
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        lock = FileLock(path).acquire(timeout=0)
+    except Timeout:
+        raise AlreadyRunningError(f"another process runs this experiment just now (it holds {path})") from None
+    with lock:
         yield
-    finally:
-        with suppress(OSError):
-            os.unlink(path)
-            path.parent.rmdir()  # only if nothing came of it
-        os.close(handle)

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from dropattack.training.lazy import LazyAdam, use_row_gradients
-
 Schedule = Literal["constant", "linear", "cosine"]
-Kind = Literal["adam", "adamw", "sgd", "lazy_adam"]
+Kind = Literal["adam", "adamw", "sgd"]
 
 
 def make_optimizer(
@@ -22,8 +20,7 @@ def make_optimizer(
 
     Fused, for one kernel instead of many, and because a fused optimizer leaves everything as it is where its
     `found_inf` is 1, without the host having to look. `adamw` decays matrices only, not biases and norms, as BERT's
-    recipe has it; `sgd` has Nesterov momentum 0.9; `lazy_adam` updates of an embedding matrix the rows of the batch
-    alone, which is another method than Adam (see `LazyAdam`), and lets the model's lookup tables give sparse gradients.
+    recipe has it; `sgd` has Nesterov momentum 0.9.
 
     Raises:
         ValueError: an unknown name.
@@ -31,9 +28,6 @@ def make_optimizer(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if name == "adam":
         return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
-    if name == "lazy_adam":
-        use_row_gradients(model)
-        return LazyAdam(parameters, learning_rate, weight_decay)
     if name == "adamw":
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
@@ -47,7 +41,7 @@ def make_optimizer(
         for parameter in parameters:  # made on the first step otherwise, and left uninitialised if that one is skipped
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return optimizer
-    raise ValueError(f"optimizer has to be adam, adamw, sgd or lazy_adam, not {name!r}")
+    raise ValueError(f"optimizer has to be adam, adamw or sgd, not {name!r}")
 
 
 def lay_out_as_weights(optimizer: torch.optim.Optimizer) -> None:
@@ -90,8 +84,7 @@ def guarded_step(
     """
     if scaler is not None:
         scaler.unscale_(optimizer)
-    rows: list[Any] = optimizer.gather() if isinstance(optimizer, LazyAdam) else []
-    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None] + rows
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
     skipped = (~torch.isfinite(norm)).float()
     if clip_norm is not None:

@@ -1,4 +1,4 @@
-"""What a person sees of long work, on stderr: of a training a bar on a terminal, else one line an epoch."""
+"""Progress of a training on stderr: a bar on a terminal, otherwise one line per epoch."""
 
 from __future__ import annotations
 
@@ -7,18 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
+from dropattack.progress import bar
+
 Style = Literal["auto", "bar", "plain", "none"]
-
-
-def counting(unit: str) -> Any:
-    """A bar of rich's on stderr that counts things of a kind: `points`, `runs`."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TextColumn(unit),
-               TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("left"))  # fmt: skip
-    return Bar(*columns, console=Console(stderr=True))
 
 
 class Progress:
@@ -39,15 +30,10 @@ class Progress:
         self._next = 0.0
         self._bar: Any = None
         if self.style == "bar":
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
+            from rich.progress import TextColumn
 
             each = f"{passes:g} pass{'es' if passes != 1 else ''}/step"
-            columns = (TextColumn("{task.description}"), BarColumn(12), MofNCompleteColumn(),
-                       TextColumn("{task.fields[now]}"), TextColumn(each), TimeRemainingColumn(compact=True),
-                       TextColumn("left"))  # fmt: skip
-            self._bar = Bar(*columns, console=Console(stderr=True), refresh_per_second=4)
+            self._bar = bar(TextColumn("{task.fields[now]}"), TextColumn(each), refresh_per_second=4)
             self._task = self._bar.add_task("starting", total=steps, now="")
             self._bar.start()
 

@@ -33,8 +33,6 @@ class Stepper:
         self, model: nn.Module, reg: Any, accelerator: Accelerator, *, optimizer: optim.Kind,
         learning_rate: float, weight_decay: float = 0.0, clip_norm: float | None = None, compile: bool = False,
     ) -> None:  # fmt: skip
-        if optimizer == "lazy_adam" and (compile or accelerator.scaler or accelerator.num_processes > 1):
-            raise ValueError("optimizer=lazy_adam works in one process, in fp32 or bf16, and without compile")
         if accelerator.device.type == "cuda" and accelerator.mixed_precision != "no":
             model.to(memory_format=torch.channels_last)  # of convolutions alone; what tensor cores read
         self.raw, self.model = model, accelerator.prepare_model(model)

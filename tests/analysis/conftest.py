@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dropattack import provenance
-from dropattack.runs import record
+from dropattack.runs import record, store
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "fgm": {"targets": ["input"], "epsilon": 1.0},
@@ -63,6 +63,18 @@ def write_run(tmp_path, monkeypatch) -> Callable[..., Path]:
         return record.write(record.record_path(config), run)
 
     return write
+
+
+@pytest.fixture
+def as_table(tmp_path) -> Callable[[], Path]:
+    """Make a table's folder of all that `write_run` wrote; returns it."""
+
+    def make() -> Path:
+        folder = tmp_path / "mini" / "t"
+        store.keep(folder, map(record.read, (tmp_path / "records").glob("*.json")))
+        return folder
+
+    return make
 
 
 @pytest.fixture

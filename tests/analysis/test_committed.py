@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from dropattack.analysis import figures, summary
+from dropattack.runs import store
 from dropattack.runs.experiment import CONF
 from dropattack.sweeps.table import load_table
 
 RESULTS = CONF.parent / "results"
-TABLES = sorted(path.parent for path in RESULTS.glob("*/*/records"))
+TABLES = sorted(path.parent for path in RESULTS.glob(f"*/*/{store.RUNS}"))
 
 
 @pytest.mark.parametrize("folder", TABLES, ids=lambda path: f"{path.parent.name}-{path.name}")
@@ -18,9 +19,12 @@ def test_a_committed_table_is_made_of_its_records(folder: Path, tmp_path: Path, 
     for module, drawing in ((figures, "gain_against_cost"), (figures, "accuracy_against"), (summary, "heatmap"),
                             (summary, "draw")):  # fmt: skip
         monkeypatch.setattr(module, drawing, lambda *args, **_: next(a for a in args if isinstance(a, Path)))
-    shutil.copytree(folder / "records", tmp_path / "records")
+    copy = tmp_path / folder.name
+    copy.mkdir()
+    shutil.copy(folder / store.RUNS, copy)
+    (tmp_path / store.RECORDS).symlink_to(folder.parent / store.RECORDS)
     table = load_table(CONF, folder.name)
-    made = summary.render(table.name, tmp_path, title=table.title, kind=table.kind, x=table.x, y=table.y,
+    made = summary.render(table.name, copy, title=table.title, kind=table.kind, x=table.x, y=table.y,
                           seeds=table.seeds, published=RESULTS / "reference.yaml")  # fmt: skip
     written = [path for path in made if path.suffix not in (".png", ".svg")]
     assert {path.name for path in written} >= {"table.md", "table.csv", "table.tex"}

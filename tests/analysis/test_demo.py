@@ -1,45 +1,20 @@
 """`make demo` without its training: what it runs, what it survives, what it says."""
 
 import importlib.util
-from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from dropattack import provenance
 from dropattack.runs import experiment, record
+from dropattack.sweeps.launch import Engine
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "demo.py"
 
 
-class SamePool:
-    """A process pool that works in this process."""
-
-    def __init__(self, workers, **options):
-        self.calls = 0
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        return False
-
-    def shutdown(self, wait, cancel_futures):
-        assert cancel_futures
-
-    def submit(self, function, argument):
-        future = Future()
-        try:
-            future.set_result(function(argument))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
 @pytest.fixture(scope="module")
 def script():
-    """The script, and its runs composed once."""
+    """The script, and its runs."""
     spec = importlib.util.spec_from_file_location("demo", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -49,10 +24,10 @@ def script():
 @pytest.fixture
 def demo(script, tmp_path, monkeypatch):
     module, runs = script
-    here = {name: OmegaConf.merge(config, {"paths": {"output": str(tmp_path)}}) for name, config in runs.items()}
+    here = {name: [*given, f"paths.output={tmp_path}"] for name, given in runs.items()}
     monkeypatch.setattr(module, "runs", lambda: here)
     monkeypatch.setattr(module, "OUTPUT", tmp_path)
-    monkeypatch.setattr(module, "ProcessPoolExecutor", SamePool)
+    monkeypatch.setattr(module, "ENGINE", Engine("basic"))
     monkeypatch.setattr(provenance, "commit", lambda: None)
     module.worked = []
     module.broken = set()

@@ -12,42 +12,45 @@ from dropattack.runs.experiment import CONF
     ("kind", "x", "y"),
     [("comparison", None, None), ("curve", "dataset.fraction", None), ("heatmap", "reg.epsilon", "reg.p")],
 )
-def test_the_same_records_give_the_same_bytes(tmp_path, write_run, kind, x, y):
+def test_the_same_records_give_the_same_bytes(as_table, write_run, kind, x, y):
     for method in ("none", "dropattack"):
         for seed in range(3):
             write_run(method, seed=seed)
     write_run("dropattack", epsilon=1.0)
-    written = render("t", tmp_path, title="T", kind=kind, x=x, y=y)
+    folder = as_table()
+    written = render("t", folder, title="T", kind=kind, x=x, y=y)
     first = {path: path.read_bytes() for path in written}
     assert {path.name for path in written} == {"table.md", "table.csv", "table.tex", "figure.png", "figure.svg"}
-    assert "dropattack" in (tmp_path / "table.md").read_text()
+    assert "dropattack" in (folder / "table.md").read_text()
     for path in written:
         path.unlink()
-    assert {path: path.read_bytes() for path in render("t", tmp_path, title="T", kind=kind, x=x, y=y)} == first
+    assert {path: path.read_bytes() for path in render("t", folder, title="T", kind=kind, x=x, y=y)} == first
 
 
 def test_no_records_is_said(tmp_path):
-    with pytest.raises(UserError, match=r"table t: there is no finished record in .*records; run it first"):
+    with pytest.raises(UserError, match=r"table t: there is no finished record in .*; run it first"):
         render("t", tmp_path, title="T", kind="comparison")
 
 
-def test_a_heat_map_needs_its_settings(tmp_path, write_run):
+def test_a_heat_map_needs_its_settings(as_table, write_run):
     write_run("none")
+    folder = as_table()
     with pytest.raises(UserError, match=r"no finished run of a method with reg.epsilon and reg.p"):
-        render("t", tmp_path, title="T", kind="heatmap", x="reg.epsilon", y="reg.p")
+        render("t", folder, title="T", kind="heatmap", x="reg.epsilon", y="reg.p")
 
 
-def test_a_cell_with_too_few_seeds_says_so_and_what_is_published_stands_beside_it(tmp_path, write_run):
+def test_a_cell_with_too_few_seeds_says_so_and_what_is_published_stands_beside_it(tmp_path, as_table, write_run):
     for seed in range(2):
         write_run("none", seed=seed)
     write_run("dropattack")
     published = tmp_path / "reference.yaml"
     published.write_text("t: {source: somewhere, digits: {none: null, dropattack: 91.5}}")
-    render("t", tmp_path, title="T", kind="comparison", seeds=2, published=published)
-    none, dropattack = (tmp_path / "table.md").read_text().splitlines()[4:6]
+    folder = as_table()
+    render("t", folder, title="T", kind="comparison", seeds=2, published=published)
+    none, dropattack = (folder / "table.md").read_text().splitlines()[4:6]
     assert [cell.strip() for cell in none.split("|")][3:6:2] == ["2", "not transcribed"]
     assert [cell.strip() for cell in dropattack.split("|")][3:6:2] == ["1 of 2", "91.5"]
-    assert "Published: somewhere." in (tmp_path / "table.md").read_text()
+    assert "Published: somewhere." in (folder / "table.md").read_text()
 
 
 def test_the_reference_file_names_tables_and_data_sets_that_there_are():

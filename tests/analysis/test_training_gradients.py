@@ -35,14 +35,15 @@ def test_runs_that_measured_nothing_are_left_out(write_run, measured):
     assert set(with_norms(read_records(measured).frame)["method"]) == {"none", "dropattack"}
 
 
-def test_a_table_of_such_runs_has_a_table_and_a_figure_of_them_and_others_have_not(measured):
-    made = {path.name for path in render("t", measured, title="T", kind="comparison")}
+def test_a_table_of_such_runs_has_a_table_and_a_figure_of_them_and_others_have_not(measured, as_table):
+    folder = as_table()
+    made = {path.name for path in render("t", folder, title="T", kind="comparison")}
     assert {"gradients.md", "gradients.png", "gradients.svg"} <= made
-    first = (measured / "gradients.svg").read_bytes()
-    render("t", measured, title="T", kind="comparison")
-    assert (measured / "gradients.svg").read_bytes() == first
+    first = (folder / "gradients.svg").read_bytes()
+    render("t", folder, title="T", kind="comparison")
+    assert (folder / "gradients.svg").read_bytes() == first
 
 
-def test_a_table_without_them_has_none(runs, tmp_path):
-    made = {path.name for path in render("t", tmp_path, title="T", kind="comparison")}
+def test_a_table_without_them_has_none(runs, as_table):
+    made = {path.name for path in render("t", as_table(), title="T", kind="comparison")}
     assert not any(name.startswith("gradients") for name in made)

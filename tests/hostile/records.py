@@ -74,9 +74,10 @@ def without(key: str) -> Callable[[Path], object]:
 
 
 def table_of_nothing(folder: Path) -> Sequence[str]:
-    place = folder / "results" / "mini" / "vision" / "records"
+    place = folder / "results" / "mini" / "vision"
     place.mkdir(parents=True)
-    (place / "bad.json").write_text("[]")
+    (place / "runs.txt").write_text("bad -\n")
+    (place.parent / "records.jsonl").write_text("[]\n")
     return ["vision", "--no-run", "--results", "results"]
 
 
@@ -173,7 +174,7 @@ CASES = (
     Case(
         "a table of bad records alone",
         table_of_nothing,
-        r"table vision: there is no finished record in results/mini/vision/records; run it first",
+        r"table vision: there is no finished record in results/mini/vision; run it first",
         2,
         script("table"),
     ),

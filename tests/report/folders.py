@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from dropattack.runs import record
+from dropattack.runs import record, store
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "fgm": {"targets": ["input"], "epsilon": 1.0},
@@ -49,7 +49,7 @@ def run(
     fraction: float | None = 1.0, status: str = "finished", cpu: str = "a processor", commit: str = "0123456789abcdef",
     epochs: int = 4, **reg: Any,
 ) -> Path:  # fmt: skip
-    """One record in `folder/records`; returns its path."""
+    """One more run of the table in `folder`; returns its record, below `folder/outputs`."""
     dice = random.Random(f"{method} {seed} {dataset} {fraction} {sorted(reg.items())}")
     accuracy = base + GAINS.get(method, 0.0) + 0.01 * reg.get("p", 0) + 0.002 * seed + 0.002 * dice.random()
     config = {
@@ -57,7 +57,7 @@ def run(
         "model": {"name": model, "dropout": 0.5 if method == "dropout" else 0.0},
         "reg": {"name": method, **SETTINGS.get(method, {}), **reg},
         "scale": {"name": "mini"}, "trainer": {"epochs": epochs, "learning_rate": 1e-3}, "tracker": {"name": "none"},
-        "seed": seed, "paths": {"output": str(folder), "data": "data"},
+        "seed": seed, "paths": {"output": str(folder / "outputs"), "data": "data"},
     }  # fmt: skip
     history = [
         {"epoch": e, "validation": {"accuracy": accuracy - 0.3 * 0.5**e, "macro_f1": 0.5, "loss": 0.2 + 0.5**e}}
@@ -73,7 +73,9 @@ def run(
         "seconds": 12.0, "commit": {"hash": commit, "dirty": False}, "versions": {"torch": "2.15.0"},
         "hardware": {"cpu": cpu, "cores": 2},
     }  # fmt: skip
-    return record.write(record.record_path(config), made)
+    path = record.write(record.record_path(config), made)
+    store.keep(folder, map(record.read, path.parent.glob("*.json")))
+    return path
 
 
 def probes(path: Path, of: Path) -> None:

@@ -59,8 +59,9 @@ def test_an_interval_of_few_seeds_is_cut_and_says_so():
 
 
 def test_learning_curves_are_means_over_the_seeds_of_epochs_that_all_reached(quick_git, tmp_path):
-    paths = [folders.run(tmp_path, seed=seed, epochs=epochs) for seed, epochs in ((0, 4), (1, 3), (2, 4))]
-    read = [history.read_history(path)["validation.accuracy"] for path in paths]
+    table = tmp_path / "mini" / "t"
+    paths = [folders.run(table, seed=seed, epochs=epochs) for seed, epochs in ((0, 4), (1, 3), (2, 4))]
+    read = [history.read_history(entries)["validation.accuracy"] for entries in read_records(table).frame["epochs"]]
     curve = history.over_seeds(read, 100)
     assert [epoch for epoch, _ in curve] == [1, 2, 3]
     said = [json.loads(path.read_text())["history"][2]["validation"]["accuracy"] for path in paths]
@@ -68,16 +69,14 @@ def test_learning_curves_are_means_over_the_seeds_of_epochs_that_all_reached(qui
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"history": 3}', '{"history": [1, {"epoch": "1"}, {"epoch": 1, "validation": 2}]}',
-                '{"history": [{"epoch": 1, "validation": {"accuracy": "nan", "loss": true}}]}'])  # fmt: skip
-def test_a_history_of_another_form_has_no_points(tmp_path, content):
-    path = tmp_path / "a.json"
-    path.write_text(content)
-    assert not any(history.read_history(path).values())
+    "entries", [[], [1, {"epoch": "1"}, {"epoch": 1, "validation": 2}],
+                [{"epoch": 1, "validation": {"accuracy": "nan", "loss": True}}]])  # fmt: skip
+def test_a_history_of_another_form_has_no_points(entries):
+    assert not any(history.read_history(entries).values())
 
 
 def test_figures_say_the_numbers_they_draw(filled):
-    compared = compare(read_records(filled / "mini" / "vision" / "records").frame)
+    compared = compare(read_records(filled / "mini" / "vision").frame)
     (row,) = [r for r in compared.itertuples() if r.method == "fgm" and r.dataset == "mnist"]
     (figure,) = [f for f in gain_against_cost(compared) if f.facets.dataset == "mnist"]
     assert f"fgm {row.difference.mean:+.2f} [".replace("-", "−") in figure.panels[0]
@@ -85,10 +84,10 @@ def test_figures_say_the_numbers_they_draw(filled):
 
 
 def test_the_heat_map_has_a_square_a_pair_and_the_curve_a_point_a_setting(filled):
-    ablation = compare(read_records(filled / "mini" / "ablation" / "records").frame)
+    ablation = compare(read_records(filled / "mini" / "ablation").frame)
     (squares,) = heat_map(ablation, "reg.epsilon", "reg.p")
     assert squares.panels[0].count("<rect") == 4
-    frame = read_records(filled / "mini" / "half_data" / "records").frame
+    frame = read_records(filled / "mini" / "half_data").frame
     (curve,) = accuracy_against(frame, "dataset.fraction")
     assert curve.panels[0].count('class="mark"') == 2 * 4
     assert [key.method for key in curve.legend] == ["none", "dropattack"]

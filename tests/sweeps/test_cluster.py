@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from dropattack.errors import UserError
-from dropattack.runs.record import read
-from dropattack.sweeps.table import records_of
+from dropattack.runs import experiment
+from dropattack.runs.config import cells, compose
+from dropattack.runs.record import read, record_path
 
 ray = pytest.importorskip("ray", reason="pip install -e '.[ray]' for the cluster's tests")
 
@@ -26,9 +27,9 @@ GRID = ["dataset=digits", "model=cnn", "scale=mini", "tracker=none", "trainer.th
         "trainer.epochs=6", "reg=none,dropattack", "seed=0,1,2,3"]  # fmt: skip
 DRIVER = """
 import sys
-import tempfile
-from dropattack.sweeps.table import Engine, launch
-sys.exit(launch(sys.argv[2:], Engine("ray", address=sys.argv[1], gpus=0.5)))
+from dropattack.runs.config import cells
+from dropattack.sweeps.launch import Engine, launch
+sys.exit(bool(launch(cells(sys.argv[2:]), Engine("ray", address=sys.argv[1], gpus=0.5))))
 """
 
 
@@ -94,7 +95,9 @@ def test_a_sweep_ends_complete_though_a_node_dies(start_node, tmp_path, capfd):
         records = [read(path) for path in sorted((folder / "records").glob("*.json"))]
         assert len(records) == 8
         assert {record["status"] for record in records} == {"finished"}
-        assert set(records_of([*GRID, f"paths.output={folder}"]).values()) == set((folder / "records").glob("*.json"))
+        configs = [compose(experiment.CONF, cell) for cell in cells([*GRID, f"paths.output={folder}"])]
+        wanted = {record_path(experiment.resolve(config)) for config in configs}
+        assert wanted == set((folder / "records").glob("*.json"))
         assert "1 of 2 nodes died; what it ran begins again elsewhere" in said
         print(f"killed with {done} of 8 done\n{said}")
     finally:
@@ -111,5 +114,5 @@ def _listens(address: str) -> bool:
 def test_no_cluster_is_said_and_not_waited_for(address):
     before = time.monotonic()
     with pytest.raises(UserError, match=r"there is no Ray cluster at .*ray start --head"):
-        cluster.run_cells([["dataset=digits"]], address=address)
+        cluster.run_on_ray([["dataset=digits"]], address=address)
     assert time.monotonic() - before < 10

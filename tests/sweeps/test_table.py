@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dropattack.runs import store
 from dropattack.runs.experiment import CONF
 
 ROOT = CONF.parent
@@ -53,25 +54,26 @@ def test_a_table_is_made_resumed_and_made_again_byte_for_byte(project):
     for line in (one, other):
         assert re.search(r"missing: .*reg\.targets=\[nothing\] .*\(.*nothing.*features\.0\.weight", line)
     files = made(project)
-    assert set(files) == {"table.md", "table.csv", "table.tex", "figure.png", "figure.svg"}
-    records = list((project / "results" / "smoke" / "tiny" / "records").glob("*.json"))
-    assert len(records) == 4
+    assert set(files) == {"runs.txt", "table.md", "table.csv", "table.tex", "figure.png", "figure.svg"}
+    records = project / "results" / "smoke" / "records.jsonl"
+    assert len(records.read_text().splitlines()) == len(files["runs.txt"].splitlines()) == 4
     assert "| fgm" in files["table.md"].decode()
 
-    for path in (project / "results" / "smoke" / "tiny").glob("*.*"):
-        path.unlink()
+    for name in set(files) - {"runs.txt"}:
+        (project / "results" / "smoke" / "tiny" / name).unlink()
     assert run(project, "table", "--no-run").returncode == 0
     assert made(project) == files
 
-    stale = project / "results" / "smoke" / "tiny" / "records" / "old.json"
-    shutil.copy(records[0], stale)
+    old = json.loads(records.read_text().splitlines()[0]) | {"run_id": "0123456789ab"}
+    store.keep(project / "results" / "smoke" / "tiny", [*store.read(records).values(), old])
+    assert len(records.read_text().splitlines()) == 5
     shutil.rmtree(project / "outputs")  # as in a fresh clone
     (project / "conf" / "table" / "tiny.yaml").write_text(yaml.safe_dump({**TABLE, "grids": TABLE["grids"][:1]}))
     again = run(project, "table", "tracker=none")
     assert again.returncode == 0, again.stderr
-    assert "HYDRA" not in again.stderr  # no sweep was begun
-    assert not stale.exists()
-    assert "no longer a cell of this table" in again.stderr
+    assert "/4] " not in again.stderr  # nothing was run
+    assert len(records.read_text().splitlines()) == 4
+    assert re.search(r"no longer a run of table tiny: digits-cnn-\w+-s\d-0123456789ab", again.stderr)
 
 
 @pytest.mark.timeout(600)

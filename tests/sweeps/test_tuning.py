@@ -51,4 +51,4 @@ def test_a_winner_at_the_end_of_what_was_tried_is_named():
 def test_settings_are_chosen_for_whole_cells_alone():
     grids = (("dataset=mnist", "model=cnn", "reg=fgm", "reg.every=2,4"),)
     with pytest.raises(UserError, match=r"table t: reg\.every is no part of what settings are chosen for"):
-        tuning.cells(Table("t", "T", "comparison", grids, 5))
+        tuning.tuned_cells(Table("t", "T", "comparison", grids, 5))

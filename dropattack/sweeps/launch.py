@@ -1,0 +1,102 @@
+"""Many runs at once: on this machine, on a Ray cluster, or by Slurm."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Thread
+
+from dropattack.progress import counting
+from dropattack.provenance import without_secrets
+from dropattack.runs import experiment, record
+from dropattack.runs.config import compose
+from dropattack.sweeps.cell import one_run
+
+SLURM = ("submitit_local", "submitit_slurm")
+LAUNCHERS = ("joblib", "basic", *SLURM, "ray")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where runs go.
+
+    `joblib`: to `jobs` processes of this machine; `basic`: one by one through this process; `ray`: to the cluster at
+    `address`, each with `cpus` and `gpus`; Slurm's: through Hydra's launchers of that name.
+    """
+
+    launcher: str = "joblib"
+    jobs: int = 2
+    address: str = "auto"
+    cpus: float = 1
+    gpus: float = 0
+
+
+def launch(runs: Sequence[Sequence[str]], engine: Engine) -> dict[str, str]:
+    """Run each list of overrides, and wait for all of them. A run that fails does not stop the others.
+
+    Returns:
+        Why a run failed, by its overrides; empty if none did. It is also noted beside the run's record.
+
+    Raises:
+        UserError: the engine cannot be reached.
+    """
+    if engine.launcher == "ray":
+        from dropattack.sweeps.cluster import run_on_ray
+
+        failed = run_on_ray(runs, address=engine.address, cpus=engine.cpus, gpus=engine.gpus)
+    else:
+        failed = _run_here(runs, 1 if engine.launcher == "basic" else engine.jobs)
+    failed = {name: without_secrets(why) for name, why in failed.items()}
+    for run in runs:
+        if why := failed.get(" ".join(run)):
+            record.note_error(record.record_path(experiment.resolve(compose(experiment.CONF, run))), why)
+    return failed
+
+
+def launch_by_hydra(grid: Sequence[str], engine: Engine) -> None:
+    """Run a grid of overrides by one of Hydra's launchers, in a process of its own."""
+    command = [sys.executable, "run.py", "--multirun", f"hydra/launcher={engine.launcher}", *grid]
+    subprocess.run(command, cwd=experiment.CONF.parent, check=False)
+
+
+def _run_here(runs: Sequence[Sequence[str]], jobs: int) -> dict[str, str]:
+    from joblib import Parallel, delayed
+
+    failed = {}
+    parent = None if jobs == 1 else os.getpid()
+    # The processes share a terminal: one bar counts the runs, instead of a bar for each run.
+    quiet = ["trainer.progress=none"] if jobs > 1 else []
+    calls = (delayed(_one_run_of)([*quiet, *run], " ".join(run), parent) for run in runs)
+    with counting("runs", len(runs)) as done:
+        for name, why in Parallel(n_jobs=jobs, return_as="generator_unordered")(calls):
+            if why:
+                failed[name] = why
+            done(f"{name}: {why}" if why else name)
+    return failed
+
+
+def _one_run_of(overrides: list[str], name: str, parent: int | None) -> tuple[str, str]:
+    if parent is not None:
+        _end_with(parent)
+    return name, one_run(overrides)
+
+
+_watched: set[int] = set()
+
+
+def _end_with(parent: int) -> None:
+    """End this process soon after `parent`, which cannot say so when it is killed."""
+    if parent in _watched or os.name != "posix":
+        return
+    _watched.add(parent)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()

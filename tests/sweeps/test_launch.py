@@ -1,0 +1,62 @@
+"""Runs that are launched together on this machine."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dropattack.runs import experiment, record
+from dropattack.runs.config import cells, compose
+from dropattack.sweeps.launch import Engine, launch
+
+QUICK = ["dataset=digits", "model=cnn", "scale=smoke", "tracker=none", "trainer.device=cpu", "trainer.threads=1"]
+PARENT = """
+import sys
+from dropattack.runs.config import cells
+from dropattack.sweeps.launch import Engine, launch
+launch(cells(sys.argv[1:]), Engine("joblib", jobs=2))
+"""
+
+
+def path_of(overrides: list[str]) -> Path:
+    return record.record_path(experiment.resolve(compose(experiment.CONF, overrides)))
+
+
+@pytest.mark.parametrize("engine", [Engine("basic"), Engine("joblib", jobs=2)], ids=lambda engine: engine.launcher)
+def test_a_run_that_fails_stops_no_other_and_says_why(engine, tmp_path, capfd):
+    runs = cells([*QUICK, "reg=fgm", "seed=0,1", "reg.targets=[input],[nothing]", f"paths.output={tmp_path}"])
+    failed = launch(runs, engine)
+    assert set(failed) == {" ".join(run) for run in runs if "reg.targets=[nothing]" in run}
+    for run in runs:
+        why = failed.get(" ".join(run))
+        assert record.state(path_of(run)) == ("missing" if why else "finished")
+        if why:
+            assert "nothing" in why
+            assert record.why(path_of(run)) == why
+    said = capfd.readouterr().err
+    assert "[4/4] " in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are watched by their parent's number")
+def test_no_run_goes_on_when_what_launched_it_is_killed(tmp_path):
+    long = [*QUICK, "seed=0,1", "trainer.epochs=100000", "trainer.checkpoint.every_epochs=0"]
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, *long, f"paths.output={tmp_path}"], cwd=experiment.CONF.parent
+    )
+    locks, deadline = set(), time.monotonic() + 90
+    while len(locks) < 2:
+        assert time.monotonic() < deadline, "the runs did not begin"
+        locks = set(tmp_path.glob("checkpoints/*/lock"))
+        time.sleep(0.1)
+    parent.kill()
+    parent.wait()
+    time.sleep(3)
+    from dropattack.training.lock import locked
+
+    for lock in locks:
+        with locked(lock):  # nobody holds it any more
+            pass
