@@ -12,7 +12,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo tune tables probes findings report dashboard wandb-sync bench test test-slow kill-test lint format types clean
+.PHONY: help install demo tune tables probes findings report dashboard wandb-sync gpu bench test test-slow kill-test lint format types clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## "; printf "Usage: make <target> [PYTHON=python3.12] [VENV=.venv] [ARGS=...]\n" } \
@@ -55,6 +55,8 @@ findings: $(INSTALLED) ## What the tables say of DropAttack: results/findings.md
 report: $(INSTALLED) ## One page of everything: results/report.html, from what lies in results/ alone
 	$(PY) scripts/report.py $(ARGS)
 
+BUDGET ?= 540
+
 DASHBOARD ?= outputs
 WANDB_RUNS ?= $(wildcard outputs/wandb/offline-run-* outputs/*/wandb/offline-run-*)
 
@@ -64,6 +66,9 @@ dashboard: $(INSTALLED) ## Open the local dashboard of the runs with tracker=tra
 wandb-sync: $(INSTALLED) ## Send to W&B what ran offline
 	@if [ -n "$(WANDB_RUNS)" ]; then $(VENV)/bin/wandb sync $(ARGS) $(WANDB_RUNS); \
 	else echo "nothing to send: there is no offline run below outputs/"; fi
+
+gpu: $(INSTALLED) ## What only a GPU can show, in BUDGET=540 seconds: tests, costs, concurrency, full-size cells
+	$(PY) scripts/gpu.py run --budget $(BUDGET) $(ARGS)
 
 bench: $(INSTALLED) ## What a step of each method costs, beside the authors' own (hours; ARGS=--quick takes minutes)
 	$(PY) -m benchmarks.run $(ARGS)

@@ -13,7 +13,7 @@ def test_smoke(tmp_path, capsys):
     output = tmp_path / "many.json"
     options = ["--runs", "2", "--steps", "1", "--rounds", "1", "--batch", "2", "--device", "cpu"]
     assert many.main([*options, "--output", str(output)]) == 0
-    found = json.loads(output.read_text())
+    (found,) = json.loads(output.read_text())["cells"]
     assert found["one_by_one"] > 0
     assert found["gain"] == pytest.approx(found["one_by_one"] / found["at_once"])
     assert "2 runs of 1 steps (mnist-lenet, dropattack) on cpu" in capsys.readouterr().out

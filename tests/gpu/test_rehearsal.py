@@ -1,0 +1,61 @@
+"""The whole command on a CPU at smoke scale: cut off, continued, bundled, and read back into results."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dropattack.errors import UserError
+from dropattack.gpu import plan, results, stages
+from dropattack.runs import store
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ("--device", "cpu", "--scale", "smoke", "--tables", "rehearsal", "--jobs", "1")
+
+
+def gpu(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "scripts/gpu.py", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+
+
+def test_cells_cut_off_continue_and_come_back(tmp_path):
+    out, archive = tmp_path / "out", tmp_path / "results.tar.gz"
+    first = gpu("run", *SMALL, "--to", str(out), "--only", "cells", "--budget", "2")
+    assert "cut off" in first.stdout, first.stdout + first.stderr
+    again = gpu("run", *SMALL, "--to", str(out), "--only", "cells", "--budget", "200", "--archive", str(archive))
+    assert again.returncode == 0, again.stdout + again.stderr
+    lines = (out / "cells" / plan.RECORDS).read_text().splitlines()
+    assert len({json.loads(line)["run_id"] for line in lines}) == len(lines) == 4
+    said = results.unpack(archive, tmp_path / "results", ["rehearsal"])
+    assert said[-1].endswith("4 of 4 cells came back")
+    assert len(store.read(tmp_path / "results" / "smoke" / store.RECORDS)) == 4
+    assert results.unpack(archive, tmp_path / "results", ["rehearsal"]) == said, "twice is the same"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_every_stage_runs(tmp_path):
+    out = tmp_path / "out"
+    ran = gpu("run", *SMALL, "--to", str(out), "--budget", "500")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    states = {entry["name"]: entry["state"] for entry in json.loads((out / stages.STATUS).read_text())["stages"]}
+    assert set(states.values()) == {"done"}
+    assert {"tests", "cost-fp32", "many", "rnn-input", "cost-bf16", "cells", "cost-graphs"} == set(states)
+    said = results.unpack(out, tmp_path / "results", ["rehearsal"])
+    assert sum("bench" in line for line in said) >= 6
+
+
+def test_the_measured_concurrency_is_taken(tmp_path):
+    assert plan.concurrency(tmp_path) == (2, False)
+    for name, mps, at_once in (("many", False, [1.0, 4.0]), ("many-mps", True, [1.0, 1.5])):
+        (tmp_path / name).mkdir()
+        cells = [{"runs": n, "steps": 10, "at_once": s, "mps": mps} for n, s in zip((1, 8), at_once, strict=True)]
+        (tmp_path / name / "many.json").write_text(json.dumps({"cells": cells}))
+    assert plan.concurrency(tmp_path) == (8, True)
+
+
+def test_a_folder_without_results_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"holds no stages\.json"):
+        results.unpack(tmp_path, tmp_path / "results", ["rehearsal"])
