@@ -14,8 +14,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also where the package is not installed
-
 from dropattack.errors import UserError
 
 NAMES = ("imdb", "agnews", "pheme", "mnist", "cifar10", "digits", "pydoc")

@@ -1,9 +1,9 @@
 """Choose every method's settings on validation, with the same number of trials a method: `make tune TABLE=vision`.
 
 Runs the trials of conf/tune/default.yaml for each data set and model of a table, in two rounds (learning rates, then
-strengths at the best rate), and writes what won to conf/tuned/ (where `settings=tuned` finds it) and all trials to
-results/tuning/. Trials that are done are not run again. The choice reads validation accuracy alone, and its seed is
-none of the seeds that are reported.
+strengths at the best rate), and writes what won to conf/settings/tuned/ (where `settings=tuned` finds it) and all
+trials to results/tuning/. Trials that are done are not run again. The choice reads validation accuracy alone, and its
+seed is none of the seeds that are reported.
 """
 
 import argparse
@@ -30,7 +30,9 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="trials at once (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("outputs/tuning"))
     parser.add_argument("--results", type=Path, default=Path("results/tuning"))
-    parser.add_argument("--conf", type=Path, default=experiment.CONF / "tuned" / "tuned", help="where the choice goes")
+    parser.add_argument(
+        "--conf", type=Path, default=experiment.CONF / "settings" / "tuned", help="where the choice goes"
+    )
     args = parser.parse_args()
     return cli.guarded(lambda: run(args))
 
@@ -80,7 +82,7 @@ def outcome(overrides: list[str]) -> dict[str, Any]:
 
 
 def write(args: argparse.Namespace, key: tuning.Key, tried: list[dict[str, Any]]) -> bool:
-    """The winner to conf/tuned/, and all trials to results/tuning/; whether there is one."""
+    """The winner to conf/settings/tuned/, and all trials to results/tuning/; whether there is one."""
     best = tuning.winner(tried)
     if best is None:
         print(f"{'-'.join(key)}: no trial finished: {tried[0]['error']}", file=sys.stderr)

@@ -18,7 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tracking": set(),
     "data": {"errors", "files"},
     "models": {"data", "errors"},
-    "training": {"errors", "files", "progress"},
+    "training": {"errors", "files", "progress", "regularizers"},
     "probes": {"data", "training", *GROUND},
     "runs": {"data", "models", "probes", "regularizers", "tracking", "training", *GROUND},
     "sweeps": {"runs", "tracking", *GROUND},

@@ -179,7 +179,7 @@ def _check_keys(config: dict[str, Any]) -> None:
 
 def _check_tuned(config: dict[str, Any], conf: Path) -> None:
     name = "-".join(config[group]["name"] for group in ("scale", "dataset", "model", "reg"))
-    path = conf / "tuned" / config["settings"]["name"] / f"{name}.yaml"
+    path = conf / "settings" / config["settings"]["name"] / f"{name}.yaml"
     if not path.exists():
         return
     if beyond := sorted(key for key in read_yaml(path) if key not in TUNED):

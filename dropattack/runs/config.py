@@ -172,7 +172,8 @@ def _unknown(conf: Path, base: DictConfig, key: str, keys: Sequence[str]) -> str
         sentence += f" in {group}={chosen}"
     nearest = _nearest(key, [name for name in keys if "." in name])
     pattern = re.compile(rf"^\s*{re.escape(leaf)}:", re.MULTILINE)
-    owners = [path.stem for path in sorted((conf / group).glob("*.yaml")) if leaf and pattern.search(path.read_text())]
+    files = sorted((conf / group).glob("*.yaml"))
+    owners = [path.stem for path in files if leaf and pattern.search(_text_with_bases(path))]
     if owners:
         verb = "has" if len(owners) == 1 else "have"
         return f"{sentence}; {', '.join(f'{group}={owner}' for owner in owners)} {verb} it"
@@ -180,6 +181,13 @@ def _unknown(conf: Path, base: DictConfig, key: str, keys: Sequence[str]) -> str
         return sentence + nearest
     own = [name.partition(".")[2] for name in keys if name.startswith(f"{group}.") and name.count(".") == 1]
     return f"{sentence}; keys of {group}: {', '.join(name for name in own if not name.startswith('_'))}"
+
+
+def _text_with_bases(path: Path) -> str:
+    """A file of conf/, with the text of the files in base/ that it begins with."""
+    text = path.read_text()
+    bases = re.findall(r"^\s*- base@\w+: (\w+)", text, re.MULTILINE)
+    return text + "".join((path.parent / "base" / f"{name}.yaml").read_text() for name in bases)
 
 
 def _check_type(base: DictConfig, values: Any, override: Override) -> None:

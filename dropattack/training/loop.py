@@ -17,6 +17,7 @@ from torch import nn
 
 from dropattack.errors import DivergedError, Interrupted
 from dropattack.files import disk_problem
+from dropattack.regularizers import Regularizer
 from dropattack.training import optim, seeding
 from dropattack.training.checkpoint import Checkpoints, MisfitError, Snapshot, Tensors, parameters_only
 from dropattack.training.evaluate import evaluate
@@ -31,8 +32,8 @@ FIRST_SAVE = 0.1, 1.6e-7  # until one was timed: seconds, and seconds a paramete
 
 
 def train(
-    model: nn.Module, reg: Any, train_loader: Loader, validation_loader: Loader, *, resume: Snapshot | None = None,
-    **options: Any,
+    model: nn.Module, reg: Regularizer, train_loader: Loader, validation_loader: Loader, *,
+    resume: Snapshot | None = None, **options: Any,
 ) -> TrainResult:  # fmt: skip
     """Train `model` with `reg`, from the beginning or from a checkpoint; `options` are the fields of `Trainer`.
 
@@ -82,7 +83,7 @@ class Trainer:
     """
 
     model: nn.Module
-    reg: Any
+    reg: Regularizer
     train_loader: Loader
     validation_loader: Loader
     _: KW_ONLY

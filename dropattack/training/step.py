@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from dropattack.regularizers import Output, Regularizer
 from dropattack.training import optim
 from dropattack.training.state import Batch
-
-
-class Output(NamedTuple):
-    """What a forward gives a regularizer."""
-
-    loss: Tensor
-    logits: Tensor
 
 
 class Stepper:
@@ -30,7 +24,7 @@ class Stepper:
     """
 
     def __init__(
-        self, model: nn.Module, reg: Any, accelerator: Accelerator, *, optimizer: optim.Kind,
+        self, model: nn.Module, reg: Regularizer, accelerator: Accelerator, *, optimizer: optim.Kind,
         learning_rate: float, weight_decay: float = 0.0, clip_norm: float | None = None, compile: bool = False,
     ) -> None:  # fmt: skip
         if accelerator.device.type == "cuda" and accelerator.mixed_precision != "no":

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from dropattack.analysis import figures, summary
-from dropattack.runs import store
+from dropattack.runs import experiment, record, store
+from dropattack.runs.config import cells, compose
 from dropattack.runs.experiment import CONF
-from dropattack.sweeps.table import load_table
+from dropattack.sweeps.table import load_table, overrides
 
 RESULTS = CONF.parent / "results"
 TABLES = sorted(path.parent for path in RESULTS.glob(f"*/*/{store.RUNS}"))
@@ -30,3 +31,13 @@ def test_a_committed_table_is_made_of_its_records(folder: Path, tmp_path: Path, 
     assert {path.name for path in written} >= {"table.md", "table.csv", "table.tex"}
     for path in written:
         assert path.read_bytes() == (folder / path.name).read_bytes(), f"run `make table-{table.name}`"
+
+
+@pytest.mark.parametrize("folder", TABLES, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_a_committed_table_s_cells_are_its_runs(folder: Path):
+    """What conf/ composes today is what was run: no cell has lost its record."""
+    names = {name.partition(" ")[0] for name in store.runs_of(folder)}
+    for grid in overrides(load_table(CONF, folder.name, seeds=1), scale=folder.parent.name, output=Path("outputs")):
+        for cell in cells(grid):
+            config = experiment.resolve(compose(CONF, cell))
+            assert record.name(config, record.run_id(config)) in names, " ".join(cell)

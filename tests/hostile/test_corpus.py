@@ -31,7 +31,8 @@ def test_is_answered(case: Case, tmp_path: Path) -> None:
 
 def left_behind(said: Said) -> list[Path]:
     """What a refused input may not leave: records, checkpoints, files beside the output, half a file of the cache."""
-    return [path for path in said.written if path.parent.name != "cache" or path.name.startswith(".")]
+    kept = [path for path in said.written if path.name != "lock"]  # of the run, and empty
+    return [path for path in kept if path.parent.name != "cache" or path.name.startswith(".")]
 
 
 def test_names_are_told_apart_and_there_are_enough() -> None:

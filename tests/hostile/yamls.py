@@ -41,7 +41,7 @@ def group(name: str, where: str, content: str | bytes, says: str, *arguments: st
     return written(name, where, content, says, *DIGITS, *arguments)
 
 
-TUNED = "tuned/tuned/smoke-digits-cnn-fgm.yaml"
+TUNED = "settings/tuned/smoke-digits-cnn-fgm.yaml"
 FGM = "_target_: dropattack.regularizers.FGM\nname: mine\ntargets: [input]\n"
 SETTLED = ("reg=fgm", "settings=tuned")
 PLAN = "tune/default.yaml"
@@ -178,7 +178,7 @@ CASES = (
         "tuned settings that are no YAML",
         TUNED,
         "# @package _global_\nreg: {\n",
-        r"conf/tuned/tuned/smoke-digits-cnn-fgm\.yaml, line 3: expected",
+        r"conf/settings/tuned/smoke-digits-cnn-fgm\.yaml, line 3: expected",
         *SETTLED,
     ),
     group(

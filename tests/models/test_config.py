@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from dropattack.data.types import DataSpec
-from dropattack.runs.config import register_resolvers
+from dropattack.runs.config import compose
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -18,9 +18,7 @@ KEPT_BY_THE_EXPERIMENT = ("name", "kind", "attack_points", "recipe", "tokenizer"
 
 
 def load(name: str, scale: str) -> dict:
-    register_resolvers()
-    config = OmegaConf.create({"scale": {"name": scale}, "model": OmegaConf.load(CONF / f"{name}.yaml")})
-    return OmegaConf.to_container(config, resolve=True)["model"]
+    return OmegaConf.to_container(compose(CONF.parent, [f"model={name}", f"scale={scale}"]), resolve=True)["model"]
 
 
 def find(path: str):

@@ -87,7 +87,9 @@ def test_tuning_chooses_on_validation_with_as_many_trials_a_method(project):
         counts.append(len(found["trials"]))
         best = max(trial["validation_accuracy"] for trial in found["trials"])
         assert found["chosen"] in [t["settings"] for t in found["trials"] if t["validation_accuracy"] == best]
-        chosen = yaml.safe_load((project / "conf" / "tuned" / "tuned" / f"smoke-digits-cnn-{method}.yaml").read_text())
+        chosen = yaml.safe_load(
+            (project / "conf" / "settings" / "tuned" / f"smoke-digits-cnn-{method}.yaml").read_text()
+        )
         assert chosen["trainer"]["learning_rate"] == found["chosen"]["trainer.learning_rate"]
         assert "test" not in json.dumps(found)
     assert len(set(counts)) == 1

@@ -7,10 +7,10 @@ from torch import nn
 
 from dropattack.data.types import DataSpec
 from dropattack.models.cnn import CNN
-from dropattack.regularizers import Identity
+from dropattack.regularizers import Identity, Output
 from dropattack.training.checkpoint import Checkpoints, Snapshot
 from dropattack.training.device import make_accelerator
-from dropattack.training.step import Output, Stepper
+from dropattack.training.step import Stepper
 from tests.regularizers.methods import METHODS
 
 SPEC = DataSpec("image", 3, image_shape=(3, 32, 32))

@@ -7,14 +7,11 @@ DropAttack's `mode="notebook"` against `mode="paper"`. Try `--hidden 300`, `--de
 
 import argparse
 import copy
-import sys
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `benchmarks` is a folder here, not an installed package
 from benchmarks.authors_step import exact_step, notebook_step
 from dropattack import DropAttack
 
