@@ -19,6 +19,7 @@ from dropattack import provenance
 from dropattack.files import write_atomically
 from dropattack.gpu import cells, mps, parts, plan, results, stages
 from dropattack.runs import cli, experiment
+from dropattack.runs.config import SCALES
 
 ROOT = experiment.CONF.parent
 WHEELS = ("hydra-core==1.3.8", "omegaconf==2.3.1", "antlr4-python3-runtime==4.9.3")  # pure Python
@@ -106,7 +107,7 @@ def main() -> int:
     for name in ("pack", "run", "cells", "unpack"):
         own[name].add_argument("--tables", nargs="+", default=list(plan.TABLES), help="of conf/table/ (%(default)s)")
     for name in ("pack", "run", "cells"):
-        own[name].add_argument("--scale", default="full", choices=("full", "mini", "smoke"))
+        own[name].add_argument("--scale", default="full", choices=SCALES)
     for name in ("run", "cells"):
         own[name].add_argument("--device", default="cuda", choices=("cuda", "cpu"))
         own[name].add_argument("--jobs", type=int, help="cells at a time (default: what was measured to be best)")

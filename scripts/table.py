@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from dropattack.runs import cli, experiment
+from dropattack.runs.config import SCALES
 from dropattack.sweeps.launch import LAUNCHERS, Engine
 from dropattack.sweeps.publish import publish
 from dropattack.sweeps.table import load_table, run_cells
@@ -19,7 +20,7 @@ SHOWN = ("scale", "paths", "tracker")  # the overrides that say where
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="a file of conf/table/")
-    parser.add_argument("--scale", default="mini", choices=("full", "mini", "smoke"))
+    parser.add_argument("--scale", default="mini", choices=SCALES)
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, on one machine (default: %(default)s)")
     parser.add_argument(
         "--launcher",

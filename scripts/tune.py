@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from dropattack.errors import UserError
 from dropattack.runs import cli, experiment, record
-from dropattack.runs.config import compose
+from dropattack.runs.config import SCALES, compose
 from dropattack.sweeps import tuning
 from dropattack.sweeps.launch import Engine, launch
 from dropattack.sweeps.table import load_table
@@ -26,7 +26,7 @@ from dropattack.sweeps.table import load_table
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", help="a file of conf/table/ whose grids name dataset, model and reg")
-    parser.add_argument("--scale", default="mini", choices=("full", "mini", "smoke"))
+    parser.add_argument("--scale", default="mini", choices=SCALES)
     parser.add_argument("--jobs", type=int, default=2, help="trials at once (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("outputs/tuning"))
     parser.add_argument("--results", type=Path, default=Path("results/tuning"))

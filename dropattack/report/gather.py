@@ -17,6 +17,7 @@ from dropattack.runs import store
 # What a table of each size can say.
 SCALES = {
     "full": "full: the paper's size",
+    "midi": "midi: all training rows and word vectors, for networks of about 100 units",
     "mini": "mini: real data cut down, a hint and not a result",
     "smoke": "smoke: whether it runs",
 }

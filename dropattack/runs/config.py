@@ -26,20 +26,21 @@ from dropattack.runs.yaml_io import UNREADABLE, first_line
 
 GROUPS = ("dataset", "model", "reg", "scale", "trainer", "tracker", "settings", "experiment")
 OPEN_GROUPS = ("dataset", "model", "reg", "tracker")  # what `+reg.option=…` adds is an argument of a constructor
-SCALES = ("full", "mini", "smoke")
+SCALES = ("full", "mini", "smoke", "midi")
 
 
 def register_resolvers() -> None:
-    """Make `${pick:${scale.name},full,mini,smoke}` known to OmegaConf; harmless when called again."""
+    """Make `${pick:${scale.name},full,mini,smoke,midi}` known to OmegaConf; harmless when called again."""
     OmegaConf.register_new_resolver("pick", _pick, replace=True)
 
 
 def _pick(scale: str, *sizes: Any) -> Any:
-    if len(sizes) != len(SCALES):
-        raise ValueError(f"pick takes one value for each of {', '.join(SCALES)}; it was given {len(sizes)}")
+    """The value for `scale`, of one value for each of SCALES. Without a value of its own, midi takes that of full."""
+    if len(sizes) not in (len(SCALES) - 1, len(SCALES)):
+        raise ValueError(f"pick takes a value for each of {', '.join(SCALES)} (the last is optional), not {len(sizes)}")
     if scale not in SCALES:
         raise ValueError(f"there is no scale {scale!r}; scales: {', '.join(SCALES)}")
-    return sizes[SCALES.index(scale)]
+    return (*sizes, sizes[0])[SCALES.index(scale)]
 
 
 def choices(conf: Path, group: str) -> list[str]:
