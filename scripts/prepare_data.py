@@ -16,14 +16,16 @@ from typing import Any
 
 from dropattack.errors import UserError
 
-NAMES = ("imdb", "agnews", "pheme", "mnist", "cifar10", "digits", "pydoc")
+NAMES = ("imdb", "agnews", "pheme", "mnist", "cifar10", "digits", "pydoc", "glove")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=NAMES, help="the data set")
     parser.add_argument("--to", type=Path, default=Path("data"), help="folder of data sets (default: data)")
-    parser.add_argument("--archive", type=Path, help="pheme: the archive of figshare record 6392078")
+    parser.add_argument(
+        "--archive", type=Path, help="pheme: of figshare record 6392078; glove: glove.6B.zip"
+    )
     parser.add_argument("--seed", type=int, default=0, help="pheme: seed of the split")
     options = parser.parse_args(arguments)
     try:
@@ -38,8 +40,8 @@ def prepare(name: str, to: Path, archive: Path | None = None, seed: int = 0) -> 
     """Writes `to/name` and returns a sentence on what is there now. Raises UserError."""
     from dropattack.data.hub import Unavailable
 
-    if archive and name != "pheme":
-        raise UserError(f"--archive is for pheme; {name} is downloaded.")
+    if archive and name not in ("pheme", "glove"):
+        raise UserError(f"--archive is for pheme and glove; {name} is downloaded.")
     if name in ("digits", "pydoc"):
         return f"{name} needs no preparation: it is made from installed packages."
     try:
@@ -47,6 +49,10 @@ def prepare(name: str, to: Path, archive: Path | None = None, seed: int = 0) -> 
             return pheme(to, archive, seed)
         if name in ("mnist", "cifar10"):
             return images(name, to)
+        if name == "glove":
+            from dropattack.data.glove import prepare as glove
+
+            return glove(to, archive)
         return texts(name, to)
     except Unavailable as error:
         raise UserError(

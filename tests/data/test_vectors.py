@@ -1,9 +1,15 @@
 """Files of pretrained word vectors."""
 
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import torch
 
-from dropattack.data.vectors import load_vectors
+from dropattack.data import glove
+from dropattack.data.vectors import find_vectors, load_vectors
 from dropattack.errors import UserError
 
 VOCABULARY = ("[PAD]", "[UNK]", "cat", "dog", "axolotl")
@@ -44,3 +50,38 @@ def test_missing_file(tmp_path):
         load_vectors(tmp_path / "nothing.txt", VOCABULARY)
     with pytest.raises(UserError, match=r"no word vectors"):
         load_vectors(tmp_path, VOCABULARY)
+
+
+def test_glove_comes_from_its_archive(tmp_path):
+    lines = [f"{word} {' '.join(str(n + i / 4) for i in range(100))}" for n, word in enumerate(("the", "of", "film"))]
+    with zipfile.ZipFile(tmp_path / "glove.6B.zip", "w") as archive:
+        archive.writestr("glove.6B.100d.txt", "\n".join(lines) + "\n")
+    assert "3 words" in glove.prepare(tmp_path / "data", tmp_path / "glove.6B.zip")
+    path = find_vectors("glove", tmp_path / "data")
+    values, found = load_vectors(path, ["[PAD]", "film", "nothing", "the"])
+    assert found.tolist() == [False, True, False, True]
+    assert values[1].tolist() == [2 + i / 4 for i in range(100)]
+    (tmp_path / "plain.txt").write_text("\n".join(lines))
+    glove.prepare(tmp_path / "other", tmp_path / "plain.txt")
+    again, _ = load_vectors(find_vectors("glove", tmp_path / "other"), ["[PAD]", "film", "nothing", "the"])
+    assert (again == values).all()
+
+
+@pytest.mark.parametrize("content", [b"", b"the 1 2 3\n", b"the " + b"x " * 100, b"\xff\xfe"])
+def test_another_archive_is_refused(tmp_path, content):
+    (tmp_path / "file.txt").write_bytes(content)
+    with pytest.raises(UserError, match=r"GloVe|numbers for each word"):
+        glove.prepare(tmp_path, tmp_path / "file.txt")
+
+
+def test_glove_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"prepare_data\.py glove"):
+        find_vectors("glove", tmp_path)
+    assert find_vectors("my/file.txt", tmp_path) == Path("my/file.txt")
+
+
+@pytest.mark.parametrize("columns", [{"word": ["a"]}, {"word": ["a", "b"], "vector": [[1.0], [1.0, 2.0]]}])
+def test_a_parquet_table_of_another_form_is_refused(tmp_path, columns):
+    pa.parquet.write_table(pa.table(columns), tmp_path / "v.parquet")
+    with pytest.raises(UserError, match="word and vector"):
+        load_vectors(tmp_path / "v.parquet", ["a"])
