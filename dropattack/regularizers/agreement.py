@@ -51,11 +51,12 @@ def between(loss: Tensor, logits: Tensor) -> list[Any]:
     return list(found)
 
 
-def meaning(loss: Tensor, logits: Tensor, divergence: Divergence | None) -> Meaning:
+def meaning(loss: Tensor, logits: Tensor, divergence: Divergence | None, has_mask: bool = False) -> Meaning:
     """What the loss makes of the logits [B, …].
 
     Raises:
-        ValueError: It cannot be told, or a softmax is over a single class.
+        ValueError: It cannot be told, a softmax is over a single class, or the loss reads a part of the positions and
+            no mask says which.
     """
     on_the_way = between(loss, logits)
     names = {type(node).__name__ for node in on_the_way}
@@ -83,7 +84,14 @@ def meaning(loss: Tensor, logits: Tensor, divergence: Divergence | None) -> Mean
             f"R-Drop compares softmaxes, and logits of shape {tuple(logits.shape)} leave no choice between classes: "
             "say divergence='bernoulli' or 'gaussian', or return logits [B, C]"
         )
-    return Meaning(divergence, dim, logits.dim() > 2 and _ignored(loss, logits, dim) is not None)
+    if logits.dim() < 3 or has_mask or not names.intersection(("NllLossBackward0", "NllLoss2DBackward0")):
+        return Meaning(divergence, dim)
+    if _ignored(loss, logits, dim) is None:
+        raise ValueError(
+            f"the loss does not have a label for each position of the logits, whose shape is {tuple(logits.shape)}: "
+            "return dropattack.Output(loss, logits, mask) with the positions that count"
+        )
+    return Meaning(divergence, dim, has_ignored=True)
 
 
 def _class_dim(on_the_way: list[Any], names: set[str], logits: Tensor) -> int:

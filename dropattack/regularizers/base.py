@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 
 from dropattack.regularizers import functional
 from dropattack.regularizers.checks import kind, one_of
+from dropattack.regularizers.gradients import is_sharded
 from dropattack.regularizers.naming import resolve, unwrapped
 from dropattack.regularizers.passes import Losses, Passes
 from dropattack.regularizers.state import Moving, State
@@ -155,7 +156,8 @@ class Regularizer:
         parameters = list({p: None for m in modules for p in m._parameters.values() if p is not None})
         # Places, and not parameters alone: two layers may share one from now on.
         places = [id(p) for m in modules for p in m._parameters.values()]
-        seen = (*map(id, modules), *places, *(p.requires_grad for p in parameters), *(m.training for m in modules))
+        flags = [(p.requires_grad, is_sharded(p)) for p in parameters]
+        seen = (*map(id, modules), *places, *flags, *(m.training for m in modules))
         if seen != self._seen:
             if self._names is not None:
                 self._retarget(self._names)

@@ -51,7 +51,7 @@ class RDrop(Regularizer):
                 )
             self._check_noise(one, two)
             if self._meaning is None:
-                self._meaning = meaning(one.loss, one.logits, self.divergence)
+                self._meaning = meaning(one.loss, one.logits, self.divergence, one.mask is not None)
             return (one.loss + two.loss) / 2 + self.alpha * distance(self._meaning, one, two)
 
         run(objective)
