@@ -19,7 +19,10 @@ _BERNOULLI = (
     *("BinaryCrossEntropyWithLogitsBackward0", "BinaryCrossEntropyBackward0"),
     *("LogSigmoidBackward0", "SigmoidBackward0", "SoftplusBackward0"),
 )
-_GAUSSIAN = ("MseLossBackward0", "SmoothL1LossBackward0", "HuberLossBackward0", "PowBackward0", "AbsBackward0")
+_DISTANCE = ("MseLossBackward0", "SmoothL1LossBackward0", "HuberLossBackward0")
+_GAUSSIAN = (*_DISTANCE, "PowBackward0", "AbsBackward0")
+_COPIES = ("ToCopyBackward0", "AliasBackward0", "CloneBackward0")
+_LAYERS = ("AddmmBackward0", "MmBackward0", "BmmBackward0", "ConvolutionBackward0", "EmbeddingBackward0")
 
 
 class Meaning(NamedTuple):
@@ -38,17 +41,36 @@ class Meaning(NamedTuple):
 
 def between(loss: Tensor, logits: Tensor) -> list[Any]:
     """The nodes of the graph of `loss` through which it depends on `logits`."""
-    end = torch.autograd.graph.get_gradient_edge(logits).node if logits.requires_grad else None
+    if not logits.requires_grad:
+        return []
+    end: Any = torch.autograd.graph.get_gradient_edge(logits).node
+    ends = [end]
+    while type(end).__name__ in _COPIES:  # mixed precision hands a copy out
+        end = end.next_functions[0][0]
+        ends.append(end)
     before = defaultdict(list)
-    for node, following in nodes(loss, stop=end):
+    for node, following in nodes(loss, stops=ends):
         before[following].append(node)
-    found, open_ = dict.fromkeys(before.get(end, ())), list(before.get(end, ()))
+    found = dict.fromkeys(node for end in ends for node in before.get(end, ()))
+    open_ = list(found)
     while open_:
         for node in before.get(open_.pop(), ()):
             if node not in found:
                 found[node] = None
                 open_.append(node)
     return list(found)
+
+
+def _nearest(loss: Tensor) -> set[str]:
+    """The function that gave the loss, where its way to the logits shows none (all outputs went through DDP's sink)."""
+    layers: set[Any] = set()
+    for _, node in nodes(loss, stops=layers):
+        name = type(node).__name__
+        if name in (*_SOFTMAX, *_BERNOULLI, *_DISTANCE):
+            return {name}
+        if name in _LAYERS:
+            layers.add(node)
+    return set()
 
 
 def meaning(loss: Tensor, logits: Tensor, divergence: Divergence | None, has_mask: bool = False) -> Meaning:
@@ -60,6 +82,8 @@ def meaning(loss: Tensor, logits: Tensor, divergence: Divergence | None, has_mas
     """
     on_the_way = between(loss, logits)
     names = {type(node).__name__ for node in on_the_way}
+    if not names.intersection((*_SOFTMAX, *_BERNOULLI, *_GAUSSIAN)):
+        names = _nearest(loss)
     if divergence is None:
         found: list[Divergence] = []
         if names.intersection(_SOFTMAX):

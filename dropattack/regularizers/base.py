@@ -178,7 +178,8 @@ class Regularizer:
         # The same objects where the same is attacked: a compiled model keeps their hooks.
         self.targets = [_either(known.get((t.name, id(t.attacked))), t) for t in found]
         modules = self.model.named_modules() if self.model is not None else ()
-        sequence_first = next((name for name, m in modules if getattr(m, "batch_first", True) is False), None)
+        recurrent = [(name, m) for name, m in modules if isinstance(m, nn.RNNBase | nn.MultiheadAttention)]
+        sequence_first = next((name or "the model" for name, m in recurrent if not m.batch_first), None)
         for target in self.targets:
             if isinstance(target, Activation):
                 target.batch_dim, target.sequence_first = self._batch_dim, sequence_first

@@ -1,6 +1,8 @@
 """What a loss's autograd graph reaches."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Container, Iterator
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -8,12 +10,12 @@ from torch import Tensor
 _ACCUMULATE = type(torch.autograd.graph.get_gradient_edge(torch.empty(0, requires_grad=True)).node)
 
 
-def nodes(loss: Tensor, stop: object = None) -> Iterator[tuple[object, object]]:
-    """(node, the node after it) for each edge of the graph of `loss`; the walk does not go on behind `stop`."""
-    seen, open_ = {loss.grad_fn}, [loss.grad_fn]
+def nodes(loss: Tensor, stops: Container[object] = ()) -> Iterator[tuple[Any, Any]]:
+    """(node, the node after it) for each edge of the graph of `loss`, the nearest first; none goes out of `stops`."""
+    seen, open_ = {loss.grad_fn}, deque([loss.grad_fn])
     while open_:
-        node = open_.pop()
-        if node is None or node is stop:
+        node = open_.popleft()
+        if node is None or node in stops:
             continue
         for following, _ in node.next_functions:
             if following is None:
@@ -31,10 +33,10 @@ def leaves(loss: Tensor) -> list[Tensor]:
     """
     if loss.is_leaf:
         return [loss]
-    found = {id(node.variable): node.variable for _, node in nodes(loss) if type(node) is _ACCUMULATE}  # type: ignore[attr-defined]
-    return list(found.values())
+    found = (leaf_of(node) for _, node in nodes(loss))
+    return list({id(leaf): leaf for leaf in found if leaf is not None}.values())
 
 
-def leaf_of(node: object) -> Tensor | None:
+def leaf_of(node: Any) -> Tensor | None:
     """The tensor to which this node adds a gradient; None for a node that computes."""
-    return node.variable if type(node) is _ACCUMULATE else None  # type: ignore[attr-defined]
+    return None if type(node) is not _ACCUMULATE else cast(Any, node).variable

@@ -1,4 +1,4 @@
-"""An embedding attacked on its rows gives the gradient of an embedding attacked whole, whatever the model does with it."""
+"""An embedding attacked on its rows gets the gradient of one attacked whole, whatever a model does with its output."""
 
 import copy
 from collections.abc import Callable
