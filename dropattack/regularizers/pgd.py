@@ -16,7 +16,7 @@ class PGD(Regularizer):
     """L(θ) + L(θ + r_K), r_0 = 0, r_{k+1} = Π_ε(r_k + α g_k/‖g_k‖).
 
     Several targets are moved at once, each by its own norm. The K - 1 inner passes only give directions: they add
-    nothing to `.grad` and skip the gradients of all weights that are not attacked.
+    nothing to `.grad`.
 
     Args:
         model: The network.
