@@ -257,7 +257,8 @@ class Activation:
             shift = self._shift
             self.applied = shift if shift is None or isinstance(shift, Tensor) else shift(value, keep)
             # Without a perturbation the model is handed x itself, and may change it in place.
-            self._value = value.clone() if self.applied is None and self._read else value
+            is_handed_on = self.applied is None and (self._read or self._value is None)
+            self._value = value.clone() if is_handed_on else value
         moved = x
         if self.applied is not None:
             r = self.applied if self.applied.dim() != x.dim() else self.applied.movedim(0, self.batch_dim or 0)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dropattack import FGM, PGD, SAM, DropAttack, FreeLB
+from dropattack import FGM, PGD, SAM, DropAttack, FreeLB, RandomAttack
 from dropattack.regularizers.rows import EmbeddingRows
 from dropattack.regularizers.targets import Weight
 from tests.regularizers import by_hand
@@ -257,6 +257,7 @@ def dropped_at_random(make):
         lambda m: DropAttack(m, ["layers.0.weight", "layers.1"], steps=3, mode="notebook"),
         lambda m: DropAttack(m, ["layers.0.weight", "layers.1"], grouping="joint", relative=True),
         lambda m: FreeLB(m, ["layers.0", "layers.1"], epsilon=0.1),
+        lambda m: RandomAttack(m, ["layers.*.weight", "layers.1"]),
     ],
 )
 def test_layers_may_come_and_go_between_passes(make):
