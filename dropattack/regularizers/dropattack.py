@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from dropattack.regularizers.base import DropoutMasks, Regularizer
 from dropattack.regularizers.checks import at_least_one, non_negative, one_of, probability
 from dropattack.regularizers.functional import add, bernoulli_mask, l2_norm, project_l2
+from dropattack.regularizers.naming import required
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Target
 
@@ -45,7 +46,7 @@ class DropAttack(Regularizer):
     def __init__(
         self,
         model: nn.Module,
-        targets: str | Iterable[str],
+        targets: str | Iterable[str] | None = None,
         epsilon: float = 5.0,
         p: float = 0.5,
         steps: int = 1,
@@ -58,6 +59,7 @@ class DropAttack(Regularizer):
         *,
         dropout_masks: DropoutMasks = "fresh",
         seed: int | None = None,
+        batch_dim: int | None = None,
     ) -> None:
         self.epsilon = non_negative(epsilon, "epsilon")
         self.p = probability(p, "p")
@@ -71,8 +73,12 @@ class DropAttack(Regularizer):
             raise ValueError(
                 "parallel=True runs the passes of several targets at once, and grouping='joint' has only one"
             )
-        super().__init__(model, targets, dropout_masks=dropout_masks, seed=seed)
-        self._attacks = self.steps * (1 if grouping == "joint" else len(self.targets))
+        super().__init__(
+            model, required(targets, model, "DropAttack"), dropout_masks=dropout_masks, seed=seed, batch_dim=batch_dim
+        )
+
+    def _resolved(self) -> None:
+        self._attacks = self.steps * (1 if self.grouping == "joint" else len(self.targets))
         self.passes = 1 + self._attacks / self.every
         if self.passes == int(self.passes):
             self.passes = int(self.passes)
@@ -111,8 +117,12 @@ class DropAttack(Regularizer):
             if k < self.steps:
                 accumulate = self.mode == "notebook"
                 directions = [
-                    g + t.gradient if accumulate else t.gradient for g, t in zip(directions, targets, strict=True)
+                    _sum(g, t.gradient) if accumulate else t.gradient for g, t in zip(directions, targets, strict=True)
                 ]
 
     def _radius(self, target: Target) -> float | Tensor:
         return self.epsilon * l2_norm(target.value(), target.per_example) if self.relative else self.epsilon
+
+
+def _sum(g: Tensor | None, more: Tensor | None) -> Tensor | None:
+    return g if more is None else add(g, more)

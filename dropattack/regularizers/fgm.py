@@ -6,6 +6,7 @@ from torch import nn
 
 from dropattack.regularizers.base import DropoutMasks, Regularizer
 from dropattack.regularizers.checks import non_negative
+from dropattack.regularizers.naming import required
 from dropattack.regularizers.passes import Passes
 
 
@@ -26,14 +27,17 @@ class FGM(Regularizer):
     def __init__(
         self,
         model: nn.Module,
-        targets: str | Iterable[str],
+        targets: str | Iterable[str] | None = None,
         epsilon: float = 1.0,
         *,
         dropout_masks: DropoutMasks = "fresh",
         seed: int | None = None,
+        batch_dim: int | None = None,
     ) -> None:
         self.epsilon = non_negative(epsilon, "epsilon")
-        super().__init__(model, targets, dropout_masks=dropout_masks, seed=seed)
+        super().__init__(
+            model, required(targets, model, "FGM"), dropout_masks=dropout_masks, seed=seed, batch_dim=batch_dim
+        )
 
     def _attack(self, run: Passes) -> None:
         run(read=self.targets)

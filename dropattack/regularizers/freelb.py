@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from dropattack.regularizers.base import DropoutMasks, Regularizer
 from dropattack.regularizers.checks import at_least_one, non_negative
 from dropattack.regularizers.functional import add, project_l2, uniform_start
-from dropattack.regularizers.naming import resolve
+from dropattack.regularizers.naming import required, resolve
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Activation, Start, Target
 
@@ -30,7 +30,7 @@ class FreeLB(Regularizer):
     def __init__(
         self,
         model: nn.Module,
-        targets: str | Iterable[str],
+        targets: str | Iterable[str] | None = None,
         alpha: float = 0.1,
         steps: int = 3,
         epsilon: float | None = None,
@@ -38,13 +38,16 @@ class FreeLB(Regularizer):
         *,
         dropout_masks: DropoutMasks = "fresh",
         seed: int | None = None,
+        batch_dim: int | None = None,
     ) -> None:
         self.alpha = non_negative(alpha, "alpha")
         self.steps = at_least_one(steps, "steps")
         self.epsilon = None if epsilon is None else non_negative(epsilon, "epsilon")
         self.init = non_negative(init, "init")
         self.passes = self.steps
-        super().__init__(model, targets, dropout_masks=dropout_masks, seed=seed)
+        super().__init__(
+            model, required(targets, model, "FreeLB"), dropout_masks=dropout_masks, seed=seed, batch_dim=batch_dim
+        )
 
     def _resolve(self, targets: str | Iterable[str]) -> list[Target]:
         assert self.model is not None

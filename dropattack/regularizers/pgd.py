@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from dropattack.regularizers.base import DropoutMasks, Regularizer
 from dropattack.regularizers.checks import at_least_one, non_negative
 from dropattack.regularizers.functional import add, project_l2
+from dropattack.regularizers.naming import required
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Target
 
@@ -15,7 +16,7 @@ class PGD(Regularizer):
     """L(θ) + L(θ + r_K), r_0 = 0, r_{k+1} = Π_ε(r_k + α g_k/‖g_k‖).
 
     Several targets are moved at once, each by its own norm. The K - 1 inner passes only give directions: they add
-    nothing to `.grad` and skip the gradients of all weights that are not attacked.
+    nothing to `.grad`.
 
     Args:
         model: The network.
@@ -28,19 +29,22 @@ class PGD(Regularizer):
     def __init__(
         self,
         model: nn.Module,
-        targets: str | Iterable[str],
+        targets: str | Iterable[str] | None = None,
         epsilon: float = 1.0,
         alpha: float = 0.3,
         steps: int = 3,
         *,
         dropout_masks: DropoutMasks = "fresh",
         seed: int | None = None,
+        batch_dim: int | None = None,
     ) -> None:
         self.epsilon = non_negative(epsilon, "epsilon")
         self.alpha = non_negative(alpha, "alpha")
         self.steps = at_least_one(steps, "steps")
         self.passes = 1 + self.steps
-        super().__init__(model, targets, dropout_masks=dropout_masks, seed=seed)
+        super().__init__(
+            model, required(targets, model, "PGD"), dropout_masks=dropout_masks, seed=seed, batch_dim=batch_dim
+        )
 
     def _attack(self, run: Passes) -> None:
         run(read=self.targets)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from dropattack.regularizers.base import DropoutMasks, Regularizer
 from dropattack.regularizers.checks import non_negative, one_of, probability
 from dropattack.regularizers.functional import bernoulli_mask, gaussian, l2_norm, rescale
+from dropattack.regularizers.naming import required
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.rows import EmbeddingRows
 from dropattack.regularizers.targets import Start, Target, upcast
@@ -39,7 +40,7 @@ class RandomAttack(Regularizer):
     def __init__(
         self,
         model: nn.Module,
-        targets: str | Iterable[str],
+        targets: str | Iterable[str] | None = None,
         epsilon: float | None = None,
         p: float = 1.0,
         grouping: Literal["sequential", "joint"] = "sequential",
@@ -47,13 +48,18 @@ class RandomAttack(Regularizer):
         *,
         dropout_masks: DropoutMasks = "fresh",
         seed: int | None = None,
+        batch_dim: int | None = None,
     ) -> None:
         self.epsilon = RELATIVE_EPSILON if epsilon is None else non_negative(epsilon, "epsilon")
         self.relative = relative or epsilon is None
         self.p = probability(p, "p")
         self.grouping = one_of(grouping, "grouping", ("sequential", "joint"))
-        super().__init__(model, targets, dropout_masks=dropout_masks, seed=seed)
-        self.passes = 2 if grouping == "joint" else 1 + len(self.targets)
+        super().__init__(
+            model, required(targets, model, "RandomAttack"), dropout_masks=dropout_masks, seed=seed, batch_dim=batch_dim
+        )
+
+    def _resolved(self) -> None:
+        self.passes = 2 if self.grouping == "joint" else 1 + len(self.targets)
 
     def _attack(self, run: Passes) -> None:
         # A weight's gradient tells that it takes part, and which rows of an embedding matrix the batch has. An
@@ -71,8 +77,8 @@ class RandomAttack(Regularizer):
     def _random(self, target: Target, radius: float | Tensor) -> Tensor | Start:
         if target.per_example:
             return lambda value, keep: self._along(value.detach(), keep, radius, per_example=True)
-        if target.gradient is None:
-            raise RuntimeError(f"attack target {target.name!r} got no gradient: is it part of this model's forward?")
+        if target.gradient is None:  # left out of this step (stochastic depth)
+            return self._step(target, radius)
         rows = target.gradient.ne(0).any(-1, keepdim=True) if isinstance(target, EmbeddingRows) else None
         return self._along(target.gradient, rows, radius)
 

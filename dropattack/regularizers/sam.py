@@ -20,7 +20,7 @@ class SAM(Regularizer):
 
     Args:
         model: The network.
-        targets: The weights that are moved; all trainable ones by default.
+        targets: The weights that are moved; by default all of the model that are trainable in a step.
         rho: Radius: SAM's authors use 0.05. The adaptive form needs a larger one: 0.5 to 2 is common.
         adaptive: ASAM: measures each weight in units of its own size.
     """

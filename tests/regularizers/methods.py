@@ -8,6 +8,13 @@ from torch import nn
 from dropattack import FGM, PGD, SAM, DropAttack, FreeLB, Identity, RandomAttack, RDrop, Regularizer
 
 
+class Quiet(RDrop):
+    """R-Drop that does not insist on dropout, without which two of its steps can be compared."""
+
+    def _check_noise(self, one, two):
+        pass
+
+
 @dataclass(frozen=True)
 class Method:
     """`make(model, weights, activations)` builds it; `backwards` is its backward calls a step (None: as its passes)."""
@@ -65,7 +72,7 @@ METHODS = (
         ),
         passes=2,
     ),
-    Method("rdrop", lambda model, weights, activations: RDrop(model), passes=2, backwards=1, needs_logits=True),
+    Method("rdrop", lambda model, weights, activations: Quiet(model), passes=2, backwards=1, needs_logits=True),
     Method("sam", lambda model, weights, activations: SAM(model), passes=2, clean_first=False),
     Method("asam", lambda model, weights, activations: SAM(model, adaptive=True, rho=0.5), passes=2, clean_first=False),
 )  # fmt: skip
