@@ -11,9 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from rich.console import Console
 
-from dropattack.runs import experiment
-from dropattack.runs.config import compose
-from dropattack.runs.record import record_path
+from dropattack.runs.experiment import Run
 from dropattack.sweeps.launch import Engine, launch
 
 OUTPUT = Path("outputs/demo")
@@ -55,9 +53,9 @@ def runs() -> dict[str, list[str]]:
 
 def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 140)
-    configs = {name: experiment.resolve(compose(experiment.CONF, given)) for name, given in runs().items()}
-    paths = [record_path(config) for config in configs.values()]
-    todo = {name: given for name, given in runs().items() if experiment.done(configs[name]) is None}
+    asked = {name: Run.asked(given) for name, given in runs().items()}
+    paths = [run.record_path for run in asked.values()]
+    todo = {name: given for name, given in runs().items() if not asked[name].done()}
     names = {" ".join(given): name for name, given in todo.items()}
     try:
         failed = launch(list(todo.values()), ENGINE) if todo else {}

@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probes": {"data", "training", *GROUND},
     "runs": {"data", "models", "probes", "regularizers", "tracking", "training", *GROUND},
     "sweeps": {"runs", "tracking", *GROUND},
+    "gpu": {"data", "runs", "sweeps", *GROUND},
     "analysis": {"probes", "runs", *GROUND},
     "report": {"analysis", "probes", "runs", *GROUND},
 }

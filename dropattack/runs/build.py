@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,12 @@ from dropattack.errors import UserError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from torch import nn
 
+    from dropattack.data.loader import Loader
     from dropattack.data.packed import Facts
     from dropattack.data.types import Encoded
+    from dropattack.regularizers import Regularizer
 
 NOT_ARGUMENTS = {  # what a group's file says to others than the object it names
     "dataset": {"name", "kind", "augment"},
@@ -49,7 +53,7 @@ def load_data(config: Mapping[str, Any]) -> tuple[Facts, Encoded]:
     return packed.Facts.of(dataset), encoded
 
 
-def build_model(config: Mapping[str, Any], encoded: Encoded, notes: dict[str, Any] | None = None) -> Any:
+def build_model(config: Mapping[str, Any], encoded: Encoded, notes: dict[str, Any] | None = None) -> nn.Module:
     """Build the model; its first weights follow from the seed alone, so they are the same under every regularizer.
 
     How many of the words have a pretrained vector is put into `notes`.
@@ -69,7 +73,7 @@ def build_model(config: Mapping[str, Any], encoded: Encoded, notes: dict[str, An
     return instantiate("model", config["model"], **extra)
 
 
-def build_reg(config: Mapping[str, Any], model: Any, rank: int = 0) -> Any:
+def build_reg(config: Mapping[str, Any], model: nn.Module, rank: int = 0) -> Regularizer:
     """Build the regularizer over `model`; its random numbers are its own, apart from dropout's."""
     from dropattack.training import seeding
 
@@ -83,8 +87,19 @@ def build_reg(config: Mapping[str, Any], model: Any, rank: int = 0) -> Any:
     return instantiate("reg", config["reg"], **extra)
 
 
-def build_loaders(config: Mapping[str, Any], encoded: Encoded, accelerator: Accelerator) -> dict[str, Any]:
-    """Loaders of the three splits, and the number of classes. Every process evaluates all of validation and test."""
+@dataclass(frozen=True)
+class Loaders:
+    """Loaders of the three splits, the number of classes, and what images were divided by, per channel."""
+
+    train: Loader
+    validation: Loader
+    test: Loader
+    classes: int
+    std: list[float] | None
+
+
+def build_loaders(config: Mapping[str, Any], encoded: Encoded, accelerator: Accelerator) -> Loaders:
+    """Loaders of the three splits. Every process evaluates all of validation and test."""
     from dropattack.data.loader import Loader, pixel_statistics
 
     trainer, common = config["trainer"], {"device": accelerator.device, "seed": config["seed"]}
@@ -94,13 +109,13 @@ def build_loaders(config: Mapping[str, Any], encoded: Encoded, accelerator: Acce
     ranks = {"rank": accelerator.process_index, "world": accelerator.num_processes}
     evaluating = {"batch_size": trainer["eval_batch_size"], "shuffle": False, **common}
     with as_user_error("trainer or dataset.augment"):
-        return {
-            "train": Loader(encoded.train, batch_size=trainer["batch_size"], augment=augment, **ranks, **common),
-            "validation": Loader(encoded.validation, **evaluating),
-            "test": Loader(encoded.test, **evaluating),
-            "classes": encoded.spec.classes,
-            "std": common.get("std"),
-        }
+        return Loaders(
+            train=Loader(encoded.train, batch_size=trainer["batch_size"], augment=augment, **ranks, **common),
+            validation=Loader(encoded.validation, **evaluating),
+            test=Loader(encoded.test, **evaluating),
+            classes=encoded.spec.classes,
+            std=common.get("std"),
+        )
 
 
 def instantiate(group: str, config: Mapping[str, Any], **extra: Any) -> Any:

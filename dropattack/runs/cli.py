@@ -90,7 +90,7 @@ def execute(config: DictConfig) -> None:
         if hydra.mode == RunMode.MULTIRUN:
             why = provenance.without_secrets(sentence(error))
             experiment.say(f"{' '.join(hydra.overrides.task)}: {why}")
-            record.note_error(record.record_path(experiment.resolve(config)), why)
+            record.note_error(experiment.Run.of(config).record_path, why)
             raise
         _failure = error
 
@@ -109,10 +109,10 @@ def _dispatch(hydra_main: Callable[[], Any], arguments: list[str]) -> int:
     for override in parsed:
         if override.is_sweep_override():
             raise UserError(f"{override.input_line} names several values: add --multirun, or quote a list as [a,b]")
-    values = experiment.resolve(compose(CONF, overrides))
-    if (found := experiment.done(values)) and record.is_done(found) == "finished":
+    asked = experiment.Run.of(compose(CONF, overrides))
+    if asked.done() and record.is_done(asked.record_path) == "finished":
         experiment.say("already done (rerun=true runs it again)")
-        print(found)
+        print(asked.record_path)
         return 0
     return _hydra(hydra_main)
 
@@ -122,7 +122,7 @@ def _sweep(hydra_main: Callable[[], Any], overrides: list[str]) -> int:
     records = {}
     for cell in cells(overrides):
         with_sweep = [override for override in cell if not override.startswith("hydra")]
-        records[" ".join(cell)] = record.record_path(experiment.resolve(compose(CONF, with_sweep)))
+        records[" ".join(cell)] = experiment.Run.of(compose(CONF, with_sweep)).record_path
     before = sum(record.is_done(path) is not None for path in records.values())
     experiment.say(f"{len(records)} runs, {before} of them done already")
     try:

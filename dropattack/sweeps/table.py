@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from dropattack.errors import UserError
-from dropattack.runs import experiment, record, store
-from dropattack.runs.config import cells, compose
+from dropattack.runs import record, store
+from dropattack.runs.config import cells
+from dropattack.runs.experiment import Run
 from dropattack.runs.yaml_io import read_yaml
 from dropattack.sweeps.launch import SLURM, Engine, launch, launch_by_hydra
 
@@ -101,7 +102,7 @@ def run_cells(
     group = [] if "tracker=none" in extra else [f"tracker.group=table-{table.name}"]
     grids = list(overrides(table, scale=scale, output=output, extra=[*group, *extra]))
     wanted = [cell for grid in grids for cell in cells(grid)]
-    places = {" ".join(w): record.record_path(experiment.resolve(compose(experiment.CONF, w))) for w in wanted}
+    places = {" ".join(w): Run.asked(w).record_path for w in wanted}
     kept = {name.partition(" ")[0]: one for name, one in store.read(folder.parent / store.RECORDS).items()}
     for path in places.values():
         if record.is_done(path) is None and kept.get(path.stem, {}).get("status") in record.DONE:
