@@ -42,6 +42,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     register_resolvers()
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     check(values, CONF)
+    build.check_targets(values)
     return values
 
 
@@ -75,9 +76,7 @@ def run(config: DictConfig) -> Path:
 
 
 def _run(config: dict[str, Any]) -> Path:
-    """The part of `run` that needs torch."""
-    from accelerate import PartialState
-
+    """The part of `run` that trains, and the record of a failure."""
     draft, path = record.blank(config), record.record_path(config)
     record.forget_error(path)
     try:
@@ -85,6 +84,8 @@ def _run(config: dict[str, Any]) -> Path:
     except UserError:
         raise
     except Exception as error:
+        from accelerate import PartialState
+
         if PartialState().is_main_process and record.is_done(path) is None:  # a rerun that fails takes no result away
             record.write(path, {**draft, "error": record.failure(config, error)})
         raise
@@ -95,6 +96,7 @@ def _run(config: dict[str, Any]) -> Path:
 
 def _execute(config: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
     """Build, train, test, and write the record; `draft` is filled in on the way, for the record of a failure."""
+    found = build.read_data(config)  # first: data that is not there is said before seconds of imports
     import torch
 
     from dropattack.tracking.guard import Guarded
@@ -115,7 +117,7 @@ def _execute(config: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
     main = accelerator.is_main_process
     draft["hardware"] |= describe(accelerator.device, accelerator.num_processes)
     seeding.seed_everything(config["seed"])
-    facts, encoded = build.load_data(config)
+    facts, encoded = build.encode_data(config, found)
     draft["data"] = {"fingerprint": facts.fingerprint, "classes": facts.classes, "sizes": facts.sizes,
                      "notes": dict(facts.notes)}  # fmt: skip
     memory = PeakMemory(accelerator.device)  # of the model and all that training adds, not of the data
