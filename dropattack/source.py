@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def path_of(module: str) -> Path | None:
     return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_bytes(), filename=str(path))
 
@@ -121,7 +121,7 @@ def modules_of(names: Iterable[str]) -> list[str]:
     return sorted(seen)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _imports(path: Path) -> tuple[str, ...]:
     names = []
     for node in _running(_tree(path)):
@@ -169,7 +169,7 @@ def digest(modules: Iterable[str]) -> str:
     return total.hexdigest()[:12]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _plain(path: Path) -> str:
     return hashlib.sha256(_written(_tree(path), False).encode()).hexdigest()
 

@@ -99,6 +99,7 @@ def _execute(config: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
     found = build.read_data(config)  # first: data that is not there is said before seconds of imports
     import torch
 
+    from dropattack.data.sets import warnings as set_warnings
     from dropattack.tracking.guard import Guarded
     from dropattack.training import seeding
     from dropattack.training.checkpoint import Checkpoints
@@ -120,6 +121,9 @@ def _execute(config: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
     facts, encoded = build.encode_data(config, found)
     draft["data"] = {"fingerprint": facts.fingerprint, "classes": facts.classes, "sizes": facts.sizes,
                      "notes": dict(facts.notes)}  # fmt: skip
+    if main and trainer["progress"] != "none":
+        for sentence in set_warnings(facts.name, facts.sizes, facts.notes):
+            say(sentence)
     memory = PeakMemory(accelerator.device)  # of the model and all that training adds, not of the data
     model = build.build_model(config, encoded, draft["data"]["notes"])
     draft["parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)

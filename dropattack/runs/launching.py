@@ -50,8 +50,10 @@ def check_hydra(conf: Path, overrides: Sequence[str], *, sweep: bool) -> None:
     if any(text.startswith("hydra.mode") for text in own):
         raise UserError("hydra.mode is not set by hand: --multirun starts a sweep")
     if not str(hydra.sweeper.get("_target_")).endswith(".BasicSweeper") or hydra.sweeper.get("params"):
-        raise UserError("only Hydra's basic sweeper is followed here: leave hydra/sweeper and hydra.sweeper.params out, "
-                        "and name the values on the command line, such as seed=0,1")  # fmt: skip
+        raise UserError(
+            "a sweep's cells are those of Hydra's basic sweeper: leave hydra/sweeper and hydra.sweeper.params out, "
+            "and name the values on the command line, such as seed=0,1"
+        )
     check_environment(shared=sweep and not str(hydra.launcher.get("_target_")).endswith(BASIC))
     if sweep:
         _check_folder(str(hydra.sweep.dir), "hydra.sweep.dir")
@@ -74,9 +76,8 @@ def check_environment(environment: Mapping[str, str] | None = None, *, shared: b
     said = " ".join(f"{name}={value}" for name, value in found.items())
     if any(not found[name].lstrip("-").isdigit() for name in TORCHRUN[:3] if name in found):
         raise UserError(f"{said}: these are whole numbers where torchrun sets them; unset what was left behind")
-    alone = (
-        found.get("WORLD_SIZE", "1") == "1" and found.get("RANK", "0") == "0" and found.get("LOCAL_RANK", "-1") == "-1"
-    )
+    of_one = {"RANK": "0", "LOCAL_RANK": "-1", "WORLD_SIZE": "1"}
+    alone = all(found.get(name, value) == value for name, value in of_one.items())
     missing = [name for name in TORCHRUN if name not in found]
     if missing and not alone:
         raise UserError(
@@ -123,10 +124,7 @@ def _check_folder(name: str, key: str) -> None:
     there = folder
     while not there.exists() and there != there.parent:
         there = there.parent
-    pseudo = Path("/proc"), Path("/sys")  # root may "write" there, and nothing can be made
-    if (
-        not there.is_dir()
-        or not os.access(there, os.W_OK | os.X_OK)
-        or any(p in (there, *there.parents) for p in pseudo)
-    ):
+    # Root may "write" to /proc and /sys, and nothing can be made there.
+    pseudo = not {Path("/proc"), Path("/sys")}.isdisjoint((there.resolve(), *there.resolve().parents))
+    if pseudo or not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"{key}={name} cannot be written: name a folder that you may write to")
