@@ -18,7 +18,8 @@ ROOT = Path(__file__).parent
 Definition = ast.ClassDef | ast.FunctionDef
 # What only speaks, saves or waits: a run that finishes has the same numbers whatever is written there.
 NEUTRAL = frozenset(
-    f"{PACKAGE}.{name}" for name in ("errors", "files", "training.lock", "training.progress", "training.signals")
+    f"{PACKAGE}.{name}"
+    for name in ("errors", "files", "progress", "source", "training.lock", "training.progress", "training.signals")
 )
 
 

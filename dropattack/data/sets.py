@@ -1,4 +1,4 @@
-"""What can only be seen in a data set as a whole: missing classes, examples that are all the same, leaks between splits.
+"""What only a data set as a whole shows: missing classes, examples that are all the same, leaks between splits.
 
 Each row may be fine where the set is not: a slice of a sorted file has one class, and trains to an accuracy of 1.
 """

@@ -72,11 +72,11 @@ def run(config: DictConfig) -> Path:
             raise DivergedError(f"{record.read(found)['error']} (on record: {found}; rerun=true tries again)")
         say(f"already done: {found} (rerun=true runs it again)")
         return found
-    return _run(values)
+    return run_values(values)
 
 
-def _run(config: dict[str, Any]) -> Path:
-    """The part of `run` that trains, and the record of a failure."""
+def run_values(config: dict[str, Any]) -> Path:
+    """`run`, of a config that is resolved already, whatever is on record."""
     draft, path = record.blank(config), record.record_path(config)
     record.forget_error(path)
     try:
