@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,7 @@ def _dispatch(hydra_main: Callable[[], Any], arguments: list[str]) -> int:
     if any(override.key_or_group.startswith("hydra") for override in parsed):
         launching.check_hydra(CONF, overrides, sweep=False)
     values = experiment.resolve(compose(CONF, overrides))
+    say_untuned([values])
     if (found := experiment.done(values)) and record.is_done(found) == "finished":
         experiment.say("already done (rerun=true runs it again)")
         print(found)
@@ -147,12 +148,14 @@ def _dispatch(hydra_main: Callable[[], Any], arguments: list[str]) -> int:
 
 def _sweep(hydra_main: Callable[[], Any], overrides: list[str]) -> int:
     """Check every cell, run them through Hydra's launcher, and say at the end what came of each."""
-    records = {}
     wanted = cells(overrides)
+    configs = {}
     for cell in wanted:
         with_sweep = [override for override in cell if not override.lstrip("+~").startswith("hydra")]
-        records[" ".join(cell)] = record.record_path(experiment.resolve(compose(CONF, with_sweep)))
+        configs[" ".join(cell)] = experiment.resolve(compose(CONF, with_sweep))
+    records = {line: record.record_path(values) for line, values in configs.items()}
     launching.check_hydra(CONF, wanted[0], sweep=True)
+    say_untuned(configs.values())
     runs = set(records.values())
     before = sum(record.is_done(path) is not None for path in runs)
     twice = f" ({len(wanted)} cells, some of which are the same run)" * (len(runs) < len(wanted))
@@ -172,6 +175,19 @@ def _sweep(hydra_main: Callable[[], Any], overrides: list[str]) -> int:
         if states[path] != "finished":
             experiment.say(f"  {states[path]}: {line} ({record.why(path)})")
     return code if code else int(counts["finished"] < len(runs))
+
+
+def say_untuned(configs: Iterable[Mapping[str, Any]]) -> None:
+    """`settings=tuned` takes the tuned settings where there are some; where there are none, the person has to know."""
+    names: dict[str, None] = {}
+    for values in configs:
+        name = "-".join(values[group]["name"] for group in ("scale", "dataset", "model", "reg"))
+        chosen = values["settings"]["name"]
+        if chosen != "paper" and not (CONF / "tuned" / chosen / f"{name}.yaml").exists():
+            names[f"settings={chosen}: nothing was tuned for {name}"] = None
+    if names:
+        shown = "; ".join([*names][:5]) + f" and {len(names) - 5} more" * (len(names) > 5)
+        experiment.say(f"{shown}. These runs take the settings of conf/reg/ and the model's recipe (see `make tune`)")
 
 
 def _hydra(hydra_main: Callable[[], Any]) -> int:

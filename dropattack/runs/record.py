@@ -44,6 +44,7 @@ KEYS: dict[str, tuple[type, ...]] = {
     "versions": (dict,),
     "hardware": (dict,),
 }
+_HAD_DROP_LEAKS = ("imdb",)  # elsewhere `drop_leaks` came after runs were on record: where it is false it has no part
 # Where the code of every run begins; the rest is what these import, and what the config names.
 TRAINS = ("dropattack.runs.build", "dropattack.data.loader", "dropattack.training.loop", "dropattack.training.evaluate",
           "dropattack.training.device")  # fmt: skip
@@ -64,6 +65,8 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     folder by `~`: the same run has one identity on every machine, and a record shows nobody's folders.
     """
     kept = {key: value for key, value in config.items() if key not in _NOT_IDENTITY}
+    if isinstance(dataset := kept.get("dataset"), Mapping) and dataset.get("name") not in _HAD_DROP_LEAKS:
+        kept["dataset"] = {key: value for key, value in dataset.items() if (key, value) != ("drop_leaks", False)}
     for group, names in _NOT_IDENTITY_WITHIN.items():
         if isinstance(kept.get(group), Mapping):
             kept[group] = {key: value for key, value in kept[group].items() if key not in names}
