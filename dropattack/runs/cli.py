@@ -183,7 +183,7 @@ def say_untuned(configs: Iterable[Mapping[str, Any]]) -> None:
     for values in configs:
         name = "-".join(values[group]["name"] for group in ("scale", "dataset", "model", "reg"))
         chosen = values["settings"]["name"]
-        if chosen != "paper" and not (CONF / "tuned" / chosen / f"{name}.yaml").exists():
+        if chosen != "paper" and not (CONF / "settings" / chosen / f"{name}.yaml").exists():
             names[f"settings={chosen}: nothing was tuned for {name}"] = None
     if names:
         shown = "; ".join([*names][:5]) + f" and {len(names) - 5} more" * (len(names) > 5)
