@@ -3,6 +3,7 @@
 Two processes with one torch thread each take the runs one by one, so torch is imported twice and not 36 times.
 """
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -52,6 +53,7 @@ def runs() -> dict[str, list[str]]:
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__, epilog=f"It takes no options, and writes to {OUTPUT}/.").parse_args()
     console = Console(width=None if sys.stdout.isatty() else 140)
     asked = {name: Run.asked(given) for name, given in runs().items()}
     paths = [run.record_path for run in asked.values()]

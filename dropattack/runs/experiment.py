@@ -48,6 +48,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     register_resolvers()
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     check(values, CONF)
+    build.check_targets(values)
     return values
 
 
@@ -62,7 +63,11 @@ class Run:
     @classmethod
     def of(cls, config: DictConfig) -> Run:
         """Raises UserError as `resolve` does."""
-        values = resolve(config)
+        return cls.of_values(resolve(config))
+
+    @classmethod
+    def of_values(cls, values: dict[str, Any]) -> Run:
+        """The run of a config that is resolved and checked already."""
         return cls(values, record.run_id(values), record.record_path(values))
 
     @classmethod
@@ -99,7 +104,7 @@ def run(config: DictConfig) -> Path:
     """
     asked = Run.of(config)
     if not asked.done():
-        return _run(asked)
+        return run_anyway(asked)
     path = asked.record_path
     if record.is_done(path) == "diverged":
         raise DivergedError(f"{record.read(path)['error']} (on record: {path}; rerun=true tries again)")
@@ -107,10 +112,8 @@ def run(config: DictConfig) -> Path:
     return path
 
 
-def _run(asked: Run) -> Path:
-    """The part of `run` that needs torch."""
-    from accelerate import PartialState
-
+def run_anyway(asked: Run) -> Path:
+    """Run an experiment as `run` does, whatever is on record."""
     draft, path = record.blank(asked.config), asked.record_path
     record.forget_error(path)
     try:
@@ -118,6 +121,8 @@ def _run(asked: Run) -> Path:
     except UserError:
         raise
     except Exception as error:
+        from accelerate import PartialState
+
         if PartialState().is_main_process and record.is_done(path) is None:  # a rerun that fails takes no result away
             record.write(path, {**draft, "error": record.failure(asked.config, error)})
         raise
@@ -128,8 +133,10 @@ def _run(asked: Run) -> Path:
 
 def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
     """Build, train, test, and write the record; `draft` is filled in on the way, for the record of a failure."""
+    found = build.read_data(asked.config)  # first: data that is not there is said before seconds of imports
     import torch
 
+    from dropattack.data.sets import warnings as set_warnings
     from dropattack.tracking.guard import Guarded
     from dropattack.training import seeding
     from dropattack.training.checkpoint import Checkpoints
@@ -148,9 +155,12 @@ def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
     main = accelerator.is_main_process
     draft["hardware"] |= describe(accelerator.device, accelerator.num_processes)
     seeding.seed_everything(config["seed"])
-    facts, encoded = build.load_data(config)
+    facts, encoded = build.encode_data(config, found)
     draft["data"] = {"fingerprint": facts.fingerprint, "classes": facts.classes, "sizes": facts.sizes,
                      "notes": dict(facts.notes)}  # fmt: skip
+    if main and trainer["progress"] != "none":
+        for sentence in set_warnings(facts.name, facts.sizes, facts.notes):
+            say(sentence)
     memory = PeakMemory(accelerator.device)  # of the model and all that training adds, not of the data
     model = build.build_model(config, encoded, draft["data"]["notes"])
     draft["parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
