@@ -49,7 +49,7 @@ class RegularizerMixin(_Base):
     def __init__(self, *args: Any, regularizer: Callable[[nn.Module], Regularizer] | Regularizer, **kwargs: Any):
         if not isinstance(regularizer, Regularizer) and (isinstance(regularizer, type) or not callable(regularizer)):
             raise TypeError(
-                f"regularizer is {regularizer!r}, and must be a function of the model (or a regularizer of it), such as "
+                f"regularizer is {regularizer!r}, but must be a function of the model or a regularizer of it, as in "
                 'regularizer=lambda model: FGM(model, "bert.embeddings.word_embeddings.weight", epsilon=1.0)'
             )
         super().__init__(*args, **kwargs)
