@@ -72,7 +72,7 @@ def write(path: Path, facts: Facts, encoded: Encoded) -> Path:
     arrays["values"] = np.frombuffer(json.dumps(values).encode(), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
-    np.savez(content, **arrays)
+    np.savez(content, **arrays)  # type: ignore[arg-type]  # numpy's stubs take every keyword for allow_pickle
     path.write_bytes(lzma.compress(content.getvalue()))
     return path
 
@@ -102,6 +102,6 @@ def _split(arrays: Any, name: str, padding_id: int) -> TensorSplit:
 
     from dropattack.data.encode import padded
 
-    inputs, lengths = padded(rows, padding_id)
+    inputs, lengths = padded([row.tolist() for row in rows], padding_id)
     labels = torch.from_numpy(arrays[f"{name}.labels"].astype(np.int64))
     return TensorSplit(torch.from_numpy(inputs), labels, torch.from_numpy(lengths))
