@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dropattack.errors import UserError
-from dropattack.runs import cli, record, store
+from dropattack.runs import cli, experiment, launching, record, store
 from dropattack.runs.config import cells
 from dropattack.runs.experiment import Run
 from dropattack.runs.yaml_io import read_yaml
