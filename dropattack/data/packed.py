@@ -102,6 +102,6 @@ def _split(arrays: Any, name: str, padding_id: int) -> TensorSplit:
 
     from dropattack.data.encode import padded
 
-    inputs, lengths = padded([row.tolist() for row in rows], padding_id)
+    inputs, lengths = padded(rows, padding_id)
     labels = torch.from_numpy(arrays[f"{name}.labels"].astype(np.int64))
     return TensorSplit(torch.from_numpy(inputs), labels, torch.from_numpy(lengths))

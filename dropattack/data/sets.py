@@ -32,7 +32,7 @@ def check_classes(name: str, classes: Sequence[str], whole: Mapping[str, AnySpli
     """
     for split_name, split in whole.items():
         counts = np.bincount(split.labels, minlength=len(classes))
-        missing = [f"{label} ({classes[label]})" for label in np.flatnonzero(counts[: len(classes)] == 0)]
+        missing = [f"{label} ({classes[label]})" for label in range(len(classes)) if counts[label] == 0]
         if missing:
             raise UserError(
                 f"Dataset {name}, split {split_name}: of its {len(split)} rows none has label {', '.join(missing)}; a "
