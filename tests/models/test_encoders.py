@@ -131,6 +131,8 @@ def test_a_config_s_attack_points_are_those_of_the_family(spec, tmp_path):
             "epsilon": 1.0,
         },
     }
-    assert [target.name for target in build_reg(config, model).targets] == [
-        "encoder.embeddings.word_embeddings.weight", "encoder.transformer.layer.0.attention.q_lin.weight", "head.weight",
+    names = [target.name for target in build_reg(config, model).targets]
+    assert names == [
+        "encoder.embeddings.word_embeddings.weight", "encoder.transformer.layer.0.attention.q_lin.weight",
+        "head.weight",
     ]  # fmt: skip
