@@ -38,8 +38,10 @@ class Restored:
 
     @property
     def points(self) -> dict[str, str]:
-        """What the model's config calls `input` and `hidden`."""
-        return dict(self.record["config"]["model"].get("attack_points") or {})
+        """What the model's config calls `input` and `hidden`, as `runs.build.attack_points`."""
+        aliases = getattr(self.model, "aliases", {})
+        points = self.record["config"]["model"].get("attack_points") or {}
+        return {point: aliases.get(name, name) for point, name in points.items()}
 
     def split(self, name: str, rows: int | None = None) -> TensorSplit:
         """`rows` rows of a split, the same for every run on this data; None: all of them.
