@@ -18,7 +18,7 @@ from pathlib import Path
 from dropattack import provenance
 from dropattack.files import write_atomically
 from dropattack.gpu import cells, mps, parts, plan, results, stages
-from dropattack.runs import cli, experiment
+from dropattack.runs import cli, experiment, record, store
 from dropattack.runs.config import SCALES
 
 ROOT = experiment.CONF.parent
@@ -55,18 +55,8 @@ def run(args: argparse.Namespace) -> int:
 def tests(args: argparse.Namespace) -> int:
     """The tests that need a GPU; only their files are collected, so packages that the others need may be missing."""
     files = sorted(str(f.relative_to(ROOT)) for f in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in f.read_text())
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-m",
-        "gpu",
-        "-p",
-        "no:cacheprovider",
-        "-rs",
-        "--continue-on-collection-errors",
-        *files,
-    ]
+    options = ["-m", "gpu", "-rs", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
+    command = [sys.executable, "-m", "pytest", *options, *files]
     return subprocess.run([*command, *(["--collect-only"] * args.collect_only)], cwd=ROOT, check=False).returncode
 
 
@@ -75,8 +65,10 @@ def run_cells(args: argparse.Namespace) -> int:
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     extra = ["tracker=none", "trainer.threads=1", f"trainer.device={args.device}", "trainer.progress=none"]
     wanted = cells.cells_of(args.tables, scale=args.scale, output=args.to / "runs", extra=[*extra, *args.override])
+    committed = store.read(ROOT / "results" / args.scale / store.RECORDS).values()
+    known = [found["run_id"] for found in committed if found["status"] in record.DONE]
     with mps.mps() if under_mps else nullcontext():
-        return int(cells.run_cells(wanted, jobs=jobs, records=args.to / plan.RECORDS) > 0)
+        return int(cells.run_cells(wanted, jobs=jobs, known=known, records=args.to / plan.RECORDS) > 0)
 
 
 def unpack(args: argparse.Namespace) -> int:

@@ -43,18 +43,19 @@ def _seed(cell: Sequence[str]) -> int:
     return next((int(o.removeprefix("seed=")) for o in cell if o.startswith("seed=")), 0)
 
 
-def run_cells(wanted: Mapping[Cell, Path], *, jobs: int, records: Path) -> int:
+def run_cells(wanted: Mapping[Cell, Path], *, jobs: int, records: Path, known: Iterable[str] = ()) -> int:
     """Run what has no finished record yet, `jobs` at a time, in this order.
 
     Args:
         wanted: see `cells_of`.
         jobs: processes, each of which runs many cells, one after the other.
+        known: run ids that are finished elsewhere, such as those of committed records.
         records: the file that finished records are appended to, one JSON per line; what it holds is done.
 
     Returns:
         The number of cells that failed.
     """
-    done = {entry["run_id"] for entry in read_lines(records)}
+    done = {entry["run_id"] for entry in read_lines(records)} | set(known)
     waiting = [cell for cell, path in wanted.items() if path.stem.rpartition("-")[2] not in done]
     print(f"{len(wanted)} cells, {len(wanted) - len(waiting)} of them done already; {jobs} at a time", flush=True)
     if not waiting:

@@ -16,6 +16,7 @@ COMPILED = ("fgm", "dropattack", "sam")
 RUNS = (1, 4, 8, 16)
 RECORDS = "records.jsonl"
 TABLES = ("paper", "cifar10_recipe", "paper_cifar10")
+START = "import torch, transformers, accelerate, sklearn; torch.cuda.is_available() and torch.zeros(1).cuda()"
 EVER = 1e9  # the budget alone limits the stage
 
 
@@ -49,6 +50,7 @@ def stages(folder: Path, *, device: str, scale: str, tables: Sequence[str], jobs
     mode = "reduce-overhead" if device == "cuda" else "default"  # CUDA graphs
     ours = [m for m in METHODS if m != "dropattack-parallel" or device == "cuda"]
     planned = [
+        Stage("start", 90, python("-c", START)),
         Stage("tests", 90, python("scripts/gpu.py", "tests", *(["--collect-only"] if device == "cpu" else []))),
         cost("cost-fp32", 75, "--methods", *ours, "authors-plain", "authors"),
         many("many"),

@@ -42,7 +42,7 @@ def test_every_stage_runs(tmp_path):
     assert ran.returncode == 0, ran.stdout + ran.stderr
     states = {entry["name"]: entry["state"] for entry in json.loads((out / stages.STATUS).read_text())["stages"]}
     assert set(states.values()) == {"done"}
-    assert {"tests", "cost-fp32", "many", "rnn-input", "cost-bf16", "cells", "cost-graphs"} == set(states)
+    assert {"start", "tests", "cost-fp32", "many", "rnn-input", "cost-bf16", "cells", "cost-graphs"} == set(states)
     said = results.unpack(out, tmp_path / "results", ["rehearsal"])
     assert sum("bench" in line for line in said) >= 6
 
