@@ -1,4 +1,4 @@
-"""What the tables say of DropAttack, as one page and as the README's table."""
+"""Findings on DropAttack over all tables, as a page and as the table in the README."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from dropattack.errors import UserError
 from dropattack.report import gather
 from dropattack.report.gather import Asked
 
-SHOWN = ("paper", "text", "vision", "bert", "all_rows", "notebooks")  # tables that the README shows, in their order
+SHOWN = ("paper", "text", "vision", "bert", "all_rows", "notebooks")  # tables shown in the README, in this order
 UNTUNED = {"paper", "notebooks"}
 NOTE = (
     "Mean ± standard deviation over the seeds. Differences are paired by seed; their intervals are not corrected; "
@@ -27,7 +27,7 @@ AUTHORS = "notebooks: the authors' own ε = 5, on embeddings that start at rando
 
 
 def findings(results: Path, asked: Sequence[Asked]) -> tuple[str, str]:
-    """(the page, the table of the README).
+    """Return (the page, the table in the README).
 
     Raises:
         UserError: no table that compares methods over several seeds has a finished run.
@@ -35,9 +35,7 @@ def findings(results: Path, asked: Sequence[Asked]) -> tuple[str, str]:
     asked = [table for table in asked if table.kind == "comparison" and table.seeds > 1]
     found, _ = gather.tables(results, asked)
     if not found:
-        raise UserError(
-            f"there is no finished table of several seeds in {results}: make one first, `make table-vision`"
-        )
+        raise UserError(f"no finished table of several seeds in {results}: make one first with `make table-vision`")
     found.sort(key=lambda one: SHOWN.index(one.table.name) if one.table.name in SHOWN else len(SHOWN))
     frames = {f"{one.table.name}, {one.scale}": one.frame for one in found}
     there = {one.table.name for one in found}
