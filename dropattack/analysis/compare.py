@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dropattack.analysis.records import differences, is_chosen, telling
+from dropattack.analysis.records import differences, distinguishing, is_chosen
 from dropattack.errors import one_line
 from dropattack.statistics import estimate, holm, paired_difference, verdict
 
@@ -103,7 +103,7 @@ def _name(table: pd.DataFrame, column: str, label: str, within: list[str]) -> No
             continue
         representatives = group.drop_duplicates(kind)
         settings = [_concerning(row, kind) for row in representatives["settings"]]
-        apart = dict(zip(representatives[kind], telling(differences(settings)), strict=True))
+        apart = dict(zip(representatives[kind], distinguishing(differences(settings)), strict=True))
         for i in group.index:
             table.at[i, label] = _with(table.at[i, column], apart[table.at[i, kind]])
 

@@ -11,13 +11,13 @@ from dropattack.statistics import estimate, holm, paired_difference, verdict
 
 
 def heading(x: str, baseline: str = "none") -> str:
-    """Return the heading of the table of `less_against_all`."""
+    """Return the heading of the table of `data_efficiency_table`."""
     if x.startswith("dataset."):
         return f"On less data, beside {baseline} on all of it"
     return f"With fewer {x.rpartition('.')[2]}, beside {baseline} with the most of them"
 
 
-def less_against_all(frame: pd.DataFrame, x: str, baseline: str = "none") -> Table:
+def data_efficiency_table(frame: pd.DataFrame, x: str, baseline: str = "none") -> Table:
     """Compare every method at every value of `x` below the largest with the baseline at the largest.
 
     Differences are in points and paired by seed (equal seeds mean equal initial weights); p-values are Holm-corrected

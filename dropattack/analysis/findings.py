@@ -17,7 +17,7 @@ from dropattack.statistics import PairedDifference, holm, verdict
 NONE = "none"
 
 
-def beside_none(frames: Mapping[str, pd.DataFrame], method: str = "dropattack") -> Table:
+def against_baseline(frames: Mapping[str, pd.DataFrame], method: str = "dropattack") -> Table:
     """Compare the method with the baseline: one row per cell of the method, with the verdict of the cell's own table.
 
     Args:
@@ -74,7 +74,7 @@ def rivals(frames: Mapping[str, pd.DataFrame], method: str = "dropattack") -> li
     for table, frame in frames.items():
         for row in compare(frame, baseline=method).itertuples():
             if row.method not in (method, NONE) and not row.why and row.difference.n:
-                found.append((table, row, _turned(row.difference)))
+                found.append((table, row, _negated(row.difference)))
     corrected = holm([difference.p for *_, difference in found])
     return [
         Rival(table, row.dataset, row.model, row.dataset_label, row.method, str(row.method_label), difference, p,
@@ -83,11 +83,11 @@ def rivals(frames: Mapping[str, pd.DataFrame], method: str = "dropattack") -> li
     ]  # fmt: skip
 
 
-def _turned(d: PairedDifference) -> PairedDifference:
+def _negated(d: PairedDifference) -> PairedDifference:
     return PairedDifference(-d.mean, d.sd, -d.high, -d.low, d.n, d.p, tuple(-value for value in d.values))
 
 
-def beside_others(found: Sequence[Rival], method: str = "dropattack") -> Table:
+def against_others(found: Sequence[Rival], method: str = "dropattack") -> Table:
     """Compare the method with the other methods, each with its own settings."""
     rows = [
         (

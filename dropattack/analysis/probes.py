@@ -88,7 +88,7 @@ def compare_probes(frame: pd.DataFrame, baseline: str = "none") -> pd.DataFrame:
         own = shared[shared["variant"] == cell.variant]
         plain = shared[shared["method"] == baseline]
         alone = plain["variant"].nunique() == 1
-        for quantity in _asked(frame):
+        for quantity in _present(frame):
             theirs = {} if cell.method == baseline or not alone else _by_seed(plain, quantity)
             values = _by_seed(own, quantity)
             if not values:
@@ -149,7 +149,7 @@ def probe_csv(compared: pd.DataFrame) -> str:
     return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n", float_format="%.9g")
 
 
-def _asked(frame: pd.DataFrame) -> list[Quantity]:
+def _present(frame: pd.DataFrame) -> list[Quantity]:
     """Return the headline quantities that some run has, then all others by name."""
     there = {key for probes in frame["probes"] for key in probes}
     known = [q for q in QUANTITIES if q.key in there]

@@ -291,7 +291,7 @@ def differences(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{key: one.get(key) for key in differing} for one in settings]
 
 
-def telling(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def distinguishing(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return, for each of several settings, what distinguishes it, leaving out values that most of them share."""
     kept: list[dict[str, Any]] = [{} for _ in settings]
     for key in settings[0]:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from dropattack.analysis import figures, tables
 from dropattack.analysis.compare import compare, provenance
-from dropattack.analysis.data_efficiency import heading, less_against_all
+from dropattack.analysis.data_efficiency import data_efficiency_table, heading
 from dropattack.analysis.heatmap import heatmap
 from dropattack.analysis.records import Records, read_records
 from dropattack.analysis.training_gradients import draw, gradient_table, with_norms
@@ -57,7 +57,7 @@ def render(
         raise UserError(f"table {name}: no finished record in {folder}; run the table first")
     known = tables.read_published(published) if published else {}
     compared, made, legend = _comparison(records, seeds=seeds, published=known.get(name))
-    second = less_against_all(records.frame, x) if kind == "curve" and x is not None else None
+    second = data_efficiency_table(records.frame, x) if kind == "curve" and x is not None else None
     more = f"\n## {heading(x)}\n\n{tables.markdown(second)}" if second and x else ""
     written = [
         tables.save(f"# {title}\n\n{tables.markdown(made)}{more}", folder / "table.md"),

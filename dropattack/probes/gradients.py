@@ -66,7 +66,7 @@ def _norms(
                 on_x = on_x / torch.tensor(std, device=on_x.device).view(-1, *[1] * (on_x.dim() - 2))
             rows = len(batch["labels"])  # the loss is summed, so row i is the gradient of example i
             named = dict(zip(parameters, on_weights, strict=True))
-            norms = {"input": on_x.flatten(1).norm(dim=1), "weights": _together(on_weights) / rows}
+            norms = {"input": on_x.flatten(1).norm(dim=1), "weights": _joint_norm(on_weights) / rows}
             if hidden in named:
                 norms["hidden"] = named[hidden].norm() / rows
             yield norms
@@ -91,7 +91,7 @@ def _loss_and_input(model: nn.Module, batch: Batch, point: str) -> tuple[Tensor,
     return F.cross_entropy(logits.float(), batch["labels"], reduction="sum"), kept[-1]
 
 
-def _together(grads: Sequence[Tensor]) -> Tensor:
+def _joint_norm(grads: Sequence[Tensor]) -> Tensor:
     return torch.stack([g.norm() for g in grads]).norm()
 
 

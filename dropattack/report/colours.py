@@ -30,12 +30,12 @@ def css_class(method: str) -> str:
 def stylesheet() -> str:
     """Return each method's colour as a CSS variable, for the light and the dark page."""
     light = "".join(f"--m-{name}:{colour};" for name, colour in COLOURS.items())
-    dark = "".join(f"--m-{name}:{lifted(colour, DARK)};" for name, colour in COLOURS.items())
+    dark = "".join(f"--m-{name}:{lightened(colour, DARK)};" for name, colour in COLOURS.items())
     classes = "".join(f".m-{name}{{--c:var(--m-{name})}}\n" for name in COLOURS)
     return f":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n{classes}"
 
 
-def lifted(colour: str, background: str) -> str:
+def lightened(colour: str, background: str) -> str:
     """Mix `colour` with as much white as it needs for contrast with a dark `background`."""
     for step in range(21):
         mixed = mix(colour, "#ffffff", step / 20)

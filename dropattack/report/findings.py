@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dropattack.analysis import tables
-from dropattack.analysis.findings import beside_none, beside_others, chosen_settings, rivals
+from dropattack.analysis.findings import against_baseline, against_others, chosen_settings, rivals
 from dropattack.errors import UserError
 from dropattack.report import gather
-from dropattack.report.gather import Asked
+from dropattack.report.gather import TableSpec
 
 SHOWN = ("paper", "text", "vision", "bert", "all_rows", "notebooks")  # tables shown in the README, in this order
 UNTUNED = {"paper", "notebooks"}
@@ -26,7 +26,7 @@ PAPER = (
 AUTHORS = "notebooks: the authors' own ε = 5, on embeddings that start at random and not from GloVe as theirs did."
 
 
-def findings(results: Path, asked: Sequence[Asked]) -> tuple[str, str]:
+def findings(results: Path, asked: Sequence[TableSpec]) -> tuple[str, str]:
     """Return (the page, the table in the README).
 
     Raises:
@@ -42,13 +42,13 @@ def findings(results: Path, asked: Sequence[Asked]) -> tuple[str, str]:
     tuned = TUNED.format(tables=", ".join(name for name in SHOWN if name in there - UNTUNED))
     own = {"paper": PAPER, "notebooks": AUTHORS}
     note = "\n\n".join([NOTE, tuned, *(said for name, said in own.items() if name in there)])
-    against_none = beside_none(frames)
-    against_others = beside_others(rivals(frames))
+    none_table = against_baseline(frames)
+    others_table = against_others(rivals(frames))
     page = (
         "# What the tables say of DropAttack\n\nMade by `make findings` from the records in this folder.\n\n"
-        f"## Beside none\n\n{tables.markdown(against_none)}\n{note}\n\n"
-        f"## Beside the other methods\n\n{tables.markdown(against_others)}\n"
+        f"## Beside none\n\n{tables.markdown(none_table)}\n{note}\n\n"
+        f"## Beside the other methods\n\n{tables.markdown(others_table)}\n"
         f"## The settings\n\n{tables.markdown(chosen_settings(results / 'tuning'))}"
     )
-    shown = [row for row in against_none.rows if row[2].partition(",")[0] in SHOWN]
-    return page, f"{tables.markdown(tables.Table(against_none.columns, tuple(shown), 3))}\n{note}\n"
+    shown = [row for row in none_table.rows if row[2].partition(",")[0] in SHOWN]
+    return page, f"{tables.markdown(tables.Table(none_table.columns, tuple(shown), 3))}\n{note}\n"

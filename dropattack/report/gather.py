@@ -23,7 +23,7 @@ SCALES = {
 }
 
 
-class Asked(Protocol):
+class TableSpec(Protocol):
     """A table in conf/table/, as read by `load_table`."""
 
     @property
@@ -44,7 +44,7 @@ class Asked(Protocol):
 class Found:
     """A table that has records."""
 
-    table: Asked
+    table: TableSpec
     scale: str
     folder: Path
     records: Records
@@ -64,7 +64,7 @@ class Found:
         return (f"Ran on {ran}.",)
 
 
-def tables(results: Path, asked: Sequence[Asked]) -> tuple[list[Found], dict[str, list[str]]]:
+def tables(results: Path, asked: Sequence[TableSpec]) -> tuple[list[Found], dict[str, list[str]]]:
     """Return the tables with a finished run, in the order of `asked`, and what was left out of the others."""
     found, empty = [], {}
     known = read_published(results / "reference.yaml")

@@ -10,7 +10,7 @@ from dropattack.report.intervals import SIGNS
 from dropattack.statistics import PairedDifference
 
 
-def glance(found: Sequence[Found], baseline: str = "none") -> Part | None:
+def overview(found: Sequence[Found], baseline: str = "none") -> Part | None:
     """Return the overview, or None if no table compares methods."""
     tables = _with_seeds(found)
     there = {str(method) for one in tables for method in one.compared["method"]} - {baseline}
@@ -27,7 +27,7 @@ def glance(found: Sequence[Found], baseline: str = "none") -> Part | None:
     )
 
 
-def beside_others(found: Sequence[Found], method: str = "dropattack") -> Part | None:
+def against_others(found: Sequence[Found], method: str = "dropattack") -> Part | None:
     """Compare the method with every other, one column each; return None if no table has both."""
     tables = {f"{one.table.title} ({one.scale})": one for one in _with_seeds(found)}
     pairs = rivals({name: one.frame for name, one in tables.items()}, method)
@@ -38,7 +38,9 @@ def beside_others(found: Sequence[Found], method: str = "dropattack") -> Part | 
         rows = []
         for dataset, model in dict.fromkeys((one.dataset_label, one.model) for one in own):
             here = [one for one in own if (one.dataset_label, one.model) == (dataset, model)]
-            cells = [_said([(one.difference, one.verdict) for one in here if one.other == other]) for other in others]
+            cells = [
+                _verdict_cell([(one.difference, one.verdict) for one in here if one.other == other]) for other in others
+            ]
             facets = Facets(here[0].dataset, model)
             rows.append(Row((Cell(f"{dataset} / {model}", "text"), *cells), facets))
         if rows:
@@ -63,12 +65,12 @@ def _rows(one: Found, methods: Sequence[str]) -> tuple[Row, ...]:
         cells = [Cell(f"{dataset} / {model}", "text")]
         for method in methods:
             own = rows[rows["method"] == method]
-            cells.append(_said(list(zip(own["difference"], own["verdict"], strict=True))))
+            cells.append(_verdict_cell(list(zip(own["difference"], own["verdict"], strict=True))))
         made.append(Row(tuple(cells), Facets(rows.iloc[0]["dataset"], model)))
     return tuple(made)
 
 
-def _said(answers: Sequence[tuple[PairedDifference, str]]) -> Cell:
+def _verdict_cell(answers: Sequence[tuple[PairedDifference, str]]) -> Cell:
     """Show one difference with its verdict, or one per setting if a method has several."""
     if len(answers) == 1 and answers[0][0].n:
         return Cell(signed(answers[0][0].mean), "said", says=answers[0][1])

@@ -12,11 +12,11 @@ from markupsafe import Markup, escape
 from dropattack.analysis.compare import provenance
 from dropattack.report import colours, gather, sections
 from dropattack.report.elements import rank, swatch
-from dropattack.report.gather import Asked, Found
-from dropattack.report.overview import beside_others, glance
+from dropattack.report.gather import Found, TableSpec
+from dropattack.report.overview import against_others, overview
 
 
-def build(results: Path, *, tables: Sequence[Asked], docs: Path) -> str:
+def build(results: Path, *, tables: Sequence[TableSpec], docs: Path) -> str:
     """Build the whole page. The same files give the same bytes.
 
     Args:
@@ -29,7 +29,7 @@ def build(results: Path, *, tables: Sequence[Asked], docs: Path) -> str:
     """
     found, empty = gather.tables(results, tables)
     parts = [
-        *filter(None, [glance(found), beside_others(found)]),
+        *filter(None, [overview(found), against_others(found)]),
         sections.tables(found, tables, empty),
         sections.landscapes(results),
         sections.step_costs(results),

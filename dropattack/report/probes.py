@@ -67,14 +67,14 @@ def _robustness(frame: pd.DataFrame, facets: Facets) -> Figure | None:
             curve = [(x, e) for x, e in sorted(points, key=lambda p: p[0]) if e.n]
             if curve:
                 curves.append((key, curve))
-        panels.append(_spoilt(kind, curves))
+        panels.append(_corrupted(kind, curves))
     if not panels:
         return None
     note = "Accuracy in percent. Line: mean over the seeds; band: 95 % interval."
     return Figure(f"{facets.dataset} · {facets.model}: accuracy on spoilt inputs", tuple(panels), keys, facets, note)
 
 
-def _spoilt(kind: str, curves: list[tuple[Key, list[tuple[float, Estimate]]]]) -> Markup:
+def _corrupted(kind: str, curves: list[tuple[Key, list[tuple[float, Estimate]]]]) -> Markup:
     label, values = NAMES[kind], [e.mean for _, curve in curves for _, e in curve]
     x = around([p for _, curve in curves for p, _ in curve], margin=0.04)
     if kind in CLEAN:  # from clean to spoilt, like the other panels

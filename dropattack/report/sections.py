@@ -8,12 +8,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from dropattack.analysis.data_efficiency import heading, less_against_all
+from dropattack.analysis.data_efficiency import data_efficiency_table, heading
 from dropattack.analysis.tables import Table, comparison_table
 from dropattack.errors import UserError
 from dropattack.report import cards, charts, cost, gather, grids
 from dropattack.report.elements import Facets, Figure, Part, rank
-from dropattack.report.gather import Asked, Found
+from dropattack.report.gather import Found, TableSpec
 from dropattack.report.history import learning_curves
 from dropattack.report.intervals import SIGNS
 
@@ -22,7 +22,7 @@ LARGEST_PICTURE = 600_000  # bytes
 UNUSABLE = (UserError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
-def tables(found: Sequence[Found], asked: Sequence[Asked], empty: dict[str, list[str]]) -> Part:
+def tables(found: Sequence[Found], asked: Sequence[TableSpec], empty: dict[str, list[str]]) -> Part:
     """Build one section per table, and a sentence for each table without runs."""
     part = Part("tables", "Tables", parts=[_table(one) for one in found])
     there = {one.table.name for one in found}
@@ -42,7 +42,7 @@ def _table(one: Found) -> Part:
         grids.comparison(compared, "Comparison with none", one.notes, seeds=table.seeds, published=one.published)
     )  # fmt: skip
     if table.kind == "curve" and table.x:
-        less = less_against_all(one.frame, table.x)
+        less = data_efficiency_table(one.frame, table.x)
         part.grids.append(grids.plain_grid(heading(table.x), less.columns, less.rows, text=(0, 1), notes=less.notes))
         part.figures += charts.accuracy_against(one.frame, table.x)
     elif table.kind == "heatmap" and table.x and table.y:

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from dropattack.analysis.compare import compare
-from dropattack.analysis.findings import beside_none, beside_others, chosen_settings, rivals
+from dropattack.analysis.findings import against_baseline, against_others, chosen_settings, rivals
 from dropattack.analysis.records import read_records
 from dropattack.errors import UserError
 
@@ -11,7 +11,7 @@ from dropattack.errors import UserError
 def test_comparison_with_none_has_the_words_of_its_table(runs):
     frame = read_records(runs).frame
     compared = compare(frame)
-    rows = beside_none({"vision, mini": frame}).rows
+    rows = against_baseline({"vision, mini": frame}).rows
     assert [row[:3] for row in rows] == [
         (f"{d}", "dropattack", "vision, mini") for d in ("digits / cnn", "pydoc / lstm")
     ]
@@ -26,7 +26,7 @@ def test_comparison_with_every_other_method_has_the_sign_reversed(write_run, tmp
         noise = 0.0005 * (seed % 3)
         for method, accuracy in (("none", 0.7), ("fgm", 0.9 - noise), ("pgd", 0.6), ("dropattack", 0.8)):
             write_run(method, seed=seed, accuracy=accuracy)
-    rows = {row[1]: row for row in beside_others(rivals({"t": read_records(tmp_path).frame})).rows}
+    rows = {row[1]: row for row in against_others(rivals({"t": read_records(tmp_path).frame})).rows}
     assert set(rows) == {"fgm", "pgd"}
     assert rows["fgm"][4].startswith("−9.96 [−10.01, ")
     assert (rows["fgm"][-1], rows["pgd"][-1]) == ("worse", "no difference shown")  # five equal pairs: p = 1/16

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from dropattack.analysis.records import differences, flatten, read_records, telling
+from dropattack.analysis.records import differences, distinguishing, flatten, read_records
 
 
 def reasons(records) -> dict[str, str]:
@@ -107,6 +107,6 @@ def test_flatten_and_differences():
 
 def test_common_values_are_omitted():
     some = [{"epsilon": e, "every": n} for e, n in ((0.1, 1), (0.3, 1), (0.1, 2), (1.0, 1))]
-    assert telling(some) == [{"epsilon": 0.1}, {"epsilon": 0.3}, {"epsilon": 0.1, "every": 2}, {"epsilon": 1.0}]
+    assert distinguishing(some) == [{"epsilon": 0.1}, {"epsilon": 0.3}, {"epsilon": 0.1, "every": 2}, {"epsilon": 1.0}]
     same = [{"p": 0.5, "every": 1}, {"p": 0.5, "every": 2}, {"p": 0.7, "every": 1}]
-    assert telling(same) == [{"p": 0.5, "every": 1}, {"every": 2}, {"p": 0.7}]
+    assert distinguishing(same) == [{"p": 0.5, "every": 1}, {"every": 2}, {"p": 0.7}]

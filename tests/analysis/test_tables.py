@@ -7,7 +7,7 @@ from rich.console import Console
 
 from dropattack.analysis import tables
 from dropattack.analysis.compare import compare, provenance
-from dropattack.analysis.data_efficiency import heading, less_against_all
+from dropattack.analysis.data_efficiency import data_efficiency_table, heading
 from dropattack.analysis.records import read_records
 from dropattack.statistics import TOO_FEW, UNDECIDED
 
@@ -131,7 +131,7 @@ def test_less_data_is_compared_with_the_baseline_on_all_data(write_run, tmp_path
         for method, half, whole in (("none", 0.70, 0.80), ("fgm", 0.79, 0.85)):
             write_run(method, seed=seed, fraction=0.5, accuracy=half - noise)
             write_run(method, seed=seed, fraction=1.0, accuracy=whole)
-    table = less_against_all(read_records(tmp_path).frame, "dataset.fraction")
+    table = data_efficiency_table(read_records(tmp_path).frame, "dataset.fraction")
     assert [row[:4] for row in table.rows] == [("digits / cnn", m, "0.5", "4") for m in ("fgm", "none")]
     fgm, none = (row[5] for row in table.rows)
     assert fgm.startswith("−1.10 [")  # 78.9 − 80, and not − 85

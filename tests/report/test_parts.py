@@ -106,7 +106,7 @@ def test_colours_match_all_figures_and_contrast_with_both_pages():
     style = colours.stylesheet()
     for method, colour in COLOURS.items():
         assert f"--m-{method}:{colour};" in style
-        assert colours.contrast(colours.lifted(colour, colours.DARK), colours.DARK) >= 3
+        assert colours.contrast(colours.lightened(colour, colours.DARK), colours.DARK) >= 3
     assert set(colours.MARKS) == set(COLOURS)
     assert len(set(colours.MARKS.values())) == len(COLOURS)
     assert colours.contrast("#000000", "#ffffff") == pytest.approx(21)
