@@ -221,7 +221,7 @@ def _of_one_code(rows: Sequence[dict[str, Any]], equivalent: Equivalent) -> tupl
     kept, others = list(rows), []
     for part in (0, 1):
         compared = [(row["context"], row["method"] if part else "") for row in kept]
-        codes = [_standing(row, equivalent)[part] for row in kept]
+        codes = [_canonical(row, equivalent)[part] for row in kept]
         counts: dict[tuple[str, str], Counter[str]] = {}
         for group, code in zip(compared, codes, strict=True):
             counts.setdefault(group, Counter())[code] += 1
@@ -237,15 +237,15 @@ def _of_one_code(rows: Sequence[dict[str, Any]], equivalent: Equivalent) -> tupl
     return kept, others
 
 
-def _standing(row: Mapping[str, Any], equivalent: Equivalent) -> tuple[str, str]:
+def _canonical(row: Mapping[str, Any], equivalent: Equivalent) -> tuple[str, str]:
     code, method = code_of(row)
     return equivalent.code(row["context"], code), equivalent.method(row["context"], row["method"], method)
 
 
 def code_of(row: Mapping[str, Any]) -> tuple[str, str]:
-    """The digests of the code of a run, and of its method: the same one where an older record has one for both.
+    """Return the digests of the code of a run and of its method; older records have one digest for both.
 
-    A newer digest is of the files as they were; an older one is of a commit, which says nothing of changes to it.
+    A newer digest covers the files as they were; an older one is of a commit and does not cover uncommitted changes.
     """
     commit = row["commit"] or {}
     code = str(commit.get("code") or commit.get("hash", "unknown code")[:12])

@@ -14,7 +14,7 @@ from dropattack.sweeps.table import load_table, overrides
 
 RESULTS = CONF.parent / "results"
 TABLES = sorted(path.parent for path in RESULTS.glob(f"*/*/{store.RUNS}"))
-MADE = [folder for folder in TABLES if (folder / "table.md").exists()]  # the others lack runs
+MADE = [folder for folder in TABLES if (folder / "table.md").exists()]  # the others are incomplete
 
 
 @pytest.mark.parametrize("folder", MADE, ids=lambda path: f"{path.parent.name}-{path.name}")
@@ -36,7 +36,7 @@ def test_committed_table_equals_its_records(folder: Path, tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("folder", TABLES, ids=lambda path: f"{path.parent.name}-{path.name}")
-def test_every_committed_run_is_a_cell_that_conf_composes(folder: Path):
+def test_every_committed_run_is_a_cell_of_conf(folder: Path):
     """Runs of the first seed are checked: no change of conf/ may change a run's identity. Tables may be incomplete."""
     names = [name.partition(" ")[0] for name in store.runs_of(folder)]
     seed = min(int(re.findall(r"-s(\d+)-", name)[-1]) for name in names)
