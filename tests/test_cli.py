@@ -60,7 +60,7 @@ BAD = [
     ("dataset.fraction=1.5", ["at most 1"]),
     ("dataset=imdb model=cnn", ["model=cnn takes image data", "lstm"]),
     ("seed=1,2", ["--multirun"]),
-    ("scale=tiny", ["full, mini, smoke"]),
+    ("scale=tiny", ["full, midi, mini, smoke"]),
     ("--epochs=3", ["no option --epochs"]),
 ]
 

@@ -143,7 +143,7 @@ CASES = (
         base=TEXT,
     ),
     typed("no recipe", r"model\.recipe\.epochs: node `model\.recipe` is not a container", "model.recipe=null"),
-    typed("a scale within a scale", r"there is no scale 'huge'; scales: full, mini, smoke", "scale.name=huge"),
+    typed("a scale within a scale", r"there is no scale 'huge'; scales: full, mini, smoke, midi", "scale.name=huge"),
     typed(
         "an augmentation that does not exist",
         r"augment='flip': choose none, crop_flip or shift",

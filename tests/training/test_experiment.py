@@ -116,7 +116,7 @@ def test_divergence_is_on_record_and_is_not_tried_again(config, monkeypatch):
     assert record.read(path)["status"] == "diverged"
     assert record.read(path)["test"] is None
     assert [left.name for left in (path.parents[1] / "checkpoints").glob("*/*")] == ["lock"]
-    monkeypatch.setattr(experiment, "_run", lambda _: pytest.fail("it was tried again"))
+    monkeypatch.setattr(experiment, "run_anyway", lambda _: pytest.fail("it was tried again"))
     with pytest.raises(DivergedError, match="on record"):
         experiment.run(config(*options))
 
