@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from dropattack import provenance
 from dropattack.errors import UserError
@@ -82,6 +83,30 @@ def test_identity_does_not_depend_on_where_things_lie():
     moved["dataset"] |= {"root": "elsewhere", "cache": "/moved/cache"}
     assert record.identity(moved) == record.identity(CONFIG)
     assert record.identity(CONFIG)["dataset"]["root"] == "<data>"
+
+
+COMMITTED = sorted((Path(__file__).resolve().parents[1] / "results").glob("**/records/*.json"))
+
+
+def test_committed_records_keep_their_identity():
+    """Also with the options that their method has got since, at the values that leave it as it was."""
+    assert len(COMMITTED) > 500
+    conf = Path(__file__).resolve().parents[1] / "conf" / "reg"
+    neutral = {path.partition(".")[2]: value for path, (value, _) in record._NEUTRAL.items()}
+    got = set()
+    for path in COMMITTED:
+        made = json.loads(path.read_text())
+        assert record.run_id(made["config"]) == made["run_id"], path.name
+        later = copy.deepcopy(made["config"])
+        options = OmegaConf.load(conf / f"{later['reg']['name']}.yaml")
+        new = set(options.get("reg", options)) - set(later["reg"])
+        later["reg"].update({name: neutral[name] for name in new & set(neutral)})
+        got |= new & set(neutral)
+        assert record.run_id(later) == made["run_id"], path.name
+        for name in new & set(neutral):
+            value = "linf" if name == "norm" else 2
+            assert record.run_id({**later, "reg": {**later["reg"], name: value}}) != made["run_id"]
+    assert got == set(neutral), "an option that no record's method has got is no option to be left out"
 
 
 def test_no_home_folder_in_a_record():

@@ -63,6 +63,51 @@ def resolve(model: nn.Module, names: str | Iterable[str]) -> list[Target]:
     return list(found.values())
 
 
+def resolve_activations(model: nn.Module, names: str | Iterable[str], method: str) -> list[Target]:
+    """As `resolve`, where every target has to be an activation; an embedding's weight stands for its output.
+
+    Raises:
+        ValueError: As `resolve`, or a name is that of a weight.
+    """
+    modules = dict(model.named_modules())
+    names = [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
+    owners = {n: n.removesuffix(".weight") for n in names if isinstance(n, str) and n.endswith(".weight")}
+    tables = {n: owner for n, owner in owners.items() if isinstance(modules.get(owner), nn.Embedding)}
+    found = resolve(model, [tables.get(n, n) for n in names])
+    for target in found:
+        if not isinstance(target, Activation):
+            raise ValueError(
+                f"{method} perturbs each example, and {target.name!r} is a weight: name a module (its output is "
+                "attacked), an embedding's weight, or '<input>'"
+            )
+    return found
+
+
+def default_target(model: nn.Module) -> str:
+    """What is attacked where nobody says: the weight of the input embedding, or the input of an image model.
+
+    That is the embedding of `model.get_input_embeddings()` where there is one (Hugging Face), else the only
+    `nn.Embedding`, else `INPUT` of a model with a convolution.
+
+    Raises:
+        ValueError: That is ambiguous; the message lists the choices.
+    """
+    model = unwrapped(model)
+    tables = {name: module for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
+    getter = getattr(model, "get_input_embeddings", None)
+    own = getter() if callable(getter) else None
+    found = [name for name, module in tables.items() if module is own] or list(tables)
+    if len(found) == 1:
+        return f"{found[0]}.weight" if found[0] else "weight"
+    if found:
+        choices = ", ".join(f"{name}.weight" for name in found)
+        raise ValueError(f"the model has several embeddings: name what to attack, out of {choices}")
+    if any(isinstance(module, nn.modules.conv._ConvNd) for module in model.modules()):
+        return INPUT
+    choices = ", ".join([*(name for name, p in model.named_parameters() if _attackable(p)), INPUT])
+    raise ValueError(f"the model has neither an embedding nor a convolution: name what to attack, out of {choices}")
+
+
 def _weight(name: str, parameters: dict[str, nn.Parameter], modules: dict[str, nn.Module]) -> Weight:
     owner, _, leaf = name.rpartition(".")
     parameter, module = parameters[name], modules[owner]

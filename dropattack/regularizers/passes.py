@@ -35,6 +35,17 @@ class Output:
     logits: Tensor | None = None
 
 
+def needed(logits: Tensor | None, method: str) -> Tensor:
+    """The logits that a divergence needs.
+
+    Raises:
+        ValueError: `forward` returned none.
+    """
+    if logits is None:
+        raise ValueError(f"{method} needs forward to return an object with .loss and .logits")
+    return logits
+
+
 class Passes:
     """Runs `forward` and `backward` once a call. The last of the `total` calls is the one that DDP synchronises."""
 
@@ -115,6 +126,8 @@ class Passes:
 
     def forward(self) -> Output:
         """Runs the caller's `forward` once."""
+        for target in self._targets:
+            target.again()
         self._state.before_forward()
         torch.clear_autocast_cache()  # under an outer autocast it holds casts of the weights as another pass had them
         result = self._forward()

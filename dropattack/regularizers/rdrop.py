@@ -1,11 +1,18 @@
 """R-Drop: two forwards with different dropout have to agree (Liang et al. 2021, arXiv 2106.14448)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
-from dropattack.regularizers.base import Regularizer
+from dropattack.regularizers.base import Common, Regularizer
 from dropattack.regularizers.checks import non_negative
 from dropattack.regularizers.functional import symmetric_kl
-from dropattack.regularizers.passes import Passes
+from dropattack.regularizers.passes import Passes, needed
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class RDrop(Regularizer):
@@ -18,13 +25,17 @@ class RDrop(Regularizer):
     Args:
         model: The network.
         alpha: Weight of the agreement; the authors' is 0.5 (BERT) to 5 (translation).
+        common: See `Regularizer`.
     """
 
     passes = 2
+    strengths = ("alpha",)
 
-    def __init__(self, model: nn.Module, alpha: float = 1.0, *, seed: int | None = None) -> None:
+    def __init__(self, model: nn.Module, alpha: float = 1.0, **common: Unpack[Common]) -> None:
         self.alpha = non_negative(alpha, "alpha")
-        super().__init__(model, None, seed=seed)
+        if common.get("dropout_masks", "fresh") != "fresh":
+            raise ValueError("R-Drop compares two dropout masks, so it takes no dropout_masks='shared'")
+        super().__init__(model, None, **common)
 
     def _backwards(self) -> int:
         return 1
@@ -32,8 +43,7 @@ class RDrop(Regularizer):
     def _attack(self, run: Passes) -> None:
         def objective() -> Tensor:
             one, two = run.forward(), run.forward()
-            if one.logits is None or two.logits is None:
-                raise ValueError("R-Drop needs forward to return an object with .loss and .logits")
-            return (one.loss + two.loss) / 2 + self.alpha * symmetric_kl(one.logits, two.logits)
+            apart = symmetric_kl(needed(one.logits, "R-Drop"), needed(two.logits, "R-Drop"))
+            return (one.loss + two.loss) / 2 + self.alpha * self._factor() * apart
 
         run(objective)

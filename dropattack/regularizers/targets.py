@@ -16,6 +16,7 @@ Every target answers to the same few calls, so that a method is written once for
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -34,6 +35,9 @@ class Target(Protocol):
 
     def begin(self) -> None:
         """Forget the last step."""
+
+    def again(self) -> None:
+        """Before each forward of a pass."""
 
     def listening(self, *, read: bool, keep: bool, last: bool) -> AbstractContextManager[None]:
         """Around one pass: `read` its own gradient; `keep` it in `.grad`; `last` of the step."""
@@ -72,6 +76,9 @@ class Weight:
 
     def begin(self) -> None:
         self.gradient = None
+
+    def again(self) -> None:
+        pass
 
     @contextmanager
     def listening(self, *, read: bool, keep: bool, last: bool) -> Iterator[None]:
@@ -166,7 +173,7 @@ class Activation:
 
     def __init__(self, name: str, module: nn.Module, of_input: bool = False) -> None:
         self.name = name
-        self._calls = 0
+        self._calls = self._forward = 0
         self._open = self._read = False
         self._padding_id = module.padding_idx if isinstance(module, nn.Embedding) else None
         self.begin()
@@ -183,10 +190,16 @@ class Activation:
         self.applied: Tensor | None = None  # the perturbation of the latest pass
         self._shift: Tensor | Start | None = None
         self._value: Tensor | None = None
+        self._parts: dict[int, Tensor] = {}  # the gradient of each forward of the pass
+
+    def again(self) -> None:
+        self._calls = 0
+        self._forward += 1
 
     @contextmanager
     def listening(self, *, read: bool, keep: bool, last: bool) -> Iterator[None]:
         self._open, self._read, self._calls = True, read and not last, 0
+        self._parts.clear()
         if self._read:
             self.gradient = None
         try:
@@ -254,11 +267,13 @@ class Activation:
         if self._read:
             if not moved.requires_grad:  # an image, or the output of a frozen layer
                 moved = moved.detach().requires_grad_()
-            moved.register_hook(self._store)
+            moved.register_hook(partial(self._store, self._forward))
         return moved
 
-    def _store(self, gradient: Tensor) -> None:
-        self.gradient = upcast(gradient.detach())
+    def _store(self, forward: int, gradient: Tensor) -> None:
+        self._parts[forward] = upcast(gradient.detach())
+        parts = list(self._parts.values())
+        self.gradient = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
 
 class _Hook:

@@ -109,14 +109,23 @@ def instantiate(group: str, config: Mapping[str, Any], **extra: Any) -> Any:
     target = _located(group, options.pop("_target_", None))
     if ours := sorted(set(options) & set(extra)):
         raise UserError(f"{group}.{ours[0]} is not for a config to set: remove it")
-    accepted = inspect.signature(target).parameters
-    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in accepted.values()):
+    accepted = _accepted(target)
+    if accepted is not None:
         unknown = sorted(set(options) - set(accepted))
         if unknown:
             raise UserError(f"{group}={config.get('name', target.__name__)} has no option {', '.join(unknown)}; "
                             f"options: {', '.join(name for name in accepted if name not in extra)}")  # fmt: skip
     with as_user_error(group):
         return target(**options, **extra)
+
+
+def _accepted(target: Any) -> list[str] | None:
+    """The options that `target` takes; None if it takes any. `**common` of a method stands for those that all take."""
+    parameters = inspect.signature(target).parameters
+    named = [name for name, parameter in parameters.items() if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+    if len(named) == len(parameters):
+        return named
+    return [*named, *target.common] if "common" in parameters else None
 
 
 def _located(group: str, name: Any) -> Any:
