@@ -66,6 +66,7 @@ class RegularizerMixin(_Base):
         """
         self._check_support()
         optimizer = self._only_optimizer() if optimizer is None else optimizer
+        self.regularizer.follow(getattr(optimizer, "optimizer", optimizer))
         ends = (batch_idx + 1) % self.accumulate == 0 or self.trainer.is_last_batch
         with nullcontext() if ends else self._no_sync():
             losses = self.regularizer.backward(

@@ -55,11 +55,13 @@ class Regularizer:
         composition: What `Compose` may do with it. `"adds"`: its first pass is the clean one, and everything else is
             added to L(θ). `"leads"`: its first pass is at the clean point, and it decides what stands for L(θ).
             `"alone"`: it cannot be composed.
+        is_linear: Whether the objective is linear in the loss, so that a factor may be taken into `forward`.
     """
 
     passes: float = 1
     strengths: ClassVar[tuple[str, ...]] = ()
     composition: ClassVar[Literal["adds", "leads", "alone"]] = "leads"
+    is_linear: bool = True
     common: ClassVar[tuple[str, ...]] = tuple(Common.__annotations__)
     norm: Norm = "l2"
     relative: bool = False

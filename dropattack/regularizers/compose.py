@@ -56,6 +56,7 @@ class Compose(Regularizer):
         self._adders = [m for m in methods if m is not self._lead]
         super().__init__(next(iter(models.values()), None), None, dropout_masks=methods[0].dropout_masks)
         self.targets = _shared(methods)
+        self.is_linear = all(m.is_linear for m in methods)
         self._set_passes(self._lead.passes + sum(m.passes - 1 for m in self._adders))
 
     def _backwards(self) -> int:

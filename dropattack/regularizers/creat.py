@@ -39,6 +39,8 @@ class CreAT(Regularizer):
         common: See `Regularizer`.
     """
 
+    is_linear = False
+
     def __init__(
         self,
         model: nn.Module,

@@ -25,6 +25,7 @@ class Flooding(Regularizer):
 
     passes = 1
     strengths = ("level",)
+    is_linear = False
 
     def __init__(self, model: nn.Module, level: float = 0.1, **common: Unpack[Common]) -> None:
         self.level = non_negative(level, "level")

@@ -35,6 +35,7 @@ class RAT(Regularizer):
 
     passes = 3
     strengths = ("epsilon",)
+    is_linear = False
     composition = "adds"
 
     def __init__(

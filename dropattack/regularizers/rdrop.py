@@ -30,6 +30,7 @@ class RDrop(Regularizer):
 
     passes = 2
     strengths = ("alpha",)
+    is_linear = False
 
     def __init__(self, model: nn.Module, alpha: float = 1.0, **common: Unpack[Common]) -> None:
         self.alpha = non_negative(alpha, "alpha")

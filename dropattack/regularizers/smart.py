@@ -43,6 +43,7 @@ class SMART(Regularizer):
 
     passes = 3
     strengths = ("alpha", "eta")
+    is_linear = False
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ class VAT(Regularizer):
     """
 
     strengths = ("epsilon", "alpha")
+    is_linear = False
     composition = "adds"
 
     def __init__(
