@@ -90,8 +90,8 @@ class RegularizerMixin(_Base):
             if whole > 1 and self._told_scaled is None:
                 raise ValueError(
                     f"{type(regularizer).__name__} with gradient accumulation needs to know what the model's loss is: "
-                    "set trainer.loss_is_scaled_for_ga to True if it is divided by num_items_in_batch, to False if it is a "
-                    "mean over the micro-batch (as that of BertForSequenceClassification)"
+                    "set trainer.loss_is_scaled_for_ga to True if it is divided by num_items_in_batch, to False if it "
+                    "is a mean over the micro-batch (as that of BertForSequenceClassification)"
                 )
 
             def forward() -> Output:

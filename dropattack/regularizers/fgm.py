@@ -13,7 +13,7 @@ from dropattack.regularizers.naming import default_target
 from dropattack.regularizers.passes import Passes
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing import Unpack  # Python 3.11, and only for type checkers
 
 
 class FGM(Regularizer):

@@ -11,7 +11,7 @@ from dropattack.regularizers.checks import non_negative
 from dropattack.regularizers.passes import Passes
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing import Unpack  # Python 3.11, and only for type checkers
 
 
 class Flooding(Regularizer):

@@ -14,7 +14,7 @@ from dropattack.regularizers.sam import SAM
 from dropattack.regularizers.targets import Target, Weight
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing import Unpack  # Python 3.11, and only for type checkers
 
 
 class FSAM(SAM):

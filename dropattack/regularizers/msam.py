@@ -15,7 +15,7 @@ from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Target, Weight, upcast
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing import Unpack  # Python 3.11, and only for type checkers
 
 
 class MSAM(Regularizer):

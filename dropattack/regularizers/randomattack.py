@@ -16,7 +16,7 @@ from dropattack.regularizers.rows import EmbeddingRows
 from dropattack.regularizers.targets import Start, Target, upcast
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing import Unpack  # Python 3.11, and only for type checkers
 
 
 class RandomAttack(Regularizer):

@@ -14,7 +14,7 @@ from dropattack.regularizers.naming import default_target
 from dropattack.regularizers.passes import Passes, needed
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing import Unpack  # Python 3.11, and only for type checkers
 
 
 class RAT(Regularizer):

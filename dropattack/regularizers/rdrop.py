@@ -12,7 +12,7 @@ from dropattack.regularizers.functional import symmetric_kl
 from dropattack.regularizers.passes import Passes, needed
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing import Unpack  # Python 3.11, and only for type checkers
 
 
 class RDrop(Regularizer):

@@ -15,7 +15,7 @@ from dropattack.regularizers.rows import EmbeddingRows
 from dropattack.regularizers.targets import Target, upcast
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing import Unpack  # Python 3.11, and only for type checkers
 
 
 class RWP(Regularizer):

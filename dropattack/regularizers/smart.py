@@ -19,7 +19,7 @@ from dropattack.regularizers.passes import Passes, needed
 from dropattack.regularizers.targets import Activation, Target, upcast
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing import Unpack  # Python 3.11, and only for type checkers
 
 
 class SMART(Regularizer):
