@@ -80,7 +80,8 @@ class RegularizerMixin(_Base):
                 train()
             inputs = self._prepare_inputs(inputs)
             regularizer = self.regularizer_for(model)
-            regularizer.follow(self.optimizer)
+            if self.optimizer is not None:
+                regularizer.follow(self.optimizer)
             micro_batches = self.current_gradient_accumulation_steps
             scaled = self._loss_is_scaled(num_items_in_batch)
             divisor = 1 if scaled else micro_batches
