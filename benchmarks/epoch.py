@@ -96,18 +96,18 @@ def measure(cell: str, *, reg: str, steps: int, folder: Path) -> dict[str, Any]:
     loaders = build.build_loaders(config, encoded, accelerator)
     trainer = config["trainer"]
     options = {key: trainer[key] for key in ("optimizer", "learning_rate", "weight_decay", "clip_norm", "accumulation")}
-    options |= {"accelerator": accelerator, "classes": loaders["classes"], "epochs": 1, "progress": "plain"}
-    train(model, regularizer, loaders["train"], _First(loaders["validation"]), max_steps=2, **options)
-    with metered(regularizer, loaders["train"]) as meter:
-        result = train(model, regularizer, loaders["train"], _First(loaders["validation"]), max_steps=steps, **options)
-    whole = len(loaders["train"]) / trainer["accumulation"]
+    options |= {"accelerator": accelerator, "classes": loaders.classes, "epochs": 1, "progress": "plain"}
+    train(model, regularizer, loaders.train, _First(loaders.validation), max_steps=2, **options)
+    with metered(regularizer, loaders.train) as meter:
+        result = train(model, regularizer, loaders.train, _First(loaders.validation), max_steps=steps, **options)
+    whole = len(loaders.train) / trainer["accumulation"]
     seconds = result.steps * (result.cpu_seconds_per_step or 0.0)
     order = meter.seconds["order"] * min(1.0, result.steps / whole)
     total = seconds - meter.seconds["order"] + order
     outside = total - meter.seconds["backward"] - meter.seconds["optimizer"]
     return {
         "dataset": dataset, "model": model_name, "scale": scale, "reg": reg, "batch": trainer["batch_size"],
-        "steps": result.steps, "steps_an_epoch": len(loaders["train"]), "seconds_a_step": total / result.steps,
+        "steps": result.steps, "steps_an_epoch": len(loaders.train), "seconds_a_step": total / result.steps,
         "outside": outside / total, "order": order / total, "backward": meter.seconds["backward"] / total,
         "optimizer": meter.seconds["optimizer"] / total,
     }  # fmt: skip

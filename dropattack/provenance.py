@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -15,16 +14,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-# What of the code decides a run's result; the rest may change without making its record one of other code.
-TRAINS = ("data", "models", "regularizers", "training")
 SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)  # in the name of a variable
 PACKAGES = ("torch", "numpy", "accelerate", "transformers", "torchvision", "hydra-core", "safetensors")
 
 
 def commit() -> dict[str, Any] | None:
-    """The commit of this project's code, whether the code differs from it, and `code`: a digest of what trains.
+    """The commit of this project's code, and whether the code or the configs differ from it.
 
-    The variable `DROPATTACK_COMMIT`, the JSON that `scripts/gpu.py pack` writes, says all three of a copy on a lent
+    The variable `DROPATTACK_COMMIT`, the JSON that `scripts/gpu.py pack` writes, says both of a copy on a lent
     machine, whose repository is missing or older. None where there is neither.
     """
     if (declared := _declared_commit()) is not None:
@@ -37,9 +34,9 @@ def commit() -> dict[str, Any] | None:
 
     try:
         git("ls-files", "--error-unmatch", "__init__.py")  # a virtual environment in someone's repository is not ours
-        head, *trees = git("rev-parse", "HEAD", *(f"HEAD:./{folder}" for folder in TRAINS)).split()
+        head = git("rev-parse", "HEAD")
         dirty = bool(git("status", "--porcelain", "--", ".", "../conf"))
-        return {"hash": head, "dirty": dirty, "code": hashlib.sha256("".join(trees).encode()).hexdigest()[:12]}
+        return {"hash": head, "dirty": dirty}
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -47,7 +44,7 @@ def commit() -> dict[str, Any] | None:
 def _declared_commit() -> dict[str, Any] | None:
     with suppress(ValueError):
         declared = json.loads(os.environ.get("DROPATTACK_COMMIT", "null"))
-        if isinstance(declared, dict) and {"hash", "dirty", "code"} == set(declared):
+        if isinstance(declared, dict) and {"hash", "dirty"} == set(declared):
             return declared
     return None
 

@@ -1,4 +1,4 @@
-"""Lightning: a mixin gives the module a `regularized_step`; precision, DDP and checkpoints stay the Trainer's.
+"""Lightning: a mixin, and a method that makes the regularizer. The training step stays as it is.
 
 python examples/lightning_module.py
 python examples/lightning_module.py --precision bf16-mixed --devices 2     # 16-mixed on a GPU
@@ -15,8 +15,6 @@ from dropattack.integrations.lightning import RegularizerMixin
 
 
 class Digits(RegularizerMixin, L.LightningModule):
-    clip_norm = 1.0
-
     def __init__(self) -> None:
         super().__init__()
         self.net = Net()
@@ -25,10 +23,11 @@ class Digits(RegularizerMixin, L.LightningModule):
         # "net", not "<input>": Lightning calls training_step, so the module itself is not called with the images.
         return DropAttack(self, targets=["net.hidden", "net.hidden.weight"], epsilon=0.2, relative=True)
 
-    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
         x, y = batch
-        losses = self.regularized_step(lambda: F.cross_entropy(self.net(x), y), batch_idx)
-        self.log("loss", losses.clean)
+        loss = F.cross_entropy(self.net(x), y)
+        self.log("loss", loss)
+        return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), lr=2e-3)
@@ -40,7 +39,7 @@ def main(steps: int = 300, precision: str = "32-true", devices: int = 1) -> floa
     module = Digits()
     trainer = L.Trainer(
         max_steps=steps, precision=precision, devices=devices, accelerator="auto", logger=False,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, gradient_clip_val=1.0,
     )  # fmt: skip
     trainer.fit(module, DataLoader(train, batch_size=64, shuffle=True))
     return accuracy(module.net)

@@ -3,6 +3,7 @@
 Two processes with one torch thread each take the runs one by one, so torch is imported twice and not 36 times.
 """
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -11,9 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from rich.console import Console
 
-from dropattack.runs import experiment
-from dropattack.runs.config import compose
-from dropattack.runs.record import record_path
+from dropattack.runs.experiment import Run
 from dropattack.sweeps.launch import Engine, launch
 
 OUTPUT = Path("outputs/demo")
@@ -54,10 +53,11 @@ def runs() -> dict[str, list[str]]:
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__, epilog=f"It takes no options, and writes to {OUTPUT}/.").parse_args()
     console = Console(width=None if sys.stdout.isatty() else 140)
-    configs = {name: experiment.resolve(compose(experiment.CONF, given)) for name, given in runs().items()}
-    paths = [record_path(config) for config in configs.values()]
-    todo = {name: given for name, given in runs().items() if experiment.done(configs[name]) is None}
+    asked = {name: Run.asked(given) for name, given in runs().items()}
+    paths = [run.record_path for run in asked.values()]
+    todo = {name: given for name, given in runs().items() if not asked[name].done()}
     names = {" ".join(given): name for name, given in todo.items()}
     try:
         failed = launch(list(todo.values()), ENGINE) if todo else {}

@@ -23,9 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=NAMES, help="the data set")
     parser.add_argument("--to", type=Path, default=Path("data"), help="folder of data sets (default: data)")
-    parser.add_argument(
-        "--archive", type=Path, help="pheme: of figshare record 6392078; glove: glove.6B.zip"
-    )
+    parser.add_argument("--archive", type=Path, help="pheme: of figshare record 6392078; glove: glove.6B.zip")
     parser.add_argument("--seed", type=int, default=0, help="pheme: seed of the split")
     options = parser.parse_args(arguments)
     try:

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from dropattack.errors import UserError
 from dropattack.runs import cli, experiment, record
 from dropattack.runs.config import SCALES, compose
+from dropattack.runs.experiment import Run
 from dropattack.sweeps import tuning
 from dropattack.sweeps.launch import Engine, launch
 from dropattack.sweeps.table import load_table
@@ -73,7 +74,7 @@ def trials(
 
 def outcome(overrides: list[str]) -> dict[str, Any]:
     """One trial's validation accuracy, or why it has none."""
-    path = record.record_path(experiment.resolve(compose(experiment.CONF, overrides)))
+    path = Run.asked(overrides).record_path
     if record.is_done(path) != "finished":
         return {"validation_accuracy": None, "error": record.why(path)}
     found = record.read(path)

@@ -26,6 +26,15 @@ BAD = [
     ("reg=dropattack reg.epsilonn=1", ["'reg.epsilonn'", "did you mean reg.epsilon"]),
     ("reg.epsilon=1", ["'reg.epsilon' in reg=none", "reg=dropattack", "reg=fgm"]),
     ("trainer.epoch=3", ["did you mean trainer.epochs"]),
+    ("trainer.lr=1e-3", ["did you mean trainer.learning_rate?"]),
+    ("lr=1e-3", ["did you mean trainer.learning_rate?"]),
+    ("bs=32", ["did you mean trainer.batch_size?"]),
+    ("epochs=3", ["did you mean trainer.epochs?"]),
+    ("reg=fgm eps=1", ["did you mean reg.epsilon?"]),
+    ("trainer.gradient_clip=1", ["did you mean trainer.clip_norm?"]),
+    ("+dataset.path=x", ["dataset=imdb has no option path", "options: root, split", "drop_leaks"]),
+    ("reg=fgm reg._target_=dropattack.regularizers.FGMM", ["reg._target_", "no such object"]),
+    ("model=bert model._target_=torch.nn.Linear", ["model._target_=torch.nn.Linear"]),
     ("sed=3", ["did you mean seed"]),
     ("trainer", ["cannot read the override 'trainer'", "key=value"]),
     ("trainer.epochs=[1", ["cannot read the override"]),
@@ -141,6 +150,53 @@ def test_light_answers_do_not_import_torch(tmp_path):
     for arguments, code in (["--help"], 0), (["reg=nothing"], 2), (QUICK, 0):
         command = [sys.executable, "-c", probe, *arguments]
         assert subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=False).returncode == code
+
+
+EARLY = [
+    ([*QUICK, "trainer.device=auto", "trainer.precision=fp16"], "needs a GPU"),
+    ([*QUICK, "trainer.device=cuda"], "no CUDA device"),
+    ([*QUICK, "dataset.split=offical"], "split=offical is unknown; choose one of official"),
+    (["dataset=pheme", "model=bigru", "tracker=none"], "Dataset pheme was not found"),
+    (["dataset=imdb", "model=lstm", "tracker=none"], "Dataset imdb was not found"),
+    ([*QUICK, "tracker=wandb", "tracker.mode=auto"], "WANDB_MODE=offlin in the environment is no mode of W&B (did you"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), EARLY, ids=lambda value: value[-1] if isinstance(value, list) else "")
+def test_what_cannot_run_is_refused_before_torch_is_imported(arguments, said, tmp_path):
+    probe = (
+        "import sys, hydra; from dropattack.runs import cli; sys.argv = ['run.py', *sys.argv[1:]]\n"
+        "def run(config): cli.execute(config)\n"
+        "main = hydra.main(version_base='1.3', config_path=str(cli.CONF), config_name='config')(run)\n"
+        "code = cli.main(main); loaded = {'torch', 'datasets', 'accelerate'} & set(sys.modules)\n"
+        "sys.exit(code if not loaded else f'imported {loaded}')"
+    )
+    environment = {**os.environ, "WANDB_MODE": "offlin", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1",
+                   "HF_HOME": str(tmp_path), "DROPATTACK_DATA": str(tmp_path)}  # fmt: skip
+    command = [sys.executable, "-c", probe, *arguments, f"paths.output={tmp_path / 'out'}"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out" / "records").exists()
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts").glob("*.py")))
+def test_help_of_a_script_starts_nothing(script, tmp_path):
+    command = [sys.executable, str(ROOT / "scripts" / script), "--help"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: {script}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_flags_may_stand_between_overrides(tmp_path):
+    code, _, err = result(tmp_path, "dataset=digits", "--multirun", *QUICK[1:])
+    assert code == 0, err
+    assert "1 finished" in err
 
 
 def test_run_then_skip(tmp_path):

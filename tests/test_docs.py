@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+from dropattack import FGM
 from dropattack.report.findings import findings
 from dropattack.runs import experiment
 from dropattack.runs.config import cells, compose
@@ -22,7 +24,7 @@ from dropattack.sweeps.table import load_table
 ROOT = Path(__file__).resolve().parents[1]
 RUN = sorted(
     path.relative_to(ROOT).as_posix()
-    for path in (ROOT / "README.md", ROOT / "docs" / "library.md", *(ROOT / "docs" / "methods").glob("*.md"))
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md"))
 )
 BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
@@ -33,6 +35,22 @@ def blocks(name: str, language: str) -> list[tuple[int, str]]:
     return [(text[: m.start()].count("\n") + 2, m.group(2)) for m in BLOCK.finditer(text) if m.group(1) == language]
 
 
+def test_the_example_of_a_method_is_a_method():
+    """CONTRIBUTING.md's class passes for what it says it is."""
+    names: dict = {"__name__": "document"}
+    (source,) = [source for _, source in blocks("CONTRIBUTING.md", "python")]
+    exec(compile(source, "CONTRIBUTING.md", "exec"), names)
+    gradients = []
+    for method in (names["MyMethod"], FGM):
+        torch.manual_seed(0)
+        model, ids = Classifier(), torch.randint(100, (4, 6))
+        method(model, "embed.weight", epsilon=0.5).backward(lambda model=model, ids=ids: model(ids).square().mean())
+        gradients.append(model.embed.weight.grad)
+    assert torch.equal(*gradients)
+    with pytest.raises(TypeError, match="MyMethod needs targets"):
+        names["MyMethod"](Classifier())
+
+
 def documents() -> list[str]:
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.md"]
     names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
@@ -40,7 +58,7 @@ def documents() -> list[str]:
 
 
 class Classifier(nn.Module):
-    """What README.md calls `model`."""
+    """What README.md and docs/architecture.md call `model`."""
 
     def __init__(self):
         super().__init__()
@@ -52,12 +70,13 @@ class Classifier(nn.Module):
 
 
 def given(name: str) -> dict:
-    """What a file's blocks may use without making it: README.md shows a loop, not a model."""
-    if name != "README.md":
+    """What a file's blocks may use without making it: some show a loop, not a model."""
+    if name not in ("README.md", "docs/architecture.md"):
         return {}
     model = Classifier()
     loader = [(torch.randint(100, (4, 6)), torch.randint(3, (4,))) for _ in range(2)]
-    return {"model": model, "loader": loader, "optimizer": torch.optim.Adam(model.parameters())}
+    made = {"model": model, "loader": loader, "optimizer": torch.optim.Adam(model.parameters())}
+    return made if name == "README.md" else {"model": model, "x": loader[0][0], "y": loader[0][1], "F": F}
 
 
 @pytest.mark.parametrize("name", RUN)

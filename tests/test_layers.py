@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUND = {"errors", "files", "progress", "provenance", "statistics"}  # modules at the package's root
+GROUND = {"errors", "files", "progress", "provenance", "source", "statistics"}  # modules at the package's root
 # What each folder may import. The library imports nothing else of the project; what trains knows nothing of configs.
 MAY_IMPORT: dict[str, set[str]] = {
     **{module: set() for module in GROUND},
@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probes": {"data", "training", *GROUND},
     "runs": {"data", "models", "probes", "regularizers", "tracking", "training", *GROUND},
     "sweeps": {"runs", "tracking", *GROUND},
+    "gpu": {"data", "runs", "sweeps", *GROUND},
     "analysis": {"probes", "runs", *GROUND},
     "report": {"analysis", "probes", "runs", *GROUND},
 }

@@ -54,6 +54,22 @@ def test_the_library_imports_torch_alone():
     assert not loaded & set(HEAVY)
 
 
+def test_importing_a_method_costs_little_beyond_torch():
+    """torch._dynamo takes longer to import than torch itself, and a decorator is enough to import it."""
+    code = """
+import sys, time, torch
+before, start = set(sys.modules), time.process_time()
+from dropattack import DropAttack, FreeLB
+spent = time.process_time() - start
+FreeLB(torch.nn.Linear(2, 2), "<input>").backward
+print(spent, "torch._dynamo" in sys.modules, len(set(sys.modules) - before))
+"""
+    spent, has_dynamo, count = run(sys.executable, "-c", code).split()
+    assert has_dynamo == "False"
+    assert int(count) < 60
+    assert float(spent) <= 0.15
+
+
 def test_naming_the_package_costs_nothing():
     code = "import sys, dropattack, dropattack.errors, dropattack.runs.record; print('torch' in sys.modules)"
     assert run(sys.executable, "-c", code).strip() == "False"

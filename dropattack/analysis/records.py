@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from dropattack.analysis.equivalent import Equivalent
 from dropattack.errors import UserError, one_line
 from dropattack.runs import record, store
 from dropattack.runs.checks import is_name
@@ -51,10 +52,13 @@ class Records:
     left_out: tuple[LeftOut, ...]
 
 
-def read_records(*places: Path) -> Records:
+def read_records(*places: Path, equivalent: Equivalent | None = None) -> Records:
     """Read records: files, the runs of a table's folder, and all `*.json` under any other folder.
 
     A bad record never raises: it is named in `left_out`.
+
+    Args:
+        equivalent: which codes count as one; None takes what `results/equivalent.yaml` declares.
 
     Raises:
         FileNotFoundError: a place does not exist.
@@ -76,7 +80,7 @@ def read_records(*places: Path) -> Records:
             left_out.append(outcome)
         else:
             rows.append(outcome)
-    rows, strangers = _of_one_code(rows)
+    rows, strangers = _of_one_code(rows, Equivalent() if equivalent is None else equivalent)
     kept, doubles = _without_doubles(rows)
     return Records(pd.DataFrame(kept, columns=COLUMNS), (*left_out, *strangers, *doubles))
 
@@ -205,22 +209,46 @@ def with_number(frame: pd.DataFrame, setting: str) -> pd.DataFrame:
     return frame[known].assign(x=[float(value) for value, there in zip(values, known, strict=True) if there])
 
 
-def _of_one_code(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[LeftOut]]:
-    """Keep, of what is compared with each other, the runs of the code that most of them were made by."""
-    codes: dict[str, Counter[str]] = {}
-    for row in rows:
-        codes.setdefault(row["context"], Counter())[_code(row)] += 1
-    most = {context: count.most_common(1)[0][0] for context, count in codes.items()}
-    kept = [row for row in rows if _code(row) == most[row["context"]]]
-    others = [LeftOut(row["path"], "other code", f"{_code(row)}, and what it is compared with was trained by "
-                      f"{most[row['context']]}; rerun=true makes it anew")
-              for row in rows if _code(row) != most[row["context"]]]  # fmt: skip
+def _of_one_code(rows: Sequence[dict[str, Any]], equivalent: Equivalent) -> tuple[list[dict[str, Any]], list[LeftOut]]:
+    """Keep, of what is compared with each other, the runs of the code that most of them were made by.
+
+    All runs of a context share the code of model, data loading and training; those of one method its code as well.
+    """
+    kept, others = list(rows), []
+    for part in (0, 1):
+        compared = [(row["context"], row["method"] if part else "") for row in kept]
+        codes = [_standing(row, equivalent)[part] for row in kept]
+        counts: dict[tuple[str, str], Counter[str]] = {}
+        for group, code in zip(compared, codes, strict=True):
+            counts.setdefault(group, Counter())[code] += 1
+        most = {group: count.most_common(1)[0][0] for group, count in counts.items()}
+        stays = []
+        for row, group, code in zip(kept, compared, codes, strict=True):
+            if code == most[group]:
+                stays.append(row)
+            else:
+                others.append(LeftOut(row["path"], "other code", f"{code_of(row)[part]}, and what it is compared with "
+                                      f"was trained by {most[group]}; rerun=true makes it anew"))  # fmt: skip
+        kept = stays
     return kept, others
 
 
-def _code(row: Mapping[str, Any]) -> str:
+def _standing(row: Mapping[str, Any], equivalent: Equivalent) -> tuple[str, str]:
+    code, method = code_of(row)
+    return equivalent.code(row["context"], code), equivalent.method(row["context"], row["method"], method)
+
+
+def code_of(row: Mapping[str, Any]) -> tuple[str, str]:
+    """The digests of the code of a run, and of its method: the same one where an older record has one for both.
+
+    A newer digest is of the files as they were; an older one is of a commit, which says nothing of changes to it.
+    """
     commit = row["commit"] or {}
-    return str(commit.get("code") or commit.get("hash", "unknown code")[:12]) + "+changes" * bool(commit.get("dirty"))
+    code = str(commit.get("code") or commit.get("hash", "unknown code")[:12])
+    if "method" in commit:
+        return code, str(commit["method"])
+    code += "+changes" * bool(commit.get("dirty"))
+    return code, code
 
 
 def _without_doubles(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[LeftOut]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +35,23 @@ def load(
     Raises:
         UserError: a bad option.
     """
-    from sklearn.datasets import load_digits
-
     one_of("digits", "split", split, ("official",))
-    bunch = load_digits()
-    pixels = (bunch.images * 15).astype(np.uint8)[:, None]
-    everything = ImageSplit(pixels, bunch.target.astype(np.int64))
+    images, labels = _shipped()
+    everything = ImageSplit((images * 15).astype(np.uint8)[:, None], labels.astype(np.int64))
     train, test = carve(everything, TEST_ROWS, 0, 10)  # one test split, whatever the split seed
     subset.setdefault("validation_fraction", VALIDATION_ROWS / len(train))
     notes = {"source": "scikit-learn's load_digits", "split": split, "pixels": "0..16 times 15"}
     return finish(name="digits", classes=CLASSES, train=train, test=test, notes=notes, **subset)
+
+
+def _shipped() -> tuple[np.ndarray, np.ndarray]:
+    """(images [N, 8, 8] of 0..16, labels [N]): scikit-learn's file; its import would outlast the training."""
+    spec = importlib.util.find_spec("sklearn")  # a top-level package: found without running it
+    file = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz" if spec and spec.origin else None
+    if file is not None and file.is_file():
+        rows = np.loadtxt(file, delimiter=",")
+        return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1]
+    from sklearn.datasets import load_digits  # of a version that keeps it elsewhere
+
+    bunch = load_digits()
+    return bunch.images, bunch.target

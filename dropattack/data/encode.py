@@ -85,7 +85,7 @@ def _tokenise(dataset: Dataset, tokenizer: Tokenizer) -> Content:
     return arrays, {"vocabulary": list(fitted.vocabulary), "padding_id": fitted.padding_id}
 
 
-def padded(ids: Sequence[Sequence[int]], padding_id: int) -> tuple[np.ndarray, np.ndarray]:
+def padded(ids: Sequence[Sequence[int] | np.ndarray], padding_id: int) -> tuple[np.ndarray, np.ndarray]:
     """(int32 [N, longest] padded on the right, int64 [N] lengths) of N rows of token ids."""
     lengths = np.array([len(row) for row in ids], dtype=np.int64)
     matrix = np.full((len(ids), lengths.max()), padding_id, dtype=np.int32)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 
@@ -51,12 +53,23 @@ def offline_unless_reachable() -> Iterator[None]:
         constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
 
 
+def _has_cached(repository: str) -> bool:
+    """Whether an earlier call may have left the data set in one of the hub clients' caches."""
+    from huggingface_hub import constants
+
+    prepared = Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets")
+    downloaded = Path(constants.HF_HUB_CACHE) / f"datasets--{repository.replace('/', '--')}"
+    return (prepared / repository.replace("/", "___")).is_dir() or downloaded.is_dir()
+
+
 def hub_columns(repository: str, split: str) -> dict[str, list[Any]]:
     """The columns of one split of a data set on the hub, or in its cache.
 
     Raises:
         Unavailable: it cannot be had.
     """
+    if not (_has_cached(repository) or hub_reachable()):  # `datasets` takes seconds to import, only to say the same
+        raise Unavailable(f"the Hugging Face hub, which has {repository}, does not answer")
     try:
         import datasets
 

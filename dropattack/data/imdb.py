@@ -20,7 +20,6 @@ def load(
     *,
     root: str | Path,
     split: str = "official",
-    drop_leaks: bool = False,
     cache: str | Path | None = None,
     **subset: Unpack[SubsetOptions],
 ) -> Dataset:
@@ -29,9 +28,8 @@ def load(
     Args:
         split: `official` (25,000 test rows; validation carved from train), or `author`: 40,000 / 5,000 / 5,000 of the
             50,000 pooled, as in the DropAttack notebooks. The authors' files are not published: the draw is ours.
-        drop_leaks: see `splits.finish`; of the official test reviews 123 have a text that also occurs in train.
         cache: unused; every data set takes it.
-        subset: see `splits.finish`.
+        subset: see `splits.finish`. Of the official test reviews 123 have a text that also occurs in train.
 
     Raises:
         UserError: not found, a bad file or row, or a bad option.
@@ -47,15 +45,4 @@ def load(
         notes["author"] = (
             "40,000 / 5,000 / 5,000 drawn from the pooled 50,000, stratified; the authors' own files are not published"
         )
-    seen = set(train.texts) | set(validation.texts if validation else ())
-    notes["test_texts_in_train"] = sum(text in seen for text in test.texts)
-    return finish(
-        name="imdb",
-        classes=CLASSES,
-        train=train,
-        validation=validation,
-        test=test,
-        notes=notes,
-        drop_leaks=drop_leaks,
-        **subset,
-    )
+    return finish(name="imdb", classes=CLASSES, train=train, validation=validation, test=test, notes=notes, **subset)

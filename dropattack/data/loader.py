@@ -178,9 +178,9 @@ def shifted(pixels: Tensor, offsets: Tensor, flips: Tensor, padding: int) -> Ten
 
 
 def pixel_statistics(split: TensorSplit) -> tuple[list[float], list[float]]:
-    """(mean, standard deviation) of each channel of uint8 [N, C, H, W], in 0..1."""
+    """(mean, standard deviation) of each channel of uint8 [N, C, H, W], in 0..1; 1 for a channel that is constant."""
     counts = [torch.bincount(channel.flatten(), minlength=256).double() for channel in split.inputs.transpose(0, 1)]
     levels = torch.arange(256, dtype=torch.float64) / 255
     means = [(count * levels).sum() / count.sum() for count in counts]
     variances = [(count * (levels - m) ** 2).sum() / count.sum() for count, m in zip(counts, means, strict=True)]
-    return [float(mean) for mean in means], [float(variance.sqrt()) for variance in variances]
+    return [float(mean) for mean in means], [float(variance.sqrt()) or 1.0 for variance in variances]

@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from dropattack.data.encode import padded
 from dropattack.data.types import SPLITS, Dataset, DataSpec, Encoded, TensorSplit
 from dropattack.errors import UserError
 
@@ -74,7 +72,7 @@ def write(path: Path, facts: Facts, encoded: Encoded) -> Path:
     arrays["values"] = np.frombuffer(json.dumps(values).encode(), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
-    np.savez(content, **arrays)
+    np.savez(content, **arrays)  # type: ignore[arg-type]  # numpy's stubs take every keyword for allow_pickle
     path.write_bytes(lzma.compress(content.getvalue()))
     return path
 
@@ -100,6 +98,10 @@ def _split(arrays: Any, name: str, padding_id: int) -> TensorSplit:
     flat = np.ascontiguousarray(arrays[f"{name}.ids"].T).view("<u4").ravel().astype(np.int32)
     lengths = arrays[f"{name}.lengths"].astype(np.int64)
     rows = np.split(flat, np.cumsum(lengths)[:-1])
+    import torch  # which asking for a file's place can do without
+
+    from dropattack.data.encode import padded
+
     inputs, lengths = padded(rows, padding_id)
     labels = torch.from_numpy(arrays[f"{name}.labels"].astype(np.int64))
     return TensorSplit(torch.from_numpy(inputs), labels, torch.from_numpy(lengths))

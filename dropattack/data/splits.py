@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 
+from dropattack.data import sets
 from dropattack.data.types import Dataset, ImageSplit, TextSplit
 from dropattack.errors import UserError
 
@@ -24,6 +26,7 @@ class SubsetOptions(TypedDict, total=False):
     validation_rows: int | None
     test_rows: int | None
     fraction: float
+    drop_leaks: bool
 
 
 def stratified_order(labels: np.ndarray, *seed: int) -> np.ndarray:
@@ -85,8 +88,8 @@ def finish(
 
     Args:
         validation: None: a stratified share `validation_fraction` is carved from train.
-        drop_leaks: leave out of train (and validation) the texts that also occur in a later split. The test split stays
-            whole, so that its accuracy compares with everybody's.
+        drop_leaks: leave out of train (and validation) the examples that also occur in a later split. The test split
+            stays whole, so that its accuracy compares with everybody's. How many there are is in `notes` either way.
         validation_fraction: used only where the data has no validation split of its own.
         seed: the seed of the split (not of the run): the same rows in every run of a comparison.
         train_rows, validation_rows, test_rows: sizes of stratified subsets; None keeps all. Nested: the rows of a
@@ -94,21 +97,28 @@ def finish(
         fraction: the share of the training rows (after `train_rows`) to train on; nested likewise.
 
     Raises:
-        UserError: a size or share that cannot be had, and what `Dataset` refuses.
+        UserError: a size or share that cannot be had, what `Dataset` refuses, and a set whose results would say
+            nothing: see `sets`.
     """
     for option, share, below in (("validation_fraction", validation_fraction, "<"), ("fraction", fraction, "<=")):
         if not 0 < share <= 1 or (below == "<" and share == 1):
             raise UserError(f"Dataset {name}: {option}={share} has to be > 0 and {below} 1.")
     notes = dict(notes)
+    given = {"train": train, "validation": validation, "test": test}
+    sets.check_classes(name, classes, {split: rows for split, rows in given.items() if rows is not None})
     if validation is None:
         notes["validation"] = f"{validation_fraction:g} of train, stratified, split seed {seed}"
         train, validation = carve(train, round(validation_fraction * len(train)), seed, _VALIDATION)
     if drop_leaks:
-        train, validation, notes["leaks_dropped"] = _without_leaks(train, validation, test)
+        train, validation, notes["leaks_dropped"] = _without_leaks(name, train, validation, test)
     train = _subset(name, "train_rows", train, train_rows, fraction, seed, _TRAIN_ROWS)
     validation = _subset(name, "validation_rows", validation, validation_rows, 1.0, seed, _VALIDATION_ROWS)
     test = _subset(name, "test_rows", test, test_rows, 1.0, seed, _TEST_ROWS)
-    return Dataset(name, classes, train, validation, test, notes)
+    made = Dataset(name, classes, train, validation, test, notes)
+    rows = {split: sets.examples(one) for split, one in made.splits.items()}
+    sets.check_sets(name, made.splits, rows)
+    notes.update(sets.counted(made.splits, rows))
+    return made
 
 
 def _subset(name: str, option: str, split: Split, rows: int | None, fraction: float, *seed: int) -> Split:
@@ -122,13 +132,17 @@ def _subset(name: str, option: str, split: Split, rows: int | None, fraction: fl
     return split.take(np.sort(stratified_order(split.labels, *seed)[:count]))
 
 
-def _without_leaks(train, validation, test):
-    later = set(test.texts)
-    clean_validation = validation.take(_absent(validation.texts, later))
-    clean_train = train.take(_absent(train.texts, later | set(clean_validation.texts)))
+def _without_leaks(name: str, train: Split, validation: Split, test: Split) -> tuple[Split, Split, dict[str, int]]:
+    later = set(sets.examples(test))
+    clean_validation = validation.take(_absent(validation, later))
+    clean_train = train.take(_absent(train, later | set(sets.examples(clean_validation))))
+    for split, left in (("train", clean_train), ("validation", clean_validation)):
+        if not len(left):
+            raise UserError(f"Dataset {name}: drop_leaks leaves no row of {split}: all of them occur in a later split.")
     dropped = {"train": len(train) - len(clean_train), "validation": len(validation) - len(clean_validation)}
     return clean_train, clean_validation, dropped
 
 
-def _absent(texts: list[str], known: set[str]) -> np.ndarray:
-    return np.array([row for row, text in enumerate(texts) if text not in known], dtype=np.int64)
+def _absent(split: TextSplit | ImageSplit, known: set[Hashable]) -> np.ndarray:
+    found = sets.examples(split)
+    return np.array([row for row, example in enumerate(found) if example not in known], dtype=np.int64)

@@ -6,12 +6,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from torch import Tensor
 
 from dropattack.errors import UserError
+
+if TYPE_CHECKING:  # a data set is read, or found missing, before torch is imported
+    from torch import Tensor
 
 Kind = Literal["text", "image"]
 SPLITS = ("train", "validation", "test")

@@ -42,10 +42,16 @@ class RegularizerMixin(_Base):
         losses: Of the latest micro-batch; None before the first.
 
     Raises:
+        TypeError: `regularizer` is neither a function nor a regularizer.
         ValueError: The strategy or the optimizer cannot be attacked through, or the regularizer is another model's.
     """
 
     def __init__(self, *args: Any, regularizer: Callable[[nn.Module], Regularizer] | Regularizer, **kwargs: Any):
+        if not isinstance(regularizer, Regularizer) and (isinstance(regularizer, type) or not callable(regularizer)):
+            raise TypeError(
+                f"regularizer is {regularizer!r}, but must be a function of the model or a regularizer of it, as in "
+                'regularizer=lambda model: FGM(model, "bert.embeddings.word_embeddings.weight", epsilon=1.0)'
+            )
         super().__init__(*args, **kwargs)
         self._given = regularizer
         self._regularizer: Regularizer | None = None
@@ -65,7 +71,10 @@ class RegularizerMixin(_Base):
                 )
             return self._given
         if self._regularizer is None or self._regularizer.model not in (None, inner):
-            self._regularizer = self._given(inner)
+            made = self._given(inner)
+            if not isinstance(made, Regularizer):
+                raise TypeError(f"regularizer(model) must return a regularizer, such as FGM, not {type(made).__name__}")
+            self._regularizer = made
         return self._regularizer
 
     def training_step(
@@ -104,6 +113,11 @@ class RegularizerMixin(_Base):
                 self._empty_cache()
                 loss = loss.mean() if self.args.n_gpu > 1 else loss
                 logits = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
+                if logits is None and regularizer.needs_logits:
+                    raise ValueError(
+                        f"{type(regularizer).__name__} compares logits, and {type(unwrapped(model)).__name__} returned "
+                        "none under that name: let it return a dict or ModelOutput with logits (return_dict=True)"
+                    )
                 return Output(loss if whole == 1 else loss * whole, logits)
 
             # In `backward` and not in `forward`, so that objectives that are not linear in the loss are scaled too.

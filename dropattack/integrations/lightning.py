@@ -1,22 +1,29 @@
-"""Lightning: a mixin whose `regularized_step` is the whole of a training step, by manual optimization.
+"""Lightning: a mixin under which automatic optimization makes all passes of a regularizer in each training step.
 
-Automatic optimization gives one forward to one backward, and its closure is run once under 16-bit precision: too little
-for a step of several passes. So the mixin takes over what manual optimization leaves to the user: accumulation,
-clipping (after the scaler has unscaled), one synchronisation a step under DDP, learning-rate schedules, and the
-regularizer's state in checkpoints. It imports nothing of Lightning's: `lightning` and `pytorch_lightning` both do.
+Lightning's closure (training step, zero_grad, backward) runs once per optimizer step. The mixin replaces its body with
+one that calls the training step and the strategy's backward once per pass. All else stays Lightning's: accumulation,
+clipping, precision, schedules, SWA's epoch without a backward, the order of hooks. With `Identity` the training is bit
+for bit that of the plain module.
+
+Nothing is imported from Lightning, because `lightning` and `pytorch_lightning` both provide it. Tested with Lightning
+2.5 and 2.6.
 """
 
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from dropattack.regularizers import Losses, Regularizer
+from dropattack.regularizers import Losses, Output, Regularizer
 
-if TYPE_CHECKING:  # a mixin, whose checker should know what it is mixed into
+if TYPE_CHECKING:  # a mixin: type checkers need to know its base
     from lightning.pytorch import LightningModule as _Base
 else:
     _Base = object
@@ -30,21 +37,34 @@ class RegularizerMixin(_Base):
 
         def training_step(self, batch, batch_idx):
             x, y = batch
-            losses = self.regularized_step(lambda: F.cross_entropy(self(x), y), batch_idx)
-            self.log("loss", losses.clean)
+            loss = F.cross_entropy(self(x), y)
+            self.log("loss", loss)
+            return loss
+
+    `training_step` runs once per pass, and so do the hooks around the backward. Only the first pass logs: in the others
+    `self.log` does nothing. Draw augmentations in `on_after_batch_transfer`, so that all passes see the same batch, and
+    update metrics only `if self.is_clean_pass`. For R-Drop return `{"loss": loss, "logits": logits}`.
+
+    With several optimizers Lightning requires manual optimization: there, call `regularized_step` in place of
+    `manual_backward`.
 
     Attributes:
-        accumulate: Micro-batches a step, in place of `Trainer(accumulate_grad_batches=…)`.
-        clip_norm: Largest 2-norm of the gradient, in place of `Trainer(gradient_clip_val=…)`. None: not clipped.
-    """
+        losses: Those of the latest micro-batch; None before the first.
+        is_clean_pass: Whether `training_step` runs for the first (clean) pass of a step.
 
-    accumulate: int = 1
-    clip_norm: float | None = None
+    Raises:
+        ValueError: (in `fit`) The strategy shards or copies the model: only one device and DDP are supported.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.automatic_optimization = False
         self._held = _Held()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        before = cls.__mro__[: cls.__mro__.index(RegularizerMixin)]
+        if any(base.__name__ == "LightningModule" for base in before):
+            raise TypeError(f"{cls.__name__}: RegularizerMixin must come before LightningModule among the bases")
 
     def configure_regularizer(self) -> Regularizer:
         """Makes the regularizer; called once, in the process that trains."""
@@ -56,53 +76,118 @@ class RegularizerMixin(_Base):
             self._held.regularizer = self.configure_regularizer()
         return self._held.regularizer
 
-    def regularized_step(self, forward: Callable[[], Any], batch_idx: int, *, optimizer: Any = None) -> Losses:
-        """Adds the objective's gradient and, at the end of an accumulated batch, steps.
+    @property
+    def losses(self) -> Losses | None:
+        return self._held.losses
+
+    @property
+    def is_clean_pass(self) -> bool:
+        return self._held.passes <= 1
+
+    def regularized_step(self, forward: Callable[[], Any], batch_idx: int | None = None) -> Losses:
+        """`manual_backward` for a regularizer: adds the gradient of its objective, and steps nothing.
+
+        With automatic optimization it hands the loss of `forward` to the Trainer, as if `training_step` returned it. It
+        then gives back that loss alone; the passes are still to come, and `losses` has them afterwards.
 
         Args:
             forward: As for `Regularizer.backward`. Precision and DDP are Lightning's: call `self(x)`.
-            batch_idx: `training_step`'s.
-            optimizer: One of `self.optimizers()` where there are several. Its `toggle_optimizer` is the caller's.
+            batch_idx: Not needed; accepted so that `training_step` can hand on what it got.
         """
+        if self.automatic_optimization:
+            result = forward()
+            if self._held.passes:  # 0 in an epoch that skips the backward
+                self._held.returned = result
+            clean = (result if isinstance(result, Tensor) else result.loss).detach()
+            return Losses(clean, (), clean)
         self._check_support()
-        optimizer = self._only_optimizer() if optimizer is None else optimizer
+        optimizers: Any = self.optimizers()
+        if not isinstance(optimizers, list):  # of several, the caller says which: `regularizer.follow`
+            self.regularizer.follow(getattr(optimizers, "optimizer", optimizers))
+        self._restore()
+        self._held.losses = self.regularizer.backward(forward, backward=self.manual_backward, no_sync=self._no_sync)
+        return self._held.losses
+
+    def log(self, *args: Any, **kwargs: Any) -> None:
+        if self.is_clean_pass:
+            super().log(*args, **kwargs)
+
+    # Automatic optimization.
+
+    @property
+    def trainer(self) -> Any:
+        return super().trainer
+
+    @trainer.setter
+    def trainer(self, trainer: Any) -> None:
+        # Not one of Lightning's hooks, because modules often override those without calling super().
+        super(RegularizerMixin, type(self)).trainer.fset(self, trainer)  # type: ignore[attr-defined]
+        if trainer is not None:
+            loop = trainer.fit_loop.epoch_loop.automatic_optimization
+            loop._make_closure = partial(_make_closure, loop)
+
+    def _passes(self, loop: Any, closure: Any, optimizer: Any) -> Any:
+        """Lightning's closure with all of the regularizer's passes.
+
+        Args:
+            loop: The Trainer's `_AutomaticOptimization`.
+            closure: The `Closure` that it made, with a training step, a backward and (or None) a zero_grad.
+            optimizer: The one that steps after it.
+
+        Returns:
+            The `ClosureResult` of the first pass.
+        """
+        held, micro_batches = self._held, self.trainer.accumulate_grad_batches
+        self._check_support()
         self.regularizer.follow(getattr(optimizer, "optimizer", optimizer))
-        ends = (batch_idx + 1) % self.accumulate == 0 or self.trainer.is_last_batch
-        with nullcontext() if ends else self._no_sync():
-            losses = self.regularizer.backward(
-                forward, backward=lambda loss: self.manual_backward(loss / self.accumulate), no_sync=self._no_sync
-            )
-        if ends:
-            optimizer.step()
-            optimizer.zero_grad()
-            self._step_schedules("step", optimizer, self.trainer.global_step)
-        return losses
+        self._restore()
+        kind, zero_grad = loop.output_result_cls, closure._zero_grad_fn
+        result: Any = None
 
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
-        # The scaler of 16-mixed has unscaled by now; earlier, the norm would be that of the scaled gradient.
-        super().on_before_optimizer_step(optimizer)
-        if self.clip_norm is not None:
-            self.clip_gradients(optimizer, gradient_clip_val=self.clip_norm, gradient_clip_algorithm="norm")
+        def zero_once() -> None:
+            nonlocal zero_grad
+            if zero_grad is not None:
+                zero_grad()
+            zero_grad = None
 
-    def on_train_epoch_end(self) -> None:
-        super().on_train_epoch_end()
-        self._step_schedules("epoch", None, self.trainer.current_epoch + 1)
+        def forward() -> Output:
+            nonlocal result
+            held.passes += 1
+            found, returned = closure._step_fn(), held.returned
+            held.returned = None
+            if found.closure_loss is None and returned is not None:
+                loss = returned if isinstance(returned, Tensor) else returned.loss
+                found = kind(loss, extra={"logits": getattr(returned, "logits", None)})
+            if found.closure_loss is None:
+                raise _SkippedError
+            result = result or found
+            return Output(found.closure_loss, found.extra.get("logits"))
 
-    def _step_schedules(self, interval: str, optimizer: Any, count: int) -> None:
-        stepped = getattr(optimizer, "optimizer", optimizer)  # inside Lightning's wrapper
-        for config in self.trainer.lr_scheduler_configs:
-            if config.interval != interval or stepped not in (None, config.scheduler.optimizer):
-                continue
-            if isinstance(config.scheduler, ReduceLROnPlateau):
-                raise ValueError("step ReduceLROnPlateau yourself: its metric is not known here")
-            if count % config.frequency == 0:
-                config.scheduler.step()
+        def backward(loss: Tensor) -> None:
+            zero_once()  # Lightning's order: step, zero_grad, backward
+            closure._backward_fn(loss / micro_batches)
 
-    def _only_optimizer(self) -> Any:
-        optimizer = self.optimizers()
-        if isinstance(optimizer, list):
-            raise ValueError("there are several optimizers: name the one to step with optimizer=…")
-        return optimizer
+        if self.regularizer.passes > 1:  # set `.grad` aside during the first pass, so zero_grad must come before
+            zero_once()
+        # Divided in `backward` and not before: an objective need not be linear in the loss.
+        loop.output_result_cls = SimpleNamespace(
+            from_training_step_output=lambda output, _: kind.from_training_step_output(output)
+        )
+        held.passes = 0
+        try:
+            held.losses = self.regularizer.backward(forward, backward=backward, no_sync=self._no_sync)
+        except _SkippedError:
+            if held.passes > 1:
+                raise RuntimeError(
+                    "training_step returned a loss in one pass and None in another of the same step"
+                ) from None
+            closure.warning_cache.warn("`training_step` returned `None`: this step is skipped.")
+            zero_once()
+            return kind(None)
+        finally:
+            held.passes, held.returned = 0, None
+            del loop.output_result_cls
+        return kind(result.closure_loss.detach() / micro_batches, extra=result.extra)
 
     def _no_sync(self) -> Any:
         wrapper = self.trainer.strategy.model
@@ -115,8 +200,22 @@ class RegularizerMixin(_Base):
                 f"a regularizer cannot reach weights and gradients inside {type(wrapper).__name__}: "
                 "use one device, or strategy='ddp'"
             )
+        if getattr(wrapper, "static_graph", False) and self.regularizer.passes > 1:
+            raise ValueError(
+                "DDP with static_graph=True must synchronise its first backward, and a regularizer synchronises the "
+                "last of each step: leave static_graph out"
+            )
 
-    # Checkpoints: Lightning makes them on all processes at once, and writes that of the first.
+    def on_train_end(self) -> None:
+        super().on_train_end()
+        if not self.automatic_optimization and self.losses is None:
+            warnings.warn(
+                "this module was trained without its regularizer: with manual optimization, call "
+                "self.regularized_step(lambda: loss) in place of self.manual_backward(loss)",
+                stacklevel=2,
+            )
+
+    # Checkpoints: Lightning makes them in all processes at once, and writes that of the first.
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
@@ -131,11 +230,32 @@ class RegularizerMixin(_Base):
         super().on_load_checkpoint(checkpoint)
         self._held.restored = checkpoint.get("regularizer")
 
-    def on_train_start(self) -> None:
-        super().on_train_start()
+    def _restore(self) -> None:
+        """Loads the state that a checkpoint brought. Before the first step, when the module is on its device."""
         states, self._held.restored = self._held.restored, None
-        if states and len(states) == self.trainer.world_size:
-            self.regularizer.load_state_dict(states[self.trainer.global_rank])
+        if not states:
+            return
+        if len(states) != self.trainer.world_size:
+            warnings.warn(
+                f"the checkpoint has regularizer states of {len(states)} processes and {self.trainer.world_size} are "
+                "training: the regularizer starts with fresh random numbers",
+                stacklevel=2,
+            )
+            return
+        self.regularizer.load_state_dict(states[self.trainer.global_rank])
+
+
+def _make_closure(loop: Any, kwargs: Any, optimizer: Any, batch_idx: int) -> Any:
+    """In place of the loop's own. Plain modules, and epochs that skip the backward (SWA's last), keep that."""
+    closure = type(loop)._make_closure(loop, kwargs, optimizer, batch_idx)
+    module = loop.trainer.lightning_module
+    if isinstance(module, RegularizerMixin) and closure._backward_fn is not None:
+        closure.closure = torch.enable_grad()(lambda *_: module._passes(loop, closure, optimizer))
+    return closure
+
+
+class _SkippedError(Exception):
+    """`training_step` returned None."""
 
 
 class _Held:
@@ -144,6 +264,9 @@ class _Held:
     def __init__(self) -> None:
         self.regularizer: Regularizer | None = None
         self.restored: list | None = None
+        self.losses: Losses | None = None
+        self.returned: Any = None  # by `regularized_step` under automatic optimization
+        self.passes = 0  # training steps begun in this step; 0 outside
 
     def __reduce__(self):
         return _Held, ()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dropattack.regularizers.base import Common, Regularizer
 from dropattack.regularizers.checks import at_least_one, non_negative
 from dropattack.regularizers.functional import add, l2_norm, project_l2
-from dropattack.regularizers.naming import resolve
+from dropattack.regularizers.naming import resolve, resolve_weights
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Target
 
@@ -52,18 +52,28 @@ class AWP(Regularizer):
         self.relative = relative
         self.epsilon, self.alpha = non_negative(epsilon, "epsilon"), non_negative(alpha, "alpha")
         self.steps = at_least_one(steps, "steps")
+        self._input_names = inputs if inputs is None or isinstance(inputs, str) else list(inputs)
         self._has_inputs = inputs is not None
+        self._of_any_dimension = targets is not None
+        self._weights: list[Target] = []
+        self._inputs: list[Target] = []
         self.passes = 2 + self.steps if self._has_inputs else 2
         super().__init__(model, "*weight*" if targets is None else targets, **common)
-        if activations := [t.name for t in self.targets if t.per_example]:
-            raise ValueError(f"AWP moves weights, and {activations[0]!r} is an activation: name parameters")
-        self._weights = [t for t in self.targets if targets is not None or t.value().dim() > 1]
-        self._inputs: list[Target] = []
-        if inputs is not None:
-            assert self.model is not None
-            own = {t.name: t for t in self._weights}
-            self._inputs = [own.get(t.name, t) for t in resolve(self.model, inputs)]
-        self.targets = list(dict.fromkeys([*self._weights, *self._inputs]))
+
+    def _resolve(self, targets: str | Iterable[str]) -> list[Target]:
+        assert self.model is not None
+        found = resolve_weights(self.model, targets, "AWP")
+        weights = [t for t in found if self._of_any_dimension or t.value().dim() > 1]
+        inputs = [] if self._input_names is None else resolve(self.model, self._input_names)
+        self._roles = [{id(t.attacked) for t in role} for role in (weights, inputs)]
+        own = {id(t.attacked): t for t in weights}
+        return list(dict.fromkeys([*weights, *(own.get(id(t.attacked), t) for t in inputs)]))
+
+    def _resolved(self) -> None:
+        self._weights, self._inputs = ([t for t in self.targets if id(t.attacked) in role] for role in self._roles)
+
+    def _identity(self) -> str:
+        return super()._identity() if self._input_names is None else f"{super()._identity()} of {self._input_names}"
 
     def _is_plain(self) -> bool:
         return self.gamma == 0 and (not self._has_inputs or self.epsilon == 0 or self.alpha == 0)

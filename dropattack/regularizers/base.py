@@ -9,9 +9,11 @@ from torch import Generator, Tensor, nn
 
 from dropattack.regularizers import functional
 from dropattack.regularizers.checks import at_least_one, kind, one_of, whole
+from dropattack.regularizers.gradients import is_sharded
 from dropattack.regularizers.naming import resolve, unwrapped
 from dropattack.regularizers.passes import Losses, Passes
-from dropattack.regularizers.targets import Target
+from dropattack.regularizers.state import Moving, State
+from dropattack.regularizers.targets import Activation, Target
 
 DropoutMasks = Literal["fresh", "shared"]
 Norm = Literal["l2", "linf"]
@@ -25,6 +27,7 @@ class Common(TypedDict, total=False):
 
     dropout_masks: DropoutMasks
     seed: int | None
+    batch_dim: int | None
     every: int
     start_step: int
     warmup: int
@@ -42,6 +45,8 @@ class Regularizer:
         dropout_masks: `"fresh"` draws new masks in every pass of a step, `"shared"` repeats those of the first. (Masks
             that cuDNN draws between the layers of a RNN are its own, and always fresh.)
         seed: Seeds the method's own random numbers; None takes `torch.initial_seed()`.
+        batch_dim: The dimension of an attacked activation in which the examples are; None for the first, or an error
+            where a module of the model takes sequences first (`batch_first=False`) and it may be another.
         every: Attack every n-th call, from `start_step` on; the other calls are plain steps.
         start_step: Calls before the first attack; they are plain steps.
         warmup: Calls after `start_step` over which the strength grows linearly to its full value.
@@ -56,12 +61,14 @@ class Regularizer:
             added to L(θ). `"leads"`: its first pass is at the clean point, and it decides what stands for L(θ).
             `"alone"`: it cannot be composed.
         is_linear: Whether the objective is linear in the loss, so that a factor may be taken into `forward`.
+        needs_logits: Whether `forward` has to return logits beside the loss.
     """
 
     passes: float = 1
     strengths: ClassVar[tuple[str, ...]] = ()
     composition: ClassVar[Literal["adds", "leads", "alone"]] = "leads"
     is_linear: bool = True
+    needs_logits: bool = False
     common: ClassVar[tuple[str, ...]] = tuple(Common.__annotations__)
     norm: Norm = "l2"
     relative: bool = False
@@ -73,6 +80,7 @@ class Regularizer:
         *,
         dropout_masks: DropoutMasks = "fresh",
         seed: int | None = None,
+        batch_dim: int | None = None,
         every: int = 1,
         start_step: int = 0,
         warmup: int = 0,
@@ -80,22 +88,28 @@ class Regularizer:
     ) -> None:
         if model is not None and not isinstance(model, nn.Module):
             raise TypeError(f"model has to be the nn.Module itself, not {kind(model)}")
+        if model is None and targets is not None:
+            raise TypeError(f"{type(self).__name__} needs the model whose weights or modules {targets!r} names")
         self.model = None if model is None else unwrapped(model)
-        self.targets: list[Target] = [] if targets is None or self.model is None else self._resolve(targets)
+        self._names = targets if targets is None or isinstance(targets, str) else _listed(targets)
+        self._batch_dim = batch_dim
+        self.targets: list[Target] = []
+        self._moving = Moving()
+        self._outside: list[Tensor] | None = None  # weights that the loss reaches and the model does not have
+        self._seen: Any = None
         self.dropout_masks = one_of(dropout_masks, "dropout_masks", ("fresh", "shared"))
         self.seed = torch.initial_seed() if seed is None else seed
+        self._generators: dict[str, Generator] = {}
+        self._calls = 0
+        self._skipped: Tensor | None = None
+        self._skipped_before = 0
         self.every = at_least_one(every, "every")
         self.start_step, self.warmup = whole(start_step, "start_step"), whole(warmup, "warmup")
         if schedule is not None and not callable(schedule):
             raise TypeError(f"schedule has to be a function of the step, not {kind(schedule)}")
         self.schedule = schedule
-        modules = () if self.model is None else self.model.named_modules()
-        self._rnns = [(name, module) for name, module in modules if isinstance(module, nn.RNNBase)]
-        self._generators: dict[str, Generator] = {}
-        self._calls = 0
-        self._skipped: Tensor | None = None
-        self._skipped_before = 0
         self._set_passes(self.passes)
+        self._modules, self._parameters = self._look()
 
     def _set_passes(self, passes: float) -> None:
         """Forward-backwards of a step that attacks; `passes` becomes their mean over the steps that do not."""
@@ -123,14 +137,25 @@ class Regularizer:
 
         Raises:
             TypeError: `forward` is no function: it is called once a pass, so it has to compute the loss anew.
-            RuntimeError: Called where gradients are off, or a target is not part of the forward.
-            ValueError: `forward` returned no scalar with a graph.
+            RuntimeError: Called where gradients are off or parametrizations are cached, or a target is not part of the
+                forward, or the forward is that of another model.
+            ValueError: `forward` returned no scalar with a graph, or the model has changed since, and a target is no
+                longer in it.
         """
         for name, value in (("forward", forward), ("backward", backward), ("no_sync", no_sync)):
             if not callable(value):
                 raise TypeError(f"{name} has to be a function, as in reg.backward(lambda: loss), not {kind(value)}")
         if not torch.is_grad_enabled():
             raise RuntimeError("backward was called inside no_grad or inference_mode: gradients are needed here")
+        self._modules, self._parameters = self._look()
+        attacks = self._attacks_now()
+        total = self._backwards() if attacks else 1
+        several = attacks and max(total, self._full_passes) > 1
+        if several and torch.nn.utils.parametrize._cache_enabled:
+            raise RuntimeError(
+                "backward was called inside torch.nn.utils.parametrize.cached(), which keeps the weights of the first "
+                "pass for all others: move the with block into forward"
+            )
         self._check_rnns()
         run = Passes(
             self.model,
@@ -138,14 +163,20 @@ class Regularizer:
             forward=forward,
             backward=backward,
             no_sync=no_sync,
-            total=self._backwards() if (attacks := self._attacks_now()) else 1,
-            same_dropout=self.dropout_masks == "shared",
+            total=total,
+            parameters=self._parameters,
+            outside=self._outside,
+            state=State(self._modules, self._parameters, self._moving, self.dropout_masks == "shared")
+            if several
+            else None,
         )
         try:
             self._attack(run) if attacks else run()
             losses = run.finish()
         finally:
             run.close()
+        run.call_late_hooks()
+        self._outside = run.outside
         self._calls += 1
         return losses
 
@@ -179,13 +210,58 @@ class Regularizer:
         assert self.model is not None
         return resolve(self.model, targets)
 
+    def _resolved(self) -> None:
+        """Called when `targets` are there: at the start, and whenever the model has changed."""
+
+    def _look(self) -> tuple[list[nn.Module], list[nn.Parameter]]:
+        """The model's modules and parameters as they are now; where they are not what they were, other targets.
+
+        A layer may be unfrozen, replaced, tied or added after the regularizer was made.
+        """
+        if self.model is None:
+            if self._seen is None:
+                self._seen = ()
+                self._resolved()
+            return [], []
+        modules = list(self.model.modules())
+        parameters = list({p: None for m in modules for p in m._parameters.values() if p is not None})
+        # Places, and not parameters alone: two layers may share one from now on.
+        places = [id(p) for m in modules for p in m._parameters.values()]
+        flags = [(p.requires_grad, is_sharded(p)) for p in parameters]
+        seen = (*map(id, modules), *places, *flags, *(m.training for m in modules))
+        if seen != self._seen:
+            if self._names is not None:
+                self._retarget(self._names)
+            self._resolved()
+            self._moving.forget()
+            self._outside = None
+            self._seen = seen
+        return modules, parameters
+
+    def _retarget(self, names: str | list[Any]) -> None:
+        known = {(t.name, id(t.attacked)): t for t in self.targets}
+        try:
+            found = self._resolve(names)
+        except ValueError as error:
+            if self._seen is None:
+                raise
+            raise ValueError(f"the model has changed since {type(self).__name__} was made of it: {error}") from error
+        # The same objects where the same is attacked: a compiled model keeps their hooks.
+        self.targets = [_either(known.get((t.name, id(t.attacked))), t) for t in found]
+        modules = self.model.named_modules() if self.model is not None else ()
+        recurrent = [(name, m) for name, m in modules if isinstance(m, nn.RNNBase | nn.MultiheadAttention)]
+        sequence_first = next((name or "the model" for name, m in recurrent if not m.batch_first), None)
+        for target in self.targets:
+            if isinstance(target, Activation):
+                target.batch_dim, target.sequence_first = self._batch_dim, sequence_first
+
     # What the methods are written with.
 
     def _step(self, target: Target, length: float | Tensor, along: Tensor | None = None) -> Tensor:
         """`length` · g/‖g‖ for the target's gradient g (or `along`); zero, and counted, where g gives no direction."""
         gradient = target.gradient if along is None else along
-        if gradient is None:
-            raise RuntimeError(f"attack target {target.name!r} got no gradient: is it part of this model's forward?")
+        if gradient is None:  # it was left out of this step (stochastic depth); `Passes` raises where it never was in
+            gradient = torch.zeros_like(target.value())
         norm = functional.l2_norm(gradient, target.per_example)
         self._count_skipped(norm)
         if self.norm == "l2":
@@ -218,9 +294,11 @@ class Regularizer:
         return self._generators[key]
 
     def _check_rnns(self) -> None:
-        for name, module in self._rnns:
-            cuda = not module.training and next(module.parameters()).is_cuda
-            if cuda and torch.backends.cudnn.enabled:
+        for module in self._modules:
+            if not isinstance(module, nn.RNNBase) or module.training or not torch.backends.cudnn.enabled:
+                continue
+            if next(module.parameters()).is_cuda:
+                name = next(name for name, m in self.model.named_modules() if m is module) if self.model else ""
                 raise RuntimeError(
                     f"cuDNN has no backward for a RNN in eval mode: call train() on {name or 'the model'}"
                 )
@@ -235,7 +313,7 @@ class Regularizer:
     def state_dict(self) -> dict[str, Any]:
         """Counters and random states: with these and the same weights, the next step is the same, bit for bit."""
         generators = {device: g.get_state() for device, g in self._generators.items()}
-        state = {"method": repr(self), "calls": self._calls, "skipped": self.skipped, "generators": generators}
+        state = {"method": self._identity(), "calls": self._calls, "skipped": self.skipped, "generators": generators}
         return {**state, **({"own": own} if (own := self._own_state()) else {})}
 
     def _own_state(self) -> dict[str, Any]:
@@ -251,14 +329,30 @@ class Regularizer:
         Raises:
             ValueError: It is the state of another method or of other targets.
         """
-        if state.get("method") != repr(self):
-            raise ValueError(f"this is {self!r}, and the state is of {state.get('method', 'no regularizer')}")
+        if state.get("method") != self._identity():
+            raise ValueError(f"this is {self._identity()}, and the state is of {state.get('method', 'no regularizer')}")
         self._calls, self._skipped_before, self._skipped = int(state["calls"]), int(state["skipped"]), None
         self._generators = {}
         for device, generator_state in state["generators"].items():
             self._generator(torch.device(device)).set_state(generator_state)
         self._load_own_state(state.get("own", {}))
 
+    def _identity(self) -> str:
+        """By the targets' names as they were given: what they match may change while a model is unfrozen."""
+        names = [self._names] if isinstance(self._names, str) else self._names or []
+        return f"{type(self).__name__}({', '.join(map(str, names))})"
+
     def __repr__(self) -> str:
         names = ", ".join(t.name for t in self.targets)
         return f"{type(self).__name__}({names})" if names else f"{type(self).__name__}()"
+
+
+def _listed(targets: Any) -> list[Any]:
+    return list(targets) if isinstance(targets, Iterable) else [targets]
+
+
+def _either(known: Target | None, found: Target) -> Target:
+    if known is None or type(known) is not type(found):
+        return found
+    known.optional = found.optional
+    return known

@@ -11,7 +11,7 @@ from dropattack.regularizers.base import Regularizer
 from dropattack.regularizers.checks import kind
 from dropattack.regularizers.identity import Identity
 from dropattack.regularizers.passes import Output, Passes
-from dropattack.regularizers.targets import Target
+from dropattack.regularizers.targets import Target, Weight
 
 
 class Compose(Regularizer):
@@ -54,9 +54,14 @@ class Compose(Regularizer):
             )
         self._lead = leads[0] if leads else Identity()
         self._adders = [m for m in methods if m is not self._lead]
-        super().__init__(next(iter(models.values()), None), None, dropout_masks=methods[0].dropout_masks)
-        self.targets = _shared(methods)
         self.is_linear = all(m.is_linear for m in methods)
+        self.needs_logits = any(m.needs_logits for m in methods)
+        super().__init__(next(iter(models.values()), None), None, dropout_masks=methods[0].dropout_masks)
+
+    def _resolved(self) -> None:
+        for method in self.methods:
+            method._modules, method._parameters = method._look()
+        self.targets = _shared(self.methods)
         self._set_passes(self._lead.passes + sum(m.passes - 1 for m in self._adders))
 
     def _backwards(self) -> int:
@@ -94,6 +99,9 @@ class Compose(Regularizer):
             if str(i) in state:
                 method.load_state_dict(state[str(i)])
 
+    def _identity(self) -> str:
+        return f"Compose({', '.join(m._identity() for m in self.methods)})"
+
     def __repr__(self) -> str:
         return f"Compose({', '.join(map(repr, self.methods))})"
 
@@ -109,10 +117,10 @@ def _shared(methods: Sequence[Regularizer]) -> list[Target]:
 
 
 def _known(known: dict[Any, Target], target: Target) -> Target:
-    parameter = getattr(target, "parameter", None)
-    found = known.setdefault(target.name if parameter is None else id(parameter), target)
-    if type(found) is not type(target):
+    found = known.setdefault((isinstance(target, Weight) or target.name, id(target.attacked)), target)
+    if type(found) is not type(target) or getattr(found, "batch_dim", None) != getattr(target, "batch_dim", None):
         raise ValueError(f"these methods attack {target.name!r} in forms that cannot be read at once: compose others")
+    found.optional = found.optional and target.optional
     return found
 
 
@@ -123,7 +131,7 @@ class _FirstPass:
         self._run, self._targets = run, targets
         self._done = False
         self.output: Output | None = None
-        self._gradients: dict[Target, Tensor | None] = {}
+        self._results: dict[Target, Any] = {}
 
     def __call__(
         self,
@@ -143,22 +151,22 @@ class _FirstPass:
             read=[*dict.fromkeys([*read, *self._targets])],
         )
         self._done = True
-        self._gradients = {t: t.gradient for t in self._targets}
+        self._results = {t: t.result for t in self._targets}
 
     def forward(self) -> Output:
         output = self._run.forward()
         if self.output is None:
             logits = output.logits
-            self.output = Output(output.loss.detach(), None if logits is None else logits.detach())
+            self.output = Output(output.loss.detach(), None if logits is None else logits.detach(), output.mask)
         return output
 
     def together(self, *args: Any, **kwargs: Any) -> None:
         self._run.together(*args, **kwargs)
 
     def put_back(self) -> None:
-        """The gradients of the first pass, which a method's own passes have replaced since."""
-        for target, gradient in self._gradients.items():
-            target.gradient = gradient
+        """What the first pass gave, which a method's own passes have replaced since."""
+        for target, result in self._results.items():
+            target.result = result
 
 
 class _Follower:

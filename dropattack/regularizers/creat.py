@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dropattack.regularizers.base import Common, Regularizer
 from dropattack.regularizers.checks import at_least_one, non_negative
 from dropattack.regularizers.functional import add, gaussian, project_l2
-from dropattack.regularizers.naming import default_target, resolve_activations
+from dropattack.regularizers.naming import chosen, resolve_activations
 from dropattack.regularizers.passes import Output, Passes, needed
 from dropattack.regularizers.targets import Activation, Target, upcast
 
@@ -59,16 +59,20 @@ class CreAT(Regularizer):
         self.tau = non_negative(tau, "tau")
         self.sigma = non_negative(sigma, "sigma")
         self.passes = 2 + self.steps
-        super().__init__(model, default_target(model) if targets is None else targets, **common)
-        modules = {} if self.model is None else dict(self.model.named_modules())
-        if encoder is not None and encoder not in modules:
-            shown = ", ".join(list(modules)[1:13])
-            raise ValueError(f"encoder {encoder!r} is no module of this model; modules: {shown}")
-        self._encoder = None if encoder is None else modules[encoder]
+        self._encoder_name = encoder
+        self.needs_logits = encoder is None
+        super().__init__(model, chosen(targets, model, "CreAT"), **common)
 
     def _resolve(self, targets: str | Iterable[str]) -> list[Target]:
         assert self.model is not None
         return resolve_activations(self.model, targets, "CreAT")
+
+    def _resolved(self) -> None:
+        modules = {} if self.model is None else dict(self.model.named_modules())
+        if self._encoder_name is not None and self._encoder_name not in modules:
+            shown = ", ".join(list(modules)[1:13])
+            raise ValueError(f"encoder {self._encoder_name!r} is no module of this model; modules: {shown}")
+        self._encoder = None if self._encoder_name is None else modules[self._encoder_name]
 
     def _is_plain(self) -> bool:
         return self.epsilon == 0 or (self.alpha == 0 and self.sigma == 0)

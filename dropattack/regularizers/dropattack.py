@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dropattack.regularizers.base import RELATIVE_EPSILON, Common, Norm, Regularizer
 from dropattack.regularizers.checks import at_least_one, non_negative, one_of, probability
 from dropattack.regularizers.functional import add, bernoulli_mask, project
+from dropattack.regularizers.naming import required
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Target
 
@@ -56,7 +57,7 @@ class DropAttack(Regularizer):
     def __init__(
         self,
         model: nn.Module,
-        targets: str | Iterable[str],
+        targets: str | Iterable[str] | None = None,
         epsilon: float | None = None,
         p: float = 0.5,
         steps: int = 1,
@@ -82,8 +83,10 @@ class DropAttack(Regularizer):
             raise ValueError(
                 "parallel=True runs the passes of several targets at once, and grouping='joint' has only one"
             )
-        super().__init__(model, targets, **common)
-        self._attacks = self.steps * (1 if grouping == "joint" else len(self.targets))
+        super().__init__(model, required(targets, model, "DropAttack"), **common)
+
+    def _resolved(self) -> None:
+        self._attacks = self.steps * (1 if self.grouping == "joint" else len(self.targets))
         self._set_passes(1 + self._attacks)
 
     def _backwards(self) -> int:
@@ -118,5 +121,9 @@ class DropAttack(Regularizer):
             if k < self.steps:
                 accumulate = self.mode == "notebook"
                 directions = [
-                    g + t.gradient if accumulate else t.gradient for g, t in zip(directions, targets, strict=True)
+                    _sum(g, t.gradient) if accumulate else t.gradient for g, t in zip(directions, targets, strict=True)
                 ]
+
+
+def _sum(g: Tensor | None, more: Tensor | None) -> Tensor | None:
+    return g if more is None else add(g, more)

@@ -9,7 +9,7 @@ from torch import nn
 
 from dropattack.regularizers.base import Common, Norm, Regularizer
 from dropattack.regularizers.checks import non_negative, one_of
-from dropattack.regularizers.naming import default_target
+from dropattack.regularizers.naming import chosen
 from dropattack.regularizers.passes import Passes
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class FGM(Regularizer):
         self.relative = relative
         self.norm = one_of(norm, "norm", ("l2", "linf"))
         self.weight = non_negative(weight, "weight")
-        super().__init__(model, default_target(model) if targets is None else targets, **common)
+        super().__init__(model, chosen(targets, model, "FGM"), **common)
 
     def _attack(self, run: Passes) -> None:
         run(read=self.targets)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dropattack.regularizers.base import Common, Regularizer
 from dropattack.regularizers.checks import at_least_one, non_negative
 from dropattack.regularizers.functional import add, project_l2, uniform_start
-from dropattack.regularizers.naming import default_target, resolve_activations
+from dropattack.regularizers.naming import chosen, resolve_activations
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Activation, Start, Target
 
@@ -51,7 +51,7 @@ class FreeLB(Regularizer):
         self.epsilon = None if epsilon is None else non_negative(epsilon, "epsilon")
         self.init = non_negative(init, "init")
         self.passes = self.steps
-        super().__init__(model, default_target(model) if targets is None else targets, **common)
+        super().__init__(model, chosen(targets, model, "FreeLB"), **common)
 
     def _resolve(self, targets: str | Iterable[str]) -> list[Target]:
         assert self.model is not None

@@ -47,11 +47,19 @@ class FSAM(SAM):
         self.sigma = non_negative(sigma, "sigma")
         self.decay = probability(decay, "decay")
         self._average: dict[str, Tensor] = {}
+        self._attacked: dict[str, Any] = {}  # the weights that these are of
         super().__init__(model, targets, rho, adaptive, **common)
 
     def _resolve(self, targets: str | Iterable[str]) -> list[Target]:
         found = super()._resolve(targets)
-        return [Weight(t.name, t.parameter) if isinstance(t, EmbeddingRows) else t for t in found]
+        return [_whole(t) if isinstance(t, EmbeddingRows) else t for t in found]
+
+    def _resolved(self) -> None:
+        # Another weight under the same name starts anew; one that is frozen for a while goes on.
+        now = {t.name: t.attacked for t in self.targets}
+        for name in [n for n, weight in now.items() if self._attacked.get(n, weight) is not weight]:
+            self._average.pop(name, None)
+        self._attacked |= now
 
     def _direction(self, target: Target, gradient: Tensor) -> Tensor:
         if target.name not in self._average:
@@ -66,3 +74,9 @@ class FSAM(SAM):
 
     def _load_own_state(self, state: dict[str, Any]) -> None:
         self._average = {name: average.clone() for name, average in state.items()}
+
+
+def _whole(target: EmbeddingRows) -> Weight:
+    weight = Weight(target.name, target.parameter)
+    weight.optional = target.optional
+    return weight

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor
+from torch.nn.functional import logsigmoid
 
 
 def l2_norm(x: Tensor, per_example: bool = False) -> Tensor:
@@ -103,13 +104,51 @@ def uniform_start(like: Tensor, magnitude: float, keep: Tensor | None, generator
     return noise * keep * (magnitude / d.to(like.dtype).sqrt())
 
 
-def kl(p_logits: Tensor, q_logits: Tensor) -> Tensor:
-    """KL(p‖q), averaged over the batch. Logits [B, C]."""
+def kl(p_logits: Tensor, q_logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    """KL(p‖q) of two softmaxes, averaged over all positions. Arguments as those of `symmetric_kl`."""
     p, q = p_logits.log_softmax(-1), q_logits.log_softmax(-1)
-    return (p.exp() * (p - q)).sum(-1).mean()
+    return _mean(_expected(p, q).sum(-1), mask)
 
 
-def symmetric_kl(p_logits: Tensor, q_logits: Tensor) -> Tensor:
-    """(KL(p‖q) + KL(q‖p)) / 2, averaged over the batch. Logits [B, C]."""
+def bernoulli_kl(p_logits: Tensor, q_logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The same of C independent yes/no decisions per position, summed over them: logits [..., C] of sigmoids."""
+    yes, no = (_expected(logsigmoid(sign * p_logits), logsigmoid(sign * q_logits)) for sign in (1, -1))
+    return _mean((yes + no).sum(-1), mask)
+
+
+def symmetric_kl(p_logits: Tensor, q_logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    """(KL(p‖q) + KL(q‖p)) / 2 of two softmaxes, averaged over all positions. Logits [..., C].
+
+    A class that both rule out (a logit of -inf) counts as nothing.
+
+    Args:
+        p_logits: Of p.
+        q_logits: Of q.
+        mask: [...], True where a position counts; None for all.
+    """
     p, q = p_logits.log_softmax(-1), q_logits.log_softmax(-1)
-    return 0.5 * ((p.exp() - q.exp()) * (p - q)).sum(-1).mean()
+    return 0.5 * _mean(((p.exp() - q.exp()) * _difference(p, q)).sum(-1), mask)
+
+
+def symmetric_bernoulli_kl(p_logits: Tensor, q_logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The same of C independent yes/no decisions a position, summed over them: logits [..., C] of sigmoids."""
+    return 0.5 * _mean(((p_logits.sigmoid() - q_logits.sigmoid()) * _difference(p_logits, q_logits)).sum(-1), mask)
+
+
+def gaussian_kl(p_mean: Tensor, q_mean: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The KL of two normal distributions of variance 1, either way: ‖p - q‖² / 2 of means [..., C]."""
+    return 0.5 * _mean((p_mean - q_mean).square().sum(-1), mask)
+
+
+def _expected(p: Tensor, q: Tensor) -> Tensor:
+    """exp(p) (p - q) of log-probabilities, and zero where p rules out what q may rule out too."""
+    return p.exp() * (p - q).masked_fill(p == float("-inf"), 0.0)
+
+
+def _difference(p: Tensor, q: Tensor) -> Tensor:
+    """p - q, and zero where they are equal: -inf minus -inf would be nan."""
+    return (p - q).masked_fill(p == q, 0.0)
+
+
+def _mean(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x.mean() if mask is None else x.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dropattack.regularizers.base import Common, Regularizer
 from dropattack.regularizers.checks import non_negative
 from dropattack.regularizers.functional import global_norm, rescale
+from dropattack.regularizers.naming import resolve_weights
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Target, Weight, upcast
 
@@ -48,8 +49,10 @@ class MSAM(Regularizer):
         self.rho = non_negative(rho, "rho")
         self._optimizer: torch.optim.Optimizer | None = None
         super().__init__(model, targets, **common)
-        if activations := [t.name for t in self.targets if t.per_example]:
-            raise ValueError(f"MSAM moves weights, and {activations[0]!r} is an activation: name parameters")
+
+    def _resolve(self, targets: str | Iterable[str]) -> list[Target]:
+        assert self.model is not None
+        return resolve_weights(self.model, targets, type(self).__name__)
 
     def follow(self, optimizer: torch.optim.Optimizer) -> None:
         """Hands in the optimizer whose momentum is read.

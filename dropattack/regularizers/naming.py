@@ -8,6 +8,7 @@ from typing import cast
 from torch import nn
 
 from dropattack.regularizers.checks import kind
+from dropattack.regularizers.gradients import is_sharded
 from dropattack.regularizers.rows import EmbeddingRows, is_row_wise
 from dropattack.regularizers.targets import Activation, Target, Weight
 
@@ -32,11 +33,12 @@ def resolve(model: nn.Module, names: str | Iterable[str]) -> list[Target]:
     Args:
         model: Any module.
         names: Parameter names, globs over parameter names (`"rnn.weight_*"`; frozen and integer parameters are passed
-            over), module names (their output is attacked), or `INPUT`.
+            over, and a match need not take part in every step), module names (their output is attacked), or `INPUT`.
 
     Raises:
         TypeError: A target is no name.
-        ValueError: A name matches nothing, a named parameter is frozen or not floating-point, or there is no name.
+        ValueError: A name matches nothing, a named parameter is frozen or not floating-point, there is no name, or the
+            model's weights are cut into pieces (FSDP1, DeepSpeed ZeRO-3).
     """
     names = [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
     if wrong := [name for name in names if not isinstance(name, str)]:
@@ -45,19 +47,29 @@ def resolve(model: nn.Module, names: str | Iterable[str]) -> list[Target]:
         raise ValueError("targets is empty: name at least one parameter or module to attack")
     parameters = dict(model.named_parameters(remove_duplicate=False))
     modules: dict[str, nn.Module] = dict(model.named_modules())
+    if pieces := [name for name, p in parameters.items() if is_sharded(p)]:
+        raise ValueError(
+            f"{pieces[0]!r} is cut into pieces, one for each process (FSDP1 or DeepSpeed ZeRO-3), and an attack needs "
+            "whole weights: take DDP, or FSDP2 (torch.distributed.fsdp.fully_shard)"
+        )
     found: dict[int, Target] = {}
     for name in names:
         if name == INPUT:
             found.setdefault(id(model), Activation(INPUT, model, of_input=True))
         elif name in parameters:
             _check_attackable(name, parameters[name])
-            found.setdefault(id(parameters[name]), _weight(name, parameters, modules))
+            found.setdefault(id(parameters[name]), _weight(name, parameters, modules)).optional = False
         elif name and name in modules:
             if id(modules[name]) not in found:
                 found[id(modules[name])] = Activation(name, modules[name])
         elif matches := [n for n, p in parameters.items() if fnmatchcase(n, name) and _attackable(p)]:
             for match in matches:
-                found.setdefault(id(parameters[match]), _weight(match, parameters, modules))
+                if id(parameters[match]) not in found:
+                    found[id(parameters[match])] = target = _weight(match, parameters, modules)
+                    target.optional = True
+        elif matches := [n for n in parameters if fnmatchcase(n, name)]:
+            shown = ", ".join(f"{n} ({_why_not(parameters[n])})" for n in matches[:6])
+            raise ValueError(f"attack target {name!r} matches only weights that cannot be attacked: {shown}")
         else:
             raise ValueError(_no_match(name, parameters, modules, dict(model.named_buffers())))
     return list(found.values())
@@ -83,6 +95,18 @@ def resolve_activations(model: nn.Module, names: str | Iterable[str], method: st
     return found
 
 
+def resolve_weights(model: nn.Module, names: str | Iterable[str], method: str) -> list[Target]:
+    """As `resolve`, where every target has to be a weight.
+
+    Raises:
+        ValueError: As `resolve`, or a name is that of a module, or `INPUT`.
+    """
+    found = resolve(model, names)
+    if activations := [target.name for target in found if not isinstance(target, Weight)]:
+        raise ValueError(f"{method} moves weights, and {activations[0]!r} is an activation: name parameters")
+    return found
+
+
 def default_target(model: nn.Module) -> str:
     """What is attacked where nobody says: the weight of the input embedding, or the input of an image model.
 
@@ -104,7 +128,7 @@ def default_target(model: nn.Module) -> str:
         raise ValueError(f"the model has several embeddings: name what to attack, out of {choices}")
     if any(isinstance(module, nn.modules.conv._ConvNd) for module in model.modules()):
         return INPUT
-    choices = ", ".join([*(name for name, p in model.named_parameters() if _attackable(p)), INPUT])
+    choices = _shortened([*(name for name, p in model.named_parameters() if _attackable(p)), INPUT])
     raise ValueError(f"the model has neither an embedding nor a convolution: name what to attack, out of {choices}")
 
 
@@ -118,16 +142,65 @@ def _weight(name: str, parameters: dict[str, nn.Parameter], modules: dict[str, n
 
 
 def _attackable(parameter: nn.Parameter) -> bool:
-    return parameter.requires_grad and parameter.is_floating_point()
+    return parameter.requires_grad and parameter.is_floating_point() and not parameter.is_meta
+
+
+def _why_not(parameter: nn.Parameter) -> str:
+    if parameter.is_floating_point():
+        return "meta" if parameter.is_meta else "frozen"
+    return str(parameter.dtype).removeprefix("torch.")
 
 
 def _check_attackable(name: str, parameter: nn.Parameter) -> None:
     if not parameter.is_floating_point():
         raise ValueError(
-            f"attack target {name!r} holds {parameter.dtype}, and only floating-point numbers can be moved"
+            f"attack target {name!r} holds {parameter.dtype}, and only (real) floating-point numbers can be moved"
         )
+    if parameter.is_meta:
+        raise ValueError(f"attack target {name!r} is on the meta device (offloaded?): load the weight, or name another")
     if not parameter.requires_grad:
         raise ValueError(f"attack target {name!r} is frozen (requires_grad=False): unfreeze it or name another")
+
+
+def chosen(targets: str | Iterable[str] | None, model: object, method: str) -> str | Iterable[str]:
+    """The targets themselves, or where there are none `default_target` of the model.
+
+    Raises:
+        TypeError: There are none, and no model.
+        ValueError: As `default_target`.
+    """
+    if targets is not None:
+        return targets
+    return default_target(_module(model, method))
+
+
+def required(targets: str | Iterable[str] | None, model: object, method: str) -> str | Iterable[str]:
+    """The targets themselves.
+
+    Raises:
+        TypeError: There are none; the message names candidates.
+    """
+    if targets is not None:
+        return targets
+    model = unwrapped(_module(model, method))
+    tables = [f"{name}.weight" for name, m in model.named_modules() if isinstance(m, nn.Embedding)]
+    names = [name for name, p in model.named_parameters() if _attackable(p)]
+    shown = list(dict.fromkeys([*(t for t in tables if t in names), *names]))
+    raise TypeError(
+        f"{method} needs targets, the names of what it attacks: a weight ({_shortened(shown)}), a module, whose output "
+        f"is attacked, or {INPUT!r}; as in {method}(model, targets={(shown[0] if shown else INPUT)!r})"
+    )
+
+
+def _module(model: object, method: str) -> nn.Module:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"{method} needs a model and targets: {method}(model, targets=...)")
+    return model
+
+
+def _shortened(names: list[str]) -> str:
+    more = f", … ({len(names)} in all)" if len(names) > 12 else ""
+    return f"{', '.join(names[:12])}{more}"
 
 
 def _no_match(name: str, parameters: Iterable[str], modules: Iterable[str], buffers: Iterable[str]) -> str:
@@ -136,6 +209,4 @@ def _no_match(name: str, parameters: Iterable[str], modules: Iterable[str], buff
     candidates = [*parameters, *(m for m in modules if m), INPUT]
     near = get_close_matches(name, candidates, n=3, cutoff=0.4)
     hint = f"nearest: {', '.join(near)}; " if near else ""
-    shown = list(parameters)
-    more = f", … ({len(shown)} in all)" if len(shown) > 12 else ""
-    return f"attack target {name!r} matches no parameter or module; {hint}parameters: {', '.join(shown[:12])}{more}"
+    return f"attack target {name!r} matches no parameter or module; {hint}parameters: {_shortened(list(parameters))}"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dropattack.regularizers.base import Common, Regularizer
 from dropattack.regularizers.checks import non_negative
 from dropattack.regularizers.functional import uniform_start
-from dropattack.regularizers.naming import default_target, resolve_activations
+from dropattack.regularizers.naming import chosen, resolve_activations
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Target
 
@@ -41,7 +41,7 @@ class NEFTune(Regularizer):
         **common: Unpack[Common],
     ) -> None:
         self.alpha = non_negative(alpha, "alpha")
-        super().__init__(model, default_target(model) if targets is None else targets, **common)
+        super().__init__(model, chosen(targets, model, "NEFTune"), **common)
 
     def _resolve(self, targets: str | Iterable[str]) -> list[Target]:
         assert self.model is not None

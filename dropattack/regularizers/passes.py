@@ -1,14 +1,18 @@
 """One call of `Regularizer.backward`: runs the passes, and keeps each from disturbing the others."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dropattack.regularizers.checks import kind
+from dropattack.regularizers.gradients import LateHooks, aside
+from dropattack.regularizers.graph import leaves
 from dropattack.regularizers.lanes import Lanes, no_recomputation, weights_stay
+from dropattack.regularizers.state import State
 from dropattack.regularizers.targets import Target
 
 
@@ -29,20 +33,31 @@ class Losses:
 
 @dataclass(frozen=True)
 class Output:
-    """What `forward` may return: a scalar loss with a graph, and logits [B, C] for the methods that need them."""
+    """What `forward` may return: a scalar loss with a graph, and logits [..., C] for the methods that need them.
+
+    Attributes:
+        loss: The loss.
+        logits: [B, C], or [B, T, C] with an output for each position.
+        mask: [B, T], True where a position counts (not padding); None for all.
+    """
 
     loss: Tensor
     logits: Tensor | None = None
+    mask: Tensor | None = None
 
 
-def needed(logits: Tensor | None, method: str) -> Tensor:
+def needed(logits: Any, method: str) -> Tensor:
     """The logits that a divergence needs.
 
     Raises:
         ValueError: `forward` returned none.
     """
-    if logits is None:
-        raise ValueError(f"{method} needs forward to return an object with .loss and .logits")
+    if not isinstance(logits, Tensor):
+        what = "" if logits is None else f": .logits is {kind(logits)}"
+        raise ValueError(
+            f"{method} needs forward to return an object with .loss and .logits{what}; wrap what your model gives, as "
+            "in return dropattack.Output(loss, logits)"
+        )
     return logits
 
 
@@ -58,14 +73,20 @@ class Passes:
         backward: Callable[[Tensor], Any],
         no_sync: Callable[[], AbstractContextManager],
         total: int,
-        same_dropout: bool,
+        parameters: Sequence[Tensor] = (),
+        outside: list[Tensor] | None = None,
+        state: State | None = None,
     ) -> None:
         self._model, self._targets = model, targets
         self._forward, self._backward, self._no_sync = forward, backward, no_sync
         self._total, self._done = total, 0
         self._losses: list[Tensor] = []
         self._objective: Tensor | float = 0.0
-        self._state = _State(model, same_dropout)
+        self._parameters, self.outside = parameters, outside
+        self._state = state
+        self._hooks = LateHooks()
+        if total > 1:
+            self._hooks.hold(parameters)
 
     def __call__(
         self,
@@ -88,12 +109,14 @@ class Passes:
         with ExitStack() as stack:
             if not last:
                 stack.enter_context(self._no_sync())
-            if not keep and self._model is not None:
-                stack.enter_context(_only(self._model, self._targets))
             for target in self._targets:
                 stack.enter_context(target.listening(read=target in read, keep=keep, last=last))
             loss = objective() if objective else self.forward().loss
+            self._hold_outside(loss)
+            if not keep:
+                stack.enter_context(aside(self._others(loss)))
             self._backward(loss if scale == 1.0 else loss * scale)
+        self._check_reached(read, loss)
         if keep:
             self._objective = self._objective + scale * loss.detach()
 
@@ -105,12 +128,13 @@ class Passes:
             read: Whether each target's gradient in its own forward is wanted.
         """
         self._done += 1
-        self._state.save()  # before two forwards change them at once
         with ExitStack() as stack:
             if self._done < self._total:
                 stack.enter_context(self._no_sync())
             losses = []
-            lanes = stack.enter_context(Lanes(self._model, len(moves), in_order=self._state.is_shared))
+            lanes = stack.enter_context(
+                Lanes(self._model, len(moves), in_order=self._state is None or self._state.is_shared)
+            )
             with weights_stay(self._model):
                 for lane, (target, r) in zip(lanes, moves, strict=True):
                     with lane, target.beside(self._model, r, read=read):
@@ -124,23 +148,60 @@ class Passes:
             lanes.join()
         self._objective = self._objective + objective.detach()
 
+    def _hold_outside(self, loss: Tensor) -> None:
+        """Looks once, and again when the model has changed, for weights that are not the model's: a head, a loss's."""
+        if self.outside is None:
+            own = set(map(id, self._parameters))
+            self.outside = [p for p in leaves(loss) if isinstance(p, nn.Parameter) and id(p) not in own]
+        if self._total > 1:
+            self._hooks.hold(self.outside)
+
+    def _others(self, loss: Tensor) -> list[Tensor]:
+        """All that the backward of `loss` may add a gradient to, but for the targets."""
+        found = {id(p): p for p in (*self._parameters, *leaves(loss))}
+        attacked = {id(target.attacked) for target in self._targets}
+        return [p for key, p in found.items() if key not in attacked]
+
+    def _check_reached(self, read: Collection[Target], loss: Tensor) -> None:
+        """A target may be left out of a step (stochastic depth), but not of all, and not all of them for no reason."""
+        missing = [target for target in read if target.gradient is None]
+        for target in read:
+            target.reached = target.reached or target.gradient is not None
+        if not missing:
+            return
+        if len(missing) == len(read) and not {id(p) for p in self._parameters}.intersection(map(id, leaves(loss))):
+            raise RuntimeError(
+                "the loss depends on no trainable weight of the model that this regularizer was made of: forward calls "
+                "another model (a copy, an average), or backward ran none"
+            )
+        never = [target for target in missing if not target.reached]
+        named = [target for target in never if not target.optional]
+        if named or len(never) == len(read):
+            raise RuntimeError(
+                f"attack target {(named or never)[0].name!r} got no gradient: is it part of this model's forward? "
+                "(If it is left out at random, name it by a glob: 'layers.*.weight')"
+            )
+
     def forward(self) -> Output:
         """Runs the caller's `forward` once."""
         for target in self._targets:
             target.again()
-        self._state.before_forward()
+        if self._state is not None:
+            self._state.before_forward()
         torch.clear_autocast_cache()  # under an outer autocast it holds casts of the weights as another pass had them
         result = self._forward()
-        self._state.after_forward()
+        if self._state is not None:
+            self._state.after_forward()
         loss = result if isinstance(result, Tensor) else getattr(result, "loss", None)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(result).__name__
-            raise ValueError(f"forward has to return a scalar loss or an object with a scalar .loss, not {what}")
+            hint = ": return dropattack.Output(loss, logits)" if isinstance(result, tuple | list | dict) else ""
+            raise ValueError(f"forward has to return a scalar loss or an object with a scalar .loss, not {what}{hint}")
         if not loss.requires_grad:
             raise ValueError("the loss that forward returned has no graph: nothing in it requires a gradient")
         loss = loss.reshape(())
         self._losses.append(loss.detach())
-        return Output(loss, getattr(result, "logits", None))
+        return Output(loss, getattr(result, "logits", None), getattr(result, "mask", None))
 
     def finish(self) -> Losses:
         if self._done != self._total:
@@ -149,86 +210,13 @@ class Passes:
 
     def close(self) -> None:
         """Puts back what passes change besides gradients. Also after an exception."""
-        self._state.restore()
+        self._hooks.release()
+        if self._state is not None:
+            self._state.restore()
         torch.clear_autocast_cache()
         for target in self._targets:
             target.begin()
 
-
-@contextmanager
-def _only(model: nn.Module, targets: Collection[Target]) -> Iterator[None]:
-    """Nothing but the targets requires a gradient: a pass that only gives a direction skips the others' work."""
-    attacked = {id(p) for t in targets if (p := getattr(t, "parameter", None)) is not None}
-    others = [p for p in model.parameters() if p.requires_grad and id(p) not in attacked]
-    try:
-        for p in others:
-            p.requires_grad_(False)
-        yield
-    finally:
-        for p in others:
-            p.requires_grad_(True)
-
-
-class _State:
-    """What a forward changes besides its output: buffers (BatchNorm's statistics), and torch's random numbers.
-
-    The first forward may change both, as a plain step would. Buffers that it changed get back, after the step, the
-    values that it left. With `same_dropout` every forward starts from the random state of the first, and the step
-    leaves the state that the first left.
-    """
-
-    def __init__(self, model: nn.Module | None, same_dropout: bool) -> None:
-        self._buffers = [] if model is None else [
-            (module, name, buffer, buffer._version)
-            for module in model.modules()
-            for name, buffer in module._buffers.items()
-            if buffer is not None
-        ]  # fmt: skip
-        self._saved: list[tuple[nn.Module, str, Tensor, Tensor]] = []
-        self._is_saved, self._forwards = False, 0
-        self._same_dropout = same_dropout
-        self._devices = sorted({p.device.index for p in model.parameters() if p.is_cuda}) if model is not None else []
-
-    def _random(self) -> list[Tensor]:
-        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(d) for d in self._devices)]
-
-    def _set_random(self, states: list[Tensor]) -> None:
-        torch.set_rng_state(states[0])
-        for device, state in zip(self._devices, states[1:], strict=True):
-            torch.cuda.set_rng_state(state, device)
-
-    def before_forward(self) -> None:
-        self._forwards += 1
-        if self._same_dropout and self._forwards == 1:
-            self._before = self._random()
-        elif self._same_dropout:
-            self._set_random(self._before)
-        if self._forwards == 2:
-            self.save()
-
-    def after_forward(self) -> None:
-        if self._same_dropout and self._forwards == 1:
-            self._after = self._random()
-
-    def save(self) -> None:
-        """After the first forward, of which buffers it touched: most models have none, and some have large ones."""
-        if self._is_saved:
-            return
-        self._is_saved = True
-        for module, name, buffer, version in self._buffers:
-            now = module._buffers.get(name)
-            tracks = isinstance(module, nn.modules.batchnorm._NormBase) and module.training
-            if now is not None and (now is not buffer or now._version != version or tracks):
-                self._saved.append((module, name, now, now.clone()))
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether a forward may read what another wrote: of BatchNorm in train mode it is known that it does not."""
-        return any(not isinstance(module, nn.modules.batchnorm._NormBase) for module, *_ in self._saved)
-
-    def restore(self) -> None:
-        with torch.no_grad():
-            for module, name, buffer, value in self._saved:
-                module._buffers[name] = buffer.copy_(value)
-        if self._same_dropout and self._forwards > 1:
-            self._set_random(self._after)
+    def call_late_hooks(self) -> None:
+        """After `close`, when the weights are what they were: the hooks that a parameter's gradient was to call."""
+        self._hooks.call()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dropattack.regularizers.base import Common, Norm, Regularizer
 from dropattack.regularizers.checks import at_least_one, non_negative, one_of
 from dropattack.regularizers.functional import add, project
-from dropattack.regularizers.naming import default_target
+from dropattack.regularizers.naming import chosen
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Target
 
@@ -22,7 +22,7 @@ class PGD(Regularizer):
     """L(θ) + λ L(θ + r_K), r_0 = 0, r_{k+1} = Π_ε(r_k + α g_k/‖g_k‖).
 
     Several targets are moved at once, each by its own norm. The K - 1 inner passes only give directions: they add
-    nothing to `.grad` and skip the gradients of all weights that are not attacked.
+    nothing to `.grad`.
 
     Args:
         model: The network.
@@ -58,7 +58,7 @@ class PGD(Regularizer):
         self.norm = one_of(norm, "norm", ("l2", "linf"))
         self.weight = non_negative(weight, "weight")
         self.passes = 1 + self.steps
-        super().__init__(model, default_target(model) if targets is None else targets, **common)
+        super().__init__(model, chosen(targets, model, "PGD"), **common)
 
     def _attack(self, run: Passes) -> None:
         run(read=self.targets)

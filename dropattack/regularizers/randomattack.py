@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dropattack.regularizers.base import RELATIVE_EPSILON, Common, Regularizer
 from dropattack.regularizers.checks import non_negative, one_of, probability
 from dropattack.regularizers.functional import bernoulli_mask, gaussian, l2_norm, rescale
-from dropattack.regularizers.naming import default_target
+from dropattack.regularizers.naming import chosen
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.rows import EmbeddingRows
 from dropattack.regularizers.targets import Start, Target, upcast
@@ -60,8 +60,10 @@ class RandomAttack(Regularizer):
         self.p = probability(p, "p")
         self.grouping = one_of(grouping, "grouping", ("sequential", "joint"))
         self.weight = non_negative(weight, "weight")
-        super().__init__(model, default_target(model) if targets is None else targets, **common)
-        self._set_passes(2 if grouping == "joint" else 1 + len(self.targets))
+        super().__init__(model, chosen(targets, model, "RandomAttack"), **common)
+
+    def _resolved(self) -> None:
+        self._set_passes(2 if self.grouping == "joint" else 1 + len(self.targets))
 
     def _attack(self, run: Passes) -> None:
         # A weight's gradient tells that it takes part, and which rows of an embedding matrix the batch has. An
@@ -76,8 +78,8 @@ class RandomAttack(Regularizer):
     def _random(self, target: Target, radius: float | Tensor) -> Tensor | Start:
         if target.per_example:
             return lambda value, keep: self._along(value.detach(), keep, radius, per_example=True)
-        if target.gradient is None:
-            raise RuntimeError(f"attack target {target.name!r} got no gradient: is it part of this model's forward?")
+        if target.gradient is None:  # left out of this step (stochastic depth)
+            return self._step(target, radius)
         rows = target.gradient.ne(0).any(-1, keepdim=True) if isinstance(target, EmbeddingRows) else None
         return self._along(target.gradient, rows, radius)
 

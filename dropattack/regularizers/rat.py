@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import nn
 
+from dropattack.regularizers.agreement import Divergence
 from dropattack.regularizers.base import Common, Regularizer
 from dropattack.regularizers.checks import non_negative
-from dropattack.regularizers.functional import symmetric_kl
-from dropattack.regularizers.naming import default_target
-from dropattack.regularizers.passes import Passes, needed
+from dropattack.regularizers.naming import chosen
+from dropattack.regularizers.passes import Passes
+from dropattack.regularizers.rdrop import Agreement
 
 if TYPE_CHECKING:
     from typing import Unpack  # Python 3.11, and only for type checkers
@@ -30,12 +31,14 @@ class RAT(Regularizer):
         epsilon: Length of the perturbation.
         alpha: Weight of the agreement.
         relative: ε is a fraction of the norm of what is attacked.
+        divergence: What the logits are: see `RDrop`.
         common: See `Regularizer`.
     """
 
     passes = 3
     strengths = ("epsilon",)
     is_linear = False
+    needs_logits = True
     composition = "adds"
 
     def __init__(
@@ -45,24 +48,19 @@ class RAT(Regularizer):
         epsilon: float = 1.0,
         alpha: float = 1.0,
         relative: bool = False,
+        divergence: Divergence | None = None,
         **common: Unpack[Common],
     ) -> None:
         self.epsilon = non_negative(epsilon, "epsilon")
         self.alpha = non_negative(alpha, "alpha")
         self.relative = relative
-        if common.get("dropout_masks", "fresh") != "fresh":
-            raise ValueError("R-AT compares two dropout masks, so it takes no dropout_masks='shared'")
-        super().__init__(model, default_target(model) if targets is None else targets, **common)
+        self._agreement = Agreement("R-AT", divergence, common)
+        super().__init__(model, chosen(targets, model, "RAT"), **common)
 
     def _backwards(self) -> int:
         return 2
 
     def _attack(self, run: Passes) -> None:
-        def agreement() -> Tensor:
-            one, two = run.forward(), run.forward()
-            apart = symmetric_kl(needed(one.logits, "R-AT"), needed(two.logits, "R-AT"))
-            return (one.loss + two.loss) / 2 + self.alpha * apart
-
         run(read=self.targets)
         with self._shifted(self.targets, [self._step(t, self._length(t, self.epsilon)) for t in self.targets]):
-            run(agreement)
+            run(lambda: self._agreement(run, self.alpha, self.model))

@@ -1,7 +1,7 @@
 """An embedding matrix, attacked on the rows of the batch: no pass but the last costs anything of the vocabulary's size.
 
-In every pass but the last the embedding's output is cut from the graph; the gradient that reaches it is summed up for
-each row that was looked up ([rows, D] instead of [V, D]). The last pass runs uncut: its dense gradient is made once, as
+In every pass but the last the gradient that reaches the embedding's output is cut off there, and summed up for each row
+that was looked up ([rows, D] instead of [V, D]). The last pass runs uncut: its dense gradient is made once, as
 in a plain step, and the rows of the earlier passes are added to it before anybody (a hook of DDP's, the optimizer) sees
 it. A row outside the batch has a zero gradient, so nothing is lost against attacking the whole matrix.
 """
@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from operator import is_not
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dropattack.regularizers.targets import Weight, isolated, upcast
+from dropattack.regularizers.gradients import checked, isolated
+from dropattack.regularizers.graph import leaf_of
+from dropattack.regularizers.targets import Weight, upcast
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,42 @@ class Rows:
         return at, self.index[at] == ids
 
 
+class _Lookup:
+    """One call of the embedding: the ids [...], and the gradient [..., D] of what was looked up, once it is there."""
+
+    def __init__(self, ids: Tensor) -> None:
+        self.ids = ids
+        self.gradient: Tensor | None = None
+
+
+class _Cut(torch.autograd.Function):
+    """The embedding's output itself, whose gradient goes to a `_Lookup` and no further.
+
+    Not so in a call of `torch.autograd.grad` (a penalty on the gradient of the matrix, say): through that it passes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, lookup: _Lookup) -> Tensor:
+        ctx.lookup = lookup
+        ctx.mark_dirty(output)  # no copy, and no view: the model may change it in place
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None]:  # type: ignore[override]
+        if not torch.autograd._is_checkpoint_valid():  # only some inputs are asked for
+            return gradient, None
+        checked(gradient)
+        earlier = ctx.lookup.gradient
+        ctx.lookup.gradient = gradient if earlier is None else earlier + gradient
+        return None, None
+
+
 class EmbeddingRows(Weight):
     """The weight of one `nn.Embedding`, on the rows of the batch. `gradient` is [n, D] for the clean pass's n rows.
 
-    Where the matrix gets a gradient by another way too (used outside its module), or the hook is not called (a compiled
-    model), it becomes a plain `Weight` for good: slower, and as exact.
+    Where that cannot be exact it is a plain `Weight`, slower and as exact: what the module returns is not the rows as
+    they were looked up (its forward was replaced, another hook changed them), the matrix gets a gradient by another way
+    too (used outside its module), a hook on the parameter waits for its gradient, the call is checkpointed or compiled.
     """
 
     def __init__(self, name: str, parameter: nn.Parameter, module: nn.Embedding) -> None:
@@ -86,24 +120,34 @@ class EmbeddingRows(Weight):
         self._looked_up: list[Tensor] = []
         self._pending: list[tuple[Rows, Tensor]] = []
 
+    @property
+    def result(self) -> Any:
+        return self.gradient, self._rows, self._looked_up
+
+    @result.setter
+    def result(self, result: Any) -> None:
+        self.gradient, self._rows, self._looked_up = result
+
     @contextmanager
     def listening(self, *, read: bool, keep: bool, last: bool) -> Iterator[None]:
         if last:
             with self._adding_pending():
                 yield
             return
-        if self._dense:
+        if self._dense or self.parameter._backward_hooks:
             with super().listening(read=read, keep=keep, last=last):
                 yield
             return
-        lookups: list[tuple[Tensor, Tensor]] = []
+        lookups: list[_Lookup] = []
 
-        def cut(module: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> Tensor | None:
-            if torch.compiler.is_compiling() or not output.requires_grad:
+        def cut(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Tensor | None:
+            if torch.compiler.is_compiling() or not isinstance(output, Tensor) or not output.requires_grad:
                 return None
-            leaf = output.detach().requires_grad_()
-            lookups.append((args[0] if args else kwargs["input"], leaf))
-            return leaf
+            ids = self._looked_up_in(output)
+            if ids is None:
+                return None
+            lookups.append(_Lookup(ids))
+            return _Cut.apply(output, lookups[-1])
 
         with ExitStack() as stack:
             hook = self._module.register_forward_hook(cut, prepend=True, with_kwargs=True)
@@ -111,7 +155,7 @@ class EmbeddingRows(Weight):
             own = stack.enter_context(isolated(self.parameter, keep))
             yield
         dense = own()
-        found = [(ids, leaf.grad) for ids, leaf in lookups if leaf.grad is not None]
+        found = [(lookup.ids, lookup.gradient) for lookup in lookups if lookup.gradient is not None]
         if not found:
             self._dense = dense is not None
             self.gradient = upcast(dense) if read else self.gradient
@@ -126,6 +170,19 @@ class EmbeddingRows(Weight):
         elif read:
             self._rows = self._rows or rows
             self.gradient = values if rows is self._rows else self._rows.take(values, rows)
+
+    def _looked_up_in(self, output: Tensor) -> Tensor | None:
+        """The ids of which `output` holds the rows of this matrix, unchanged; None if that is not what it is."""
+        node: Any = output.grad_fn
+        if type(node).__name__ != "EmbeddingBackward0" or node._saved_scale_grad_by_freq:
+            return None
+        padding = -1 if self._module.padding_idx is None else self._module.padding_idx
+        if leaf_of(node.next_functions[0][0]) is not self.parameter or (node._saved_padding_idx - padding) % 2**64:
+            return None
+        # Under a checkpoint what is saved is not there to be read.
+        if torch._C._autograd._top_saved_tensors_default_hooks(True) or torch._C._are_functorch_transforms_active():
+            return None
+        return node._saved_indices
 
     def _reduce(self, lookups: list[tuple[Tensor, Tensor]]) -> tuple[Rows, Tensor]:
         """The rows of `lookups` (ids [...] and the gradient [..., D] of what was looked up), and their gradients."""
@@ -171,7 +228,9 @@ class EmbeddingRows(Weight):
                     gradient.index_add_(0, rows.index, values)
             return gradient
 
-        hook = self.parameter.register_hook(add)
+        # Of the node that adds to `.grad`, and not of the tensor: a torch.autograd.grad in the forward calls those too.
+        node = torch.autograd.graph.get_gradient_edge(self.parameter).node
+        hook = node.register_prehook(lambda gradients: (add(gradients[0]),))
         try:
             yield
         finally:
@@ -180,6 +239,8 @@ class EmbeddingRows(Weight):
             if self.parameter.grad is None:
                 self.parameter.grad = torch.zeros_like(self.parameter)
             self.parameter.grad = add(self.parameter.grad)
+            for late in (getattr(self.parameter, "_post_accumulate_grad_hooks", None) or {}).values():
+                late(self.parameter)
 
     @contextmanager
     def shifted(self, r: Tensor | None) -> Iterator[None]:
@@ -187,7 +248,9 @@ class EmbeddingRows(Weight):
             with super().shifted(r):
                 yield
             return
-        index = self._rows.index
+        index, used = self._rows.index, self._rows.used
+        if used is not None:
+            r = r * used.unsqueeze(-1)
         with torch.no_grad():
             backup = self.parameter.index_select(0, index)
         try:
@@ -245,10 +308,5 @@ class EmbeddingRows(Weight):
 
 
 def is_row_wise(module: nn.Embedding, leaf: str) -> bool:
-    """Whether the parameter `leaf` of `module` is a lookup table that `EmbeddingRows` can attack exactly."""
-    return (
-        leaf == "weight"
-        and type(module).forward is nn.Embedding.forward
-        and module.max_norm is None
-        and not module.scale_grad_by_freq
-    )
+    """Whether the parameter `leaf` of `module` is a lookup table that `EmbeddingRows` can attack."""
+    return leaf == "weight" and module.max_norm is None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dropattack.regularizers.base import Common, Regularizer
 from dropattack.regularizers.checks import non_negative, probability
 from dropattack.regularizers.functional import gaussian, l2_norm
+from dropattack.regularizers.naming import resolve_weights
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.rows import EmbeddingRows
 from dropattack.regularizers.targets import Target, upcast
@@ -49,8 +50,10 @@ class RWP(Regularizer):
         self.alpha = probability(alpha, "alpha")
         self.relative = relative
         super().__init__(model, targets, **common)
-        if activations := [t.name for t in self.targets if t.per_example]:
-            raise ValueError(f"RWP moves weights, and {activations[0]!r} is an activation: name parameters")
+
+    def _resolve(self, targets: str | Iterable[str]) -> list[Target]:
+        assert self.model is not None
+        return resolve_weights(self.model, targets, type(self).__name__)
 
     def _attack(self, run: Passes) -> None:
         # An embedding matrix alone is read: its rows of the batch are known after that.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dropattack.regularizers.base import Common, Regularizer
 from dropattack.regularizers.checks import non_negative
 from dropattack.regularizers.functional import global_norm, rescale
+from dropattack.regularizers.naming import resolve_weights
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Target
 
@@ -25,7 +26,7 @@ class SAM(Regularizer):
 
     Args:
         model: The network.
-        targets: The weights that are moved; all trainable ones by default.
+        targets: The weights that are moved; by default all of the model that are trainable in a step.
         rho: Radius: SAM's authors use 0.05. The adaptive form needs a larger one: 0.5 to 2 is common.
         adaptive: ASAM: measures each weight in units of its own size.
         common: See `Regularizer`.
@@ -45,9 +46,10 @@ class SAM(Regularizer):
         self.rho = non_negative(rho, "rho")
         self.adaptive = adaptive
         super().__init__(model, targets, **common)
-        if activations := [t.name for t in self.targets if t.per_example]:
-            method = type(self).__name__
-            raise ValueError(f"{method} moves weights, and {activations[0]!r} is an activation: name parameters")
+
+    def _resolve(self, targets: str | Iterable[str]) -> list[Target]:
+        assert self.model is not None
+        return resolve_weights(self.model, targets, type(self).__name__)
 
     def _attack(self, run: Passes) -> None:
         run(keep=False, read=self.targets)

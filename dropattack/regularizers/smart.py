@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from dropattack.regularizers.agreement import Comparison, Divergence
 from dropattack.regularizers.base import Common, Regularizer
 from dropattack.regularizers.checks import non_negative
-from dropattack.regularizers.functional import gaussian, kl, l2_norm, rescale, usable
-from dropattack.regularizers.naming import default_target, resolve_activations
-from dropattack.regularizers.passes import Passes, needed
+from dropattack.regularizers.functional import gaussian, l2_norm, rescale, usable
+from dropattack.regularizers.naming import chosen, resolve_activations
+from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Activation, Target, upcast
 
 if TYPE_CHECKING:
@@ -38,12 +39,14 @@ class SMART(Regularizer):
         eta: Length of the step.
         sigma: Standard deviation of the first, random perturbation; what an embedding's `padding_idx` marks is spared.
         epsilon: Added to the norm, as in the authors' code: a gradient far below it makes a shorter step.
+        divergence: What the logits are: see `RDrop`.
         common: See `Regularizer`.
     """
 
     passes = 3
     strengths = ("alpha", "eta")
     is_linear = False
+    needs_logits = True
 
     def __init__(
         self,
@@ -53,13 +56,15 @@ class SMART(Regularizer):
         eta: float = 1e-3,
         sigma: float = 1e-5,
         epsilon: float = 1e-6,
+        divergence: Divergence | None = None,
         **common: Unpack[Common],
     ) -> None:
         self.alpha = non_negative(alpha, "alpha")
         self.eta = non_negative(eta, "eta")
         self.sigma = non_negative(sigma, "sigma")
         self.epsilon = non_negative(epsilon, "epsilon")
-        super().__init__(model, default_target(model) if targets is None else targets, **common)
+        self._comparison = Comparison("SMART", divergence)
+        super().__init__(model, chosen(targets, model, "SMART"), **common)
 
     def _resolve(self, targets: str | Iterable[str]) -> list[Target]:
         assert self.model is not None
@@ -71,14 +76,16 @@ class SMART(Regularizer):
     def _attack(self, run: Passes) -> None:
         def objective() -> Tensor:
             clean = run.forward()
-            p = needed(clean.logits, "SMART")
-            with self._shifted(self.targets, self._ascended(run, p.detach())):
-                q = needed(run.forward().logits, "SMART")
-            return clean.loss + self.alpha * (kl(p.detach(), q) + kl(q.detach(), p))
+            p = self._comparison.logits(clean).detach()
+            with self._shifted(self.targets, self._ascended(run, p)):
+                moved = run.forward()
+            q = self._comparison.logits(moved).detach()
+            apart = self._comparison.directed(p, moved) + self._comparison.directed(q, clean)
+            return clean.loss + self.alpha * apart
 
         run(objective)
 
-    def _ascended(self, run: Passes, p: Tensor) -> list[Tensor]:
+    def _ascended(self, run: Passes, p: Tensor) -> list[Tensor | None]:
         """r of each target. Its gradient is taken apart from the step's: no weight gets any of it."""
 
         def start(value: Tensor, keep: Tensor | None) -> Tensor:
@@ -86,11 +93,15 @@ class SMART(Regularizer):
             return (noise if keep is None else noise * keep).requires_grad_()
 
         with self._shifted(self.targets, [start] * len(self.targets)):
-            q = needed(run.forward().logits, "SMART")
-        starts = [t.applied for t in self.targets if isinstance(t, Activation) and t.applied is not None]
-        return [self._scaled(g) for g in torch.autograd.grad(kl(p, q), starts)]
+            moved = run.forward()
+        starts = [t.applied for t in self.targets if isinstance(t, Activation)]  # None: left out of this step
+        apart = self._comparison.directed(p, moved)
+        found = iter(torch.autograd.grad(apart, [s for s in starts if s is not None], allow_unused=True))
+        return [None if start is None else self._scaled(next(found)) for start in starts]
 
-    def _scaled(self, g: Tensor) -> Tensor:
+    def _scaled(self, g: Tensor | None) -> Tensor | None:
+        if g is None:
+            return None
         norm = l2_norm(g, per_example=True)
         self._count_skipped(norm)
         largest = g.abs().amax(-1 if g.dim() == 3 else tuple(range(1, g.dim())), keepdim=True)

@@ -13,6 +13,7 @@ Every target answers to the same few calls, so that a method is written once for
         ...
 """
 
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,6 +23,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from dropattack.regularizers.gradients import isolated
 from dropattack.regularizers.lanes import reads_directly, replaced
 
 Start = Callable[[Tensor, Tensor | None], Tensor]
@@ -32,6 +34,16 @@ class Target(Protocol):
     name: str
     per_example: bool
     gradient: Tensor | None
+    attacked: Any  # the parameter, or the module
+    optional: bool  # one of a glob's matches: it need not be part of every model's forward
+    reached: bool  # a pass has given it a gradient since the regularizer was made
+
+    @property
+    def result(self) -> Any:
+        """What is known of the last pass: its gradient, and what `value()` goes by. Set, it goes back to that pass."""
+
+    @result.setter
+    def result(self, result: Any) -> None: ...
 
     def begin(self) -> None:
         """Forget the last step."""
@@ -68,7 +80,8 @@ class Weight:
 
     def __init__(self, name: str, parameter: nn.Parameter) -> None:
         self.name = name
-        self.parameter = parameter
+        self.attacked = self.parameter = parameter
+        self.optional = self.reached = False
         self.gradient: Tensor | None = None
         # Of the forwards side by side: whether the copy was used, and once, whether nothing but it was.
         self._reached = self._is_checked = False
@@ -76,6 +89,14 @@ class Weight:
 
     def begin(self) -> None:
         self.gradient = None
+
+    @property
+    def result(self) -> Any:
+        return self.gradient
+
+    @result.setter
+    def result(self, result: Any) -> None:
+        self.gradient = result
 
     def again(self) -> None:
         pass
@@ -138,33 +159,15 @@ class Weight:
         return self.parameter.detach()
 
 
-@contextmanager
-def isolated(parameter: nn.Parameter, keep: bool) -> Iterator[Callable[[], Tensor | None]]:
-    """Sets `.grad` aside, so that the pass inside finds it empty; afterwards adds the pass's gradient to it if `keep`.
-
-    Yields a function that returns the pass's own gradient (dense, not shared with `.grad`) once the block has ended.
-    """
-    held, own = parameter.grad, None
-    parameter.grad = None
-    try:
-        yield lambda: own
-        own = parameter.grad
-        if own is not None and own.is_sparse:
-            own = own.to_dense()
-    finally:
-        # The same tensor object goes back: DDP may hold a view of it.
-        if held is not None:
-            parameter.grad = held
-            if keep and own is not None:
-                held.add_(own)
-        elif keep and own is not None:
-            parameter.grad = own.clone()
-        else:
-            parameter.grad = None
-
-
 class Activation:
     """The output of a module, or the model's input; each example has a perturbation and a norm of its own.
+
+    What is outside of this class (`gradient`, `value()`, r) has the examples in its first dimension, wherever they are
+    in the model.
+
+    Attributes:
+        batch_dim: The dimension of the examples; None for the first, where no module of the model says otherwise.
+        sequence_first: Name of a module whose `batch_first` is False, if there is one.
 
     Raises (in the pass): RuntimeError if the module is not called, is called twice, or gives no floating-point tensor.
     """
@@ -173,12 +176,17 @@ class Activation:
 
     def __init__(self, name: str, module: nn.Module, of_input: bool = False) -> None:
         self.name = name
+        self.attacked = module
+        self.optional = self.reached = False
+        self.batch_dim: int | None = None
+        self.sequence_first: str | None = None
         self._calls = self._forward = 0
         self._open = self._read = False
         self._padding_id = module.padding_idx if isinstance(module, nn.Embedding) else None
         self.begin()
         # Installed as long as the regularizer lives, and asleep outside a pass: a compiled model keeps the hooks of its
         # first call.
+        _Hook.keep_out_of_graphs()
         if of_input:
             handle = module.register_forward_pre_hook(_Hook(self, Activation._on_input), with_kwargs=True)
         else:
@@ -192,13 +200,23 @@ class Activation:
         self._value: Tensor | None = None
         self._parts: dict[int, Tensor] = {}  # the gradient of each forward of the pass
 
+    @property
+    def result(self) -> Any:
+        return self.gradient, self._value
+
+    @result.setter
+    def result(self, result: Any) -> None:
+        self.gradient, self._value = result
+
     def again(self) -> None:
         self._calls = 0
         self._forward += 1
 
     @contextmanager
     def listening(self, *, read: bool, keep: bool, last: bool) -> Iterator[None]:
+        _Hook.keep_out_of_graphs()
         self._open, self._read, self._calls = True, read and not last, 0
+        self.applied = None
         self._parts.clear()
         if self._read:
             self.gradient = None
@@ -206,12 +224,13 @@ class Activation:
             yield
         finally:
             self._open = False
-        if not self._calls:
+        if not self._calls and not self.reached:
             raise RuntimeError(
                 f"attack target {self.name!r} was not called: is it part of this model's forward? "
                 "(If it is compiled: make the regularizer before the first call, with "
                 "torch._dynamo.config.skip_nnmodule_hook_guards = False.)"
             )
+        self.reached = True
 
     @contextmanager
     def shifted(self, r: Tensor | Start | None) -> Iterator[None]:
@@ -231,7 +250,9 @@ class Activation:
 
     def value(self) -> Tensor:
         if self._value is None:
-            raise RuntimeError(f"attack target {self.name!r} has not been computed yet")
+            if not self.reached:
+                raise RuntimeError(f"attack target {self.name!r} has not been computed yet")
+            return torch.zeros(1)  # left out of this step (stochastic depth): nothing that is moved by nothing
         return self._value
 
     def _on_output(self, args: tuple, kwargs: dict, output: Any) -> Any:
@@ -259,19 +280,38 @@ class Activation:
                 raise RuntimeError(
                     f"attack target {self.name!r} is called twice in one forward: attack its weight instead"
                 )
+            if self.batch_dim is None and self.sequence_first is not None and x.dim() == 3:
+                raise RuntimeError(
+                    f"attack target {self.name!r} has the shape {tuple(x.shape)}, and {self.sequence_first!r} takes "
+                    "sequences first (batch_first=False): say which dimension the examples are in, batch_dim=1 for "
+                    "[time, batch, features] or batch_dim=0"
+                )
             self._calls += 1
-            self._value = x.detach()
+            value = x.detach().movedim(self.batch_dim or 0, 0)
+            if keep is not None and self.batch_dim:
+                keep = keep.movedim(self.batch_dim, 0)
             shift = self._shift
-            self.applied = shift if shift is None or isinstance(shift, Tensor) else shift(x, keep)
-        moved = x if self.applied is None else x + self.applied.to(x.dtype)
+            self.applied = shift if shift is None or isinstance(shift, Tensor) else shift(value, keep)
+            # Without a perturbation the model is handed x itself, and may change it in place.
+            is_handed_on = self.applied is None and (self._read or self._value is None)
+            self._value = value.clone() if is_handed_on else value
+        moved = x
+        if self.applied is not None:
+            r = self.applied if self.applied.dim() != x.dim() else self.applied.movedim(0, self.batch_dim or 0)
+            moved = x + r.to(x)
         if self._read:
-            if not moved.requires_grad:  # an image, or the output of a frozen layer
-                moved = moved.detach().requires_grad_()
-            moved.register_hook(partial(self._store, self._forward))
+            store = partial(self._store, self._forward)
+            if moved.requires_grad:
+                moved.register_hook(store)
+            else:  # an image, or the output of a frozen layer; not a leaf, which could not be changed in place
+                leaf = moved.detach().requires_grad_()
+                leaf.register_hook(store)
+                with torch.enable_grad():
+                    moved = leaf.clone()
         return moved
 
     def _store(self, forward: int, gradient: Tensor) -> None:
-        self._parts[forward] = upcast(gradient.detach())
+        self._parts[forward] = upcast(gradient.detach().movedim(self.batch_dim or 0, 0))
         parts = list(self._parts.values())
         self.gradient = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
@@ -282,14 +322,25 @@ class _Hook:
     A copy of the model (an EMA, a spawned process) gets a hook that does nothing.
     """
 
+    _is_out = False
+
     def __init__(self, target: Activation | None, method: Callable[..., Any] | None) -> None:
         self._target = None if target is None else weakref.ref(target)
         self._method = method
 
-    @torch.compiler.disable
     def __call__(self, module: nn.Module, *call: Any) -> Any:
         target = self._target() if self._target else None
         return self._method(target, *call) if self._method and target is not None and target._open else None
+
+    # What torch.compiler.disable marks a function with. It imports torch._dynamo, which takes longer than torch itself.
+    __call__._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def keep_out_of_graphs(cls) -> None:
+        """Has torch.compile leave the hook alone, once somebody has imported it."""
+        if "torch._dynamo" in sys.modules and not cls._is_out:
+            cls.__call__ = torch.compiler.disable(cls.__call__)  # type: ignore[method-assign]
+            cls._is_out = True
 
     def __reduce__(self):
         return _Hook, (None, None)

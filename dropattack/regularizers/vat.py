@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from dropattack.regularizers.agreement import Comparison, Divergence
 from dropattack.regularizers.base import Common, Regularizer
 from dropattack.regularizers.checks import at_least_one, non_negative
-from dropattack.regularizers.functional import gaussian, kl, l2_norm, rescale
-from dropattack.regularizers.naming import default_target, resolve_activations
-from dropattack.regularizers.passes import Passes, needed
+from dropattack.regularizers.functional import gaussian, l2_norm, rescale
+from dropattack.regularizers.naming import chosen, resolve_activations
+from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Target, upcast
 
 if TYPE_CHECKING:
@@ -34,11 +35,13 @@ class VAT(Regularizer):
         alpha: Weight of the KL.
         xi: Length ξ of the finite difference.
         steps: Power iterations.
+        divergence: What the logits are: see `RDrop`.
         common: See `Regularizer`.
     """
 
     strengths = ("epsilon", "alpha")
     is_linear = False
+    needs_logits = True
     composition = "adds"
 
     def __init__(
@@ -49,6 +52,7 @@ class VAT(Regularizer):
         alpha: float = 1.0,
         xi: float = 1e-3,
         steps: int = 1,
+        divergence: Divergence | None = None,
         **common: Unpack[Common],
     ) -> None:
         self.epsilon = non_negative(epsilon, "epsilon")
@@ -56,7 +60,8 @@ class VAT(Regularizer):
         self.xi = non_negative(xi, "xi")
         self.steps = at_least_one(steps, "steps")
         self.passes = 2 + self.steps
-        super().__init__(model, default_target(model) if targets is None else targets, **common)
+        self._comparison = Comparison("VAT", divergence)
+        super().__init__(model, chosen(targets, model, "VAT"), **common)
 
     def _resolve(self, targets: str | Iterable[str]) -> list[Target]:
         assert self.model is not None
@@ -67,11 +72,11 @@ class VAT(Regularizer):
 
         def likelihood() -> Tensor:
             output = run.forward()
-            clean.append(needed(output.logits, "VAT").detach())
+            clean.append(self._comparison.logits(output).detach())
             return output.loss
 
         def divergence() -> Tensor:
-            return kl(clean[0], needed(run.forward().logits, "VAT"))
+            return self._comparison.directed(clean[0], run.forward())
 
         run(likelihood)
         shifts: list[Any] = [self._start] * len(self.targets)

@@ -7,13 +7,17 @@ answers in milliseconds, and names the key as it is typed.
 from __future__ import annotations
 
 import math
+import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dropattack.errors import UserError
+from dropattack.runs.config import nearest
 from dropattack.runs.yaml_io import read_yaml
+from dropattack.tracking.wandb import WANDB_MODES
 
 Check = Callable[[Any], bool]
 
@@ -167,10 +171,38 @@ def check(config: dict[str, Any], conf: Path) -> None:
             shown = "null" if value is None else str(value)
             shown = shown if len(shown) <= 80 else f"{shown[:80]}…"
             raise UserError(f"{key}={shown} does not fit: it has to be {wanted}")
-    if config["trainer"]["precision"] == "fp16" and config["trainer"]["device"] == "cpu":
-        raise UserError("trainer.precision=fp16 needs a GPU; on a CPU there are fp32 and bf16")
+    _check_device(config["trainer"])
+    _check_tracker(config["tracker"])
     _check_tuned(config, conf)
     _check_kinds(config, conf)
+
+
+def _check_device(trainer: dict[str, Any]) -> None:
+    wanted, here = trainer["device"], may_have_gpu()
+    if wanted == "cuda" and not here:
+        raise UserError("trainer.device=cuda: no CUDA device is here; take trainer.device=auto or cpu")
+    if trainer["precision"] == "fp16" and (wanted == "cpu" or not here):
+        raise UserError("trainer.precision=fp16 needs a GPU; on a CPU there are fp32 and bf16")
+
+
+def may_have_gpu() -> bool:
+    """False where the system has no device of a GPU, or shows none to this process; torch alone is sure of the rest."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return False
+    devices = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvmap")
+    return sys.platform != "linux" or any(map(os.path.exists, devices))
+
+
+def _check_tracker(tracker: dict[str, Any]) -> None:
+    """WANDB_MODE decides where the config leaves it open, and a word that W&B does not know would end the tracking."""
+    if tracker["name"] != "wandb" or tracker.get("mode") != "auto":
+        return
+    mode = os.environ.get("WANDB_MODE")
+    if mode and mode not in WANDB_MODES:
+        raise UserError(
+            f"WANDB_MODE={mode} in the environment is no mode of W&B{nearest(mode, WANDB_MODES)}; it can be "
+            f"{', '.join(WANDB_MODES)}"
+        )
 
 
 def _check_keys(config: dict[str, Any]) -> None:

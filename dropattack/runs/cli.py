@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
+import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from omegaconf import DictConfig
 
 from dropattack import provenance
 from dropattack.errors import AlreadyRunningError, DivergedError, UserError
-from dropattack.runs import experiment, record
+from dropattack.runs import experiment, launching, record
 from dropattack.runs.config import GROUPS, cells, choices, compose, parse
 
 CONF = experiment.CONF
@@ -28,7 +29,13 @@ SWEEP = ("-m", "--multirun")
 HYDRA = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--resolve", "--hydra-help", "--version",
          "--shell-completion", "-sc", "--experimental-rerun")  # fmt: skip
 
+RETRY_SECONDS = 2.0  # between two looks at a run that another process holds
 _failure: Exception | None = None  # of the single run of this process
+
+
+class CellError(Exception):
+    """A cell of a sweep went wrong, and it was said; picklable whatever the error was, so a worker can hand it on."""
+
 
 HELP = """\
 Train a model on a dataset with a regularizer, and write one JSON record of it.
@@ -83,17 +90,33 @@ def execute(config: DictConfig) -> None:
     from hydra.types import RunMode
 
     hydra = HydraConfig.get()
+    sweep = hydra.mode == RunMode.MULTIRUN
     try:
-        path = experiment.run(config)
+        if hydra.job.chdir:  # by a file of conf/: an override was refused before
+            raise UserError(launching.CHDIR)
+        path = _run_cell(config) if sweep else experiment.run(config)
         if os.environ.get("RANK", "0") == "0":  # under torchrun, once
             print(path, flush=True)
     except Exception as error:
-        if hydra.mode == RunMode.MULTIRUN:
+        if sweep:
             why = provenance.without_secrets(sentence(error))
             experiment.say(f"{' '.join(hydra.overrides.task)}: {why}")
-            record.note_error(record.record_path(experiment.resolve(config)), why)
-            raise
+            record.note_error(experiment.Run.of(config).record_path, why)
+            raise CellError(why) from None
         _failure = error
+
+
+def _run_cell(config: DictConfig) -> Path:
+    """A run of a sweep; one that another process holds is waited for, and is then done or goes on from there."""
+    waits = False
+    while True:
+        try:
+            return experiment.run(config)
+        except AlreadyRunningError as error:
+            if not waits:
+                experiment.say(f"waiting: {error}")
+            waits = True
+            time.sleep(RETRY_SECONDS)
 
 
 def _dispatch(hydra_main: Callable[[], Any], arguments: list[str]) -> int:
@@ -105,38 +128,67 @@ def _dispatch(hydra_main: Callable[[], Any], arguments: list[str]) -> int:
     if unknown:
         raise UserError(f"there is no option {unknown[0]}; write GROUP=CHOICE or KEY=VALUE, or see --help")
     parsed = parse(overrides)
+    if sys.argv[1:] == arguments:  # Hydra reads it, and wants its flags before or after all overrides
+        sys.argv[1:] = [*flags, *overrides]
     if flags:
         return _sweep(hydra_main, overrides)
+    launching.check_environment()
     for override in parsed:
         if override.is_sweep_override():
             raise UserError(f"{override.input_line} names several values: add --multirun, or quote a list as [a,b]")
-    values = experiment.resolve(compose(CONF, overrides))
-    if (found := experiment.done(values)) and record.is_done(found) == "finished":
+    if any(override.key_or_group.startswith("hydra") for override in parsed):
+        launching.check_hydra(CONF, overrides, sweep=False)
+    asked = experiment.Run.of(compose(CONF, overrides))
+    say_untuned([asked.config])
+    if asked.done() and record.is_done(asked.record_path) == "finished":
         experiment.say("already done (rerun=true runs it again)")
-        print(found)
+        print(asked.record_path)
         return 0
     return _hydra(hydra_main)
 
 
 def _sweep(hydra_main: Callable[[], Any], overrides: list[str]) -> int:
     """Check every cell, run them through Hydra's launcher, and say at the end what came of each."""
-    records = {}
-    for cell in cells(overrides):
-        with_sweep = [override for override in cell if not override.startswith("hydra")]
-        records[" ".join(cell)] = record.record_path(experiment.resolve(compose(CONF, with_sweep)))
-    before = sum(record.is_done(path) is not None for path in records.values())
-    experiment.say(f"{len(records)} runs, {before} of them done already")
+    wanted = cells(overrides)
+    asked = {}
+    for cell in wanted:
+        with_sweep = [override for override in cell if not override.lstrip("+~").startswith("hydra")]
+        asked[" ".join(cell)] = experiment.Run.of(compose(CONF, with_sweep))
+    records = {line: one.record_path for line, one in asked.items()}
+    launching.check_hydra(CONF, wanted[0], sweep=True)
+    say_untuned(one.config for one in asked.values())
+    runs = set(records.values())
+    before = sum(record.is_done(path) is not None for path in runs)
+    twice = f" ({len(wanted)} cells, some of which are the same run)" * (len(runs) < len(wanted))
+    experiment.say(f"{len(runs)} runs{twice}, {before} of them done already")
+    code = 0
     try:
         code = _hydra(hydra_main)
-    except Exception:
+    except CellError:
         code = 1  # each failure was said when it came
-    states = {cell: record.state(path) for cell, path in records.items()}
+    except Exception as error:
+        code = 1
+        experiment.say(f"error: the sweep ended early: {provenance.without_secrets(sentence(error))}")
+    states = {path: record.state(path) for path in runs}
     counts = Counter(states.values())
     experiment.say(", ".join(f"{number} {state}" for state, number in sorted(counts.items())))
-    for line, state in states.items():
-        if state != "finished":
-            experiment.say(f"  {state}: {line} ({record.why(records[line])})")
-    return code if code else int(counts["finished"] < len(records))
+    for line, path in records.items():
+        if states[path] != "finished":
+            experiment.say(f"  {states[path]}: {line} ({record.why(path)})")
+    return code if code else int(counts["finished"] < len(runs))
+
+
+def say_untuned(configs: Iterable[Mapping[str, Any]]) -> None:
+    """`settings=tuned` takes the tuned settings where there are some; where there are none, the person has to know."""
+    names: dict[str, None] = {}
+    for values in configs:
+        name = "-".join(values[group]["name"] for group in ("scale", "dataset", "model", "reg"))
+        chosen = values["settings"]["name"]
+        if chosen != "paper" and not (CONF / "settings" / chosen / f"{name}.yaml").exists():
+            names[f"settings={chosen}: nothing was tuned for {name}"] = None
+    if names:
+        shown = "; ".join([*names][:5]) + f" and {len(names) - 5} more" * (len(names) > 5)
+        experiment.say(f"{shown}. These runs take the settings of conf/reg/ and the model's recipe (see `make tune`)")
 
 
 def _hydra(hydra_main: Callable[[], Any]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,7 @@ def _check_group(conf: Path, override: Override) -> None:
             )
         name = "null" if choice is None else str(choice)
         if name not in known:
-            raise UserError(f"there is no {group} {name!r}{_nearest(name, known)}; choices: {', '.join(known)}")
+            raise UserError(f"there is no {group} {name!r}{nearest(name, known)}; choices: {', '.join(known)}")
 
 
 def _explain(conf: Path, chosen: tuple[str, ...], parsed: Sequence[Override], error: Exception) -> str:
@@ -163,23 +163,23 @@ def _explain(conf: Path, chosen: tuple[str, ...], parsed: Sequence[Override], er
 
 
 def _unknown(conf: Path, base: DictConfig, key: str, keys: Sequence[str]) -> str:
-    group, _, leaf = key.partition(".")
+    group, leaf = key.partition(".")[0], key.rpartition(".")[2]
+    settable = [name for name in keys if "." in name and not name.startswith("model.recipe")]
     if group not in base:
-        nearest = _nearest(key, [*GROUPS, *keys])
-        return f"there is no group or key {key!r}{nearest}; groups: {', '.join(GROUPS)}"
+        hint = nearest_key(key, [*GROUPS, *(name for name in keys if "." not in name), *settable])
+        return f"there is no group or key {key!r}{hint}; groups: {', '.join(GROUPS)}"
     sentence = f"there is no key {key!r}"
     chosen = OmegaConf.select(base, f"{group}.name")
     if chosen is not None:
         sentence += f" in {group}={chosen}"
-    nearest = _nearest(key, [name for name in keys if "." in name])
     pattern = re.compile(rf"^\s*{re.escape(leaf)}:", re.MULTILINE)
     files = sorted((conf / group).glob("*.yaml"))
     owners = [path.stem for path in files if leaf and pattern.search(_text_with_bases(path))]
     if owners:
         verb = "has" if len(owners) == 1 else "have"
         return f"{sentence}; {', '.join(f'{group}={owner}' for owner in owners)} {verb} it"
-    if nearest:
-        return sentence + nearest
+    if hint := nearest_key(key, settable):
+        return sentence + hint
     own = [name.partition(".")[2] for name in keys if name.startswith(f"{group}.") and name.count(".") == 1]
     return f"{sentence}; keys of {group}: {', '.join(name for name in own if not name.startswith('_'))}"
 
@@ -236,8 +236,37 @@ def _keys(config: Any, prefix: str = "") -> Iterator[str]:
             yield from _keys(child, f"{prefix}{key}.")
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
+def nearest(name: str, known: Sequence[str]) -> str:
     """' (did you mean …?)' with the likeliest names, or nothing."""
     known = list(dict.fromkeys(known))
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.85) or difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {' or '.join(near)}?)" if near else ""
+
+
+def nearest_key(key: str, known: Sequence[str]) -> str:
+    """Like `nearest`, for dotted keys: `lr` and `trainer.lr` are `trainer.learning_rate`, by what it abbreviates.
+
+    What stands before the last dot need not be right, or there at all.
+    """
+    group, _, leaf = key.rpartition(".")
+    leaves = {name: name.rpartition(".")[2] for name in known}
+    words = {name: leaves[name].split("_") for name in known}
+    own = [name for name in known if group and name.startswith(f"{group}.")] or list(known)
+
+    def near(cutoff: float) -> Callable[[str], bool]:
+        found = difflib.get_close_matches(leaf, [leaves[name] for name in own], n=1, cutoff=cutoff)
+        return lambda name: leaves[name] in found
+
+    ways: tuple[Callable[[str], bool], ...] = (
+        lambda name: leaves[name] == leaf,
+        lambda name: len(words[name]) > 1 and "".join(word[:1] for word in words[name]) == leaf,
+        lambda name: len(leaf) >= 3 and leaves[name].startswith(leaf),
+        lambda name: not group and name in difflib.get_close_matches(key, [k for k in known if "." not in k], 1, 0.75),
+        near(0.8),
+        lambda name: not set(words[name]).isdisjoint(leaf.split("_")),
+        near(0.6),
+    )
+    for fits in ways:
+        if found := list(dict.fromkeys([name for name in own if fits(name)] or filter(fits, known))):
+            return f" (did you mean {' or '.join(found[:2])}?)"
+    return ""

@@ -10,8 +10,9 @@ import itertools
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +23,18 @@ from dropattack.errors import DivergedError, UserError
 from dropattack.files import disk_problem
 from dropattack.runs import build, record
 from dropattack.runs.checks import check
-from dropattack.runs.config import register_resolvers
+from dropattack.runs.config import compose, register_resolvers
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from torch import nn
 
+    from dropattack.probes.gradients import EpochProbe
+    from dropattack.regularizers import Regularizer
+    from dropattack.tracking.guard import Guarded
     from dropattack.training.checkpoint import Checkpoints
     from dropattack.training.loop import TrainResult
+    from dropattack.training.memory import PeakMemory
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -42,13 +48,45 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     register_resolvers()
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     check(values, CONF)
+    build.check_targets(values)
     return values
 
 
-def done(config: Mapping[str, Any]) -> Path | None:
-    """The record of this run if it need not be run again: it is `finished` or `diverged`, and no rerun is asked."""
-    path = record.record_path(config)
-    return path if not config["rerun"] and record.is_done(path) else None
+@dataclass(frozen=True)
+class Run:
+    """One experiment: its config as plain, checked values, what identifies it, and where its record lies."""
+
+    config: dict[str, Any]
+    run_id: str
+    record_path: Path
+
+    @classmethod
+    def of(cls, config: DictConfig) -> Run:
+        """Raises UserError as `resolve` does."""
+        return cls.of_values(resolve(config))
+
+    @classmethod
+    def of_values(cls, values: dict[str, Any]) -> Run:
+        """The run of a config that is resolved and checked already."""
+        return cls(values, record.run_id(values), record.record_path(values))
+
+    @classmethod
+    def asked(cls, overrides: Sequence[str]) -> Run:
+        """What `python run.py` runs with these overrides. Raises UserError as `compose` and `resolve` do."""
+        return cls.of(compose(CONF, overrides))
+
+    @property
+    def name(self) -> str:
+        return self.record_path.stem
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of its checkpoints and best weights."""
+        return Path(self.config["paths"]["output"]) / "checkpoints" / self.run_id
+
+    def done(self) -> bool:
+        """Whether it need not be run again: it is `finished` or `diverged`, and no rerun is asked."""
+        return not self.config["rerun"] and record.is_done(self.record_path) is not None
 
 
 def run(config: DictConfig) -> Path:
@@ -64,39 +102,41 @@ def run(config: DictConfig) -> Path:
         AlreadyRunningError: another process runs the same experiment.
         Exception: anything else; there is a record with status `failed`.
     """
-    values = resolve(config)
-    found = done(values)
-    if found is not None:
-        if record.is_done(found) == "diverged":
-            raise DivergedError(f"{record.read(found)['error']} (on record: {found}; rerun=true tries again)")
-        say(f"already done: {found} (rerun=true runs it again)")
-        return found
-    return _run(values)
+    asked = Run.of(config)
+    if not asked.done():
+        return run_anyway(asked)
+    path = asked.record_path
+    if record.is_done(path) == "diverged":
+        raise DivergedError(f"{record.read(path)['error']} (on record: {path}; rerun=true tries again)")
+    say(f"already done: {path} (rerun=true runs it again)")
+    return path
 
 
-def _run(config: dict[str, Any]) -> Path:
-    """The part of `run` that needs torch."""
-    from accelerate import PartialState
-
-    draft, path = record.blank(config), record.record_path(config)
+def run_anyway(asked: Run) -> Path:
+    """Run an experiment as `run` does, whatever is on record."""
+    draft, path = record.blank(asked.config), asked.record_path
     record.forget_error(path)
     try:
-        finished = _execute(config, draft)
+        finished = _execute(asked, draft)
     except UserError:
         raise
     except Exception as error:
+        from accelerate import PartialState
+
         if PartialState().is_main_process and record.is_done(path) is None:  # a rerun that fails takes no result away
-            record.write(path, {**draft, "error": record.failure(config, error)})
+            record.write(path, {**draft, "error": record.failure(asked.config, error)})
         raise
     if finished["error"] is not None:
         raise DivergedError(f"{finished['error']} (on record: {path})")
     return path
 
 
-def _execute(config: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
+def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
     """Build, train, test, and write the record; `draft` is filled in on the way, for the record of a failure."""
+    found = build.read_data(asked.config)  # first: data that is not there is said before seconds of imports
     import torch
 
+    from dropattack.data.sets import warnings as set_warnings
     from dropattack.tracking.guard import Guarded
     from dropattack.training import seeding
     from dropattack.training.checkpoint import Checkpoints
@@ -104,7 +144,7 @@ def _execute(config: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
     from dropattack.training.lock import locked
     from dropattack.training.memory import PeakMemory, keep_freed_memory
 
-    trainer, path = config["trainer"], record.record_path(config)
+    config, trainer = asked.config, asked.config["trainer"]
     if trainer["threads"] is not None:
         torch.set_num_threads(trainer["threads"])
     seeding.set_deterministic(trainer["deterministic"])
@@ -115,9 +155,12 @@ def _execute(config: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
     main = accelerator.is_main_process
     draft["hardware"] |= describe(accelerator.device, accelerator.num_processes)
     seeding.seed_everything(config["seed"])
-    facts, encoded = build.load_data(config)
+    facts, encoded = build.encode_data(config, found)
     draft["data"] = {"fingerprint": facts.fingerprint, "classes": facts.classes, "sizes": facts.sizes,
                      "notes": dict(facts.notes)}  # fmt: skip
+    if main and trainer["progress"] != "none":
+        for sentence in set_warnings(facts.name, facts.sizes, facts.notes):
+            say(sentence)
     memory = PeakMemory(accelerator.device)  # of the model and all that training adds, not of the data
     model = build.build_model(config, encoded, draft["data"]["notes"])
     draft["parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -125,11 +168,11 @@ def _execute(config: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
     loaders = build.build_loaders(config, encoded, accelerator)
     tracker = Guarded(build.instantiate("tracker", config["tracker"]))
 
-    checkpoints = Checkpoints(Path(config["paths"]["output"]) / "checkpoints" / draft["run_id"])
+    checkpoints = Checkpoints(asked.checkpoints)
     with locked(checkpoints.folder / "lock") if main else nullcontext():
-        if done(config) is not None:  # by the process that held the lock before us
-            return record.read(path)
-        result, test = _train(config, model, reg, loaders, accelerator, checkpoints, tracker, memory)
+        if asked.done():  # by the process that held the lock before us
+            return record.read(asked.record_path)
+        result, test = _train(asked, model, reg, loaders, accelerator, checkpoints, tracker, memory)
         finished = {
             **draft, "status": result.status, "error": result.error, "validation": result.best, "test": test,
             "history": result.history, "passes_per_step": float(reg.passes), "skipped": int(reg.skipped),
@@ -142,7 +185,7 @@ def _execute(config: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
             if test:
                 kept = {key: finished[key] for key in ("run_id", "config", "validation", "test", "commit", "versions")}
                 _keep(checkpoints, result.best_weights, kept)
-            record.write(path, finished)
+            record.write(asked.record_path, finished)
             checkpoints.clear()
             if test and trainer["progress"] != "none":
                 say(f"test accuracy {test['accuracy']:.4f} by the weights of epoch {finished['validation']['epoch']} "
@@ -159,8 +202,8 @@ def _keep(checkpoints: Checkpoints, weights: dict[str, Any], description: dict[s
 
 
 def _train(
-    config: dict[str, Any], model: Any, reg: Any, loaders: dict[str, Any], accelerator: Accelerator, checkpoints: Any,
-    tracker: Any, memory: Any,
+    asked: Run, model: nn.Module, reg: Regularizer, loaders: build.Loaders, accelerator: Accelerator,
+    checkpoints: Checkpoints, tracker: Guarded, memory: PeakMemory,
 ) -> tuple[TrainResult, dict[str, float] | None]:  # fmt: skip
     """Train, then test once, with the weights that validation chose."""
     from dropattack.training import seeding
@@ -168,6 +211,7 @@ def _train(
     from dropattack.training.evaluate import evaluate
     from dropattack.training.loop import train
 
+    config = asked.config
     options = dict(config["trainer"])
     for handled in ("batch_size", "eval_batch_size", "precision", "device", "threads", "deterministic"):
         options.pop(handled)
@@ -185,8 +229,8 @@ def _train(
         names = [config[group]["name"] for group in ("dataset", "model", "reg", "scale")]
         commit = (provenance.commit() or {}).get("hash", "")[:10]
         tracker.start(
-            {"run_id": record.run_id(config), **record.identity(config)}, tags=[*names, *filter(None, [commit])],
-            name=record.record_path(config).stem, group="-".join([*names[:2], names[3]]),
+            {"run_id": asked.run_id, **record.identity(config)}, tags=[*names, *filter(None, [commit])],
+            name=asked.name, group="-".join([*names[:2], names[3]]),
             resume=snapshot.state.get("extra", {}).get("tracker") if snapshot else None,
         )  # fmt: skip
         extra["tracker"] = tracker.run_id
@@ -200,14 +244,14 @@ def _train(
     summary: dict[str, Any] = {"status": "stopped"}
     try:
         result = train(
-            model, reg, loaders["train"], loaders["validation"], resume=snapshot, accelerator=accelerator,
-            classes=loaders["classes"], checkpoints=checkpoints, extra=extra,
+            model, reg, loaders.train, loaders.validation, resume=snapshot, accelerator=accelerator,
+            classes=loaders.classes, checkpoints=checkpoints, extra=extra,
             on_epoch=on_epoch, memory=memory, **saving, **options,
         )  # fmt: skip
         test = None
         if result.status == "finished":
             model.load_state_dict(result.best_weights)
-            test = evaluate(model, loaders["test"].batches(), classes=loaders["classes"])
+            test = evaluate(model, loaders.test.batches(), classes=loaders.classes)
         summary = {"status": result.status, **_flat({"test": test or {}, "validation": result.best or {}})}
     except MisfitError as error:
         raise UserError(f"{checkpoints.folder}: {error}; rerun=true starts again") from error
@@ -216,14 +260,14 @@ def _train(
     return result, test
 
 
-def _probe(count: int, config: dict[str, Any], model: Any, loaders: dict[str, Any]) -> Any:
+def _probe(count: int, config: dict[str, Any], model: nn.Module, loaders: build.Loaders) -> EpochProbe | None:
     """What measures gradient norms on the first `count` training batches at each epoch's end; None for none."""
     if not count:
         return None
     from dropattack.probes.gradients import EpochProbe
 
-    batches = list(itertools.islice(loaders["train"].batches(), count))
-    return EpochProbe(model, batches, config["model"].get("attack_points") or {}, std=loaders["std"])
+    batches = list(itertools.islice(loaders.train.batches(), count))
+    return EpochProbe(model, batches, config["model"].get("attack_points") or {}, std=loaders.std)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dropattack import provenance
+from dropattack import provenance, source
 from dropattack.errors import UserError
 from dropattack.files import disk_problem, write_atomically
 
@@ -40,10 +40,14 @@ KEYS: dict[str, tuple[type, ...]] = {
     "seconds": (int, float, type(None)),  # training and evaluation, over all continuations of the run
     "peak_memory_mb": (int, float, type(None)),  # GPU: allocated by torch; CPU: see PeakMemory
     "parameters": (int, type(None)),
-    "commit": (dict, type(None)),  # hash, dirty, code: a digest of what trains
+    "commit": (dict, type(None)),  # hash, dirty; code and method: digests of what trains (see `code`)
     "versions": (dict,),
     "hardware": (dict,),
 }
+_HAD_DROP_LEAKS = ("imdb",)  # elsewhere `drop_leaks` came after runs were on record: where it is false it has no part
+# Where the code of every run begins; the rest is what these import, and what the config names.
+TRAINS = ("dropattack.runs.build", "dropattack.data.loader", "dropattack.training.loop", "dropattack.training.evaluate",
+          "dropattack.training.device")  # fmt: skip
 _CUT = "is no whole JSON record (cut short?)"
 # What changes where or how fast a run goes, and not what comes out of it.
 _NOT_IDENTITY = ("paths", "tracker", "rerun", "settings")
@@ -72,6 +76,8 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     folder by `~`: the same run has one identity on every machine, and a record shows nobody's folders.
     """
     kept = {key: value for key, value in config.items() if key not in _NOT_IDENTITY}
+    if isinstance(dataset := kept.get("dataset"), Mapping) and dataset.get("name") not in _HAD_DROP_LEAKS:
+        kept["dataset"] = {key: value for key, value in dataset.items() if (key, value) != ("drop_leaks", False)}
     for group, names in _NOT_IDENTITY_WITHIN.items():
         if isinstance(kept.get(group), Mapping):
             kept[group] = {key: value for key, value in kept[group].items() if key not in names}
@@ -121,11 +127,24 @@ def name(config: Mapping[str, Any], run_id: str) -> str:
 def blank(config: Mapping[str, Any]) -> dict[str, Any]:
     """A record with all keys, of a run of which nothing is known yet but its config and where it runs."""
     empty: dict[str, Any] = dict.fromkeys(KEYS)
+    commit = provenance.commit()
     return {
         **empty, "schema": SCHEMA, "run_id": run_id(config), "status": "failed", "config": identity(config),
-        "history": [], "commit": provenance.commit(), "versions": provenance.versions(),
+        "history": [], "commit": commit and {**commit, **code(config)}, "versions": provenance.versions(),
         "hardware": provenance.hardware(),
     }  # fmt: skip
+
+
+def code(config: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the modules that this run uses, as they lie on the disk: `code`, and `method` of its regularizer.
+
+    They are of syntax trees: comments, layout and docstrings do not count (see `source`). The data set's own module is
+    not among them, because the fingerprint of its examples says more.
+    """
+    tokenizer = (config["model"].get("tokenizer") or {}).get("_target_")
+    shared = [*TRAINS, str(config["model"].get("_target_")), *([str(tokenizer)] if tokenizer else [])]
+    return {"code": source.digest(source.modules_of(shared)),
+            "method": source.digest(source.modules_of([str(config["reg"].get("_target_"))]))}  # fmt: skip
 
 
 def failure(config: Mapping[str, Any], error: Exception) -> str:

@@ -15,7 +15,8 @@ from torch import Tensor
 from dropattack.data.loader import pixel_statistics
 from dropattack.errors import UserError
 from dropattack.probes.restored import Restored
-from dropattack.runs import build, record
+from dropattack.runs import build, experiment, record
+from dropattack.runs.config import compose
 
 
 def restore(
@@ -40,8 +41,7 @@ def restore(
         raise UserError(f"{path}: its config does not give its run_id {found['run_id']}; was it changed by hand?")
     output = path.resolve().parents[1] if output is None else output
     weights = _weights(found["run_id"], output, path)
-    paths = {"data": str(data), "output": str(output)}
-    config = {**_settled(found["config"], paths), "paths": paths}
+    config = settled(found["config"], data=data, output=output)
     dataset, encoded = build.load_data(config)
     if dataset.fingerprint != found["data"]["fingerprint"]:
         raise UserError(f"{path}: the data in {data} is not what this run was trained on (its fingerprint differs)")
@@ -52,6 +52,33 @@ def restore(
         raise UserError(f"{path}: the weights do not fit the model ({str(error).splitlines()[-1].strip()})") from error
     mean, std = pixel_statistics(encoded.train) if encoded.spec.kind == "image" else (None, None)
     return Restored(path, found, model.to(device).eval(), encoded, torch.device(device), mean, std)
+
+
+def settled(config: Mapping[str, Any], *, data: Path, output: Path) -> dict[str, Any]:
+    """A record's config with real folders."""
+    paths = {"data": str(data), "output": str(output)}
+    return {**_settled(config, paths), "paths": paths}
+
+
+def complete(config: Mapping[str, Any], *, output: Path, data: Path | None = None) -> dict[str, Any]:
+    """A record's config as it has to be to run again, one thread on a CPU, and with the same run id.
+
+    Args:
+        output: where the run writes.
+        data: None: the folder that conf/config.yaml names.
+
+    Raises:
+        UserError: the config has changed since.
+    """
+    base = experiment.resolve(compose(experiment.CONF, ["tracker=none"]))
+    values = settled(config, data=Path(base["paths"]["data"]) if data is None else data, output=output)
+    quiet = {"device": "cpu", "threads": 1, "progress": "none", "eval_batch_size": values["trainer"]["batch_size"],
+             "checkpoint": {"every_epochs": 0, "every_minutes": 0, "share": 1}}  # fmt: skip
+    values["trainer"] = {**base["trainer"], **values["trainer"], **quiet}
+    values |= {key: base[key] for key in ("rerun", "settings", "tracker")}
+    if record.run_id(values) != record.run_id(config):
+        raise UserError("its config gives another run now: a setting was added to conf/ since")
+    return values
 
 
 def _weights(run_id: str, output: Path, path: Path) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from threading import Thread
 from dropattack.progress import counting
 from dropattack.provenance import without_secrets
 from dropattack.runs import experiment, record
-from dropattack.runs.config import compose
+from dropattack.runs.experiment import Run
 from dropattack.sweeps.cell import one_run
 
 SLURM = ("submitit_local", "submitit_slurm")
@@ -53,7 +53,7 @@ def launch(runs: Sequence[Sequence[str]], engine: Engine) -> dict[str, str]:
     failed = {name: without_secrets(why) for name, why in failed.items()}
     for run in runs:
         if why := failed.get(" ".join(run)):
-            record.note_error(record.record_path(experiment.resolve(compose(experiment.CONF, run))), why)
+            record.note_error(Run.asked(run).record_path, why)
     return failed
 
 

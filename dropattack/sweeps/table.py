@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from dropattack.errors import UserError
-from dropattack.runs import experiment, record, store
-from dropattack.runs.config import cells, compose
+from dropattack.runs import cli, experiment, launching, record, store
+from dropattack.runs.config import cells
+from dropattack.runs.experiment import Run
 from dropattack.runs.yaml_io import read_yaml
 from dropattack.sweeps.launch import SLURM, Engine, launch, launch_by_hydra
 
@@ -101,12 +102,16 @@ def run_cells(
     group = [] if "tracker=none" in extra else [f"tracker.group=table-{table.name}"]
     grids = list(overrides(table, scale=scale, output=output, extra=[*group, *extra]))
     wanted = [cell for grid in grids for cell in cells(grid)]
-    places = {" ".join(w): record.record_path(experiment.resolve(compose(experiment.CONF, w))) for w in wanted}
+    asked = {" ".join(cell): Run.asked(cell) for cell in wanted}
+    cli.say_untuned(one.config for one in asked.values())
+    places = {line: one.record_path for line, one in asked.items()}
     kept = {name.partition(" ")[0]: one for name, one in store.read(folder.parent / store.RECORDS).items()}
     for path in places.values():
         if record.is_done(path) is None and kept.get(path.stem, {}).get("status") in record.DONE:
             record.write(path, kept[path.stem])  # what is committed is not run again
     todo = [cell for cell in wanted if record.is_done(places[" ".join(cell)]) is None]
+    if todo and engine.launcher in SLURM:  # is it installed?
+        launching.check_hydra(experiment.CONF, [f"hydra/launcher={engine.launcher}", *todo[0]], sweep=True)
     if engine.launcher in SLURM:
         for grid in grids if todo else ():
             launch_by_hydra(grid, engine)

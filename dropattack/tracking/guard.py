@@ -78,6 +78,8 @@ class Guarded:
 
 
 def reason(error: Exception) -> str:
-    """The first line of what an exception says, and its kind."""
+    """The first line of what an exception says, and its kind; of settings that do not fit, their names too."""
     lines = str(error).strip().splitlines()
+    if lines and "validation error" in lines[0]:  # pydantic's: the name is on the second line
+        lines = [" ".join(line.strip() for line in lines[:3])]
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -22,6 +22,12 @@ from urllib.parse import urlsplit
 from dropattack.tracking.guard import reason
 
 Mode = Literal["auto", "online", "offline", "disabled"]
+WANDB_MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")  # of WANDB_MODE; the last two are old names
+# What a shell, a sweep's agent or an outer run left behind and would make of this run: another one, or a part of it.
+OTHERS = (
+    *("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_NAME", "WANDB_RUN_GROUP", "WANDB_JOB_TYPE", "WANDB_TAGS", "WANDB_DIR"),
+    *("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_FORK_FROM", "WANDB_RESUME_FROM"),
+)
 INIT_SECONDS = 5
 FINISH_SECONDS = 30
 
@@ -32,7 +38,8 @@ class WandbTracker:
     Args:
         folder: where `wandb/` is made; nothing is written elsewhere.
         group: None takes the group that `start` is given; a run of a table's group is a job of type `cell`.
-        mode: `auto` takes WANDB_MODE if it is set, else `online`; `online` becomes `offline` without a key or a server.
+        mode: `auto` takes WANDB_MODE if it is set, `disabled` with WANDB_DISABLED=true, else `online`; `online` becomes
+            `offline` without a key or a server. Which run this is, nothing of the environment decides.
     """
 
     def __init__(
@@ -47,9 +54,11 @@ class WandbTracker:
         self, config: Mapping[str, Any], *, name: str, group: str, tags: Sequence[str], resume: str | None = None,
         job: str | None = None,
     ) -> None:  # fmt: skip
-        mode = os.environ.get("WANDB_MODE", "online") if self.mode == "auto" else self.mode
+        mode = _mode() if self.mode == "auto" else self.mode
         if mode == "disabled":
             return
+        if inherited := [name for name in OTHERS if os.environ.pop(name, None)]:
+            _say(f"{', '.join(inherited)} of the environment would decide which run this is, and is not used")
         self._start(
             mode, config=dict(config), name=name, group=self.group or group, tags=list(tags), id=resume,
             resume="allow" if resume else None, job_type=job or ("cell" if self.group else "train"),
@@ -95,6 +104,8 @@ class WandbTracker:
         self.folder.joinpath("wandb").mkdir(parents=True, exist_ok=True)
         for variable, name in (("WANDB_CACHE_DIR", ".cache"), ("WANDB_DATA_DIR", ".data")):
             os.environ.setdefault(variable, str(self.folder / "wandb" / name))  # else below the home folder
+        if not os.environ.get("WANDB_MODE"):  # wandb takes an empty one for a mode, and refuses it
+            os.environ.pop("WANDB_MODE", None)
         os.environ.setdefault("WANDB_SILENT", "true")  # `silent` below comes too late for the login's own words
         logging.raiseExceptions = False  # on a full disk, else, each line of wandb's debug logs is a traceback
         import wandb
@@ -122,6 +133,16 @@ class WandbTracker:
             _say(f"offline, since {why}; `wandb sync` sends {self.folder / 'wandb'} later")
             mode = "offline"
         self._run = begin(mode)
+
+
+def _mode() -> str:
+    """What the environment asks for. Raises ValueError for a word that is no mode."""
+    mode = os.environ.get("WANDB_MODE") or "online"
+    if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes", "on"):
+        mode = "disabled"
+    if mode not in WANDB_MODES:
+        raise ValueError(f"WANDB_MODE={mode} is none of {', '.join(WANDB_MODES)}")
+    return {"dryrun": "offline", "run": "online"}.get(mode, mode)
 
 
 def has_key() -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from dropattack.data import imdb, pheme
+from dropattack.data import hub, imdb, pheme
 from dropattack.data.pheme_archive import clean, read_archive
 from dropattack.errors import UserError
 from tests.data.makers import joined, texts
@@ -123,6 +123,7 @@ def test_texts_from_the_hub(tmp_path, script, monkeypatch, capsys):
         return datasets.Dataset.from_dict({"text": rows.texts, "label": rows.labels})
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(hub, "hub_reachable", lambda: True)
     assert script.main(["imdb", "--to", str(tmp_path)]) == 0
     assert "train 40, test 40 rows" in capsys.readouterr().out
     monkeypatch.undo()

@@ -7,7 +7,7 @@ import datasets
 import numpy as np
 import pytest
 
-from dropattack.data import agnews, imdb, pheme
+from dropattack.data import agnews, hub, imdb, pheme
 from dropattack.data.sources import read_table
 from dropattack.errors import UserError
 from tests.data.makers import joined, texts, write_split, write_table
@@ -190,6 +190,7 @@ def test_hub_is_asked_when_there_is_no_copy(tmp_path, monkeypatch, module, name)
         return datasets.Dataset.from_dict({"text": rows.texts, "label": rows.labels})
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(hub, "hub_reachable", lambda: True)
     made = module.load(root=tmp_path)
     assert asked == [(name, "train"), (name, "test")]
     assert len(made.test) == 60
@@ -199,6 +200,7 @@ def test_hub_is_asked_when_there_is_no_copy(tmp_path, monkeypatch, module, name)
 def test_hub_with_a_bad_row(tmp_path, monkeypatch):
     rows = {"text": ["a", "b"], "label": [0, -1]}
     monkeypatch.setattr(datasets, "load_dataset", lambda name, split: datasets.Dataset.from_dict(rows))
+    monkeypatch.setattr(hub, "hub_reachable", lambda: True)
     with pytest.raises(UserError, match=r"stanfordnlp/imdb \(train\), row 1 .*label -1"):
         imdb.load(root=tmp_path)
 
@@ -207,6 +209,7 @@ def test_hub_with_a_bad_row(tmp_path, monkeypatch):
 def test_no_copy_and_no_hub_is_one_error(tmp_path, monkeypatch, error):
     if error:
         monkeypatch.setattr(datasets, "load_dataset", lambda name, split: (_ for _ in ()).throw(error))
+        monkeypatch.setattr(hub, "hub_reachable", lambda: True)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
     with pytest.raises(UserError) as caught:
         imdb.load(root=tmp_path)

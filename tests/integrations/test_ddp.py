@@ -105,11 +105,12 @@ def test_the_trainer_and_lightning(tmp_path):
             add_gradient(case, net, reg, step, rank)
         for p in net.parameters():
             p.grad /= 2
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 0.2)
+        torch.nn.utils.clip_grad_norm_(net.parameters(), trainers.CLIP)
         optimizer.step()
         optimizer.zero_grad()
-    for name in ("lightning", "lightning, views"):
+    for name in ("lightning", "lightning, views", "lightning, manual"):
         assert_close(one[name], dict(net.named_parameters()))
+    assert all(torch.equal(one["identity"][n], one["plain"][n]) for n in one["plain"]), "SWA, accumulation, clipping"
     saved = torch.load(tmp_path / "lightning.ckpt", weights_only=True)
     assert len(saved["regularizer"]) == 2, "each process's own random state"
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from dropattack import FGM, PGD, DropAttack, FreeLB, Identity
+from dropattack import FGM, PGD, SAM, DropAttack, FreeLB, Identity, Output, RDrop
 from dropattack.integrations.lightning import RegularizerMixin
 
 METHODS = {
@@ -20,6 +20,8 @@ METHODS = {
     "pgd": lambda m, net: PGD(m, [f"{net}0", f"{net}0.weight"], steps=2),
     "freelb": lambda m, net: FreeLB(m, f"{net}0", seed=0),
     "dropattack": lambda m, net: DropAttack(m, [f"{net}0", f"{net}0.weight"], epsilon=0.5, steps=2, seed=0),
+    "rdrop": lambda m, net: RDrop(m, alpha=2.0),
+    "sam": lambda m, net: SAM(m, rho=0.2),
 }
 each_method = pytest.mark.parametrize("method", METHODS)
 BATCHES = 5
@@ -38,17 +40,17 @@ def rows() -> TensorDataset:
 
 
 class Module(RegularizerMixin, L.LightningModule):
-    def __init__(self, method: str = "dropattack", accumulate: int = 1, clip_norm: float | None = None, every="step"):
+    def __init__(self, method: str = "dropattack", every: str = "step"):
         super().__init__()
         self.net, self.method, self.every = build(), method, every
-        self.accumulate, self.clip_norm = accumulate, clip_norm
 
     def configure_regularizer(self):
         return METHODS[self.method](self, "net.")
 
     def training_step(self, batch, batch_idx):
         x, y = batch
-        self.regularized_step(lambda: F.cross_entropy(self.net(x), y), batch_idx)
+        logits = self.net(x)
+        return {"loss": F.cross_entropy(logits, y), "logits": logits}
 
     def configure_optimizers(self):
         optimizer = torch.optim.SGD(self.parameters(), lr=0.5, momentum=0.9)
@@ -76,9 +78,10 @@ def by_hand(method: str, accumulate: int, clip_norm: float | None, every: str, a
 
             def forward(x=x, y=y):
                 with torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
-                    return F.cross_entropy(net(x), y)
+                    logits = net(x)
+                    return Output(F.cross_entropy(logits, y), logits)
 
-            reg.backward(forward, backward=lambda loss: (loss / accumulate).backward())
+            losses = reg.backward(forward, backward=lambda loss: (loss / accumulate).backward())
             if i % accumulate and i < BATCHES:
                 continue
             if clip_norm:
@@ -89,32 +92,32 @@ def by_hand(method: str, accumulate: int, clip_norm: float | None, every: str, a
                 schedule.step()
         if every == "epoch":
             schedule.step()
-    return net
+    return net, losses
 
 
 @each_method
-@pytest.mark.parametrize(("accumulate", "clip_norm", "every"), [(1, None, "epoch"), (2, 0.3, "step")])
+@pytest.mark.parametrize(("accumulate", "clip_norm", "every"), [(1, None, "epoch"), (2, 0.3, "step"), (3, 0.3, "step")])
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_lightning_is_the_loop_by_hand(method, accumulate, clip_norm, every, precision):
-    module = Module(method, accumulate, clip_norm, every)
-    fit(module, precision=precision)
-    wanted = by_hand(method, accumulate, clip_norm, every, torch.bfloat16 if precision == "bf16-mixed" else None)
-    for a, b in zip(module.net.parameters(), wanted.parameters(), strict=True):
-        # the backward too is inside Lightning's autocast, where sums of 16-bit gradients may be rounded otherwise
-        tolerance = 1e-6 if precision == "32-true" else 1e-2
-        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+    module = Module(method, every)
+    fit(module, precision=precision, accumulate_grad_batches=accumulate, gradient_clip_val=clip_norm)
+    autocast = torch.bfloat16 if precision == "bf16-mixed" else None
+    net, losses = by_hand(method, accumulate, clip_norm, every, autocast)
+    for a, b in zip(module.net.parameters(), net.parameters(), strict=True):
+        assert torch.equal(a, b)
     assert module.trainer.global_step == 2 * -(-BATCHES // accumulate)
+    assert module.losses == losses
 
 
 @each_method
 def test_16_mixed_unscales_before_it_clips_and_skips_overflow(method):
     def scaled(scale: float) -> tuple[Module, torch.amp.GradScaler]:
-        module, scaler = Module(method, clip_norm=0.3), torch.amp.GradScaler("cpu", init_scale=scale)
-        fit(module, plugins=[MixedPrecision("16-mixed", "cpu", scaler)], max_epochs=1)
+        module, scaler = Module(method), torch.amp.GradScaler("cpu", init_scale=scale)
+        fit(module, plugins=[MixedPrecision("16-mixed", "cpu", scaler)], max_epochs=1, gradient_clip_val=0.3)
         return module, scaler
 
-    exact = Module(method, clip_norm=0.3)
-    fit(exact, max_epochs=1)
+    exact = Module(method)
+    fit(exact, max_epochs=1, gradient_clip_val=0.3)
     module, _ = scaled(2.0**8)
     for a, b in zip(module.parameters(), exact.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=2e-2, atol=2e-2)
@@ -125,8 +128,8 @@ def test_16_mixed_unscales_before_it_clips_and_skips_overflow(method):
 
 @pytest.mark.gpu
 def test_16_mixed_on_a_gpu():
-    module = Module(clip_norm=0.3)
-    fit(module, precision="16-mixed", accelerator="gpu")
+    module = Module()
+    fit(module, precision="16-mixed", accelerator="gpu", gradient_clip_val=0.3)
     assert all(p.isfinite().all() for p in module.parameters())
 
 
@@ -147,26 +150,110 @@ def test_an_averaged_copy_has_no_regularizer():
     assert module.regularizer.model is module
 
 
-def test_toggled_optimizers():
-    class Two(Module):
+class Two(Module):
+    """Two optimizers, which Lightning steps by manual optimization alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def configure_regularizer(self):
+        return PGD(self, "net.0", steps=2)
+
+    def configure_optimizers(self):
+        return [torch.optim.SGD(self.net[i].parameters(), lr=0.1) for i in (0, 2)]
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        for optimizer in self.optimizers():
+            self.toggle_optimizer(optimizer)
+            before = [p.clone() for p in self.parameters()]
+            losses = self.regularized_step(lambda: F.cross_entropy(self.net(x), y))
+            assert losses is self.losses
+            optimizer.step()
+            optimizer.zero_grad()
+            mine = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            for p, old in zip(self.parameters(), before, strict=True):
+                assert torch.equal(p, old) != (id(p) in mine)
+            self.untoggle_optimizer(optimizer)
+
+
+def test_manual_optimization_of_several_optimizers():
+    module = Two()
+    fit(module)
+    assert module.trainer.global_step == 2 * 2 * BATCHES
+
+
+def test_manual_optimization_without_the_regularizer_is_not_silent():
+    class Forgetful(Two):
+        def training_step(self, batch, batch_idx):
+            self.manual_backward(F.cross_entropy(self.net(batch[0]), batch[1]))
+
+    with pytest.warns(UserWarning, match="trained without its regularizer"):
+        fit(Forgetful())
+
+
+@pytest.mark.parametrize("options", [{}, {"accumulate_grad_batches": 2, "precision": "bf16-mixed"}], ids=str)
+def test_regularized_step_is_a_loss_returned(options):
+    class Calling(Module):
         def training_step(self, batch, batch_idx):
             x, y = batch
-            for optimizer in self.optimizers():
-                self.toggle_optimizer(optimizer)
-                before = [p.clone() for p in self.parameters()]
-                self.regularized_step(lambda: F.cross_entropy(self.net(x), y), batch_idx, optimizer=optimizer)
-                mine = {id(p) for group in optimizer.param_groups for p in group["params"]}
-                for p, old in zip(self.parameters(), before, strict=True):
-                    assert torch.equal(p, old) != (id(p) in mine)
-                self.untoggle_optimizer(optimizer)
+            losses = self.regularized_step(lambda: F.cross_entropy(self.net(x), y), batch_idx)
+            self.log("loss", losses.clean)
 
-        def configure_regularizer(self):
-            return PGD(self, "net.0", steps=2)
+    calling, returning = Calling(), Module()
+    for module in (calling, returning):
+        fit(module, **options)
+    assert all(torch.equal(a, b) for a, b in zip(calling.parameters(), returning.parameters(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(calling.net.parameters(), build().parameters(), strict=True))
 
-        def configure_optimizers(self):
-            return [torch.optim.SGD(self.net[i].parameters(), lr=0.1) for i in (0, 2)]
 
-    fit(Two())
+def test_a_trainer_that_goes_on_with_a_plain_module_trains_it_plainly():
+    class Bare(L.LightningModule):
+        training_step, configure_optimizers = Module.training_step, Module.configure_optimizers
+
+        def __init__(self):
+            super().__init__()
+            self.net, self.every = build(), "step"
+
+    alone, after = Bare(), Bare()
+    fit(alone, max_epochs=1)
+    trainer = fit(Module(), max_epochs=1)
+    trainer.fit_loop.epoch_progress.reset()
+    trainer.fit_loop.max_epochs = 1
+    trainer.fit(after, DataLoader(rows(), batch_size=4))
+    assert all(torch.equal(a, b) for a, b in zip(alone.parameters(), after.parameters(), strict=True))
+
+
+def test_only_the_clean_pass_logs():
+    seen = []
+
+    class Logging(Module):
+        def training_step(self, batch, batch_idx):
+            result = super().training_step(batch, batch_idx)
+            self.log("loss", result["loss"])
+            seen.append((self.is_clean_pass, result["loss"].item()))
+            return result
+
+        def on_train_batch_end(self, outputs, batch, batch_idx):
+            assert self.trainer.callback_metrics["loss"].item() == outputs["loss"].item() == self.losses.clean.item()
+
+    module = Logging("fgm")
+    fit(module)
+    assert [clean for clean, _ in seen] == [True, False] * 2 * BATCHES
+    assert all(one != two for (_, one), (_, two) in zip(seen[::2], seen[1::2], strict=True))
+    assert module.is_clean_pass
+
+
+def test_a_checkpoint_of_another_number_of_processes_is_said(tmp_path):
+    first, second = Module("freelb"), Module("freelb")
+    trainer = fit(first, max_epochs=1)
+    trainer.save_checkpoint(tmp_path / "one.ckpt")
+    saved = torch.load(tmp_path / "one.ckpt", weights_only=True)
+    saved["regularizer"] *= 2  # as of two processes
+    torch.save(saved, tmp_path / "two.ckpt")
+    with pytest.warns(UserWarning, match="states of 2 processes"):
+        fit(second, checkpoint=tmp_path / "two.ckpt")
 
 
 def test_what_cannot_work_says_so():
@@ -176,9 +263,12 @@ def test_what_cannot_work_says_so():
     with pytest.raises(NotImplementedError, match="configure_regularizer"):
         fit(Forgetful())
 
-    class Several(Module):
-        def configure_optimizers(self):
-            return [torch.optim.SGD(self.net[i].parameters(), lr=0.1) for i in (0, 2)]
+    with pytest.raises(TypeError, match="must come before LightningModule"):
+        type("Late", (L.LightningModule, RegularizerMixin), {})
 
-    with pytest.raises(ValueError, match="several optimizers"):
-        fit(Several())
+    class Sometimes(Module):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch, batch_idx) if self.is_clean_pass else None
+
+    with pytest.raises(RuntimeError, match="None in another"):
+        fit(Sometimes("fgm"))

@@ -112,3 +112,25 @@ def test_the_authors_last_backward_is_wrong_upstream_of_an_attacked_rnn_weight(c
         relative = float((found - wanted).norm() / wanted.norm())
         assert relative <= noise if exact else relative > 0.05
         torch.testing.assert_close(theirs.head.weight.grad, ours.head.weight.grad)  # downstream: exact
+
+
+@pytest.mark.parametrize("cell", [nn.LSTM, nn.GRU], ids=str)
+@pytest.mark.parametrize("attacked", ["rnn.weight_ih_l0", "rnn.weight_hh_l0"])
+def test_an_attacked_recurrent_matrix_has_the_rnn_itself_upstream(cell, attacked):
+    """The method card tells `weight_ih` from `weight_hh`, through which earlier time steps go."""
+    torch.manual_seed(0)
+    theirs = Padded(cell).double()
+    ours = copy.deepcopy(theirs)
+    ids, labels = torch.randint(0, 50, (8, 12)), torch.randint(0, 3, (8,))
+    for step, model in ((notebook_step, theirs), (exact_step, ours)):
+        step(
+            model,
+            lambda model=model: F.cross_entropy(model(ids), labels),
+            ["embed.weight", attacked],
+            epsilon=5.0,
+            steps=1,
+            draw=lambda name, weight: torch.ones_like(weight),
+        )
+    for (name, found), wanted in zip(theirs.rnn.named_parameters(), ours.rnn.parameters(), strict=True):
+        relative = float((found.grad - wanted.grad).norm() / wanted.grad.norm())
+        assert (relative > 0.05) == (attacked == "rnn.weight_hh_l0"), name

@@ -32,9 +32,9 @@ class Method(NamedTuple):
     def dropouts(self, which: str) -> tuple[str, ...]:
         """What is worth its time: a row meets every way somewhere, and fresh masks ask more of it than none."""
         if which == "none":  # Identity has one pass, and R-Drop's two have to differ: they have no such option
-            return ("none", "fresh")
+            return ("fresh",) if self.cls == "RDrop" else ("none", "fresh")
         if self.cls == "RAT":  # as R-Drop's, its two passes have to differ
-            return ("none", "fresh")
+            return ("fresh",)
         return {"weights": ("none", "fresh", "shared"), "activations": ("fresh", "shared")}.get(which, ("fresh",))
 
     def __str__(self) -> str:

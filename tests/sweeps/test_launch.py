@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dropattack.runs import experiment, record
-from dropattack.runs.config import cells, compose
+from dropattack.runs.config import cells
 from dropattack.sweeps.launch import Engine, launch
 
 QUICK = ["dataset=digits", "model=cnn", "scale=smoke", "tracker=none", "trainer.device=cpu", "trainer.threads=1"]
@@ -22,7 +22,7 @@ launch(cells(sys.argv[1:]), Engine("joblib", jobs=2))
 
 
 def path_of(overrides: list[str]) -> Path:
-    return record.record_path(experiment.resolve(compose(experiment.CONF, overrides)))
+    return experiment.Run.asked(overrides).record_path
 
 
 @pytest.mark.parametrize("engine", [Engine("basic"), Engine("joblib", jobs=2)], ids=lambda engine: engine.launcher)

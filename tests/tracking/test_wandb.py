@@ -70,6 +70,38 @@ def test_no_key_and_no_server_end_offline(tmp_path, key, said):
     assert len(done.stdout.strip()) == 8
 
 
+INHERITED = {"WANDB_RUN_ID": "theirs", "WANDB_RESUME": "must", "WANDB_NAME": "theirs", "WANDB_RUN_GROUP": "theirs",
+             "WANDB_SWEEP_ID": "theirs", "WANDB_DIR": "/proc/theirs", "WANDB_TAGS": "theirs"}  # fmt: skip
+
+
+def test_what_another_run_left_in_the_environment_is_not_used(tmp_path):
+    _, done = follow(tmp_path, WANDB_MODE="offline", **INHERITED)
+    assert done.returncode == 0, done.stderr
+    assert "stopped" not in done.stderr
+    for name in INHERITED:
+        assert name in done.stderr
+    (folder,) = (tmp_path / "outputs" / "wandb").glob("offline-run-*")
+    assert b"theirs" not in b"".join(path.read_bytes() for path in folder.rglob("*.wandb"))
+    assert done.stdout.strip() != "theirs"
+
+
+@pytest.mark.parametrize(
+    ("environment", "runs"),
+    [({"WANDB_MODE": "dryrun"}, 1), ({"WANDB_MODE": ""}, 1), ({"WANDB_MODE": "offline", "WANDB_DISABLED": "true"}, 0)],
+)
+def test_other_words_for_a_mode(tmp_path, environment, runs):
+    _, done = follow(tmp_path, **environment)
+    assert done.returncode == 0, done.stderr
+    assert "stopped" not in done.stderr
+    assert len(list((tmp_path / "outputs").glob("wandb/offline-run-*"))) == runs
+
+
+def test_a_word_that_is_no_mode_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("WANDB_MODE", "offlin")
+    with pytest.raises(ValueError, match="WANDB_MODE=offlin"):
+        WandbTracker(project="test", folder=str(tmp_path)).start({}, name="a", group="g", tags=[])
+
+
 def test_a_table_and_its_pictures_are_published_beside_its_cells(tmp_path):
     made = tmp_path / "made"
     made.mkdir()

@@ -1,0 +1,83 @@
+"""Which codes train bit for bit alike, as far as a run has shown it: `results/equivalent.yaml`.
+
+A record keeps digests of the code that trained it (`commit.code`: model, loading and training; `commit.method`: the
+regularizer). Where a change of the code leaves a committed run equal in every number, `scripts/equivalent.py` runs it
+again and writes both digests down, for the runs that share its context; their table then counts both.
+
+    pheme-bigru-none-s0-c842d833c2a4:     the run that showed it
+      context: 0f6c0a…                    all runs of this data, model and training
+      reg: none
+      code: [827835092657, 5bac4d83b995]
+      method: [827835092657, 1a79a4d60de6]
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dropattack.errors import UserError
+from dropattack.runs.yaml_io import read_yaml
+
+FILE = Path(__file__).resolve().parents[2] / "results" / "equivalent.yaml"
+# What two records of one run share where their code is equivalent: numbers, but no clock and no memory.
+RESULTS = ("status", "validation", "test", "history", "passes_per_step", "skipped", "steps", "parameters")
+MEASURED = ("seconds", "gradients")  # of an epoch: its time, and what was looked at besides
+
+
+class Equivalent:
+    """What is declared in a file; a digest that it does not name is equivalent to itself alone.
+
+    Raises:
+        UserError: the file cannot be read, or an entry lacks a key.
+    """
+
+    def __init__(self, file: Path = FILE) -> None:
+        self._same: dict[tuple[str, str, str], set[str]] = {}
+        for cell, entry in (read_yaml(file) if file.exists() else {}).items():
+            try:
+                wanted = {key: entry[key] for key in ("context", "reg", "code", "method")}
+                self._join(str(wanted["context"]), "", wanted["code"])
+                self._join(str(wanted["context"]), str(wanted["reg"]), wanted["method"])
+            except (KeyError, TypeError) as error:
+                raise UserError(f"{file}: {cell} needs context, reg, code and method; make it again by "
+                                "scripts/equivalent.py") from error  # fmt: skip
+
+    def _join(self, context: str, reg: str, digests: Any) -> None:
+        joined = set(map(str, digests))
+        for digest in tuple(joined):
+            joined |= self._same.get((context, reg, digest), set())
+        for digest in joined:
+            self._same[context, reg, digest] = joined
+
+    def code(self, context: str, digest: str) -> str:
+        """What stands for all codes that are equivalent to this one among the runs of a context."""
+        return min(self._same.get((context, "", digest), {digest}))
+
+    def method(self, context: str, reg: str, digest: str) -> str:
+        """The same of the code of one method."""
+        return min(self._same.get((context, reg, digest), {digest}))
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """In which results two records of one run differ, by a bit or more."""
+    pairs = ((dict(_numbers(record.get(key), key)) for record in (one, other)) for key in RESULTS)
+    found = []
+    for mine, theirs in pairs:
+        found += [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
+    return found
+
+
+def _numbers(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if key not in MEASURED:
+                yield from _numbers(item, f"{name}.{key}")
+    elif isinstance(value, list):
+        yield f"{name}.length", len(value)
+        for number, item in enumerate(value):
+            yield from _numbers(item, f"{name}[{number}]")
+    else:
+        yield name, None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,93 @@
+"""What only a data set as a whole shows: missing classes, examples that are all the same, leaks between splits.
+
+Each row may be fine where the set is not: a slice of a sorted file has one class, and trains to an accuracy of 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dropattack.data.types import ImageSplit, TextSplit
+from dropattack.errors import UserError
+
+AnySplit = TextSplit | ImageSplit
+
+
+def examples(split: AnySplit) -> list[Hashable]:
+    """Each row's example, to be compared with others: the text, or a digest of the pixels."""
+    if isinstance(split, TextSplit):
+        return list(split.texts)
+    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in split.pixels]
+
+
+def check_classes(name: str, classes: Sequence[str], whole: Mapping[str, AnySplit]) -> None:
+    """Every class has to occur in each split, before subsets are taken of it.
+
+    Raises:
+        UserError: which names the split, the classes that are missing, and what it has instead.
+    """
+    for split_name, split in whole.items():
+        counts = np.bincount(split.labels, minlength=len(classes))
+        missing = [f"{label} ({classes[label]})" for label in range(len(classes)) if counts[label] == 0]
+        if missing:
+            raise UserError(
+                f"Dataset {name}, split {split_name}: of its {len(split)} rows none has label {', '.join(missing)}; a "
+                "part of a sorted file, or labels that begin elsewhere? Replace the file with one that has all classes."
+            )
+
+
+def check_sets(name: str, splits: Mapping[str, AnySplit], rows: Mapping[str, list[Hashable]]) -> None:
+    """What would make a result of these splits, as they are trained and tested on, say nothing.
+
+    Args:
+        splits: train, validation and test.
+        rows: the `examples` of each.
+
+    Raises:
+        UserError: one class alone, one example alone, or a split that is a part of another.
+    """
+    unique = {split: set(found) for split, found in rows.items()}
+    for split_name, split in splits.items():
+        where = f"Dataset {name}, split {split_name}"
+        labels = np.unique(split.labels)
+        if len(split) > 1 and len(labels) == 1:
+            raise UserError(f"{where}: all {len(split)} rows have label {labels[0]}; ask for more rows, or other data.")
+        if len(split) > 1 and len(unique[split_name]) == 1:
+            raise UserError(f"{where}: all {len(split)} examples are the same; correct the data.")
+    for one, other in (("validation", "test"), ("test", "train"), ("test", "validation"), ("validation", "train")):
+        if len(rows[one]) > 1 and unique[one] <= unique[other]:
+            raise UserError(
+                f"Dataset {name}: every example of {one} also occurs in {other}, so its accuracy would say nothing; "
+                f"replace the file of {one}."
+            )
+
+
+def counted(splits: Mapping[str, AnySplit], rows: Mapping[str, list[Hashable]]) -> dict[str, Any]:
+    """For a record's notes: test and validation rows that were seen before, and examples with more than one label."""
+    train, validation = set(rows["train"]), set(rows["validation"])
+    labels: dict[Hashable, set[int]] = {}
+    for split_name, split in splits.items():
+        for example, label in zip(rows[split_name], split.labels.tolist(), strict=True):
+            labels.setdefault(example, set()).add(label)
+    kind = "texts" if isinstance(splits["train"], TextSplit) else "images"
+    return {
+        f"test_{kind}_in_train": sum(row in train or row in validation for row in rows["test"]),
+        f"validation_{kind}_in_train": sum(row in train for row in rows["validation"]),
+        f"{kind}_with_several_labels": sum(len(found) > 1 for found in labels.values()),
+    }
+
+
+def warnings(name: str, sizes: Mapping[str, int], notes: Mapping[str, Any]) -> list[str]:
+    """What of `counted` a person has to know before reading a result, one sentence each."""
+    said = []
+    for kind in ("texts", "images"):
+        if leaked := notes.get(f"test_{kind}_in_train"):
+            said.append(f"{name}: {leaked} of {sizes['test']} test {kind} also occur in train or validation "
+                        "(dataset.drop_leaks=true leaves them out of these)")  # fmt: skip
+        if torn := notes.get(f"{kind}_with_several_labels"):
+            said.append(f"{name}: {torn} {kind} have more than one label; the record's notes count them")
+    return said

@@ -1,0 +1,191 @@
+"""What two sets of logits mean, and how far apart they then are."""
+
+from collections import defaultdict
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dropattack.regularizers.checks import one_of
+from dropattack.regularizers.functional import bernoulli_kl, gaussian_kl, kl, symmetric_bernoulli_kl, symmetric_kl
+from dropattack.regularizers.graph import nodes
+from dropattack.regularizers.passes import Output, needed
+from dropattack.regularizers.targets import upcast
+
+Divergence = Literal["softmax", "bernoulli", "gaussian"]
+
+_SYMMETRIC = {"softmax": symmetric_kl, "bernoulli": symmetric_bernoulli_kl, "gaussian": gaussian_kl}
+_DIRECTED = {"softmax": kl, "bernoulli": bernoulli_kl, "gaussian": gaussian_kl}
+# What a loss computes from its logits, by the names that autograd gives it. A sigmoid or softmax says more than the
+# powers and absolute values that may follow (Brier's score, a focal loss).
+_SOFTMAX = ("LogSoftmaxBackward0", "SoftmaxBackward0", "LogsumexpBackward0", "NllLossBackward0", "NllLoss2DBackward0")
+_BERNOULLI = (
+    *("BinaryCrossEntropyWithLogitsBackward0", "BinaryCrossEntropyBackward0"),
+    *("LogSigmoidBackward0", "SigmoidBackward0", "SoftplusBackward0"),
+)
+_DISTANCE = ("MseLossBackward0", "SmoothL1LossBackward0", "HuberLossBackward0")
+_GAUSSIAN = (*_DISTANCE, "PowBackward0", "AbsBackward0")
+_COPIES = ("ToCopyBackward0", "AliasBackward0", "CloneBackward0")
+_LAYERS = ("AddmmBackward0", "MmBackward0", "BmmBackward0", "ConvolutionBackward0", "EmbeddingBackward0")
+
+
+class Meaning(NamedTuple):
+    """How a loss reads its logits.
+
+    Attributes:
+        divergence: Which distribution each position has.
+        class_dim: Where in the logits the classes are.
+        has_ignored: Whether the loss leaves out positions that a label marks (`ignore_index`).
+    """
+
+    divergence: Divergence
+    class_dim: int = -1
+    has_ignored: bool = False
+
+
+def between(loss: Tensor, logits: Tensor) -> list[Any]:
+    """The nodes of the graph of `loss` through which it depends on `logits`."""
+    if not logits.requires_grad:
+        return []
+    end: Any = torch.autograd.graph.get_gradient_edge(logits).node
+    ends = [end]
+    while type(end).__name__ in _COPIES:  # mixed precision hands a copy out
+        end = end.next_functions[0][0]
+        ends.append(end)
+    before = defaultdict(list)
+    for node, following in nodes(loss, stops=ends):
+        before[following].append(node)
+    found = dict.fromkeys(node for end in ends for node in before.get(end, ()))
+    open_ = list(found)
+    while open_:
+        for node in before.get(open_.pop(), ()):
+            if node not in found:
+                found[node] = None
+                open_.append(node)
+    return list(found)
+
+
+def _nearest(loss: Tensor) -> set[str]:
+    """The function that gave the loss, where its way to the logits shows none (all outputs went through DDP's sink)."""
+    layers: set[Any] = set()
+    for _, node in nodes(loss, stops=layers):
+        name = type(node).__name__
+        if name in (*_SOFTMAX, *_BERNOULLI, *_DISTANCE):
+            return {name}
+        if name in _LAYERS:
+            layers.add(node)
+    return set()
+
+
+def meaning(
+    loss: Tensor, logits: Tensor, divergence: Divergence | None, has_mask: bool = False, method: str = "R-Drop"
+) -> Meaning:
+    """What the loss makes of the logits [B, …]. Errors name the `method`.
+
+    Raises:
+        ValueError: It cannot be told, a softmax is over a single class, or the loss reads a part of the positions and
+            no mask says which.
+    """
+    on_the_way = between(loss, logits)
+    names = {type(node).__name__ for node in on_the_way}
+    if not names.intersection((*_SOFTMAX, *_BERNOULLI, *_GAUSSIAN)):
+        names = _nearest(loss)
+    if divergence is None:
+        found: list[Divergence] = []
+        if names.intersection(_SOFTMAX):
+            found.append("softmax")
+        if names.intersection(_BERNOULLI):
+            found.append("bernoulli")
+        if not found and names.intersection(_GAUSSIAN):
+            found.append("gaussian")
+        if len(found) != 1:
+            what = f"takes them for both {' and '.join(found)}" if found else "does not show it"
+            raise ValueError(
+                f"{method} has to know what the logits are, and the loss that came with them "
+                f"{what}: say divergence='softmax' (one class of several), 'bernoulli' (independent labels) or "
+                "'gaussian' (regression)"
+            )
+        divergence = found[0]
+    if divergence != "softmax":
+        return Meaning(divergence)
+    dim = _class_dim(on_the_way, names, logits)
+    if logits.dim() < 2 or logits.shape[dim] < 2:
+        raise ValueError(
+            f"{method} compares softmaxes, and logits of shape {tuple(logits.shape)} leave no choice between classes: "
+            "say divergence='bernoulli' or 'gaussian', or return logits [B, C]"
+        )
+    if logits.dim() < 3 or has_mask or not names.intersection(("NllLossBackward0", "NllLoss2DBackward0")):
+        return Meaning(divergence, dim)
+    if _ignored(loss, logits, dim) is None:
+        raise ValueError(
+            f"the loss does not have a label for each position of the logits, whose shape is {tuple(logits.shape)}: "
+            "return dropattack.Output(loss, logits, mask) with the positions that count"
+        )
+    return Meaning(divergence, dim, has_ignored=True)
+
+
+def _class_dim(on_the_way: list[Any], names: set[str], logits: Tensor) -> int:
+    softmax = next((n for n in on_the_way if type(n).__name__ in ("LogSoftmaxBackward0", "SoftmaxBackward0")), None)
+    if softmax is None or logits.dim() < 3:
+        return -1
+    shape = tuple(softmax._input_metadata[0].shape)
+    dim = (softmax._saved_dim + 2**63) % 2**64 - 2**63
+    turned = any(name.startswith(("Transpose", "Permute", "TBackward", "Movedim")) for name in names)
+    if shape == tuple(logits.shape) and not turned:
+        return dim
+    return -1 if logits.shape[-1] == shape[dim] else logits.shape.index(shape[dim])
+
+
+def _ignored(loss: Tensor, logits: Tensor, dim: int) -> Tensor | None:
+    """Where the loss leaves positions out, in the shape of the logits without their classes; None: nowhere."""
+    for node in between(loss, logits):
+        if type(node).__name__ in ("NllLossBackward0", "NllLoss2DBackward0"):
+            labels = node._saved_target
+            if labels.numel() * logits.shape[dim] == logits.numel():
+                shape = logits.movedim(dim, -1).shape[:-1]
+                return labels.reshape(shape) == (node._saved_ignore_index + 2**63) % 2**64 - 2**63
+    return None
+
+
+class Comparison:
+    """How far apart the logits of two forwards are, as the loss that came with them reads them.
+
+    Args:
+        method: Whose comparison it is, for errors.
+        divergence: What the logits are; None for what the first loss makes of them.
+
+    Raises (in a comparison): ValueError as `meaning`, if there are no logits, or if a mask does not fit them.
+    """
+
+    def __init__(self, method: str, divergence: Divergence | None) -> None:
+        self._method = method
+        self._divergence = one_of(divergence, "divergence", (None, "softmax", "bernoulli", "gaussian"))
+        self._meaning: Meaning | None = None
+
+    def logits(self, output: Output) -> Tensor:
+        return needed(output.logits, self._method)
+
+    def symmetric(self, one: Output, two: Output) -> Tensor:
+        """(KL(p‖q) + KL(q‖p)) / 2, averaged over the positions that count."""
+        return self._apart(_SYMMETRIC, self.logits(one), self.logits(two), one)
+
+    def directed(self, p: Tensor, output: Output) -> Tensor:
+        """KL(p‖q), where q are the logits of `output`, averaged over the positions that count in it."""
+        return self._apart(_DIRECTED, p, self.logits(output), output)
+
+    def _apart(self, divergences: Any, p: Tensor, q: Tensor, seen: Output) -> Tensor:
+        """`seen`: the output, with its graph, that tells which positions count."""
+        logits = self.logits(seen)
+        if self._meaning is None:
+            self._meaning = meaning(seen.loss, logits, self._divergence, seen.mask is not None, self._method)
+        meant, mask = self._meaning, seen.mask
+        if mask is None and meant.has_ignored:
+            ignored = _ignored(seen.loss, logits, meant.class_dim)
+            mask = None if ignored is None else ~ignored
+        p, q = (upcast(x.unsqueeze(-1) if x.dim() < 2 else x.movedim(meant.class_dim, -1)) for x in (p, q))
+        if mask is not None and mask.shape != p.shape[:-1]:
+            raise ValueError(
+                f"the mask has shape {tuple(mask.shape)}, and there are logits at {tuple(p.shape[:-1])}: give one "
+                "value for each"
+            )
+        return divergences[meant.divergence](p, q, None if mask is None else mask.bool())

@@ -1,0 +1,103 @@
+"""The bookkeeping of `.grad` around a pass: set aside, added to, and the hooks that watch it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def checked(gradient: Tensor | None) -> Tensor | None:
+    """The gradient itself.
+
+    Raises:
+        RuntimeError: It has a graph.
+    """
+    if gradient is not None and gradient.requires_grad:
+        raise RuntimeError(
+            "backward kept the graph of a gradient (create_graph=True), and the passes of a step move the weights in "
+            "place, so that nothing can be differentiated through it: leave create_graph out, and compute a penalty on "
+            "gradients in forward (torch.autograd.grad)"
+        )
+    return gradient
+
+
+@contextmanager
+def isolated(parameter: Tensor, keep: bool) -> Iterator[Callable[[], Tensor | None]]:
+    """Sets `.grad` aside, so that the pass inside finds it empty; afterwards adds the pass's gradient to it if `keep`.
+
+    Yields a function that returns the pass's own gradient (dense, not shared with `.grad`) once the block has ended.
+    """
+    held, own = parameter.grad, None
+    parameter.grad = None
+    try:
+        yield lambda: own.to_dense() if own is not None and own.is_sparse else own
+        own = checked(parameter.grad)
+    finally:
+        # The same tensor object goes back: DDP may hold a view of it.
+        if held is not None:
+            parameter.grad = _sum(held, own) if keep and own is not None else held
+        else:
+            parameter.grad = own.clone() if keep and own is not None else None
+
+
+def _sum(held: Tensor, own: Tensor) -> Tensor:
+    if held.is_sparse and not own.is_sparse:
+        return own + held
+    return held.add_(own)
+
+
+@contextmanager
+def aside(parameters: Iterable[Tensor]) -> Iterator[None]:
+    """What the pass inside adds to `.grad` of these is dropped."""
+    held = [(p, p.grad) for p in parameters if p.requires_grad]
+    try:
+        for p, _ in held:
+            p.grad = None
+        yield
+    finally:
+        for p, gradient in held:
+            p.grad = gradient
+
+
+class LateHooks:
+    """Holds the post-accumulate-grad hooks of parameters back until the end of a step, when `.grad` is whole.
+
+    Such a hook may step an optimizer: between two passes it would see a part of the gradient, and in a pass that is
+    attacked it would move the attacked weight.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[int, tuple[Tensor, dict[Any, Any], dict[Any, Any]]] = {}
+        self._reached: dict[int, Tensor] = {}
+
+    def hold(self, parameters: Iterable[Tensor]) -> None:
+        for p in parameters:
+            hooks = getattr(p, "_post_accumulate_grad_hooks", None)
+            if hooks and id(p) not in self._held:
+                self._held[id(p)] = (p, hooks, dict(hooks))
+                hooks.clear()
+                hooks["reached"] = self._note
+
+    def _note(self, parameter: Tensor) -> None:
+        self._reached[id(parameter)] = parameter
+
+    def release(self) -> None:
+        """The hooks are in their places again. Also after an exception."""
+        for _, hooks, own in self._held.values():
+            hooks.clear()
+            hooks.update(own)
+
+    def call(self) -> None:
+        """Calls the hooks of every parameter that got a gradient since `hold`."""
+        with torch.no_grad():
+            for key, (parameter, _, own) in self._held.items():
+                if key in self._reached and parameter.grad is not None:
+                    for hook in own.values():
+                        hook(parameter)
+
+
+def is_sharded(parameter: nn.Parameter) -> bool:
+    """Whether each process holds a piece of this weight only: FSDP1, DeepSpeed ZeRO-3."""
+    return any(hasattr(parameter, mark) for mark in ("_fsdp_flattened", "_is_flat_param", "ds_id"))

@@ -1,0 +1,159 @@
+"""What a forward changes besides its output: buffers, plain attributes of modules, random numbers."""
+
+import random
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_PLAIN = (bool, int, float, str, Tensor, type(None))
+
+
+class Moving:
+    """Remembers from step to step which tensors of the modules a forward changes in place, so that others need no copy.
+
+    Most models have none, and some have large tensors that stay.
+    """
+
+    def __init__(self) -> None:
+        self.known = False
+        self.slots: set[tuple[int, str]] = set()
+
+    def forget(self) -> None:
+        """The model changed (or went into another mode): the next step copies everything and looks again."""
+        self.known = False
+
+
+class _Snapshot:
+    """The buffers and plain attributes of modules as they are now, with a copy of those tensors that `copies` names."""
+
+    def __init__(self, modules: Iterable[nn.Module], copies: Callable[[nn.Module, str, Tensor], bool]) -> None:
+        self._modules = [(m, dict(m._buffers), dict(vars(m))) for m in modules]
+        self.versions: dict[tuple[int, str], tuple[Tensor, int | None]] = {}
+        self.copies: dict[tuple[int, str], tuple[nn.Module, Tensor, Tensor]] = {}
+        for module, buffers, attributes in self._modules:
+            for values in (buffers, attributes):
+                for name, value in values.items():
+                    if isinstance(value, Tensor):
+                        slot = id(module), name
+                        if copies(module, name, value):
+                            self.copies[slot] = module, value, value.detach().clone()
+                        self.versions[slot] = value, _version(value)
+
+    def put_back(self) -> None:
+        for module, buffers, attributes in self._modules:
+            pairs: Any = ((buffers, module._buffers), (attributes, vars(module)))
+            for then, now in pairs:
+                for name in [k for k, v in now.items() if then.get(k, _Snapshot) is not v and isinstance(v, _PLAIN)]:
+                    if name in then:
+                        now[name] = then[name]
+                    else:
+                        del now[name]
+                if len(now) < len(then):
+                    now.update({k: v for k, v in then.items() if k not in now and isinstance(v, _PLAIN)})
+        with torch.no_grad():
+            for _, value, copy in self.copies.values():
+                value.copy_(copy)
+
+
+def _version(x: Tensor) -> int | None:
+    return None if x.is_inference() else x._version
+
+
+def _writes_statistics(module: nn.Module) -> bool:
+    """BatchNorm in train mode: it writes its statistics, and no forward reads them."""
+    return isinstance(module, nn.modules.batchnorm._NormBase) and module.training
+
+
+class State:
+    """Every forward of a step starts from the state that the step found, and the step leaves the state that one did.
+
+    That is: a BatchNorm's statistics, the vectors of spectral norm, a counter, and the `weight` that weight norm
+    computes see the first forward, as in a plain step. With `same_dropout` every forward also starts from the random
+    state of the first (torch's, Python's, NumPy's), and the step leaves what the first left.
+    """
+
+    def __init__(
+        self, modules: list[nn.Module], parameters: Iterable[Tensor], moving: Moving, same_dropout: bool
+    ) -> None:
+        self._modules, self._moving, self._same_dropout = modules, moving, same_dropout
+        self._devices = sorted({p.device.index for p in parameters if p.is_cuda}) if same_dropout else []
+        self._start: _Snapshot | None = None
+        self._after: _Snapshot | None = None
+        self._forwards = 0
+
+    def before_forward(self) -> None:
+        self._forwards += 1
+        if self._forwards == 1:
+            self._start = _Snapshot(self._modules, self._is_copied)
+            if self._same_dropout:
+                self._random_before = self._random()
+            return
+        assert self._start is not None
+        self._start.put_back()
+        if self._same_dropout:
+            self._set_random(self._random_before)
+
+    def after_forward(self) -> None:
+        if self._forwards > 1:
+            return
+        # Now, and not before the second forward: by then the weights are moved, and an attribute may be a view of one.
+        assert self._start is not None
+        self._after = _Snapshot(self._modules, self._is_changed)
+        self._start.copies = {slot: c for slot, c in self._start.copies.items() if slot in self._after.copies}
+        self._moving.slots |= {slot for slot, (m, *_) in self._after.copies.items() if not _writes_statistics(m)}
+        self._moving.known = True
+        if self._same_dropout:
+            self._random_after = self._random()
+
+    def _is_copied(self, module: nn.Module, name: str, value: Tensor) -> bool:
+        if value.grad_fn is not None or value.is_meta or value.is_inference() or _writes_statistics(module):
+            return False
+        return not self._moving.known or (id(module), name) in self._moving.slots
+
+    def _is_changed(self, module: nn.Module, name: str, value: Tensor) -> bool:
+        """Whether the first forward wrote into this tensor. (One that it put in another's place needs no copy.)"""
+        if _writes_statistics(module):
+            return True  # without a new version
+        slot = (id(module), name)
+        before, version = self._start.versions.get(slot, (None, None)) if self._start else (None, None)
+        if value is not before or value.grad_fn is not None or value.is_meta:
+            return False
+        if _version(value) != version:
+            return True
+        # Some kernels write without a new version: the values themselves are compared, where they were copied.
+        copied = self._start.copies.get(slot) if self._start else None
+        return copied is not None and (slot in self._moving.slots or not torch.equal(copied[2], value))
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether a forward may read what another wrote."""
+        copies = () if self._after is None else self._after.copies.values()
+        return any(not _writes_statistics(module) for module, *_ in copies)
+
+    def restore(self) -> None:
+        if self._forwards < 2:
+            return
+        if self._after is not None:
+            self._after.put_back()
+        if self._same_dropout:
+            self._set_random(self._random_after)
+
+    def _random(self) -> list[Any]:
+        numpy = sys.modules.get("numpy")
+        return [
+            torch.get_rng_state(),
+            random.getstate(),
+            None if numpy is None else numpy.random.get_state(),
+            *(torch.cuda.get_rng_state(d) for d in self._devices),
+        ]
+
+    def _set_random(self, states: list[Any]) -> None:
+        torch.set_rng_state(states[0])
+        random.setstate(states[1])
+        if states[2] is not None:
+            sys.modules["numpy"].random.set_state(states[2])
+        for device, state in zip(self._devices, states[3:], strict=True):
+            torch.cuda.set_rng_state(state, device)

@@ -1,0 +1,205 @@
+"""R-Drop's divergence is that of what the loss makes of the logits; what it cannot know it asks for."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dropattack import Output, RDrop
+from dropattack.regularizers import functional
+
+T = torch.tensor([[0, 2, -100, -100], [1, 1, 2, 0], [2, -100, 0, 1]])
+Y, LABELS = torch.tensor([0, 2, 1]), torch.tensor([[1.0, 0, 1], [0, 0, 1], [1, 1, 0]]).double()
+
+
+def softmax(a: Tensor, b: Tensor) -> Tensor:
+    """(KL + KL) / 2 of each position, by the definition."""
+    p, q = a.softmax(-1), b.softmax(-1)
+    return 0.5 * ((p * (p / q).log()).sum(-1) + (q * (q / p).log()).sum(-1))
+
+
+def bernoulli(a: Tensor, b: Tensor) -> Tensor:
+    both = [torch.stack([x.sigmoid(), (-x).sigmoid()], -1).log() for x in (a, b)]
+    return softmax(*both).sum(-1)
+
+
+def gaussian(a: Tensor, b: Tensor) -> Tensor:
+    return 0.5 * (a - b).square().sum(-1)
+
+
+def focal(z: Tensor) -> Tensor:
+    nll = F.cross_entropy(z, Y, reduction="none")
+    return ((1 - (-nll).exp()) ** 2 * nll).mean()
+
+
+COUNTS = T >= 0
+CASES = {
+    "classes": ((3,), lambda z: F.cross_entropy(z, Y), softmax, None),
+    "smoothed": ((3,), lambda z: F.cross_entropy(z, Y, label_smoothing=0.1), softmax, None),
+    "log-softmax": ((3,), lambda z: F.nll_loss(z.log_softmax(-1), Y), softmax, None),
+    "focal": ((3,), focal, softmax, None),
+    "Brier": ((3,), lambda z: F.mse_loss(z.softmax(-1), LABELS), softmax, None),
+    "labels": ((3,), lambda z: F.binary_cross_entropy_with_logits(z, LABELS), bernoulli, None),
+    "labels by hand": ((3,), lambda z: -(F.logsigmoid(z) * LABELS).mean(), bernoulli, None),
+    "probabilities": ((3,), lambda z: F.binary_cross_entropy(z.sigmoid(), LABELS), bernoulli, None),
+    "yes or no": ((), lambda z: F.binary_cross_entropy_with_logits(z, LABELS[:, 0]), bernoulli, None),
+    "regression": ((3,), lambda z: F.mse_loss(z, LABELS), gaussian, None),
+    "one number": ((), lambda z: F.l1_loss(z, LABELS[:, 0]), gaussian, None),
+    "huber": ((2,), lambda z: F.huber_loss(z, LABELS[:, :2]), gaussian, None),
+    "flattened": ((4, 3), lambda z: F.cross_entropy(z.reshape(-1, 3), T.reshape(-1)), softmax, COUNTS),
+    "transposed": ((4, 3), lambda z: F.cross_entropy(z.transpose(1, 2), T), softmax, COUNTS),
+    "classes second": ((3, 4), lambda z: F.cross_entropy(z, T), softmax, COUNTS),
+    "classes second, square": ((3, 3), lambda z: F.cross_entropy(z, T[:, :3]), softmax, COUNTS[:, :3]),
+    "transposed, square": ((3, 3), lambda z: F.cross_entropy(z.transpose(1, 2), T[:, :3]), softmax, COUNTS[:, :3]),
+}
+
+
+def agreement(shape: tuple[int, ...], loss, mask: Tensor | None = None, **options) -> tuple[Tensor, list[Tensor]]:
+    """R-Drop's term with α = 1, and the logits of the two forwards."""
+    torch.manual_seed(0)
+    outputs = torch.Size(shape).numel()
+    model = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.5), nn.Linear(16, outputs)).double()
+    x, seen = torch.randn(3, 4).double(), []
+
+    def forward():
+        logits = model(x).view(3, *shape)
+        seen.append(logits.detach())
+        return Output(loss(logits), logits, mask)
+
+    losses = RDrop(model, **options).backward(forward)
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+    return losses.total - (losses.clean + losses.adversarial[0]) / 2, seen
+
+
+def by_hand(kind, seen: list[Tensor], counts: Tensor | None, class_dim: int = -1) -> Tensor:
+    a, b = (z.movedim(class_dim, -1) if z.dim() > 1 else z.unsqueeze(-1) for z in seen)
+    each = kind(a, b)
+    return each.mean() if counts is None else each[counts].mean()
+
+
+@pytest.mark.parametrize(("shape", "loss", "kind", "counts"), CASES.values(), ids=CASES.keys())
+def test_the_loss_says_what_its_logits_are(request, shape, loss, kind, counts):
+    found, seen = agreement(shape, loss)
+    class_dim = 1 if "classes second" in request.node.name else -1
+    torch.testing.assert_close(found, by_hand(kind, seen, counts, class_dim))
+
+
+def test_an_auxiliary_loss_beside_the_logits_says_nothing():
+    torch.manual_seed(0)
+    model, seen = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.5), nn.Linear(16, 6)).double(), []
+
+    def forward():
+        out = model(torch.ones(3, 4).double())
+        seen.append(out[:, :3].detach())
+        logits = out[:, :3]
+        return Output(F.cross_entropy(logits, Y) + F.mse_loss(out[:, 3:], LABELS), logits)
+
+    losses = RDrop(model).backward(forward)
+    found = losses.total - (losses.clean + losses.adversarial[0]) / 2
+    torch.testing.assert_close(found, by_hand(softmax, seen, None))
+
+
+@pytest.mark.parametrize("copied", ["cast", "sink"])
+def test_outputs_that_were_copied_on_their_way_out(copied):
+    """As mixed precision (a cast of loss and logits) and DDP (a function through which all outputs go) do."""
+
+    class Sink(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *outputs):
+            return tuple(x.clone() for x in outputs)
+
+        @staticmethod
+        def backward(ctx, *gradients):
+            return gradients
+
+    torch.manual_seed(0)
+    model, seen = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.5), nn.Linear(16, 3)), []
+
+    def forward():
+        logits = model(torch.ones(3, 4))
+        loss = F.binary_cross_entropy_with_logits(logits, LABELS.float())
+        loss, logits = (loss.double(), logits.double()) if copied == "cast" else Sink.apply(loss, logits)
+        seen.append(logits.detach())
+        return Output(loss, logits)
+
+    losses = RDrop(model).backward(forward)
+    found = losses.total - (losses.clean + losses.adversarial[0]) / 2
+    torch.testing.assert_close(found, by_hand(bernoulli, seen, None))
+
+
+@pytest.mark.parametrize("divergence", ["softmax", "bernoulli", "gaussian"])
+def test_what_is_said_counts(divergence):
+    found, seen = agreement((3,), lambda z: z.square().sum() + F.cross_entropy(z, Y), divergence=divergence)
+    kind = {"softmax": softmax, "bernoulli": bernoulli, "gaussian": gaussian}[divergence]
+    torch.testing.assert_close(found, by_hand(kind, seen, None))
+
+
+def test_a_mask_counts():
+    mask = torch.tensor([[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1]])
+    for loss in (
+        lambda z: F.cross_entropy(z.reshape(-1, 3), T.reshape(-1)),
+        lambda z: F.cross_entropy(z[:, :-1].reshape(-1, 3), T[:, 1:].reshape(-1)),
+    ):
+        found, seen = agreement((4, 3), loss, mask)
+        torch.testing.assert_close(found, by_hand(softmax, seen, mask.bool()))
+
+
+@pytest.mark.parametrize(
+    ("shape", "loss", "mask", "message"),
+    [
+        (
+            (3,), lambda z: F.cross_entropy(z, Y) + F.binary_cross_entropy_with_logits(z, LABELS), None,
+            "both softmax and",
+        ),
+        ((3,), lambda z: (z * LABELS).mean(), None, "does not show it: say divergence='softmax'"),
+        ((1,), lambda z: F.cross_entropy(z, 0 * Y), None, r"logits of shape \(3, 1\) leave no choice between classes"),
+        (
+            (4, 3), lambda z: F.cross_entropy(z[:, :-1].reshape(-1, 3), T[:, 1:].reshape(-1)), None,
+            r"a label for each position .*Output\(loss, logits, mask\)",
+        ),
+        ((4, 3), lambda z: F.cross_entropy(z.reshape(-1, 3), T.reshape(-1)), COUNTS[:, :2], r"mask has shape \(3, 2\)"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_known_is_asked_for(shape, loss, mask, message):
+    with pytest.raises(ValueError, match=message):
+        agreement(shape, loss, mask)
+    with pytest.raises(ValueError, match="divergence has to be one of None, 'softmax', 'bernoulli', 'gaussian'"):
+        RDrop(nn.Linear(2, 2), divergence="kl")
+
+
+def test_classes_that_are_ruled_out_count_as_nothing():
+    out = torch.tensor([False, True, False])
+    _, seen = agreement((3,), lambda z: F.cross_entropy(z.masked_fill(out, -torch.inf), 0 * Y))
+    logits, other = (z[:, ~out] for z in seen)
+    p, q = (z.masked_fill(out, -torch.inf).requires_grad_() for z in seen)
+    kl = functional.symmetric_kl(p, q)
+    torch.testing.assert_close(kl, softmax(logits, other).mean())
+    kl.backward()
+    p2 = logits.clone().requires_grad_()
+    softmax(p2, other).mean().backward()
+    torch.testing.assert_close(p.grad[:, ~out], p2.grad)
+    assert not p.grad[:, out].any()
+    assert functional.symmetric_bernoulli_kl(p, q).isfinite()
+
+
+@pytest.mark.parametrize("why", ["no dropout", "eval mode"])
+def test_two_forwards_that_are_one_are_an_error(why):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.0 if why == "no dropout" else 0.5), nn.Linear(4, 3))
+
+    def forward():
+        logits = model(torch.ones(3, 4))
+        return Output(F.cross_entropy(logits, Y), logits)
+
+    reg = RDrop(model)
+    if why == "eval mode":
+        reg.backward(forward)
+        model.eval()
+    with pytest.raises(RuntimeError, match="call train" if why == "eval mode" else "give the model some"):
+        reg.backward(forward)
+
+
+@pytest.mark.parametrize("result", [lambda z, loss: (loss, z), lambda z, loss: {"loss": loss, "logits": z}])
+def test_a_tuple_or_a_dict_says_what_to_return(result):
+    model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5))
+    with pytest.raises(ValueError, match=r"not (tuple|dict): return dropattack.Output\(loss, logits\)"):
+        RDrop(model).backward(lambda: result(z := model(torch.ones(3, 4)), F.cross_entropy(z, Y)))
