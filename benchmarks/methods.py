@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
@@ -13,13 +14,21 @@ from torch import Tensor, nn
 
 from benchmarks.authors_step import bernoulli, notebook_step
 from benchmarks.workloads import Setup
-from dropattack.regularizers import FGM, PGD, SAM, DropAttack, FreeLB, Identity, RDrop
+from dropattack import regularizers
+from dropattack.regularizers import AWP, FGM, PGD, SAM, Compose, DropAttack, FreeLB, Identity, RDrop
 from dropattack.regularizers.base import Regularizer
 from dropattack.training.memory import keep_freed_memory
 
 EPSILON = 5.0  # the authors'
 Step = Callable[[int], None]
 """One whole step on the n-th batch (cyclic), including the optimizer step and zeroing the gradients."""
+
+
+def _found(method: type[Regularizer], model: nn.Module, setup: Setup) -> Regularizer:
+    takes = inspect.signature(method).parameters.get("targets")
+    needs_one = takes is not None and takes.default in (None, inspect.Parameter.empty) and method is not AWP
+    return method(model, setup.targets[:1]) if needs_one else method(model)
+
 
 REGULARIZERS: dict[str, Callable[[nn.Module, Setup], Regularizer]] = {
     "plain": lambda model, _: Identity(model),
@@ -32,6 +41,10 @@ REGULARIZERS: dict[str, Callable[[nn.Module, Setup], Regularizer]] = {
     "rdrop": lambda model, _: RDrop(model),
     "sam": lambda model, _: SAM(model),
 }
+# The others, by the names of their classes: on the first target where they take one, else on their own.
+for _name, _class in {name: getattr(regularizers, name) for name in regularizers.__all__}.items():
+    if isinstance(_class, type) and issubclass(_class, Regularizer) and _class not in (Regularizer, Compose, Identity):
+        REGULARIZERS.setdefault(_name.lower(), partial(_found, _class))
 AUTHORS = ("authors-plain", "authors")
 METHODS = (*REGULARIZERS, *AUTHORS)
 OF_A_GPU = ("dropattack-parallel",)  # elsewhere, measured only on request
@@ -89,6 +102,7 @@ class _Ours:
 
     def _make(self, method: str) -> tuple[Step, float]:
         regularizer = REGULARIZERS[method](self.model, self.setup)
+        regularizer.follow(self.optimizer)
         autocast = partial(torch.autocast, self.setup.device.type, torch.bfloat16, self.setup.precision == "bf16")
 
         def step(n: int) -> None:

@@ -9,43 +9,21 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "FGM",
-    "INPUT",
-    "PGD",
-    "SAM",
-    "DropAttack",
-    "FreeLB",
-    "Identity",
-    "Losses",
-    "Output",
-    "RDrop",
-    "RandomAttack",
-    "Regularizer",
-]
-
 if TYPE_CHECKING:
-    from dropattack.regularizers import (
-        FGM,
-        INPUT,
-        PGD,
-        SAM,
-        DropAttack,
-        FreeLB,
-        Identity,
-        Losses,
-        Output,
-        RandomAttack,
-        RDrop,
-        Regularizer,
-    )
+    from dropattack.regularizers import *  # noqa: F403
 
 
 def __getattr__(name: str):
-    if name in __all__:
-        return getattr(import_module("dropattack.regularizers"), name)
+    # What the library exports begins with a capital letter, and no submodule does: `from dropattack import config`
+    # asks here first, and must not import torch.
+    if name == "__all__" or name[:1].isupper():
+        library = import_module("dropattack.regularizers")
+        if name == "__all__":
+            return library.__all__
+        if name in library.__all__:
+            return getattr(library, name)
     raise AttributeError(f"module 'dropattack' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return sorted([*import_module("dropattack.regularizers").__all__, "__all__", "__version__"])

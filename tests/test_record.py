@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from dropattack import provenance
 from dropattack.errors import UserError
-from dropattack.runs import record
+from dropattack.runs import record, store
 
 CONFIG = {
     "seed": 3,
@@ -82,6 +83,33 @@ def test_identity_does_not_depend_on_where_things_lie():
     moved["dataset"] |= {"root": "elsewhere", "cache": "/moved/cache"}
     assert record.identity(moved) == record.identity(CONFIG)
     assert record.identity(CONFIG)["dataset"]["root"] == "<data>"
+
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+
+def test_committed_records_keep_their_identity():
+    """Also with the options that their method has got since, at the values that leave it as it was."""
+    committed = [json.loads(text) for path in RESULTS.glob("*/records.jsonl") for _, text in store.lines(path)]
+    assert len(committed) > 500
+    neutral = {path.partition(".")[2]: value for path, (value, _) in record._NEUTRAL.items()}
+    methods = {
+        path.stem: set(config.get("reg", config))
+        for path in (RESULTS.parent / "conf" / "reg").glob("*.yaml")
+        if (config := OmegaConf.load(path))
+    }
+    got = set()
+    for made in committed:
+        assert record.run_id(made["config"]) == made["run_id"], made["run_id"]
+        reg = made["config"]["reg"]
+        new = (methods[reg["name"]] - set(reg)) & set(neutral)
+        later = {**made["config"], "reg": {**reg, **{name: neutral[name] for name in new}}}
+        assert record.run_id(later) == made["run_id"], made["run_id"]
+        for name in new:
+            changed = {**later["reg"], name: "linf" if name == "norm" else 2}
+            assert record.run_id({**later, "reg": changed}) != made["run_id"]
+        got |= new
+    assert got == set(neutral), "an option that no record's method has got is no option to be left out"
 
 
 def test_no_home_folder_in_a_record():

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer
 
-from dropattack.regularizers import Losses, Output, RDrop, Regularizer
+from dropattack.regularizers import Losses, Output, Regularizer
 from dropattack.regularizers.naming import unwrapped
 
 if TYPE_CHECKING:  # a mixin, whose checker should know what it is mixed into
@@ -89,17 +89,19 @@ class RegularizerMixin(_Base):
                 train()
             inputs = self._prepare_inputs(inputs)
             regularizer = self.regularizer_for(model)
+            if self.optimizer is not None:
+                regularizer.follow(self.optimizer)
             micro_batches = self.current_gradient_accumulation_steps
             scaled = self._loss_is_scaled(num_items_in_batch)
             divisor = 1 if scaled else micro_batches
-            # R-Drop's KL is not linear in the loss: where the loss is a share of the accumulated batch's mean, it has
-            # to be whole again beside the KL.
-            whole = micro_batches if scaled and isinstance(regularizer, RDrop) else 1
+            # A divergence is not linear in the loss: where the loss is a share of the accumulated batch's mean, it has
+            # to be whole again beside it.
+            whole = micro_batches if scaled and not regularizer.is_linear else 1
             if whole > 1 and self._told_scaled is None:
                 raise ValueError(
-                    "R-Drop with gradient accumulation needs to know what the model's loss is: set "
-                    "trainer.loss_is_scaled_for_ga to True if it is divided by num_items_in_batch, to False if it is a "
-                    "mean over the micro-batch (as that of BertForSequenceClassification)"
+                    f"{type(regularizer).__name__} with gradient accumulation needs to know what the model's loss is: "
+                    "set trainer.loss_is_scaled_for_ga to True if it is divided by num_items_in_batch, to False if it "
+                    "is a mean over the micro-batch (as that of BertForSequenceClassification)"
                 )
 
             def forward() -> Output:
@@ -111,10 +113,10 @@ class RegularizerMixin(_Base):
                 self._empty_cache()
                 loss = loss.mean() if self.args.n_gpu > 1 else loss
                 logits = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
-                if logits is None and isinstance(regularizer, RDrop):
+                if logits is None and regularizer.needs_logits:
                     raise ValueError(
-                        f"R-Drop compares logits, and {type(unwrapped(model)).__name__} returned none under that name: "
-                        "let it return a dict or ModelOutput with logits (return_dict=True)"
+                        f"{type(regularizer).__name__} compares logits, and {type(unwrapped(model)).__name__} returned "
+                        "none under that name: let it return a dict or ModelOutput with logits (return_dict=True)"
                     )
                 return Output(loss if whole == 1 else loss * whole, logits)
 

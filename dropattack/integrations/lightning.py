@@ -101,6 +101,9 @@ class RegularizerMixin(_Base):
             clean = (result if isinstance(result, Tensor) else result.loss).detach()
             return Losses(clean, (), clean)
         self._check_support()
+        optimizers: Any = self.optimizers()
+        if not isinstance(optimizers, list):  # of several, the caller says which: `regularizer.follow`
+            self.regularizer.follow(getattr(optimizers, "optimizer", optimizers))
         self._restore()
         self._held.losses = self.regularizer.backward(forward, backward=self.manual_backward, no_sync=self._no_sync)
         return self._held.losses
@@ -123,18 +126,20 @@ class RegularizerMixin(_Base):
             loop = trainer.fit_loop.epoch_loop.automatic_optimization
             loop._make_closure = partial(_make_closure, loop)
 
-    def _passes(self, loop: Any, closure: Any) -> Any:
+    def _passes(self, loop: Any, closure: Any, optimizer: Any) -> Any:
         """Lightning's closure with all of the regularizer's passes.
 
         Args:
             loop: The Trainer's `_AutomaticOptimization`.
             closure: The `Closure` that it made, with a training step, a backward and (or None) a zero_grad.
+            optimizer: The one that steps after it.
 
         Returns:
             The `ClosureResult` of the first pass.
         """
         held, micro_batches = self._held, self.trainer.accumulate_grad_batches
         self._check_support()
+        self.regularizer.follow(getattr(optimizer, "optimizer", optimizer))
         self._restore()
         kind, zero_grad = loop.output_result_cls, closure._zero_grad_fn
         result: Any = None
@@ -245,7 +250,7 @@ def _make_closure(loop: Any, kwargs: Any, optimizer: Any, batch_idx: int) -> Any
     closure = type(loop)._make_closure(loop, kwargs, optimizer, batch_idx)
     module = loop.trainer.lightning_module
     if isinstance(module, RegularizerMixin) and closure._backward_fn is not None:
-        closure.closure = torch.enable_grad()(lambda *_: module._passes(loop, closure))
+        closure.closure = torch.enable_grad()(lambda *_: module._passes(loop, closure, optimizer))
     return closure
 
 

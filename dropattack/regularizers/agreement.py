@@ -1,4 +1,4 @@
-"""What two sets of logits mean, and how far apart they then are: for R-Drop."""
+"""What two sets of logits mean, and how far apart they then are."""
 
 from collections import defaultdict
 from typing import Any, Literal, NamedTuple
@@ -6,12 +6,16 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from dropattack.regularizers.functional import symmetric_bernoulli_kl, symmetric_gaussian_kl, symmetric_kl
+from dropattack.regularizers.checks import one_of
+from dropattack.regularizers.functional import bernoulli_kl, gaussian_kl, kl, symmetric_bernoulli_kl, symmetric_kl
 from dropattack.regularizers.graph import nodes
+from dropattack.regularizers.passes import Output, needed
+from dropattack.regularizers.targets import upcast
 
 Divergence = Literal["softmax", "bernoulli", "gaussian"]
 
-_DISTANCES = {"softmax": symmetric_kl, "bernoulli": symmetric_bernoulli_kl, "gaussian": symmetric_gaussian_kl}
+_SYMMETRIC = {"softmax": symmetric_kl, "bernoulli": symmetric_bernoulli_kl, "gaussian": gaussian_kl}
+_DIRECTED = {"softmax": kl, "bernoulli": bernoulli_kl, "gaussian": gaussian_kl}
 # What a loss computes from its logits, by the names that autograd gives it. A sigmoid or softmax says more than the
 # powers and absolute values that may follow (Brier's score, a focal loss).
 _SOFTMAX = ("LogSoftmaxBackward0", "SoftmaxBackward0", "LogsumexpBackward0", "NllLossBackward0", "NllLoss2DBackward0")
@@ -73,8 +77,10 @@ def _nearest(loss: Tensor) -> set[str]:
     return set()
 
 
-def meaning(loss: Tensor, logits: Tensor, divergence: Divergence | None, has_mask: bool = False) -> Meaning:
-    """What the loss makes of the logits [B, …].
+def meaning(
+    loss: Tensor, logits: Tensor, divergence: Divergence | None, has_mask: bool = False, method: str = "R-Drop"
+) -> Meaning:
+    """What the loss makes of the logits [B, …]. Errors name the `method`.
 
     Raises:
         ValueError: It cannot be told, a softmax is over a single class, or the loss reads a part of the positions and
@@ -95,7 +101,7 @@ def meaning(loss: Tensor, logits: Tensor, divergence: Divergence | None, has_mas
         if len(found) != 1:
             what = f"takes them for both {' and '.join(found)}" if found else "does not show it"
             raise ValueError(
-                "R-Drop has to know what the logits are, and the loss that came with them "
+                f"{method} has to know what the logits are, and the loss that came with them "
                 f"{what}: say divergence='softmax' (one class of several), 'bernoulli' (independent labels) or "
                 "'gaussian' (regression)"
             )
@@ -105,7 +111,7 @@ def meaning(loss: Tensor, logits: Tensor, divergence: Divergence | None, has_mas
     dim = _class_dim(on_the_way, names, logits)
     if logits.dim() < 2 or logits.shape[dim] < 2:
         raise ValueError(
-            f"R-Drop compares softmaxes, and logits of shape {tuple(logits.shape)} leave no choice between classes: "
+            f"{method} compares softmaxes, and logits of shape {tuple(logits.shape)} leave no choice between classes: "
             "say divergence='bernoulli' or 'gaussian', or return logits [B, C]"
         )
     if logits.dim() < 3 or has_mask or not names.intersection(("NllLossBackward0", "NllLoss2DBackward0")):
@@ -141,17 +147,45 @@ def _ignored(loss: Tensor, logits: Tensor, dim: int) -> Tensor | None:
     return None
 
 
-def distance(meant: Meaning, one: Any, two: Any) -> Tensor:
-    """(KL(p‖q) + KL(q‖p)) / 2 of two outputs with `loss`, `logits` and `mask`, averaged over the positions."""
-    p, q = one.logits, two.logits
-    mask = one.mask
-    if mask is None and meant.has_ignored:
-        ignored = _ignored(one.loss, p, meant.class_dim)
-        mask = None if ignored is None else ~ignored
-    p, q = (x.unsqueeze(-1) if x.dim() < 2 else x.movedim(meant.class_dim, -1) for x in (p, q))
-    if mask is not None and mask.shape != p.shape[:-1]:
-        raise ValueError(
-            f"the mask has shape {tuple(mask.shape)}, and there are logits at {tuple(p.shape[:-1])}: give one value "
-            "for each"
-        )
-    return _DISTANCES[meant.divergence](p, q, None if mask is None else mask.bool())
+class Comparison:
+    """How far apart the logits of two forwards are, as the loss that came with them reads them.
+
+    Args:
+        method: Whose comparison it is, for errors.
+        divergence: What the logits are; None for what the first loss makes of them.
+
+    Raises (in a comparison): ValueError as `meaning`, if there are no logits, or if a mask does not fit them.
+    """
+
+    def __init__(self, method: str, divergence: Divergence | None) -> None:
+        self._method = method
+        self._divergence = one_of(divergence, "divergence", (None, "softmax", "bernoulli", "gaussian"))
+        self._meaning: Meaning | None = None
+
+    def logits(self, output: Output) -> Tensor:
+        return needed(output.logits, self._method)
+
+    def symmetric(self, one: Output, two: Output) -> Tensor:
+        """(KL(p‖q) + KL(q‖p)) / 2, averaged over the positions that count."""
+        return self._apart(_SYMMETRIC, self.logits(one), self.logits(two), one)
+
+    def directed(self, p: Tensor, output: Output) -> Tensor:
+        """KL(p‖q), where q are the logits of `output`, averaged over the positions that count in it."""
+        return self._apart(_DIRECTED, p, self.logits(output), output)
+
+    def _apart(self, divergences: Any, p: Tensor, q: Tensor, seen: Output) -> Tensor:
+        """`seen`: the output, with its graph, that tells which positions count."""
+        logits = self.logits(seen)
+        if self._meaning is None:
+            self._meaning = meaning(seen.loss, logits, self._divergence, seen.mask is not None, self._method)
+        meant, mask = self._meaning, seen.mask
+        if mask is None and meant.has_ignored:
+            ignored = _ignored(seen.loss, logits, meant.class_dim)
+            mask = None if ignored is None else ~ignored
+        p, q = (upcast(x.unsqueeze(-1) if x.dim() < 2 else x.movedim(meant.class_dim, -1)) for x in (p, q))
+        if mask is not None and mask.shape != p.shape[:-1]:
+            raise ValueError(
+                f"the mask has shape {tuple(mask.shape)}, and there are logits at {tuple(p.shape[:-1])}: give one "
+                "value for each"
+            )
+        return divergences[meant.divergence](p, q, None if mask is None else mask.bool())

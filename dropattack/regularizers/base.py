@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, TypedDict
 
 import torch
 from torch import Generator, Tensor, nn
 
 from dropattack.regularizers import functional
-from dropattack.regularizers.checks import kind, one_of
+from dropattack.regularizers.checks import at_least_one, kind, one_of, whole
 from dropattack.regularizers.gradients import is_sharded
 from dropattack.regularizers.naming import resolve, unwrapped
 from dropattack.regularizers.passes import Losses, Passes
@@ -16,6 +16,22 @@ from dropattack.regularizers.state import Moving, State
 from dropattack.regularizers.targets import Activation, Target
 
 DropoutMasks = Literal["fresh", "shared"]
+Norm = Literal["l2", "linf"]
+Schedule = Callable[[int], float]
+RELATIVE_EPSILON = 0.1
+"""What `epsilon=None` means: this fraction of the norm of what is attacked."""
+
+
+class Common(TypedDict, total=False):
+    """The keyword arguments that every method takes; `Regularizer` says what they mean."""
+
+    dropout_masks: DropoutMasks
+    seed: int | None
+    batch_dim: int | None
+    every: int
+    start_step: int
+    warmup: int
+    schedule: Schedule | None
 
 
 class Regularizer:
@@ -31,12 +47,31 @@ class Regularizer:
         seed: Seeds the method's own random numbers; None takes `torch.initial_seed()`.
         batch_dim: The dimension of an attacked activation in which the examples are; None for the first, or an error
             where a module of the model takes sequences first (`batch_first=False`) and it may be another.
+        every: Attack every n-th call, from `start_step` on; the other calls are plain steps.
+        start_step: Calls before the first attack; they are plain steps.
+        warmup: Calls after `start_step` over which the strength grows linearly to its full value.
+        schedule: The strength is multiplied by `schedule(n)` at the n-th call after `start_step`, n from 0.
+
+    A call is a micro-batch. Where the strength is zero, the step is plain: one pass, and the bits of plain training.
 
     Attributes:
-        passes: Forward-backwards a step, its cost in units of a plain step (a mean where it varies).
+        passes: Forward-backwards a step, its cost in units of a plain step (a mean over `every` calls).
+        strengths: Names of the attributes that make the step plain where one of them is zero.
+        composition: What `Compose` may do with it. `"adds"`: its first pass is the clean one, and everything else is
+            added to L(θ). `"leads"`: its first pass is at the clean point, and it decides what stands for L(θ).
+            `"alone"`: it cannot be composed.
+        is_linear: Whether the objective is linear in the loss, so that a factor may be taken into `forward`.
+        needs_logits: Whether `forward` has to return logits beside the loss.
     """
 
     passes: float = 1
+    strengths: ClassVar[tuple[str, ...]] = ()
+    composition: ClassVar[Literal["adds", "leads", "alone"]] = "leads"
+    is_linear: bool = True
+    needs_logits: bool = False
+    common: ClassVar[tuple[str, ...]] = tuple(Common.__annotations__)
+    norm: Norm = "l2"
+    relative: bool = False
 
     def __init__(
         self,
@@ -46,6 +81,10 @@ class Regularizer:
         dropout_masks: DropoutMasks = "fresh",
         seed: int | None = None,
         batch_dim: int | None = None,
+        every: int = 1,
+        start_step: int = 0,
+        warmup: int = 0,
+        schedule: Schedule | None = None,
     ) -> None:
         if model is not None and not isinstance(model, nn.Module):
             raise TypeError(f"model has to be the nn.Module itself, not {kind(model)}")
@@ -58,13 +97,25 @@ class Regularizer:
         self._moving = Moving()
         self._outside: list[Tensor] | None = None  # weights that the loss reaches and the model does not have
         self._seen: Any = None
-        self._modules, self._parameters = self._look()
         self.dropout_masks = one_of(dropout_masks, "dropout_masks", ("fresh", "shared"))
         self.seed = torch.initial_seed() if seed is None else seed
         self._generators: dict[str, Generator] = {}
         self._calls = 0
         self._skipped: Tensor | None = None
         self._skipped_before = 0
+        self.every = at_least_one(every, "every")
+        self.start_step, self.warmup = whole(start_step, "start_step"), whole(warmup, "warmup")
+        if schedule is not None and not callable(schedule):
+            raise TypeError(f"schedule has to be a function of the step, not {kind(schedule)}")
+        self.schedule = schedule
+        self._set_passes(self.passes)
+        self._modules, self._parameters = self._look()
+
+    def _set_passes(self, passes: float) -> None:
+        """Forward-backwards of a step that attacks; `passes` becomes their mean over the steps that do not."""
+        self._full_passes = passes
+        mean = 1.0 if self._is_plain() else 1 + (passes - 1) / self.every
+        self.passes = int(mean) if mean == int(mean) else mean
 
     def backward(
         self,
@@ -97,8 +148,9 @@ class Regularizer:
         if not torch.is_grad_enabled():
             raise RuntimeError("backward was called inside no_grad or inference_mode: gradients are needed here")
         self._modules, self._parameters = self._look()
-        total = self._backwards()
-        several = max(total, self.passes) > 1
+        attacks = self._attacks_now()
+        total = self._backwards() if attacks else 1
+        several = attacks and max(total, self._full_passes) > 1
         if several and torch.nn.utils.parametrize._cache_enabled:
             raise RuntimeError(
                 "backward was called inside torch.nn.utils.parametrize.cached(), which keeps the weights of the first "
@@ -119,7 +171,7 @@ class Regularizer:
             else None,
         )
         try:
-            self._attack(run)
+            self._attack(run) if attacks else run()
             losses = run.finish()
         finally:
             run.close()
@@ -132,8 +184,27 @@ class Regularizer:
         raise NotImplementedError(f"{type(self).__name__} has to write _attack(self, run): one run(...) for each pass")
 
     def _backwards(self) -> int:
-        """Calls of `run` in this step."""
-        return int(self.passes)
+        """Calls of `run` in a step that attacks."""
+        return int(self._full_passes)
+
+    def _is_plain(self) -> bool:
+        return any(getattr(self, name) == 0 for name in self.strengths)
+
+    def _attacks_now(self) -> bool:
+        step = self._calls - self.start_step
+        return step >= 0 and step % self.every == 0 and not self._is_plain() and self._factor() != 0
+
+    def _factor(self) -> float:
+        """What the strength is multiplied by in this call."""
+        step = self._calls - self.start_step
+        factor = 1.0 if step + 1 >= self.warmup else (step + 1) / self.warmup
+        return factor if self.schedule is None else factor * float(self.schedule(step))
+
+    def follow(self, optimizer: torch.optim.Optimizer) -> None:
+        """Hands the method the optimizer that steps these weights. It reads the optimizer's state, and changes nothing.
+
+        A training loop calls it once, for any method; most have no use for it. Which have, says their card.
+        """
 
     def _resolve(self, targets: str | Iterable[str]) -> list[Target]:
         assert self.model is not None
@@ -193,7 +264,16 @@ class Regularizer:
             gradient = torch.zeros_like(target.value())
         norm = functional.l2_norm(gradient, target.per_example)
         self._count_skipped(norm)
-        return functional.rescale(gradient, length, norm)
+        if self.norm == "l2":
+            return functional.rescale(gradient, length, norm)
+        return functional.rescale(gradient.sign(), length, functional.usable(norm).to(norm.dtype))
+
+    def _length(self, target: Target, length: float) -> float | Tensor:
+        """`length` as it is in this call; of the norm of what is attacked where the method is `relative`."""
+        length *= self._factor()
+        if not self.relative:
+            return length
+        return length * functional.norm(target.value(), self.norm, target.per_example)
 
     def _count_skipped(self, norm: Tensor) -> None:
         skipped = (~functional.usable(norm)).sum()
@@ -233,7 +313,15 @@ class Regularizer:
     def state_dict(self) -> dict[str, Any]:
         """Counters and random states: with these and the same weights, the next step is the same, bit for bit."""
         generators = {device: g.get_state() for device, g in self._generators.items()}
-        return {"method": self._identity(), "calls": self._calls, "skipped": self.skipped, "generators": generators}
+        state = {"method": self._identity(), "calls": self._calls, "skipped": self.skipped, "generators": generators}
+        return {**state, **({"own": own} if (own := self._own_state()) else {})}
+
+    def _own_state(self) -> dict[str, Any]:
+        """What a method remembers from step to step besides these: tensors and numbers, by name."""
+        return {}
+
+    def _load_own_state(self, state: dict[str, Any]) -> None:
+        """Takes what `_own_state` gave; `{}` is the state of a method that has made no step."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where `state_dict` was taken.
@@ -247,6 +335,7 @@ class Regularizer:
         self._generators = {}
         for device, generator_state in state["generators"].items():
             self._generator(torch.device(device)).set_state(generator_state)
+        self._load_own_state(state.get("own", {}))
 
     def _identity(self) -> str:
         """By the targets' names as they were given: what they match may change while a model is unfrozen."""

@@ -28,6 +28,12 @@ def at_least_one(value: int, name: str) -> int:
     return int(value)
 
 
+def whole(value: int, name: str) -> int:
+    if not isinstance(value, Real) or value != int(value) or value < 0:
+        raise ValueError(f"{name} has to be a whole number >= 0, not {value!r}")
+    return int(value)
+
+
 def one_of(value: Any, name: str, choices: tuple) -> Any:
     if value not in choices:
         raise ValueError(f"{name} has to be one of {', '.join(map(repr, choices))}, not {value!r}")

@@ -1,99 +1,100 @@
 """DropAttack: masked attacks on input and weights, one after the other (Ni, Li, Kao 2021, arXiv 2108.12805)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
-from dropattack.regularizers.base import DropoutMasks, Regularizer
+from dropattack.regularizers.base import RELATIVE_EPSILON, Common, Norm, Regularizer
 from dropattack.regularizers.checks import at_least_one, non_negative, one_of, probability
-from dropattack.regularizers.functional import add, bernoulli_mask, l2_norm, project_l2
+from dropattack.regularizers.functional import add, bernoulli_mask, project
 from dropattack.regularizers.naming import required
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Target
 
+if TYPE_CHECKING:
+    from typing import Unpack  # Python 3.11, and only for type checkers
+
 
 class DropAttack(Regularizer):
-    """L(θ) + Σ_targets (1/K) Σ_{k=1..K} L(θ + r_k), r_{k+1} = r_k + M ⊙ ε g_k/‖g_k‖, M ~ Bernoulli(p).
+    """L(θ) + λ Σ_targets (1/K) Σ_{k=1..K} L(θ + r_k), r_{k+1} = r_k + M ⊙ ε g_k/‖g_k‖, M ~ Bernoulli(p).
 
     The mask is drawn once a batch and target. The norm is taken before masking, and nothing is divided by p.
 
     Args:
         model: The network.
         targets: What is attacked; the paper attacks the embedding and a weight of the hidden layer.
-        epsilon: Length of a step before masking.
+        epsilon: Length of a step before masking; None is 0.1 of the norm of what is attacked. (The authors' is 5.)
         p: Chance of each element to be attacked.
         steps: K.
         mode: Where g_k comes from. `"paper"`: the gradient of L at θ + r_k. `"notebook"`: the authors' code, where
             gradients are not zeroed between the steps, so g_k is the clean gradient plus this target's adversarial ones
             so far. The two are one method for K = 1.
-        projection: `"l2"` projects r_k on the ball of radius ε; None lets steps add up, as the authors do.
+        projection: `"l2"` projects r_k on the ball of radius ε, `"linf"` on the cube; None lets steps add up, as the
+            authors do.
         grouping: `"sequential"`: one target after the other, 1 + K · targets passes. `"joint"`: all targets at once,
             1 + K passes, L(θ) + (1/K) Σ_k L(θ + r_k).
-        every: Attack every n-th call, from the first on; the others are plain.
         relative: ε is a fraction of the 2-norm of what is attacked (of an embedding: the batch's rows), so that one
             setting fits layers and initialisations of any size.
         parallel: The k-th passes of all targets run side by side, each on a stream of its own on a GPU, with one
             backward: the same objective (the sum is rounded in another order) for the memory of as many graphs as there
             are targets. It pays where a pass leaves a GPU idle; on a CPU it never does. What it refuses:
             docs/library.md.
+        norm: `"l2"`, or `"linf"`: steps of ε sign(g).
+        weight: λ.
+        common: See `Regularizer`.
 
     Raises:
         ValueError: An argument is out of its range, a target matches nothing, or parallel goes with grouping="joint",
             whose targets share a pass.
     """
 
+    strengths = ("epsilon", "weight")
+    composition = "adds"
+
     def __init__(
         self,
         model: nn.Module,
         targets: str | Iterable[str] | None = None,
-        epsilon: float = 5.0,
+        epsilon: float | None = None,
         p: float = 0.5,
         steps: int = 1,
         mode: Literal["paper", "notebook"] = "paper",
-        projection: Literal["l2"] | None = None,
+        projection: Literal["l2", "linf"] | None = None,
         grouping: Literal["sequential", "joint"] = "sequential",
-        every: int = 1,
         relative: bool = False,
         parallel: bool = False,
-        *,
-        dropout_masks: DropoutMasks = "fresh",
-        seed: int | None = None,
-        batch_dim: int | None = None,
+        norm: Norm = "l2",
+        weight: float = 1.0,
+        **common: Unpack[Common],
     ) -> None:
-        self.epsilon = non_negative(epsilon, "epsilon")
+        self.epsilon = RELATIVE_EPSILON if epsilon is None else non_negative(epsilon, "epsilon")
         self.p = probability(p, "p")
         self.steps = at_least_one(steps, "steps")
         self.mode = one_of(mode, "mode", ("paper", "notebook"))
-        self.projection = one_of(projection, "projection", (None, "l2"))
+        self.projection = one_of(projection, "projection", (None, "l2", "linf"))
         self.grouping = one_of(grouping, "grouping", ("sequential", "joint"))
-        self.every = at_least_one(every, "every")
-        self.relative, self.parallel = relative, parallel
+        self.relative, self.parallel = relative or epsilon is None, parallel
+        self.norm = one_of(norm, "norm", ("l2", "linf"))
+        self.weight = non_negative(weight, "weight")
         if parallel and grouping == "joint":
             raise ValueError(
                 "parallel=True runs the passes of several targets at once, and grouping='joint' has only one"
             )
-        super().__init__(
-            model, required(targets, model, "DropAttack"), dropout_masks=dropout_masks, seed=seed, batch_dim=batch_dim
-        )
+        super().__init__(model, required(targets, model, "DropAttack"), **common)
 
     def _resolved(self) -> None:
         self._attacks = self.steps * (1 if self.grouping == "joint" else len(self.targets))
-        self.passes = 1 + self._attacks / self.every
-        if self.passes == int(self.passes):
-            self.passes = int(self.passes)
+        self._set_passes(1 + self._attacks)
 
     def _backwards(self) -> int:
-        if self._calls % self.every:
-            return 1
         return 1 + (self.steps if self.parallel else self._attacks)
 
     def _attack(self, run: Passes) -> None:
-        if self._backwards() == 1:
-            run()
-            return
         run(read=self.targets)
-        radii = {t: self._radius(t) for t in self.targets}  # of the clean point
+        radii = {t: self._length(t, self.epsilon) for t in self.targets}  # of the clean point
         at_once = self.grouping == "joint" or self.parallel
         for group in [self.targets] if at_once else [[t] for t in self.targets]:
             self._ascend(run, group, [radii[t] for t in group])
@@ -106,22 +107,22 @@ class DropAttack(Regularizer):
             steps = [self._step(t, radius, along=g) for t, radius, g in zip(targets, radii, directions, strict=True)]
             masks = masks or [bernoulli_mask(step, self.p, self._generator(step.device)) for step in steps]
             moved = [add(r, step.mul_(mask)) for r, step, mask in zip(shifts, steps, masks, strict=True)]
-            if self.projection == "l2":
-                moved = [project_l2(r, e, t.per_example) for r, e, t in zip(moved, radii, targets, strict=True)]
+            if self.projection:
+                pairs = zip(targets, moved, radii, strict=True)
+                moved = [project(r, e, self.projection, t.per_example) for t, r, e in pairs]
             shifts = list(moved)
             if self.parallel:
-                run.together(list(zip(targets, moved, strict=True)), scale=1 / self.steps, read=k < self.steps)
+                run.together(
+                    list(zip(targets, moved, strict=True)), scale=self.weight / self.steps, read=k < self.steps
+                )
             else:
                 with self._shifted(targets, shifts):
-                    run(scale=1 / self.steps, read=targets if k < self.steps else ())
+                    run(scale=self.weight / self.steps, read=targets if k < self.steps else ())
             if k < self.steps:
                 accumulate = self.mode == "notebook"
                 directions = [
                     _sum(g, t.gradient) if accumulate else t.gradient for g, t in zip(directions, targets, strict=True)
                 ]
-
-    def _radius(self, target: Target) -> float | Tensor:
-        return self.epsilon * l2_norm(target.value(), target.per_example) if self.relative else self.epsilon
 
 
 def _sum(g: Tensor | None, more: Tensor | None) -> Tensor | None:

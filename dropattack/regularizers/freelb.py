@@ -1,15 +1,21 @@
 """FreeLB: every pass's gradient serves the ascent and the descent (Zhu et al. 2020, arXiv 1909.11764, algorithm 1)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from dropattack.regularizers.base import DropoutMasks, Regularizer
+from dropattack.regularizers.base import Common, Regularizer
 from dropattack.regularizers.checks import at_least_one, non_negative
 from dropattack.regularizers.functional import add, project_l2, uniform_start
-from dropattack.regularizers.naming import required, resolve
+from dropattack.regularizers.naming import chosen, resolve_activations
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Activation, Start, Target
+
+if TYPE_CHECKING:
+    from typing import Unpack  # Python 3.11, and only for type checkers
 
 
 class FreeLB(Regularizer):
@@ -20,12 +26,15 @@ class FreeLB(Regularizer):
 
     Args:
         model: The network.
-        targets: What is attacked.
+        targets: What is attacked; None: the input embedding's output, or an image model's input.
         alpha: Length of a step ("adversarial learning rate").
         steps: K.
         epsilon: Radius of the projection; None for no projection. (The authors' settings have both.)
         init: Bound on ‖δ_0‖ of an example ("initial magnitude"); what an embedding's `padding_idx` marks is spared.
+        common: See `Regularizer`.
     """
+
+    composition = "alone"
 
     def __init__(
         self,
@@ -35,34 +44,21 @@ class FreeLB(Regularizer):
         steps: int = 3,
         epsilon: float | None = None,
         init: float = 0.1,
-        *,
-        dropout_masks: DropoutMasks = "fresh",
-        seed: int | None = None,
-        batch_dim: int | None = None,
+        **common: Unpack[Common],
     ) -> None:
         self.alpha = non_negative(alpha, "alpha")
         self.steps = at_least_one(steps, "steps")
         self.epsilon = None if epsilon is None else non_negative(epsilon, "epsilon")
         self.init = non_negative(init, "init")
         self.passes = self.steps
-        super().__init__(
-            model, required(targets, model, "FreeLB"), dropout_masks=dropout_masks, seed=seed, batch_dim=batch_dim
-        )
+        super().__init__(model, chosen(targets, model, "FreeLB"), **common)
 
     def _resolve(self, targets: str | Iterable[str]) -> list[Target]:
         assert self.model is not None
-        modules = dict(self.model.named_modules())
-        names = [targets] if isinstance(targets, str) else list(targets)
-        owners = {n: n.removesuffix(".weight") for n in names if isinstance(n, str) and n.endswith(".weight")}
-        tables = {n: owner for n, owner in owners.items() if isinstance(modules.get(owner), nn.Embedding)}
-        found = resolve(self.model, [tables.get(n, n) for n in names])
-        for target in found:
-            if not isinstance(target, Activation):
-                raise ValueError(
-                    f"FreeLB perturbs each example, and {target.name!r} is a weight: name a module (its output is "
-                    "attacked), an embedding's weight, or '<input>'"
-                )
-        return found
+        return resolve_activations(self.model, targets, type(self).__name__)
+
+    def _is_plain(self) -> bool:
+        return self.alpha == 0 and self.init == 0
 
     def _attack(self, run: Passes) -> None:
         shifts: list[Tensor | Start | None] = [self._start] * len(self.targets)
@@ -74,9 +70,9 @@ class FreeLB(Regularizer):
                 shifts = [self._ascend(t) for t in self.targets]
 
     def _start(self, value: Tensor, keep: Tensor | None) -> Tensor:
-        return uniform_start(value.detach(), self.init, keep, self._generator(value.device))
+        return uniform_start(value.detach(), self.init * self._factor(), keep, self._generator(value.device))
 
     def _ascend(self, target: Target) -> Tensor:
         assert isinstance(target, Activation)
-        delta = add(target.applied, self._step(target, self.alpha))
-        return delta if self.epsilon is None else project_l2(delta, self.epsilon, per_example=True)
+        delta = add(target.applied, self._step(target, self._length(target, self.alpha)))
+        return delta if self.epsilon is None else project_l2(delta, self.epsilon * self._factor(), per_example=True)

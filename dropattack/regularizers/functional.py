@@ -4,8 +4,11 @@
 first dimension (an activation). Norms of 16-bit tensors are taken in float32. Nothing here waits for the device.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Generator, Tensor
+from torch.nn.functional import logsigmoid
 
 
 def l2_norm(x: Tensor, per_example: bool = False) -> Tensor:
@@ -15,6 +18,21 @@ def l2_norm(x: Tensor, per_example: bool = False) -> Tensor:
         return torch.linalg.vector_norm(x, dtype=dtype)
     norms = torch.linalg.vector_norm(x.reshape(len(x), -1), dim=1, dtype=dtype)
     return norms.reshape(-1, *[1] * (x.dim() - 1))
+
+
+def norm(x: Tensor, which: str, per_example: bool = False) -> Tensor:
+    """2-norm (`"l2"`) or ∞-norm (`"linf"`) of `x`, in the shapes of `l2_norm`."""
+    if which == "l2":
+        return l2_norm(x, per_example)
+    if not per_example:
+        return torch.linalg.vector_norm(x, float("inf"))
+    return torch.linalg.vector_norm(x.reshape(len(x), -1), float("inf"), dim=1).reshape(-1, *[1] * (x.dim() - 1))
+
+
+def global_norm(parts: Sequence[Tensor]) -> Tensor:
+    """2-norm [] of all `parts` together, on the device of the first; zero of none."""
+    norms = [l2_norm(part) for part in parts]
+    return l2_norm(torch.stack([n.to(norms[0].device) for n in norms])) if norms else torch.zeros(())
 
 
 def usable(norm: Tensor) -> Tensor:
@@ -51,6 +69,14 @@ def project_l2(r: Tensor, radius: float | Tensor, per_example: bool = False) -> 
     return r * torch.where(norm > radius, radius / norm, 1.0).to(r.dtype)
 
 
+def project(r: Tensor, radius: float | Tensor, which: str, per_example: bool = False) -> Tensor:
+    """The point of the ball of this radius, in the 2-norm or the ∞-norm, that is nearest to `r`."""
+    if which == "l2":
+        return project_l2(r, radius, per_example)
+    bound = torch.as_tensor(radius, dtype=r.dtype, device=r.device)
+    return torch.minimum(torch.maximum(r, -bound), bound)
+
+
 def bernoulli_mask(like: Tensor, p: float, generator: Generator | None = None) -> Tensor:
     """M ~ Bernoulli(p) for each element, as 0/1 in the shape and dtype of `like`; p is the chance of being attacked."""
     # A quarter of the time of Tensor.bernoulli_ on a CPU. `uniform_` is in [0, 1), so p = 0 and p = 1 are exact.
@@ -78,6 +104,18 @@ def uniform_start(like: Tensor, magnitude: float, keep: Tensor | None, generator
     return noise * keep * (magnitude / d.to(like.dtype).sqrt())
 
 
+def kl(p_logits: Tensor, q_logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    """KL(p‖q) of two softmaxes, averaged over all positions. Arguments as those of `symmetric_kl`."""
+    p, q = p_logits.log_softmax(-1), q_logits.log_softmax(-1)
+    return _mean(_expected(p, q).sum(-1), mask)
+
+
+def bernoulli_kl(p_logits: Tensor, q_logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The same of C independent yes/no decisions per position, summed over them: logits [..., C] of sigmoids."""
+    yes, no = (_expected(logsigmoid(sign * p_logits), logsigmoid(sign * q_logits)) for sign in (1, -1))
+    return _mean((yes + no).sum(-1), mask)
+
+
 def symmetric_kl(p_logits: Tensor, q_logits: Tensor, mask: Tensor | None = None) -> Tensor:
     """(KL(p‖q) + KL(q‖p)) / 2 of two softmaxes, averaged over all positions. Logits [..., C].
 
@@ -97,9 +135,14 @@ def symmetric_bernoulli_kl(p_logits: Tensor, q_logits: Tensor, mask: Tensor | No
     return 0.5 * _mean(((p_logits.sigmoid() - q_logits.sigmoid()) * _difference(p_logits, q_logits)).sum(-1), mask)
 
 
-def symmetric_gaussian_kl(p_mean: Tensor, q_mean: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The same of two normal distributions of variance 1: ‖p - q‖² / 2 of means [..., C]."""
+def gaussian_kl(p_mean: Tensor, q_mean: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The KL of two normal distributions of variance 1, either way: ‖p - q‖² / 2 of means [..., C]."""
     return 0.5 * _mean((p_mean - q_mean).square().sum(-1), mask)
+
+
+def _expected(p: Tensor, q: Tensor) -> Tensor:
+    """exp(p) (p - q) of log-probabilities, and zero where p rules out what q may rule out too."""
+    return p.exp() * (p - q).masked_fill(p == float("-inf"), 0.0)
 
 
 def _difference(p: Tensor, q: Tensor) -> Tensor:

@@ -75,6 +75,63 @@ def resolve(model: nn.Module, names: str | Iterable[str]) -> list[Target]:
     return list(found.values())
 
 
+def resolve_activations(model: nn.Module, names: str | Iterable[str], method: str) -> list[Target]:
+    """As `resolve`, where every target has to be an activation; an embedding's weight stands for its output.
+
+    Raises:
+        ValueError: As `resolve`, or a name is that of a weight.
+    """
+    modules = dict(model.named_modules())
+    names = [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
+    owners = {n: n.removesuffix(".weight") for n in names if isinstance(n, str) and n.endswith(".weight")}
+    tables = {n: owner for n, owner in owners.items() if isinstance(modules.get(owner), nn.Embedding)}
+    found = resolve(model, [tables.get(n, n) for n in names])
+    for target in found:
+        if not isinstance(target, Activation):
+            raise ValueError(
+                f"{method} perturbs each example, and {target.name!r} is a weight: name a module (its output is "
+                "attacked), an embedding's weight, or '<input>'"
+            )
+    return found
+
+
+def resolve_weights(model: nn.Module, names: str | Iterable[str], method: str) -> list[Target]:
+    """As `resolve`, where every target has to be a weight.
+
+    Raises:
+        ValueError: As `resolve`, or a name is that of a module, or `INPUT`.
+    """
+    found = resolve(model, names)
+    if activations := [target.name for target in found if not isinstance(target, Weight)]:
+        raise ValueError(f"{method} moves weights, and {activations[0]!r} is an activation: name parameters")
+    return found
+
+
+def default_target(model: nn.Module) -> str:
+    """What is attacked where nobody says: the weight of the input embedding, or the input of an image model.
+
+    That is the embedding of `model.get_input_embeddings()` where there is one (Hugging Face), else the only
+    `nn.Embedding`, else `INPUT` of a model with a convolution.
+
+    Raises:
+        ValueError: That is ambiguous; the message lists the choices.
+    """
+    model = unwrapped(model)
+    tables = {name: module for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
+    getter = getattr(model, "get_input_embeddings", None)
+    own = getter() if callable(getter) else None
+    found = [name for name, module in tables.items() if module is own] or list(tables)
+    if len(found) == 1:
+        return f"{found[0]}.weight" if found[0] else "weight"
+    if found:
+        choices = ", ".join(f"{name}.weight" for name in found)
+        raise ValueError(f"the model has several embeddings: name what to attack, out of {choices}")
+    if any(isinstance(module, nn.modules.conv._ConvNd) for module in model.modules()):
+        return INPUT
+    choices = _shortened([*(name for name, p in model.named_parameters() if _attackable(p)), INPUT])
+    raise ValueError(f"the model has neither an embedding nor a convolution: name what to attack, out of {choices}")
+
+
 def _weight(name: str, parameters: dict[str, nn.Parameter], modules: dict[str, nn.Module]) -> Weight:
     owner, _, leaf = name.rpartition(".")
     parameter, module = parameters[name], modules[owner]
@@ -105,6 +162,18 @@ def _check_attackable(name: str, parameter: nn.Parameter) -> None:
         raise ValueError(f"attack target {name!r} is frozen (requires_grad=False): unfreeze it or name another")
 
 
+def chosen(targets: str | Iterable[str] | None, model: object, method: str) -> str | Iterable[str]:
+    """The targets themselves, or where there are none `default_target` of the model.
+
+    Raises:
+        TypeError: There are none, and no model.
+        ValueError: As `default_target`.
+    """
+    if targets is not None:
+        return targets
+    return default_target(_module(model, method))
+
+
 def required(targets: str | Iterable[str] | None, model: object, method: str) -> str | Iterable[str]:
     """The targets themselves.
 
@@ -113,17 +182,25 @@ def required(targets: str | Iterable[str] | None, model: object, method: str) ->
     """
     if targets is not None:
         return targets
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"{method} needs a model and targets: {method}(model, targets=...)")
-    model = unwrapped(model)
+    model = unwrapped(_module(model, method))
     tables = [f"{name}.weight" for name, m in model.named_modules() if isinstance(m, nn.Embedding)]
     names = [name for name, p in model.named_parameters() if _attackable(p)]
     shown = list(dict.fromkeys([*(t for t in tables if t in names), *names]))
-    more = f", … ({len(shown)} in all)" if len(shown) > 12 else ""
     raise TypeError(
-        f"{method} needs targets, the names of what it attacks: a weight ({', '.join(shown[:12])}{more}), a module, "
-        f"whose output is attacked, or {INPUT!r}; as in {method}(model, targets={(shown[0] if shown else INPUT)!r})"
+        f"{method} needs targets, the names of what it attacks: a weight ({_shortened(shown)}), a module, whose output "
+        f"is attacked, or {INPUT!r}; as in {method}(model, targets={(shown[0] if shown else INPUT)!r})"
     )
+
+
+def _module(model: object, method: str) -> nn.Module:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"{method} needs a model and targets: {method}(model, targets=...)")
+    return model
+
+
+def _shortened(names: list[str]) -> str:
+    more = f", … ({len(names)} in all)" if len(names) > 12 else ""
+    return f"{', '.join(names[:12])}{more}"
 
 
 def _no_match(name: str, parameters: Iterable[str], modules: Iterable[str], buffers: Iterable[str]) -> str:
@@ -132,6 +209,4 @@ def _no_match(name: str, parameters: Iterable[str], modules: Iterable[str], buff
     candidates = [*parameters, *(m for m in modules if m), INPUT]
     near = get_close_matches(name, candidates, n=3, cutoff=0.4)
     hint = f"nearest: {', '.join(near)}; " if near else ""
-    shown = list(parameters)
-    more = f", … ({len(shown)} in all)" if len(shown) > 12 else ""
-    return f"attack target {name!r} matches no parameter or module; {hint}parameters: {', '.join(shown[:12])}{more}"
+    return f"attack target {name!r} matches no parameter or module; {hint}parameters: {_shortened(list(parameters))}"

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dropattack.regularizers.checks import kind
 from dropattack.regularizers.gradients import LateHooks, aside
 from dropattack.regularizers.graph import leaves
 from dropattack.regularizers.lanes import Lanes, no_recomputation, weights_stay
@@ -43,6 +44,21 @@ class Output:
     loss: Tensor
     logits: Tensor | None = None
     mask: Tensor | None = None
+
+
+def needed(logits: Any, method: str) -> Tensor:
+    """The logits that a divergence needs.
+
+    Raises:
+        ValueError: `forward` returned none.
+    """
+    if not isinstance(logits, Tensor):
+        what = "" if logits is None else f": .logits is {kind(logits)}"
+        raise ValueError(
+            f"{method} needs forward to return an object with .loss and .logits{what}; wrap what your model gives, as "
+            "in return dropattack.Output(loss, logits)"
+        )
+    return logits
 
 
 class Passes:
@@ -168,6 +184,8 @@ class Passes:
 
     def forward(self) -> Output:
         """Runs the caller's `forward` once."""
+        for target in self._targets:
+            target.again()
         if self._state is not None:
             self._state.before_forward()
         torch.clear_autocast_cache()  # under an outer autocast it holds casts of the weights as another pass had them

@@ -1,24 +1,26 @@
 """RandomAttack: the control of every attack. The same targets, masks and lengths, along a random direction."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 
-from dropattack.regularizers.base import DropoutMasks, Regularizer
+from dropattack.regularizers.base import RELATIVE_EPSILON, Common, Regularizer
 from dropattack.regularizers.checks import non_negative, one_of, probability
 from dropattack.regularizers.functional import bernoulli_mask, gaussian, l2_norm, rescale
-from dropattack.regularizers.naming import required
+from dropattack.regularizers.naming import chosen
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.rows import EmbeddingRows
 from dropattack.regularizers.targets import Start, Target, upcast
 
-RELATIVE_EPSILON = 0.1
-"""What `epsilon=None` means, as a fraction of the norm of what is attacked."""
+if TYPE_CHECKING:
+    from typing import Unpack  # Python 3.11, and only for type checkers
 
 
 class RandomAttack(Regularizer):
-    """L(θ) + Σ_targets L(θ + r), r = M ⊙ ε d/‖d‖, d ~ N(0, 1), M ~ Bernoulli(p).
+    """L(θ) + λ Σ_targets L(θ + r), r = M ⊙ ε d/‖d‖, d ~ N(0, 1), M ~ Bernoulli(p).
 
     If a method gains no more than this one, its gain does not come from the adversarial direction. The norms are those
     of the attacks: over the whole tensor for a weight, over the batch's rows for an embedding matrix, over each example
@@ -27,15 +29,20 @@ class RandomAttack(Regularizer):
 
     Args:
         model: The network.
-        targets: What is attacked.
+        targets: What is attacked; None: the input embedding's weight, or an image model's input.
         epsilon: Length of the perturbation before masking; None is 0.1 of the norm of what is attacked.
         p: Chance of each element to be attacked.
         grouping: `"sequential"`: one target after the other, 1 + targets passes. `"joint"`: all at once, 2 passes.
         relative: ε is a fraction of the 2-norm of what is attacked (of an embedding: the batch's rows).
+        weight: λ.
+        common: See `Regularizer`.
 
     Raises:
         ValueError: An argument is out of its range, or a target matches nothing.
     """
+
+    strengths = ("epsilon", "weight")
+    composition = "adds"
 
     def __init__(
         self,
@@ -45,34 +52,28 @@ class RandomAttack(Regularizer):
         p: float = 1.0,
         grouping: Literal["sequential", "joint"] = "sequential",
         relative: bool = False,
-        *,
-        dropout_masks: DropoutMasks = "fresh",
-        seed: int | None = None,
-        batch_dim: int | None = None,
+        weight: float = 1.0,
+        **common: Unpack[Common],
     ) -> None:
         self.epsilon = RELATIVE_EPSILON if epsilon is None else non_negative(epsilon, "epsilon")
         self.relative = relative or epsilon is None
         self.p = probability(p, "p")
         self.grouping = one_of(grouping, "grouping", ("sequential", "joint"))
-        super().__init__(
-            model, required(targets, model, "RandomAttack"), dropout_masks=dropout_masks, seed=seed, batch_dim=batch_dim
-        )
+        self.weight = non_negative(weight, "weight")
+        super().__init__(model, chosen(targets, model, "RandomAttack"), **common)
 
     def _resolved(self) -> None:
-        self.passes = 2 if self.grouping == "joint" else 1 + len(self.targets)
+        self._set_passes(2 if self.grouping == "joint" else 1 + len(self.targets))
 
     def _attack(self, run: Passes) -> None:
         # A weight's gradient tells that it takes part, and which rows of an embedding matrix the batch has. An
         # activation's is not needed: on images it would cost a pass through the first layer.
         run(read=[t for t in self.targets if not t.per_example])
-        radii = [self._radius(t) for t in self.targets]  # of the clean point
+        radii = [self._length(t, self.epsilon) for t in self.targets]  # of the clean point
         moves = list(zip(self.targets, radii, strict=True))
         for group in [moves] if self.grouping == "joint" else [[move] for move in moves]:
             with self._shifted([t for t, _ in group], [self._random(t, radius) for t, radius in group]):
-                run()
-
-    def _radius(self, target: Target) -> float | Tensor:
-        return self.epsilon * l2_norm(target.value(), target.per_example) if self.relative else self.epsilon
+                run(scale=self.weight)
 
     def _random(self, target: Target, radius: float | Tensor) -> Tensor | Start:
         if target.per_example:

@@ -1,12 +1,19 @@
 """R-Drop: two forwards with different dropout have to agree (Liang et al. 2021, arXiv 2106.14448)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
-from dropattack.regularizers.agreement import Divergence, Meaning, distance, meaning
-from dropattack.regularizers.base import Regularizer
-from dropattack.regularizers.checks import kind, non_negative, one_of
+from dropattack.regularizers.agreement import Comparison, Divergence
+from dropattack.regularizers.base import Common, Regularizer
+from dropattack.regularizers.checks import non_negative
 from dropattack.regularizers.passes import Output, Passes
+
+if TYPE_CHECKING:
+    from typing import Unpack  # Python 3.11, and only for type checkers
 
 
 class RDrop(Regularizer):
@@ -24,48 +31,61 @@ class RDrop(Regularizer):
             summed over a batch of B: α = B/4 here.
         divergence: What the logits are: `"softmax"` (one class of several), `"bernoulli"` (independent labels: the KL
             is summed over them) or `"gaussian"` (regression, of variance 1). None for what the loss makes of them.
+        common: See `Regularizer`.
     """
 
     passes = 2
+    strengths = ("alpha",)
+    is_linear = False
+    needs_logits = True
 
     def __init__(
-        self, model: nn.Module, alpha: float = 1.0, divergence: Divergence | None = None, *, seed: int | None = None
+        self, model: nn.Module, alpha: float = 1.0, divergence: Divergence | None = None, **common: Unpack[Common]
     ) -> None:
         self.alpha = non_negative(alpha, "alpha")
-        self.divergence = one_of(divergence, "divergence", (None, "softmax", "bernoulli", "gaussian"))
-        self._meaning: Meaning | None = None
-        self._checked_in_mode: bool | None = None
-        super().__init__(model, None, seed=seed)
+        self._agreement = Agreement("R-Drop", divergence, common)
+        super().__init__(model, None, **common)
 
     def _backwards(self) -> int:
         return 1
 
     def _attack(self, run: Passes) -> None:
-        def objective() -> Tensor:
-            one, two = run.forward(), run.forward()
-            if not isinstance(one.logits, Tensor) or not isinstance(two.logits, Tensor):
-                what = "" if one.logits is None else f": .logits is {kind(one.logits)}"
-                raise ValueError(
-                    f"R-Drop needs forward to return an object with .loss and .logits{what}; wrap what your model "
-                    "gives, as in return dropattack.Output(loss, logits)"
-                )
-            self._check_noise(one, two)
-            if self._meaning is None:
-                self._meaning = meaning(one.loss, one.logits, self.divergence, one.mask is not None)
-            return (one.loss + two.loss) / 2 + self.alpha * distance(self._meaning, one, two)
+        run(lambda: self._agreement(run, self.alpha * self._factor(), self.model))
 
-        run(objective)
 
-    def _check_noise(self, one: Output, two: Output) -> None:
-        """Once, and again in another mode, for it waits for the device: two forwards that are one do nothing."""
-        mode = None if self.model is None else self.model.training
+class Agreement:
+    """(L_1 + L_2)/2 + α (KL(p_1‖p_2) + KL(p_2‖p_1))/2 of two forwards that differ in their dropout alone.
+
+    Raises:
+        ValueError: The dropout masks are shared.
+    """
+
+    def __init__(self, method: str, divergence: Divergence | None, common: Common) -> None:
+        if common.get("dropout_masks", "fresh") != "fresh":
+            raise ValueError(f"{method} compares two dropout masks, so it takes no dropout_masks='shared'")
+        self._method = method
+        self._comparison = Comparison(method, divergence)
+        self._checked_in_mode: bool | None = None
+
+    def __call__(self, run: Passes, alpha: float, model: nn.Module | None) -> Tensor:
+        """Makes the two forwards with `run`.
+
+        Raises:
+            ValueError: As `Comparison`.
+            RuntimeError: The two do not differ.
+        """
+        one, two = run.forward(), run.forward()
+        self._check_noise(one, two, None if model is None else model.training)
+        return (one.loss + two.loss) / 2 + alpha * self._comparison.symmetric(one, two)
+
+    def _check_noise(self, one: Output, two: Output, mode: bool | None) -> None:
+        """Once, and again in another mode, because it waits for the device."""
         if mode == self._checked_in_mode:
             return
         self._checked_in_mode = mode
-        assert one.logits is not None
-        assert two.logits is not None
-        if one.logits.shape == two.logits.shape and torch.equal(one.logits, two.logits):
+        p, q = self._comparison.logits(one), self._comparison.logits(two)
+        if p.shape == q.shape and torch.equal(p, q):
             raise RuntimeError(
-                "R-Drop's two forwards gave the same logits, so that they agree anyway: no dropout is at work, "
-                + ("for the model is in eval mode: call train()" if mode is False else "give the model some")
+                f"{self._method}'s two forwards gave the same logits, so that they agree anyway: no dropout is at "
+                "work, " + ("for the model is in eval mode: call train()" if mode is False else "give the model some")
             )

@@ -120,6 +120,14 @@ class EmbeddingRows(Weight):
         self._looked_up: list[Tensor] = []
         self._pending: list[tuple[Rows, Tensor]] = []
 
+    @property
+    def result(self) -> Any:
+        return self.gradient, self._rows, self._looked_up
+
+    @result.setter
+    def result(self, result: Any) -> None:
+        self.gradient, self._rows, self._looked_up = result
+
     @contextmanager
     def listening(self, *, read: bool, keep: bool, last: bool) -> Iterator[None]:
         if last:
@@ -240,7 +248,9 @@ class EmbeddingRows(Weight):
             with super().shifted(r):
                 yield
             return
-        index = self._rows.index
+        index, used = self._rows.index, self._rows.used
+        if used is not None:
+            r = r * used.unsqueeze(-1)
         with torch.no_grad():
             backup = self.parameter.index_select(0, index)
         try:

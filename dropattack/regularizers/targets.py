@@ -17,6 +17,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -37,8 +38,18 @@ class Target(Protocol):
     optional: bool  # one of a glob's matches: it need not be part of every model's forward
     reached: bool  # a pass has given it a gradient since the regularizer was made
 
+    @property
+    def result(self) -> Any:
+        """What is known of the last pass: its gradient, and what `value()` goes by. Set, it goes back to that pass."""
+
+    @result.setter
+    def result(self, result: Any) -> None: ...
+
     def begin(self) -> None:
         """Forget the last step."""
+
+    def again(self) -> None:
+        """Before each forward of a pass."""
 
     def listening(self, *, read: bool, keep: bool, last: bool) -> AbstractContextManager[None]:
         """Around one pass: `read` its own gradient; `keep` it in `.grad`; `last` of the step."""
@@ -78,6 +89,17 @@ class Weight:
 
     def begin(self) -> None:
         self.gradient = None
+
+    @property
+    def result(self) -> Any:
+        return self.gradient
+
+    @result.setter
+    def result(self, result: Any) -> None:
+        self.gradient = result
+
+    def again(self) -> None:
+        pass
 
     @contextmanager
     def listening(self, *, read: bool, keep: bool, last: bool) -> Iterator[None]:
@@ -158,7 +180,7 @@ class Activation:
         self.optional = self.reached = False
         self.batch_dim: int | None = None
         self.sequence_first: str | None = None
-        self._calls = 0
+        self._calls = self._forward = 0
         self._open = self._read = False
         self._padding_id = module.padding_idx if isinstance(module, nn.Embedding) else None
         self.begin()
@@ -176,12 +198,26 @@ class Activation:
         self.applied: Tensor | None = None  # the perturbation of the latest pass
         self._shift: Tensor | Start | None = None
         self._value: Tensor | None = None
+        self._parts: dict[int, Tensor] = {}  # the gradient of each forward of the pass
+
+    @property
+    def result(self) -> Any:
+        return self.gradient, self._value
+
+    @result.setter
+    def result(self, result: Any) -> None:
+        self.gradient, self._value = result
+
+    def again(self) -> None:
+        self._calls = 0
+        self._forward += 1
 
     @contextmanager
     def listening(self, *, read: bool, keep: bool, last: bool) -> Iterator[None]:
         _Hook.keep_out_of_graphs()
         self._open, self._read, self._calls = True, read and not last, 0
         self.applied = None
+        self._parts.clear()
         if self._read:
             self.gradient = None
         try:
@@ -264,18 +300,20 @@ class Activation:
             r = self.applied if self.applied.dim() != x.dim() else self.applied.movedim(0, self.batch_dim or 0)
             moved = x + r.to(x)
         if self._read:
+            store = partial(self._store, self._forward)
             if moved.requires_grad:
-                moved.register_hook(self._store)
+                moved.register_hook(store)
             else:  # an image, or the output of a frozen layer; not a leaf, which could not be changed in place
                 leaf = moved.detach().requires_grad_()
-                leaf.register_hook(self._store)
+                leaf.register_hook(store)
                 with torch.enable_grad():
                     moved = leaf.clone()
         return moved
 
-    def _store(self, gradient: Tensor) -> None:
-        gradient = gradient.detach().movedim(self.batch_dim or 0, 0)
-        self.gradient = upcast(gradient)
+    def _store(self, forward: int, gradient: Tensor) -> None:
+        self._parts[forward] = upcast(gradient.detach().movedim(self.batch_dim or 0, 0))
+        parts = list(self._parts.values())
+        self.gradient = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
 
 class _Hook:

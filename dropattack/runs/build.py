@@ -160,11 +160,20 @@ def build_loaders(config: Mapping[str, Any], encoded: Encoded, accelerator: Acce
 def instantiate(group: str, config: Mapping[str, Any], **extra: Any) -> Any:
     """Call what `_target_` names with the group's options; what it does not accept is the user's to know."""
     options, target = _options(group, config), _located(group, config.get("_target_"))
-    accepted = inspect.signature(target).parameters
-    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in accepted.values()):
-        _refuse_unknown(group, config, set(options), list(accepted), set(extra))
+    accepted = _accepted(target)
+    if accepted is not None:
+        _refuse_unknown(group, config, set(options), accepted, set(extra))
     with as_user_error(group):
         return target(**options, **extra)
+
+
+def _accepted(target: Any) -> list[str] | None:
+    """The options that `target` takes; None if it takes any. `**common` of a method stands for those that all take."""
+    parameters = inspect.signature(target).parameters
+    named = [name for name, parameter in parameters.items() if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+    if len(named) == len(parameters):
+        return named
+    return [*named, *target.common] if "common" in parameters else None
 
 
 def _options(group: str, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "model.width": _between(0, above=True),
     "model.vectors": _or_null(_PATH),
     "model.pretrained": _or_null(_PATH),
-    "reg.targets": (_names, "a list of names, such as [input,hidden]"),
+    "reg.targets": _or_null((_names, "a list of names, such as [input,hidden]")),
     "reg.epsilon": _between(0),
     "reg.alpha": _between(0),
     "reg.rho": _between(0),
@@ -105,8 +105,19 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "reg.p": _between(0, 1),
     "reg.steps": _integer(1),
     "reg.every": _integer(1),
+    "reg.start_step": _integer(0),
+    "reg.warmup": _integer(0),
+    "reg.weight": _between(0),
+    "reg.gamma": _between(0),
+    "reg.eta": _between(0),
+    "reg.xi": _between(0, above=True),
+    "reg.sigma": _between(0),
+    "reg.tau": _between(0),
+    "reg.decay": _between(0, 1),
+    "reg.level": _between(0),
+    "reg.norm": _one_of("l2", "linf"),
     "reg.mode": _one_of("paper", "notebook"),
-    "reg.projection": _or_null(_one_of("l2")),
+    "reg.projection": _or_null(_one_of("l2", "linf")),
     "reg.grouping": _one_of("sequential", "joint"),
     "reg.relative": _FLAG,
     "reg.parallel": _FLAG,
@@ -138,7 +149,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "tracker.mode": _one_of("auto", "online", "offline", "disabled"),
     "tracker.folder": _PATH,
 }
-OPTIONAL = {"reg.epsilon": ("freelb", "randomattack")}  # null: no projection; a tenth of what is attacked
+OPTIONAL = {"reg.epsilon": ("freelb", "dropattack", "randomattack")}  # null: no projection; a tenth of what is attacked
 # What has to be there, and all that may be: the other groups' options are known to the constructors that take them.
 KINDS = {"dataset": ("name", "kind", "_target_"), "model": ("name", "kind", "_target_"), "reg": ("name", "_target_"),
          "tracker": ("name", "_target_"), "scale": ("name",), "settings": ("name",)}  # fmt: skip

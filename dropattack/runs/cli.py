@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import time
 import traceback
 from collections import Counter
@@ -244,5 +245,5 @@ def help_text(conf: Path) -> str:
     lines = []
     for group in GROUPS:
         names = [f"{name}*" if name == str(defaults.get(group) or "null") else name for name in choices(conf, group)]
-        lines.append(f"  {group:<11} {', '.join(names)}")
+        lines += textwrap.wrap(f"  {group:<11} {', '.join(names)}", 100, subsequent_indent=" " * 14)
     return HELP.format(groups="\n".join(lines))

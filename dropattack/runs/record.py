@@ -57,6 +57,17 @@ _NOT_IDENTITY_WITHIN = {
     "model": ("recipe",),  # defaults of the trainer, which holds what was taken of them
 }
 
+# Options that came after records were made. At the value that means what was before them they are no part of the
+# identity, so that a record keeps its own; the methods named have had the option from the start.
+_NEUTRAL: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "reg.every": (1, ("dropattack",)),
+    "reg.start_step": (0, ()),
+    "reg.warmup": (0, ()),
+    "reg.weight": (1.0, ()),
+    "reg.norm": ("l2", ()),
+    "reg.relative": (False, ("dropattack", "randomattack", "awp", "rwp")),
+}
+
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a resolved config that decides the result: what `run_id` is made from and the record keeps.
@@ -70,6 +81,11 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     for group, names in _NOT_IDENTITY_WITHIN.items():
         if isinstance(kept.get(group), Mapping):
             kept[group] = {key: value for key, value in kept[group].items() if key not in names}
+    for path, (neutral, methods) in _NEUTRAL.items():
+        group, _, key = path.partition(".")
+        options = kept.get(group)
+        if isinstance(options, Mapping) and options.get("name") not in methods and options.get(key, ...) == neutral:
+            kept[group] = {name: value for name, value in options.items() if name != key}
     return _anonymous(kept, [*_folders(config), (str(Path.home()), "~")])
 
 

@@ -34,6 +34,7 @@ class Stepper:
             model.compile()
         self.reg, self.accelerator, self.clip_norm = reg, accelerator, clip_norm
         self.optimizer = optim.make_optimizer(model, optimizer, learning_rate=learning_rate, weight_decay=weight_decay)
+        self.reg.follow(self.optimizer)
         # What steps left on the device since `_read`: logits, labels, clean loss and objective of each micro-batch, and
         # of each step whether it was skipped. Adding up at once took 3 % of a small model's step; read together it does
         # not count.

@@ -3,21 +3,25 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
+import dropattack as da
 from dropattack import FGM, PGD, SAM, DropAttack, FreeLB, Identity, RandomAttack, RDrop, Regularizer
 
 
-class Quiet(RDrop):
-    """R-Drop that does not insist on dropout, without which two of its steps can be compared."""
-
-    def _check_noise(self, one, two):
-        pass
+def quiet(reg: RDrop | da.RAT) -> Regularizer:
+    """One that does not insist on dropout, without which two of its steps can be compared."""
+    reg._agreement._check_noise = lambda *args: None
+    return reg
 
 
 @dataclass(frozen=True)
 class Method:
-    """`make(model, weights, activations)` builds it; `backwards` is its backward calls a step (None: as its passes)."""
+    """`make(model, weights, activations)` builds it; `backwards` is its backward calls a step (None: as its passes).
+
+    `clean_first`: whether its first pass, the one that BatchNorm sees, is at the clean point.
+    """
 
     name: str
     make: Callable[..., Regularizer]
@@ -25,6 +29,16 @@ class Method:
     backwards: int | None = None
     clean_first: bool = True
     needs_logits: bool = False
+
+
+def following(reg: Regularizer, model: nn.Module) -> Regularizer:
+    """With an optimizer that has made a step."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    generator = torch.Generator().manual_seed(0)
+    for p in model.parameters():
+        optimizer.state[p]["momentum_buffer"] = torch.randn(p.shape, dtype=p.dtype, generator=generator)
+    reg.follow(optimizer)
+    return reg
 
 
 METHODS = (
@@ -72,9 +86,55 @@ METHODS = (
         ),
         passes=2,
     ),
-    Method("rdrop", lambda model, weights, activations: Quiet(model), passes=2, backwards=1, needs_logits=True),
-    Method("sam", lambda model, weights, activations: SAM(model), passes=2, clean_first=False),
-    Method("asam", lambda model, weights, activations: SAM(model, adaptive=True, rho=0.5), passes=2, clean_first=False),
+    Method("rdrop", lambda model, weights, activations: quiet(RDrop(model)), passes=2, backwards=1, needs_logits=True),
+    Method(
+        "rat", lambda model, weights, activations: quiet(da.RAT(model, weights[:2], seed=1)), passes=3,
+        backwards=2, needs_logits=True,
+    ),
+    Method(
+        "rat-activations", lambda model, weights, activations: quiet(da.RAT(model, activations, seed=1)), passes=3,
+        backwards=2, needs_logits=True,
+    ),
+    Method(
+        "vat", lambda model, weights, activations: da.VAT(model, activations, xi=0.1, seed=1), passes=3,
+        needs_logits=True,
+    ),
+    Method(
+        "smart",
+        lambda model, weights, activations: da.SMART(model, activations, eta=0.1, sigma=0.1, epsilon=1e-4, seed=1),
+        passes=3, backwards=1, needs_logits=True,
+    ),
+    Method(
+        "creat", lambda model, weights, activations: da.CreAT(model, activations, sigma=0.01, seed=1), passes=3,
+        needs_logits=True,
+    ),
+    Method("awp", lambda model, weights, activations: da.AWP(model), passes=2),
+    Method(
+        "awp-inputs", lambda model, weights, activations: da.AWP(model, inputs=activations[0], steps=2), passes=4,
+    ),
+    Method("rwp", lambda model, weights, activations: da.RWP(model, seed=1), passes=2),
+    Method(
+        "neftune", lambda model, weights, activations: da.NEFTune(model, activations, alpha=1.0, seed=1), passes=1,
+        clean_first=False,
+    ),
+    Method("flooding", lambda model, weights, activations: da.Flooding(model, level=0.5), passes=1),
+    Method("fsam", lambda model, weights, activations: da.FSAM(model), passes=2),
+    Method("msam", lambda model, weights, activations: following(da.MSAM(model), model), passes=1, clean_first=False),
+    Method(
+        "compose",
+        lambda model, weights, activations: da.Compose(FGM(model, weights[:1]), DropAttack(model, weights[:2], seed=1)),
+        passes=4,
+    ),
+    Method(
+        "compose-rdrop",
+        lambda model, weights, activations: da.Compose(DropAttack(model, weights[:2], seed=1), quiet(RDrop(model))),
+        passes=4, backwards=3, needs_logits=True,
+    ),
+    Method(
+        "compose-awp", lambda model, weights, activations: da.Compose(FGM(model, weights[:1]), da.AWP(model)), passes=3,
+    ),
+    Method("sam", lambda model, weights, activations: SAM(model), passes=2),
+    Method("asam", lambda model, weights, activations: SAM(model, adaptive=True, rho=0.5), passes=2),
 )  # fmt: skip
 
 

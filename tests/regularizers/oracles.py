@@ -127,27 +127,55 @@ def identity(land: Landscape, draws: list[Tensor]) -> Expected:
     return Expected(clean.weights, clean.loss, (), clean.loss)
 
 
-def fgm(land: Landscape, draws: list[Tensor], epsilon: float) -> Expected:
+def attacked_at(land: Landscape, name: str, clean: Point) -> Tensor:
+    """What is attacked at the clean point: of an embedding matrix the rows of the batch."""
+    value, rows = land.theta[name].detach() if name in land.theta else clean.values[name], land.rows(name)
+    return value if rows is None else value[rows]
+
+
+def largest(land: Landscape, name: str, value: Tensor) -> Tensor:
+    """The ∞-norm, in the shapes of `land.norm`."""
+    dims = tuple(range(0 if name in land.theta else 1, value.dim()))
+    return value.abs().amax(dims, keepdim=name not in land.theta)
+
+
+def fgm(
+    land: Landscape, draws: list[Tensor], epsilon: float, relative: bool = False, norm: str = "l2", weight: float = 1.0
+) -> Expected:
     clean = land.at({})
-    moved = land.at({name: epsilon * land.unit(name, clean.attacked[name]) for name in land.targets})
-    return Expected(
-        add((1, clean.weights), (1, moved.weights)), clean.loss, (moved.loss,), clean.loss + moved.loss
-    )  # fmt: skip
+    measure = land.norm if norm == "l2" else lambda *args: largest(land, *args)
+    shift = {}
+    for name in land.targets:
+        size = measure(name, attacked_at(land, name, clean)) if relative else 1.0
+        g = clean.attacked[name]
+        shift[name] = epsilon * size * (land.unit(name, g) if norm == "l2" else g.sign())
+    moved = land.at(shift)
+    total = clean.loss + weight * moved.loss
+    return Expected(add((1, clean.weights), (weight, moved.weights)), clean.loss, (moved.loss,), total)
 
 
-def pgd(land: Landscape, draws: list[Tensor], epsilon: float, alpha: float, steps: int) -> Expected:
+def pgd(
+    land: Landscape, draws: list[Tensor], epsilon: float, alpha: float, steps: int, relative: bool = False,
+    norm: str = "l2", weight: float = 1.0,
+) -> Expected:  # fmt: skip
     clean = point = land.at({})
     shift = {name: torch.zeros_like(clean.attacked[name]) for name in land.targets}
+    measure = land.norm if norm == "l2" else lambda *args: largest(land, *args)
     losses = []
     for _ in range(steps):
         for name in land.targets:
-            step = shift[name] + alpha * land.unit(name, point.attacked[name])
-            shift[name] = land.project(name, step, epsilon)
+            size = measure(name, attacked_at(land, name, clean)) if relative else torch.ones((), dtype=torch.float64)
+            g = point.attacked[name]
+            if norm == "l2":
+                step = shift[name] + alpha * size * land.unit(name, g)
+                shift[name] = land.project(name, step, epsilon * size)
+            else:
+                bound = (epsilon * size).expand_as(g)
+                shift[name] = (shift[name] + alpha * size * g.sign()).clamp(-bound, bound)
         point = land.at(shift)
         losses.append(point.loss)
-    return Expected(
-        add((1, clean.weights), (1, point.weights)), clean.loss, tuple(losses), clean.loss + losses[-1]
-    )  # fmt: skip
+    total = clean.loss + weight * losses[-1]
+    return Expected(add((1, clean.weights), (weight, point.weights)), clean.loss, tuple(losses), total)
 
 
 def freelb(
@@ -167,9 +195,9 @@ def freelb(
 
 
 def dropattack(
-    land: Landscape, draws: list[Tensor], epsilon: float, p: float, steps: int = 1, mode: str = "paper",
+    land: Landscape, draws: list[Tensor], epsilon: float | None, p: float, steps: int = 1, mode: str = "paper",
     projection: str | None = None, grouping: str = "sequential", relative: bool = False, attack: bool = True,
-    parallel: bool = False,
+    parallel: bool = False, norm: str = "l2", weight: float = 1.0,
 ) -> Expected:  # fmt: skip
     clean = land.at({})
     if not attack:
@@ -180,11 +208,10 @@ def dropattack(
     for name in land.targets:
         like = clean.attacked[name]
         masks[name] = torch.full_like(like, p) if p in (0, 1) else spread(land, name, next(recorded), like)
-        radii[name] = torch.tensor(epsilon, dtype=torch.float64)
-        if relative:
-            attacked = land.theta[name].detach() if name in land.theta else clean.values[name]
-            rows = land.rows(name)
-            radii[name] = epsilon * land.norm(name, attacked if rows is None else attacked[rows])
+        radii[name] = torch.tensor(0.1 if epsilon is None else epsilon, dtype=torch.float64)
+        if relative or epsilon is None:
+            measure = land.norm if norm == "l2" else lambda *args: largest(land, *args)
+            radii[name] = radii[name] * measure(name, attacked_at(land, name, clean))
     assert not list(recorded), "more masks were drawn than there are targets"
 
     groups = [land.targets] if grouping == "joint" else [(name,) for name in land.targets]
@@ -193,13 +220,16 @@ def dropattack(
     shift = {name: torch.zeros_like(like) for name, like in clean.attacked.items()}
     for group in groups * steps if parallel else order:
         for name in group:
-            shift[name] = shift[name] + masks[name] * radii[name] * land.unit(name, direction[name])
+            unit = land.unit(name, direction[name]) if norm == "l2" else direction[name].sign()
+            shift[name] = shift[name] + masks[name] * radii[name] * unit
             if projection == "l2":
                 shift[name] = land.project(name, shift[name], radii[name])
+            elif projection == "linf":
+                shift[name] = shift[name].clamp(-radii[name], radii[name])
         point = land.at({name: shift[name] for name in group})
-        gradients.append((1 / steps, point.weights))
+        gradients.append((weight / steps, point.weights))
         losses.append(point.loss)
-        total = total + point.loss / steps
+        total = total + weight * point.loss / steps
         for name in group:
             before = direction[name] if mode == "notebook" else 0.0
             direction[name] = before + point.attacked[name] / (steps if mode == "notebook" else 1)
@@ -222,8 +252,7 @@ def randomattack(
             direction[PADDING] = 0.0
         elif name == land.network.embedding:
             direction = direction * (land.batch[0] != PADDING)[:, :, None]
-        attacked = land.theta[name].detach() if name in land.theta else clean.values[name]
-        radius = land.norm(name, attacked if rows is None else attacked[rows]) if is_relative else 1.0
+        radius = land.norm(name, attacked_at(land, name, clean)) if is_relative else 1.0
         shift[name] = fraction * radius * land.unit(name, direction)
         if p != 1:
             shift[name] = shift[name] * spread(land, name, next(recorded), like)
@@ -261,3 +290,156 @@ def sam(land: Landscape, draws: list[Tensor], rho: float, adaptive: bool = False
     norm = sum((scale[name] * clean.attacked[name]).pow(2).sum() for name in land.targets).sqrt()
     moved = land.at({name: rho * scale[name] ** 2 * clean.attacked[name] / norm for name in land.targets})
     return Expected(moved.weights, clean.loss, (moved.loss,), moved.loss)
+
+
+# What is built of more than one forward, or of another function of the network than its loss.
+
+
+def of_weights(land: Landscape, value: Tensor) -> Shift:
+    grads = torch.autograd.grad(value, list(land.theta.values()), materialize_grads=True, retain_graph=True)
+    return dict(zip(land.theta, grads, strict=True))
+
+
+def of_attacked(land: Landscape, value: Tensor, probes: Shift) -> Shift:
+    grads = torch.autograd.grad(value, [probes[n] for n in land.targets], materialize_grads=True, retain_graph=True)
+    return dict(zip(land.targets, grads, strict=True))
+
+
+def divergence(p_logits: Tensor, q_logits: Tensor) -> Tensor:
+    """KL(p‖q), the mean over the batch."""
+    p, q = p_logits.softmax(-1), q_logits.softmax(-1)
+    return (p * (p.log() - q.log())).sum(-1).mean()
+
+
+def kept(land: Landscape, name: str, value: Tensor) -> Tensor:
+    """`value`, and zero on padding where `name` is the embedding's output."""
+    return value * (land.batch[0] != PADDING)[:, :, None] if name == land.network.embedding else value
+
+
+def rat(land: Landscape, draws: list[Tensor], epsilon: float, alpha: float = 1.0, relative: bool = False) -> Expected:
+    clean, shift = land.at({}), {}
+    for name in land.targets:
+        size = land.norm(name, attacked_at(land, name, clean)) if relative else 1.0
+        shift[name] = epsilon * size * land.unit(name, clean.attacked[name])
+    one, two = land.forward(shift)[0], land.forward(shift)[0]
+    apart = (divergence(one.logits, two.logits) + divergence(two.logits, one.logits)) / 2
+    extra = (one.loss + two.loss) / 2 + alpha * apart
+    gradient = add((1, clean.weights), (1, of_weights(land, extra)))
+    return Expected(gradient, clean.loss, (one.loss.detach(), two.loss.detach()), clean.loss + extra.detach())
+
+
+def vat(
+    land: Landscape, draws: list[Tensor], epsilon: float, alpha: float = 1.0, xi: float = 1e-3, steps: int = 1
+) -> Expected:
+    clean, losses = land.forward({})[0], []
+    gradient, p = of_weights(land, clean.loss), clean.logits.detach()
+    direction = {n: kept(land, n, d) for n, d in zip(land.targets, draws, strict=True)}
+    for _ in range(steps):
+        moved, probes, _ = land.forward({name: xi * land.unit(name, d) for name, d in direction.items()})
+        losses.append(moved.loss.detach())
+        direction = of_attacked(land, divergence(p, moved.logits), probes)
+    moved = land.forward({name: epsilon * land.unit(name, d) for name, d in direction.items()})[0]
+    losses.append(moved.loss.detach())
+    extra = alpha * divergence(p, moved.logits)
+    gradient = add((1, gradient), (1, of_weights(land, extra)))
+    return Expected(gradient, clean.loss.detach(), tuple(losses), (clean.loss + extra).detach())
+
+
+def smart(
+    land: Landscape, draws: list[Tensor], alpha: float = 1.0, eta: float = 1e-3, sigma: float = 1e-5,
+    epsilon: float = 1e-6,
+) -> Expected:  # fmt: skip
+    clean = land.forward({})[0]
+    start = {name: sigma * kept(land, name, d) for name, d in zip(land.targets, draws, strict=True)}
+    noisy, probes, _ = land.forward(start)
+    shift = {}
+    for name, g in of_attacked(land, divergence(clean.logits.detach(), noisy.logits), probes).items():
+        dims = -1 if g.dim() == 3 else tuple(range(1, g.dim()))
+        shift[name] = eta * g / (g.abs().amax(dims, keepdim=True) + epsilon)
+    moved = land.forward(shift)[0]
+    apart = divergence(clean.logits.detach(), moved.logits) + divergence(moved.logits.detach(), clean.logits)
+    total = clean.loss + alpha * apart
+    losses = (noisy.loss.detach(), moved.loss.detach())
+    return Expected(of_weights(land, total), clean.loss.detach(), losses, total.detach())
+
+
+def creat(
+    land: Landscape, draws: list[Tensor], encoder: str | None = None, alpha: float = 0.1, steps: int = 1,
+    epsilon: float = 0.1, tau: float = 1.0, sigma: float = 1e-5,
+) -> Expected:  # fmt: skip
+    def forward(shift: Shift) -> tuple[Output, Tensor, Shift]:
+        seen = []
+        hook = land.model.get_submodule(encoder or "").register_forward_hook(lambda m, a, out: seen.append(out))
+        output, probes, _ = land.forward(shift)
+        hook.remove()
+        return (
+            output,
+            output.logits if encoder is None else seen[0] if isinstance(seen[0], Tensor) else seen[0][0],
+            probes,
+        )
+
+    clean, h, _ = forward({})
+    delta, losses = {n: sigma * kept(land, n, d) for n, d in zip(land.targets, draws, strict=True)}, []
+    for _ in range(steps):
+        moved, other, probes = forward(dict(delta))
+        losses.append(moved.loss.detach())
+        cosine = (other * h.detach()).sum(-1) / (other.norm(dim=-1) * h.detach().norm(dim=-1))
+        ascended = moved.loss - tau * cosine.reshape(len(h), -1).sum(1).mean()
+        for name, g in of_attacked(land, ascended, probes).items():
+            delta[name] = land.project(name, delta[name] + alpha * land.unit(name, g), epsilon)
+    moved = land.forward(delta)[0]
+    losses.append(moved.loss.detach())
+    total = (clean.loss + moved.loss) / 2
+    return Expected(of_weights(land, total), clean.loss.detach(), tuple(losses), total.detach())
+
+
+def awp(
+    land: Landscape, draws: list[Tensor], gamma: float, relative: bool = True, inputs: str | None = None,
+    epsilon: float = 1.0, alpha: float = 0.3, steps: int = 3,
+) -> Expected:  # fmt: skip
+    weights = [name for name in land.targets if name != inputs]
+    shift, points = {}, []
+    for _ in range(steps if inputs else 0):
+        points.append(land.at(dict(shift)))
+        step = shift.get(inputs, 0.0) + alpha * land.unit(inputs, points[-1].attacked[inputs])
+        shift[inputs] = land.project(inputs, step, epsilon)
+    points.append(land.at(dict(shift)))
+    for name in weights:
+        size = land.norm(name, attacked_at(land, name, points[-1])) if relative else 1.0
+        shift[name] = gamma * size * land.unit(name, points[-1].attacked[name])
+    points.append(land.at(shift))
+    losses = [point.loss for point in points]
+    return Expected(points[-1].weights, losses[0], tuple(losses[1:]), losses[-1])
+
+
+def rwp(land: Landscape, draws: list[Tensor], gamma: float, alpha: float = 0.5, relative: bool = True) -> Expected:
+    clean, shift = land.at({}), {}
+    for name, noise in zip(land.targets, draws, strict=True):
+        w, rows = land.theta[name].detach(), land.rows(name)
+        if rows is None and len(noise) < len(w):  # BERT's positions and token types, of which the first are looked up
+            rows = torch.arange(len(noise))
+        noise = noise if rows is None else torch.zeros_like(w).index_copy(0, rows, noise)
+        size = w.norm() if w.dim() == 1 else w.flatten(1).norm(dim=1).reshape(-1, *[1] * (w.dim() - 1))
+        shift[name] = gamma * noise * (size if relative else 1.0)
+    moved = land.at(shift)
+    gradient = add((1 - alpha, clean.weights), (alpha, moved.weights))
+    return Expected(gradient, clean.loss, (moved.loss,), (1 - alpha) * clean.loss + alpha * moved.loss)
+
+
+def neftune(land: Landscape, draws: list[Tensor], alpha: float = 5.0) -> Expected:
+    """The draws are uniform in (−1, 1) · α/√d already: `uniform_start` is checked by a test of its own."""
+    moved = land.at(dict(zip(land.targets, draws, strict=True)))
+    return Expected(moved.weights, moved.loss, (), moved.loss)
+
+
+def fsam(
+    land: Landscape, draws: list[Tensor], rho: float, sigma: float = 1.0, decay: float = 0.95, adaptive: bool = False
+) -> Expected:
+    """The first step: the average starts as the gradient, and the direction is the gradient itself."""
+    return sam(land, draws, rho, adaptive)
+
+
+def flooding(land: Landscape, draws: list[Tensor], level: float) -> Expected:
+    clean = land.at({})
+    sign = 1.0 if clean.loss > level else -1.0
+    return Expected(add((sign, clean.weights)), clean.loss, (), (clean.loss - level).abs() + level)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dropattack.regularizers import dropattack, randomattack
+from dropattack.regularizers import dropattack, randomattack, rwp
 from dropattack.regularizers.rows import Rows
 from tests.regularizers.methods import METHODS, Method
 from tests.regularizers.networks import NETWORKS, Network
@@ -81,7 +81,7 @@ def test_weights_are_untouched_and_batchnorm_sees_one_pass(method: Method, netwo
         network.forward(plain, batch)
         torch.manual_seed(step)
         reg.backward(lambda: network.forward(model, batch))
-        if method.name != "freelb" or not any(True for _ in model.buffers()):
+        if method.clean_first or not any(True for _ in model.buffers()):
             assert_equal(snapshot(model), snapshot(plain))
     assert_equal(dict(model.named_parameters()), dict(plain.named_parameters()))
     assert places == {n: p.data_ptr() for n, p in model.named_parameters()}, "flat buffers stay flat"
@@ -205,6 +205,13 @@ def test_low_precision_is_close_and_scaling_changes_nothing(method: Method, netw
         torch.testing.assert_close(low, scaled, rtol=2e-2, atol=1e-3)
 
 
+def absolute(reg):
+    """ε would be relative to the whole matrix."""
+    for one in (reg, *getattr(reg, "methods", ())):
+        one.relative = False
+    return reg
+
+
 @each_method
 @pytest.mark.slow
 def test_compiled_models_get_the_same_gradient(method: Method, network: Network, monkeypatch):
@@ -215,17 +222,16 @@ def test_compiled_models_get_the_same_gradient(method: Method, network: Network,
     monkeypatch.setattr(dropattack, "bernoulli_mask", lambda like, p, generator: torch.ones_like(like))
     monkeypatch.setattr(randomattack, "bernoulli_mask", lambda like, p, generator: torch.ones_like(like))
     monkeypatch.setattr(randomattack, "gaussian", lambda like, generator: torch.ones_like(like))
+    monkeypatch.setattr(rwp, "gaussian", lambda like, generator: torch.ones_like(like))
     model, batch = network.build(), network.batch()
     start = snapshot(model)
-    reg = make(method, model, network)
-    reg.relative = False  # and ε would be relative to the whole matrix
+    reg = absolute(make(method, model, network))
     reg.backward(lambda: network.forward(model, batch))
     want = gradients(model)
     model.zero_grad()
     model.load_state_dict(start)
     torch.compiler.reset()
-    reg = make(method, model, network)
-    reg.relative = False
+    reg = absolute(make(method, model, network))
     with torch._dynamo.config.patch(skip_nnmodule_hook_guards=False):
         compiled = torch.compile(model, backend="aot_eager")
         reg.backward(lambda: network.forward(compiled, batch))

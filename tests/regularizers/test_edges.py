@@ -278,7 +278,7 @@ def test_ids_may_change_between_the_passes():
     views = [torch.tensor([[1, 2], [3, 4]]), torch.tensor([[1, 5], [6, 4]]), torch.tensor([[7, 7], [7, 7]])]
     labels = torch.tensor([0, 1])
     calls = iter(views)
-    DropAttack(model, "0.weight", epsilon=0.0, steps=2).backward(lambda: F.cross_entropy(model(next(calls)), labels))
+    DropAttack(model, "0.weight", p=0.0, steps=2).backward(lambda: F.cross_entropy(model(next(calls)), labels))
     got = model[0].weight.grad.clone()
     model.zero_grad()
     for view, scale in zip(views, (1, 0.5, 0.5), strict=True):

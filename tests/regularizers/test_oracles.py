@@ -33,6 +33,8 @@ class Method(NamedTuple):
         """What is worth its time: a row meets every way somewhere, and fresh masks ask more of it than none."""
         if which == "none":  # Identity has one pass, and R-Drop's two have to differ: they have no such option
             return ("fresh",) if self.cls == "RDrop" else ("none", "fresh")
+        if self.cls == "RAT":  # as R-Drop's, its two passes have to differ
+            return ("fresh",)
         return {"weights": ("none", "fresh", "shared"), "activations": ("fresh", "shared")}.get(which, ("fresh",))
 
     def __str__(self) -> str:
@@ -41,6 +43,7 @@ class Method(NamedTuple):
 
 DROP = {"epsilon": 0.7, "p": 0.6}
 SEVERAL = ("weights", "mixed")  # what tells the options apart needs more than one target
+EXAMPLES = ("embedding", "activation", "activations")
 METHODS = (
     Method("Identity", {}, ("none",)),
     Method("FGM", {"epsilon": 0.7}),
@@ -70,6 +73,28 @@ METHODS = (
     Method("RandomAttack", {}),  # ε = 0.1 of what is attacked
     Method("RandomAttack", {"epsilon": 0.2, "relative": True, "p": 0.6, "grouping": "joint"}, SEVERAL),
     Method("RDrop", {"alpha": 2.0}, ("none",)),
+    Method("FGM", {"epsilon": 0.2, "relative": True, "weight": 0.5}, SEVERAL),
+    Method("FGM", {"epsilon": 0.02, "norm": "linf"}, SEVERAL),
+    Method("PGD", {"epsilon": 0.07, "alpha": 0.03, "steps": 3, "relative": True, "weight": 0.5}, SEVERAL),
+    Method("PGD", {"epsilon": 0.07, "alpha": 0.03, "steps": 3, "norm": "linf"}, SEVERAL),
+    Method("PGD", {"epsilon": 0.07, "alpha": 0.03, "steps": 2, "norm": "linf", "relative": True}, ("mixed",)),
+    Method("DropAttack", {"epsilon": None, "p": 0.6, "steps": 2, "weight": 0.5}, SEVERAL),
+    Method("DropAttack", {**DROP, "epsilon": 0.02, "steps": 2, "norm": "linf", "projection": "linf"}, ("mixed",)),
+    Method("RAT", {"epsilon": 0.7, "alpha": 2.0}, ("weights", "activations", "mixed")),
+    Method("RAT", {"epsilon": 0.2, "relative": True}, ("mixed",)),
+    Method("VAT", {"epsilon": 0.7, "alpha": 2.0, "xi": 0.1}, EXAMPLES),
+    Method("VAT", {"epsilon": 0.7, "xi": 0.1, "steps": 2}, ("activations",)),
+    Method("SMART", {"alpha": 2.0, "eta": 0.3, "sigma": 0.1}, EXAMPLES),
+    Method("CreAT", {"alpha": 0.3, "epsilon": 0.2, "sigma": 0.05}, EXAMPLES),
+    Method("CreAT", {"alpha": 0.3, "epsilon": 0.5, "sigma": 0.05, "steps": 2, "tau": 2.0}, ("activations",)),
+    Method("AWP", {"gamma": 0.05}, ("weights",)),
+    Method("AWP", {"gamma": 0.3, "relative": False}, ("weights",)),
+    Method("RWP", {"gamma": 0.05, "alpha": 0.3}, ("*", "weights")),
+    Method("RWP", {"gamma": 0.05, "relative": False}, ("weights",)),
+    Method("NEFTune", {"alpha": 2.0}, EXAMPLES),
+    Method("FSAM", {"rho": 0.3}, ("*", "weights")),
+    Method("Flooding", {"level": 0.5}, ("none",)),
+    Method("Flooding", {"level": 2.0}, ("none",)),
     Method("SAM", {"rho": 0.3}, ("*", "weight", "weights")),
     Method("SAM", {"rho": 0.5, "adaptive": True}, ("*", "weights")),
 )

@@ -259,9 +259,11 @@ METHODS = {
     "fgm": lambda m: FGM(m, "embed.weight"),
     "pgd": lambda m: PGD(m, ["embed.weight", "out.weight"]),
     "sam": lambda m: SAM(m, rho=0.3),
-    "dropattack": lambda m: DropAttack(m, ["embed.weight", "out.weight"], p=1.0, steps=3),
-    "notebook": lambda m: DropAttack(m, "embed.weight", p=1.0, steps=2, mode="notebook"),
-    "joint": lambda m: DropAttack(m, ["embed.weight", "out.weight"], p=1.0, grouping="joint", projection="l2", steps=2),
+    "dropattack": lambda m: DropAttack(m, ["embed.weight", "out.weight"], epsilon=1.0, p=1.0, steps=3),
+    "notebook": lambda m: DropAttack(m, "embed.weight", epsilon=1.0, p=1.0, steps=2, mode="notebook"),
+    "joint": lambda m: DropAttack(
+        m, ["embed.weight", "out.weight"], epsilon=1.0, p=1.0, grouping="joint", projection="l2", steps=2
+    ),
 }
 
 

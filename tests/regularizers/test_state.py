@@ -47,7 +47,7 @@ def left(model: Counting) -> list[float]:
 
 def test_buffers_counters_and_attributes_see_one_pass():
     model = Counting()
-    reg, plain = DropAttack(model, "linear.weight", epsilon=0.0, steps=3), copy.deepcopy(model)
+    reg, plain = DropAttack(model, "linear.weight", p=0.0, steps=3), copy.deepcopy(model)
     for _ in range(3):
         losses = reg.backward(loss_of(model))
         assert losses.clean == loss_of(plain)().detach()
@@ -143,7 +143,7 @@ def test_shared_masks_repeat_pythons_and_numpys_random_numbers_too():
 
     model = Noisy()
     for masks in ("shared", "fresh"):
-        reg = DropAttack(model, "linear.weight", epsilon=0.0, steps=2, dropout_masks=masks)
+        reg = DropAttack(model, "linear.weight", p=0.0, steps=2, dropout_masks=masks)
         losses = reg.backward(loss_of(model))
         assert all((loss == losses.clean) == (masks == "shared") for loss in losses.adversarial)
     seed_everything()

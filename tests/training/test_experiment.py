@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from dropattack.errors import DivergedError, UserError
 from dropattack.runs import build, experiment, record
-from dropattack.runs.config import compose
+from dropattack.runs.config import choices, compose
 from dropattack.training import evaluate as evaluation
 from dropattack.training import loop
 
@@ -64,9 +64,7 @@ def test_first_weights_and_batches_are_paired_across_methods(config, monkeypatch
         assert number == first
 
 
-@pytest.mark.parametrize(
-    "method", ["none", "dropout", "fgm", "pgd", "freelb", "dropattack", "randomattack", "rdrop", "sam"]
-)
+@pytest.mark.parametrize("method", choices(experiment.CONF, "reg"))
 def test_every_method_runs(config, method):
     written = record.read(experiment.run(config(f"reg={method}", "trainer.max_steps=2")))
     assert written["status"] == "finished"

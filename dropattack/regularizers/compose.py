@@ -1,0 +1,193 @@
+"""Several methods in one step, with the clean pass paid once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from dropattack.regularizers.base import Regularizer
+from dropattack.regularizers.checks import kind
+from dropattack.regularizers.identity import Identity
+from dropattack.regularizers.passes import Output, Passes
+from dropattack.regularizers.targets import Target, Weight
+
+
+class Compose(Regularizer):
+    """L(θ) + Σ_i A_i, where L(θ) + A_i is the objective of the i-th method.
+
+    One method, whichever its place, may be of those that put something else in the place of L(θ) (SAM, AWP, R-Drop,
+    Flooding, …): its objective then stands for L(θ). The directions of all others come from the gradient of its first
+    pass, which is the one that is shared.
+
+    Args:
+        *methods: Built over the same model. Each keeps its own `every`, `start_step`, `warmup`, `schedule`, `seed` and
+            random numbers. `state_dict`, `follow` and `skipped` are about all of them.
+
+    Raises:
+        TypeError: One is no method.
+        ValueError: There is none, or they have different models or dropout masks; two of them replace L(θ); one has no
+            clean pass to share; or two attack one weight in forms that cannot be read at once.
+    """
+
+    def __init__(self, *methods: Regularizer) -> None:
+        if wrong := [m for m in methods if not isinstance(m, Regularizer)]:
+            raise TypeError(f"Compose takes methods, as in Compose(FGM(model), AWP(model)), not {kind(wrong[0])}")
+        if not methods:
+            raise ValueError("Compose needs at least one method")
+        self.methods = methods
+        models = {id(m.model): m.model for m in methods if m.model is not None}
+        if len(models) > 1:
+            raise ValueError("Compose needs methods over one model, and these have several")
+        if len({m.dropout_masks for m in methods}) > 1:
+            raise ValueError("Compose needs one dropout_masks for all methods, and these have both")
+        if len(methods) > 1 and (alone := [m for m in methods if m.composition == "alone"]):
+            raise ValueError(
+                f"{type(alone[0]).__name__} has no clean pass that others could share: it cannot be composed"
+            )
+        leads = [m for m in methods if m.composition != "adds"]
+        if len(leads) > 1:
+            both = " and ".join(type(m).__name__ for m in leads[:2])
+            raise ValueError(
+                f"{both} both replace the gradient of L(θ): only one such method can be composed with others"
+            )
+        self._lead = leads[0] if leads else Identity()
+        self._adders = [m for m in methods if m is not self._lead]
+        self.is_linear = all(m.is_linear for m in methods)
+        self.needs_logits = any(m.needs_logits for m in methods)
+        super().__init__(next(iter(models.values()), None), None, dropout_masks=methods[0].dropout_masks)
+
+    def _resolved(self) -> None:
+        for method in self.methods:
+            method._modules, method._parameters = method._look()
+        self.targets = _shared(self.methods)
+        self._set_passes(self._lead.passes + sum(m.passes - 1 for m in self._adders))
+
+    def _backwards(self) -> int:
+        lead = self._lead._backwards() if self._lead._attacks_now() else 1
+        return lead + sum(m._backwards() - 1 for m in self._adders if m._attacks_now())
+
+    def _attack(self, run: Passes) -> None:
+        adders = [m for m in self._adders if m._attacks_now()]
+        first = _FirstPass(run, list(dict.fromkeys(t for m in adders for t in m.targets)))
+        lead: Any = first
+        if self._lead._attacks_now():
+            self._lead._attack(lead)
+        else:
+            lead()
+        for method in adders:
+            first.put_back()
+            follower: Any = _Follower(run, first)
+            method._attack(follower)
+        for method in {*self.methods, self._lead}:
+            method._calls += 1
+
+    def follow(self, optimizer: Any) -> None:
+        for method in self.methods:
+            method.follow(optimizer)
+
+    @property
+    def skipped(self) -> int:
+        return sum(m.skipped for m in self.methods)
+
+    def _own_state(self) -> dict[str, Any]:
+        return {str(i): m.state_dict() for i, m in enumerate(self.methods)}
+
+    def _load_own_state(self, state: dict[str, Any]) -> None:
+        for i, method in enumerate(self.methods):
+            if str(i) in state:
+                method.load_state_dict(state[str(i)])
+
+    def _identity(self) -> str:
+        return f"Compose({', '.join(m._identity() for m in self.methods)})"
+
+    def __repr__(self) -> str:
+        return f"Compose({', '.join(map(repr, self.methods))})"
+
+
+def _shared(methods: Sequence[Regularizer]) -> list[Target]:
+    """The targets of all `methods`, each once: what two of them attack becomes one object, so that it is read once."""
+    known: dict[Any, Target] = {}
+    for method in methods:
+        for attribute, value in vars(method).items():
+            if isinstance(value, list) and value and all(hasattr(t, "listening") for t in value):
+                setattr(method, attribute, [_known(known, t) for t in value])
+    return list(known.values())
+
+
+def _known(known: dict[Any, Target], target: Target) -> Target:
+    found = known.setdefault((isinstance(target, Weight) or target.name, id(target.attacked)), target)
+    if type(found) is not type(target) or getattr(found, "batch_dim", None) != getattr(target, "batch_dim", None):
+        raise ValueError(f"these methods attack {target.name!r} in forms that cannot be read at once: compose others")
+    found.optional = found.optional and target.optional
+    return found
+
+
+class _FirstPass:
+    """What the leading method runs its passes with: its first is read for the others too."""
+
+    def __init__(self, run: Passes, targets: list[Target]) -> None:
+        self._run, self._targets = run, targets
+        self._done = False
+        self.output: Output | None = None
+        self._results: dict[Target, Any] = {}
+
+    def __call__(
+        self,
+        objective: Callable[[], Tensor] | None = None,
+        *,
+        scale: float = 1.0,
+        keep: bool = True,
+        read: Collection[Target] = (),
+    ) -> None:
+        if self._done:
+            self._run(objective, scale=scale, keep=keep, read=read)
+            return
+        self._run(
+            objective or (lambda: self.forward().loss),
+            scale=scale,
+            keep=keep,
+            read=[*dict.fromkeys([*read, *self._targets])],
+        )
+        self._done = True
+        self._results = {t: t.result for t in self._targets}
+
+    def forward(self) -> Output:
+        output = self._run.forward()
+        if self.output is None:
+            logits = output.logits
+            self.output = Output(output.loss.detach(), None if logits is None else logits.detach(), output.mask)
+        return output
+
+    def together(self, *args: Any, **kwargs: Any) -> None:
+        self._run.together(*args, **kwargs)
+
+    def put_back(self) -> None:
+        """What the first pass gave, which a method's own passes have replaced since."""
+        for target, result in self._results.items():
+            target.result = result
+
+
+class _Follower:
+    """What an adding method runs its passes with: its first, the clean one, has been made."""
+
+    def __init__(self, run: Passes, first: _FirstPass) -> None:
+        self._run, self._first = run, first
+        self._done = False
+
+    def __call__(self, objective: Callable[[], Tensor] | None = None, **options: Any) -> None:
+        if self._done:
+            self._run(objective, **options)
+        elif objective is not None:
+            objective()
+        self._done = True
+
+    def forward(self) -> Output:
+        if self._done:
+            return self._run.forward()
+        assert self._first.output is not None
+        return self._first.output
+
+    def together(self, *args: Any, **kwargs: Any) -> None:
+        self._run.together(*args, **kwargs)
