@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from dropattack.data.types import Dataset, Encoded
     from dropattack.regularizers import Regularizer
 
+ATTACKED = ("targets", "inputs")  # options of a method that name parameters, modules or the model's attack points
 NOT_ARGUMENTS = {  # what a group's file says to others than the object it names
     "dataset": {"name", "kind", "augment"},
     "model": {"name", "kind", "attack_points", "tokenizer", "recipe", "vectors"},
-    "reg": {"name", "rate", "targets"},
+    "reg": {"name", "rate", *ATTACKED},
     "tracker": {"name"},
 }
 
@@ -116,13 +117,15 @@ def build_reg(config: Mapping[str, Any], model: nn.Module, rank: int = 0) -> Reg
     """Build the regularizer over `model`; its random numbers are its own, apart from dropout's."""
     from dropattack.training import seeding
 
-    points, targets = attack_points(config, model), config["reg"].get("targets")
+    points = attack_points(config, model)
     extra: dict[str, Any] = {"model": model, "seed": seeding.derive(config["seed"], f"reg/rank{rank}")}
-    if targets is not None:
-        for target in targets:
-            if target in ("input", "hidden") and target not in points:
-                raise UserError(f"model={config['model']['name']} names no attack point {target!r}")
-        extra["targets"] = [points.get(target, target) for target in targets]
+    for option in ATTACKED:
+        names = config["reg"].get(option)
+        for name in names or ():
+            if name in ("input", "hidden") and name not in points:
+                raise UserError(f"model={config['model']['name']} names no attack point {name!r}")
+        if names is not None:
+            extra[option] = [points.get(name, name) for name in names]
     return instantiate("reg", config["reg"], **extra)
 
 

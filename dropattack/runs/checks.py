@@ -97,6 +97,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "model.vectors": _or_null(_PATH),
     "model.pretrained": _or_null(_PATH),
     "reg.targets": _or_null((_names, "a list of names, such as [input,hidden]")),
+    "reg.inputs": _or_null((_names, "a list of names, such as [input]")),
     "reg.epsilon": _between(0),
     "reg.alpha": _between(0),
     "reg.rho": _between(0),
