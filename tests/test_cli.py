@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dropattack.errors import DivergedError
+from dropattack.errors import DivergedError, Interrupted, UserError
 from dropattack.runs import cli
 from dropattack.runs.config import choices
 
@@ -102,7 +102,9 @@ def test_help_names_every_choice(capsys):
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
+        (UserError("there is no data"), 2, "error: there is no data"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (Interrupted(signal.SIGTERM), 143, "stopped by SIGTERM; the same command goes on from there"),
         (RuntimeError("boom\nmore"), 1, "RuntimeError: boom"),
         (DivergedError("no finite gradient"), 1, "no finite gradient"),
     ],
