@@ -14,7 +14,7 @@ SPELLED := benchmarks conf docs dropattack examples scripts tests run.py Makefil
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo tune tables probes findings report dashboard wandb-sync gpu bench test test-slow kill-test lint format types clean
+.PHONY: help install demo tune tables probes findings report dashboard wandb-sync gpu bench test test-slow mutations kill-test lint format types clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## "; printf "Usage: make <target> [PYTHON=python3.12] [VENV=.venv] [ARGS=...]\n" } \
@@ -82,6 +82,9 @@ test: $(INSTALLED) ## Run the tests (ARGS="-k fgm" narrows them; WORKERS=8 uses 
 
 test-slow: $(INSTALLED) ## Run the slow tests (minutes each)
 	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) -m slow $(ARGS)
+
+mutations: $(INSTALLED) ## Put deliberate faults into the code, one at a time, and check that tests fail (part of test-slow)
+	$(ONE_THREAD) $(PY) -m tests.mutations $(ARGS)
 
 kill-test: $(INSTALLED) ## Kill 50 runs at random moments, resume them, and compare with uninterrupted runs (15 minutes)
 	$(ONE_THREAD) $(PY) -m tests.survival $(ARGS)

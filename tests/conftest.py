@@ -1,5 +1,7 @@
 """Shared by all tests: one torch thread a worker, no network, and where the real data lies."""
 
+import atexit
+import gc
 import os
 import subprocess
 from pathlib import Path
@@ -47,6 +49,13 @@ def small_disk(tmp_path):
         pytest.skip("mounting a small disk takes root")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def pytest_collection_finish():
+    """Keep garbage collections, which trainers ask for after each training, from looking at all that was imported."""
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)
 
 
 def pytest_collection_modifyitems(config, items):

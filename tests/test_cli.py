@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dropattack.errors import DivergedError
+from dropattack.errors import AlreadyRunningError, DivergedError, Interrupted, UserError
 from dropattack.runs import cli
 from dropattack.runs.config import choices
 
@@ -102,9 +102,12 @@ def test_help_names_every_choice(capsys):
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
+        (UserError("there is no data"), 2, "error: there is no data"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (Interrupted(signal.SIGTERM), 143, "stopped by SIGTERM; the same command goes on from there"),
         (RuntimeError("boom\nmore"), 1, "RuntimeError: boom"),
         (DivergedError("no finite gradient"), 1, "no finite gradient"),
+        (AlreadyRunningError("another process runs this"), 1, "another process runs this"),
     ],
 )
 def test_exit_codes(error, code, said, capsys, tmp_path, monkeypatch):
@@ -181,22 +184,41 @@ def test_what_cannot_run_is_refused_before_torch_is_imported(arguments, said, tm
     assert not (tmp_path / "out" / "records").exists()
 
 
-@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts").glob("*.py")))
-def test_help_of_a_script_starts_nothing(script, tmp_path):
-    command = [sys.executable, str(ROOT / "scripts" / script), "--help"]
+SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
+ASK_EACH = """
+import contextlib, io, json, runpy, sys
+folder, *scripts = sys.argv[1:]
+said = {}
+sys.path.insert(0, folder)  # the place of a script that is run
+for script in scripts:
+    sys.argv, out, code = [f"{folder}/{script}", "--help"], io.StringIO(), None
+    with contextlib.redirect_stdout(out):
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+    said[script] = code, out.getvalue()
+print(json.dumps(said))
+"""
+
+
+@pytest.fixture(scope="module")
+def helps(tmp_path_factory) -> tuple[dict, Path]:
+    """The exit code and the help of each script, all asked in one process, and the folder that it ran in."""
+    folder = tmp_path_factory.mktemp("empty")
+    command = [sys.executable, "-c", ASK_EACH, str(ROOT / "scripts"), *SCRIPTS]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"usage: {script}")
-    assert list(tmp_path.iterdir()) == []
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=True)
+    return json.loads(done.stdout), folder
 
 
-def test_flags_may_stand_between_overrides(tmp_path):
-    code, _, err = result(tmp_path, "dataset=digits", "--multirun", *QUICK[1:])
-    assert code == 0, err
-    assert "1 finished" in err
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_of_a_script_starts_nothing(script, helps):
+    said, folder = helps
+    code, out = said[script]
+    assert not code
+    assert out.startswith(f"usage: {script}")
+    assert list(folder.iterdir()) == []
 
 
 def test_run_then_skip(tmp_path):
@@ -255,6 +277,7 @@ def test_a_killed_run_continues(tmp_path, number):
     assert (whole / weights).read_bytes() == (cut / weights).read_bytes()
 
 
+@pytest.mark.slow  # within one process: test_exit_codes, test_launching.py, tests/training/test_resume.py
 def test_a_second_process_says_so(tmp_path):
     arguments = [*QUICK, "trainer.epochs=100", "dataset.train_rows=1000"]
     first = start(tmp_path, *arguments)
@@ -271,6 +294,7 @@ def test_a_second_process_says_so(tmp_path):
         first.communicate()
 
 
+@pytest.mark.slow  # within one process: tests/training/test_experiment.py
 def test_bad_input_that_only_a_model_can_tell(tmp_path):
     """An unknown target lists what there is, with exit code 2, and no record."""
     code, out, err = result(tmp_path, *QUICK, "reg=dropattack", "reg.targets=[nothing]")
@@ -282,8 +306,11 @@ def test_bad_input_that_only_a_model_can_tell(tmp_path):
 
 
 def test_sweep(tmp_path):
-    """A sweep runs its cells, survives one that fails, says what failed, and skips what is done when given again."""
-    code, _, err = result(tmp_path, "--multirun", *QUICK, "reg=none,fgm", "trainer.max_steps=3")
+    """A sweep runs its cells, survives one that fails, says what failed, and skips what is done when given again.
+
+    Flags may be between overrides.
+    """
+    code, _, err = result(tmp_path, QUICK[0], "--multirun", *QUICK[1:], "reg=none,fgm", "trainer.max_steps=3")
     assert code == 0, err
     assert "2 finished" in err
     assert len(list(tmp_path.glob("outputs/records/*.json"))) == 2

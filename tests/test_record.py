@@ -177,6 +177,16 @@ def test_a_full_disk_is_said_and_leaves_the_old_record(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_reader_sees_the_old_record_or_the_whole_new_one(tmp_path):
+    """A file that is replaced stays as it was for whoever has it open; one that is written to does not."""
+    path = record.write(tmp_path / "r.json", finished())
+    before = path.read_text()
+    with path.open() as opened:
+        record.write(path, {**finished(), "seconds": 1.0})
+        assert opened.read() == before
+    assert path.read_text() != before
+
+
 def test_commit_is_this_projects_or_none():
     found = provenance.commit()
     assert found is None or (len(found["hash"]) == 40 and isinstance(found["dirty"], bool))

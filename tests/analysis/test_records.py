@@ -32,6 +32,12 @@ def test_other_training_settings_are_another_context(write_run, tmp_path):
     assert read_records(tmp_path).frame["context"].nunique() == 2
 
 
+def test_other_data_of_the_same_name_is_another_context(write_run, tmp_path):
+    write_run("none", seed=0)
+    write_run("none", seed=1, changes={"data": {"fingerprint": "other rows", "train": 100}})
+    assert read_records(tmp_path).frame["context"].nunique() == 2
+
+
 def test_left_out_records_are_listed_with_reasons(write_run, tmp_path):
     good = write_run("none")
     write_run("fgm", status="failed")

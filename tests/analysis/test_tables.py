@@ -34,6 +34,16 @@ def test_differences_are_in_points_and_paired_by_seed(compared):
     assert row["memory"] == pytest.approx(160 / 120)
 
 
+def test_runs_are_paired_by_their_seed_and_not_by_their_place(write_run, tmp_path):
+    for seed, accuracy in ((0, 0.8), (1, 0.7), (2, 0.6)):
+        write_run("none", seed=seed, accuracy=accuracy)
+    for seed, accuracy in ((1, 0.71), (2, 0.62), (3, 0.9)):
+        write_run("fgm", seed=seed, accuracy=accuracy)
+    row = one(compare(read_records(tmp_path / "records").frame), "digits", "fgm")
+    assert row["pairs"] == 2
+    assert row["difference"].mean == pytest.approx(1.5)
+
+
 def test_the_correction_covers_the_whole_table(compared):
     smallest = compared["p"].min()
     assert compared["p_holm"].min() == pytest.approx(smallest * compared["p"].notna().sum())

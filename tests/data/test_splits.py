@@ -73,6 +73,16 @@ def test_rows_are_nested_and_disjoint_from_validation():
     assert np.bincount(small.train.labels).tolist() == [25, 25]
 
 
+def test_subsets_of_different_splits_are_drawn_independently():
+    """Splits with the same labels lose different rows: one subset must not determine another."""
+    same = {split: texts(100, prefix=split) for split in ("train", "validation", "test")}
+    made = finish(
+        name="toy", classes=("a", "b"), notes={}, train_rows=20, validation_rows=20, test_rows=20, **same
+    )  # fmt: skip
+    taken = [[same[split].texts.index(text) for text in rows.texts] for split, rows in made.splits.items()]
+    assert len({tuple(rows) for rows in taken}) == 3
+
+
 def test_split_seed_changes_the_carved_rows_alone():
     zero, one = make(), make(seed=1)
     assert set(zero.validation.texts) != set(one.validation.texts)

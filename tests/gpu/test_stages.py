@@ -39,10 +39,18 @@ def test_a_stage_ends_at_its_limit_and_the_next_one_runs(tmp_path):
     assert len(first.read_text()) == written, "its process is gone"
 
 
-def test_processes_of_a_stage_end_with_it(tmp_path):
-    child = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {COUNT!r}, *sys.argv[1:]]).wait()"
-    stage = Stage("parent", 3, (sys.executable, "-c", child, str(tmp_path / "file"), "600", "0.1"))
-    run_stages([stage], budget=30, folder=tmp_path / "out", root=tmp_path)
+@pytest.mark.parametrize("then", ["child.wait()", "pass"], ids=["cut off", "done before its child"])
+def test_processes_of_a_stage_end_with_it(tmp_path, then):
+    """Also one that ignores SIGTERM, and one that the stage left behind when it ended."""
+    stubborn = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{COUNT}"
+    parent = (
+        "import os, subprocess, sys, time\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {stubborn!r}, *sys.argv[1:]])\n"
+        f"while not os.path.exists(sys.argv[1]): time.sleep(0.01)\n{then}"
+    )
+    stage = Stage("parent", 4, (sys.executable, "-c", parent, str(tmp_path / "file"), "600", "0.1"))
+    (outcome,) = run_stages([stage], budget=30, folder=tmp_path / "out", root=tmp_path)
+    assert outcome.state == ("done" if then == "pass" else "cut off")
     written = len((tmp_path / "file").read_text())
     time.sleep(0.3)
     assert len((tmp_path / "file").read_text()) == written > 0

@@ -89,6 +89,7 @@ def test_attacks_of_weights_follow_each_process_and_not_the_joined_batch(ranks):
             assert any((found[n] - other[n]).abs().max() > 1e-3 for n in found), case.name
 
 
+@pytest.mark.slow  # without processes: test_hf.py, test_lightning.py; gradients of two processes: the tests above
 def test_the_trainer_and_lightning(tmp_path):
     from tests.integrations import distributed_trainers as trainers
     from tests.integrations.tiny_bert import Rows, bert

@@ -59,7 +59,8 @@ def test_float16_on_a_gpu():
     assert importlib.import_module("lightning_module").main(steps=20, precision="16-mixed") > 0
 
 
-@pytest.mark.parametrize("name", ["ddp", pytest.param("accelerate_loop", marks=pytest.mark.slow)])
+@pytest.mark.slow  # what two processes compute: test_ddp.py
+@pytest.mark.parametrize("name", ["ddp", "accelerate_loop"])
 def test_two_processes(name):
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", f"examples/{name}.py", "--steps=60"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}

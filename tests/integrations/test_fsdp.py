@@ -24,10 +24,10 @@ METHODS = (
 )
 
 
-def work(rank: int, folder: str) -> None:
+def work(rank: int, folder: str, processes: int) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    mesh = init_device_mesh("cpu", (2,))
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=processes)
+    mesh = init_device_mesh("cpu", (processes,))
     torch.manual_seed(0)
     base = nn.Sequential(nn.Embedding(20, 4), nn.Flatten(), nn.Linear(20, 8), nn.Tanh(), nn.Linear(8, 4)).double()
     ids, labels = torch.randint(0, 20, (6, 5)), torch.tensor([0, 1, 2, 3, 0, 1])
@@ -52,9 +52,20 @@ def work(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="needs torch.distributed")
-def test_weights_in_pieces(tmp_path: Path):
-    mp.spawn(work, args=(str(tmp_path),), nprocs=2)
+needs_gloo = pytest.mark.skipif(
+    not dist.is_available() or not dist.is_gloo_available(), reason="needs torch.distributed"
+)
+
+
+@needs_gloo
+def test_weights_in_one_piece(tmp_path: Path):
+    work(0, str(tmp_path), 1)
+
+
+@needs_gloo
+@pytest.mark.slow
+def test_weights_in_two_pieces(tmp_path: Path):
+    mp.spawn(work, args=(str(tmp_path), 2), nprocs=2)
 
 
 def test_zero_3_is_refused():

@@ -47,7 +47,7 @@ def identical(one: nn.Module, two: nn.Module) -> bool:
 
 @pytest.mark.parametrize(("options", "more"), [
     ({"neftune_noise_alpha": 5.0}, {}),
-    ({**COMPILED}, {}),
+    pytest.param(COMPILED, {}, marks=pytest.mark.slow),
     (REENTRANT, {}),
     ({"gradient_accumulation_steps": 3}, {"compute_loss_func": summed}),
     ({"max_grad_norm": 0.01, "gradient_accumulation_steps": 2}, {}),
@@ -71,7 +71,8 @@ def test_identity_is_the_plain_trainer(tmp_path, options, more):
 @pytest.mark.parametrize(("options", "name"), [
     *(({"neftune_noise_alpha": 5.0}, name) for name in METHODS),
     *((REENTRANT, name) for name in METHODS if name != "rdrop"),  # which refuses a model without dropout
-    *((options, name) for options in ({"gradient_checkpointing": True}, COMPILED) for name in ("freelb", "dropattack")),
+    *(({"gradient_checkpointing": True}, name) for name in ("freelb", "dropattack")),
+    *(pytest.param(COMPILED, name, marks=pytest.mark.slow) for name in ("freelb", "dropattack")),
 ], ids=lambda x: x if isinstance(x, str) else ",".join(x))  # fmt: skip
 def test_the_gradient_is_that_of_a_loop_by_hand(tmp_path, options: dict, name: str):
     make = METHODS[name]

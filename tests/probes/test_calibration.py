@@ -17,6 +17,12 @@ def test_equals_hand_computed_example():
     assert brier_score(p, labels) == pytest.approx(brier / 4)
 
 
+def test_bins_do_not_cancel_each_other():
+    """One bin is too confident by 0.9, another not confident enough by 0.4."""
+    p = torch.tensor([[0.9, 0.1], [0.6, 0.4]], dtype=torch.float64)
+    assert expected_calibration_error(p, torch.tensor([1, 0]), bins=4) == pytest.approx((0.9 + 0.4) / 2)
+
+
 def test_extreme_values():
     sure = F.one_hot(torch.tensor([0, 1, 1]), 2).double()
     assert expected_calibration_error(sure, torch.tensor([0, 1, 1])) == 0

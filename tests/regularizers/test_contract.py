@@ -14,7 +14,12 @@ from dropattack.regularizers.rows import Rows
 from tests.regularizers.methods import METHODS, Method
 from tests.regularizers.networks import NETWORKS, Network
 
-pytestmark = pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.name)
+each_network = pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.name)
+# Rows of an embedding and a RNN's flat weights, BatchNorm and images; the other two networks are slow here.
+two_networks = pytest.mark.parametrize(
+    "network",
+    [pytest.param(n, id=n.name, marks=() if n.name in ("lstm", "cnn") else pytest.mark.slow) for n in NETWORKS],
+)
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 
 
@@ -42,6 +47,7 @@ def assert_close(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], rtol: f
         torch.testing.assert_close(a[name], b[name], rtol=rtol, atol=rtol, msg=lambda m, name=name: f"{name}: {m}")
 
 
+@each_network
 @each_method
 def test_passes_are_counted(method: Method, network: Network):
     model, batch = network.build(dropout=0.1), network.batch()
@@ -68,8 +74,9 @@ def test_passes_are_counted(method: Method, network: Network):
     assert not any(t.requires_grad for t in (losses.clean, losses.total, *losses.adversarial))
 
 
+@each_network
 @each_method
-@pytest.mark.parametrize("dropout_masks", ["fresh", "shared"])
+@pytest.mark.parametrize("dropout_masks", ["fresh", pytest.param("shared", marks=pytest.mark.slow)])  # test_oracles.py
 def test_weights_are_untouched_and_batchnorm_sees_one_pass(method: Method, network: Network, dropout_masks: str):
     model, batch = network.build(dropout=0.1), network.batch()
     reg = make(method, model, network)
@@ -88,6 +95,7 @@ def test_weights_are_untouched_and_batchnorm_sees_one_pass(method: Method, netwo
     assert all(p.requires_grad for p in model.parameters())
 
 
+@two_networks
 @each_method
 @pytest.mark.parametrize("where", ["forward", "backward"])
 def test_an_exception_in_any_pass_leaves_everything_as_it_was(method: Method, network: Network, where: str):
@@ -132,6 +140,7 @@ def test_an_exception_in_any_pass_leaves_everything_as_it_was(method: Method, ne
     assert_close(got, gradients(model))
 
 
+@two_networks
 @each_method
 def test_micro_batches_accumulate(method: Method, network: Network):
     model, batches = network.build(), [network.batch(0), network.batch(1)]
@@ -152,6 +161,7 @@ def test_micro_batches_accumulate(method: Method, network: Network):
     assert_close(gradients(model), {n: alone[0][n] + alone[1][n] for n in alone[0]})
 
 
+@two_networks
 @each_method
 def test_the_same_seed_gives_the_same_step_and_state_goes_on(method: Method, network: Network):
     model, batch = network.build(), network.batch()
@@ -174,6 +184,7 @@ def test_the_same_seed_gives_the_same_step_and_state_goes_on(method: Method, net
     assert skipped == skipped_too
 
 
+@two_networks
 @each_method
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_low_precision_is_close_and_scaling_changes_nothing(method: Method, network: Network, precision: str):
@@ -212,6 +223,7 @@ def absolute(reg):
     return reg
 
 
+@each_network
 @each_method
 @pytest.mark.slow
 def test_compiled_models_get_the_same_gradient(method: Method, network: Network, monkeypatch):
@@ -249,6 +261,7 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@each_network
 @each_method
 def test_nothing_waits_for_the_device(method: Method, network: Network, monkeypatch):
     # The path of a GPU, where the number of rows is not known on the host.
@@ -263,6 +276,7 @@ def test_nothing_waits_for_the_device(method: Method, network: Network, monkeypa
     assert step.count == plain.count * method.passes
 
 
+@two_networks
 @each_method
 def test_the_model_does_not_own_its_attackers(method: Method, network: Network):
     model, batch = network.build(), network.batch()

@@ -306,6 +306,28 @@ def test_rows_are_the_whole_matrix(method, use, calls, change, sparse, padding, 
     assert_close(*found)
 
 
+def test_a_second_step_follows_the_rows_of_the_first_pass():
+    """Where a forward looks up other rows in each pass: a row that it did not look up has no gradient in that pass."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(8, 2)).double()
+    views = [torch.tensor([[1, 2], [3, 4]]), torch.tensor([[1, 5], [6, 4]]), torch.tensor([[7, 2], [2, 7]])]
+    y, ps, matrix = torch.tensor([0, 1]), weights(model), model[0].weight
+
+    def loss(ids):
+        return F.cross_entropy(model(ids), y)
+
+    clean = by_hand.plain(lambda: loss(views[0]), ps)
+    r = by_hand.step(ps, clean, matrix, 0.5)
+    first = by_hand.at(lambda: loss(views[1]), ps, {matrix: r})
+    known = torch.zeros(10, 1, dtype=torch.double).index_fill(0, views[0].flatten(), 1.0)
+    r = r + by_hand.step(ps, [known * first[0], *first[1:]], matrix, 0.5)
+    second = by_hand.at(lambda: loss(views[2]), ps, {matrix: r})
+
+    seen = iter(views)
+    DropAttack(model, "0.weight", epsilon=0.5, p=1.0, steps=2).backward(lambda: loss(next(seen)))
+    assert_close(taken(ps), [a + (b + c) / 2 for a, b, c in zip(clean, first, second, strict=True)])
+
+
 def test_a_published_model_that_scales_its_embeddings_in_place():
     from transformers import CTRLConfig, CTRLForSequenceClassification
 

@@ -157,6 +157,24 @@ def test_diverged():
     assert result.best["epoch"] == 1
 
 
+def test_skipped_steps_are_counted_in_a_row():
+    """Three, a good one, and three again are not five in a row."""
+
+    class Often(ToyNet):
+        calls = 0
+
+        def forward(self, pixels):
+            logits = super().forward(pixels)
+            self.calls += self.training
+            return logits * float("nan") if self.training and self.calls % 4 else logits
+
+    _, result = toy_train(Often(), epochs=4, max_skipped=5)
+    assert result.status == "finished"
+    assert result.history[-1]["skipped_steps"] == 30
+    _, result = toy_train(Often(), epochs=4, max_skipped=3)
+    assert result.status == "diverged"
+
+
 def test_clipping_bounds_the_step():
     torch.manual_seed(0)
     model = ToyNet()

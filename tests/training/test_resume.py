@@ -154,7 +154,7 @@ def test_what_has_no_place_in_a_checkpoint_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["state.json", "tensors.safetensors", "best.safetensors"])
-@pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])
+@pytest.mark.parametrize("damage", ["truncate", "flip", "flip the last", "remove"])
 def test_a_broken_checkpoint_is_passed_over(tmp_path, capsys, name, damage):
     checkpoints = Checkpoints(tmp_path)
     good = checkpoints.save(snapshot(1))
@@ -167,7 +167,7 @@ def test_a_broken_checkpoint_is_passed_over(tmp_path, capsys, name, damage):
     if damage == "remove":
         file.unlink()
     else:
-        data[len(data) // 2] ^= 1
+        data[-2 if damage == "flip the last" else len(data) // 2] ^= 1  # a value; in the middle, mostly the header
         file.write_bytes(data[: len(data) // 2] if damage == "truncate" else data)
     assert Checkpoints(tmp_path).load().step == 1
     assert "broken" in capsys.readouterr().err
@@ -188,6 +188,20 @@ def test_a_failed_save_leaves_the_older_checkpoint(tmp_path, monkeypatch, capsys
     _, result = toy_train(checkpoints=Checkpoints(tmp_path / "other"), epochs=1)
     assert result.status == "finished"
     assert "no space left" in capsys.readouterr().err
+
+
+def test_older_checkpoints_stay_until_the_new_one_was_read_back(tmp_path, monkeypatch):
+    """On a disk that loses what it was given."""
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(snapshot(1))
+
+    def lose(folder):
+        (folder / "step-00000002-1" / "tensors.safetensors").write_bytes(b"")
+
+    monkeypatch.setattr("dropattack.training.checkpoint.sync_folder", lose)
+    with pytest.raises(ValueError, match="cut short"):
+        checkpoints.save(snapshot(2))
+    assert Checkpoints(tmp_path).load().step == 1
 
 
 def test_saving_takes_at_most_its_share(tmp_path, monkeypatch):
