@@ -6,6 +6,7 @@ Two processes with one torch thread each run all cells, so torch is imported twi
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -52,8 +53,8 @@ def runs() -> dict[str, list[str]]:
     }
 
 
-def main() -> int:
-    argparse.ArgumentParser(description=__doc__, epilog=f"It takes no options, and writes to {OUTPUT}/.").parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    argparse.ArgumentParser(description=__doc__, epilog=f"It takes no options, and writes to {OUTPUT}/.").parse_args(argv)
     console = Console(width=None if sys.stdout.isatty() else 140)
     asked = {name: Run.asked(given) for name, given in runs().items()}
     paths = [run.record_path for run in asked.values()]

@@ -60,7 +60,7 @@ def test_runs_every_method_on_both_data_sets_with_every_seed(demo):
 
 def test_all_methods_of_a_data_set_share_the_training_settings(demo):
     """Methods are compared with `none`, so only the method and its dropout may differ."""
-    assert demo.main() == 0
+    assert demo.main([]) == 0
     text = (demo.OUTPUT / "table.md").read_text()
     assert "no none with" not in text
     assert text.count("no difference shown") == 10
@@ -68,20 +68,20 @@ def test_all_methods_of_a_data_set_share_the_training_settings(demo):
 
 def test_failing_run_does_not_stop_others_and_is_retried(demo, capsys):
     demo.broken = {"digits pgd 1"}
-    assert demo.main() == 1
+    assert demo.main([]) == 1
     assert len(demo.worked) == 36
     said = capsys.readouterr().out
     assert "failed: digits" in said
     assert "no luck" in said
     assert "at all" not in said
     demo.broken = set()
-    assert demo.main() == 0
+    assert demo.main([]) == 0
     assert demo.worked[36:] == ["digits pgd 1"]
     assert (demo.OUTPUT / "demo.png").stat().st_size > 10_000
 
 
 def test_finished_demo_only_shows_its_results(demo):
-    assert demo.main() == 0
+    assert demo.main([]) == 0
     demo.worked.clear()
-    assert demo.main() == 0
+    assert demo.main([]) == 0
     assert demo.worked == []
