@@ -19,7 +19,6 @@ from dropattack.regularizers import AWP, FGM, PGD, SAM, Compose, DropAttack, Fre
 from dropattack.regularizers.base import Regularizer
 from dropattack.training.memory import keep_freed_memory
 
-DROPOUT = 0.1  # R-Drop needs some: it compares forwards with different dropout
 EPSILON = 5.0  # the authors'
 Step = Callable[[int], None]
 """One whole step on the n-th batch (cyclic), including the optimizer step and zeroing the gradients."""
@@ -89,7 +88,6 @@ class _Ours:
         self.model = setup.model()
         if setup.device.type == "cuda" and setup.precision != "fp32":
             self.model.to(memory_format=torch.channels_last)  # as in training
-        self._dropouts = [(m, m.p) for m in self.model.modules() if isinstance(m, torch.nn.Dropout)]
         self.optimizer = setup.optimizer(self.model, fused=True)
         self._compiled: tuple[Step, float] | None = None
 
@@ -103,8 +101,6 @@ class _Ours:
         return self._compiled
 
     def _make(self, method: str) -> tuple[Step, float]:
-        for dropout, rate in self._dropouts:
-            dropout.p = max(rate, DROPOUT) if method == "rdrop" else rate
         regularizer = REGULARIZERS[method](self.model, self.setup)
         regularizer.follow(self.optimizer)
         autocast = partial(torch.autocast, self.setup.device.type, torch.bfloat16, self.setup.precision == "bf16")
