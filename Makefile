@@ -1,4 +1,4 @@
-# Everything a person runs here. `make` alone lists it.
+# All commands. `make` lists them.
 
 PYTHON  ?= python3
 VENV    ?= .venv
@@ -7,8 +7,10 @@ ARGS    ?=
 
 PY        := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
-# One torch thread a process: the processes are the parallelism.
+# One torch thread per process, because the processes run in parallel.
 ONE_THREAD := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+# Checked by codespell: all text except data and records.
+SPELLED := benchmarks conf docs dropattack examples scripts tests run.py Makefile $(wildcard *.md results/*.md)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -21,9 +23,9 @@ help: ## List the targets
 
 ##@ Start here
 
-install: $(INSTALLED) ## Make the virtual environment with the tested versions (about 6 GB, mostly torch)
+install: $(INSTALLED) ## Create the virtual environment with the tested versions (about 6 GB, mostly torch)
 
-demo: $(INSTALLED) ## Six methods, two data sets, three seeds: a table and a picture in about five minutes
+demo: $(INSTALLED) ## Compare six methods on two data sets with three seeds: a table and a figure in about five minutes
 	$(ONE_THREAD) $(PY) scripts/demo.py $(ARGS)
 
 ##@ Tables
@@ -32,27 +34,27 @@ SCALE ?= mini
 TABLE ?= vision
 JOBS  ?= 2
 
-table-%: $(INSTALLED) ## Run what table % of conf/table/ lacks, and make it (SCALE=smoke|mini|full JOBS=2)
+table-%: $(INSTALLED) ## Run the missing cells of conf/table/%.yaml and render the table (SCALE=smoke|mini|full JOBS=2)
 	$(ONE_THREAD) $(PY) scripts/table.py $* --scale $(SCALE) --jobs $(JOBS) $(ARGS)
 
-tune: $(INSTALLED) ## Choose every method's settings for TABLE=vision on validation, with as many trials each
+tune: $(INSTALLED) ## Choose each method's settings for TABLE=vision on validation, with equal numbers of trials
 	$(ONE_THREAD) $(PY) scripts/tune.py $(TABLE) --scale $(SCALE) --jobs $(JOBS) $(ARGS)
 
 TABLES := overview text vision bert half_data half_imdb ablation cheaper longer notebooks
 
-tables: $(INSTALLED) ## Make all of them; one that fails does not stop the others
+tables: $(INSTALLED) ## Make all tables; a failed one does not stop the others
 	@status=0; for table in $(TABLES); do $(MAKE) --no-print-directory table-$$table || status=1; done; exit $$status
 
-probes: $(INSTALLED) ## Flatness, gradients, robustness and calibration of TABLE's runs (needs the weights of its sweep)
+probes: $(INSTALLED) ## Measure flatness, gradients, robustness and calibration of TABLE's runs (needs their weights)
 	$(ONE_THREAD) $(PY) scripts/probe.py results/$(SCALE)/$(TABLE) --runs outputs/tables \
 		--output results/$(SCALE)/$(TABLE)/probes --jobs $(JOBS) $(ARGS)
 	$(PY) scripts/probe_table.py --records results/$(SCALE)/$(TABLE) --probes results/$(SCALE)/$(TABLE)/probes \
 		--group table-$(TABLE)
 
-findings: $(INSTALLED) ## What the tables say of DropAttack: results/findings.md, and the table in the README
+findings: $(INSTALLED) ## Write the findings on DropAttack: results/findings.md, and the table in the README
 	$(PY) scripts/findings.py $(ARGS)
 
-report: $(INSTALLED) ## One page of everything: results/report.html, from what lies in results/ alone
+report: $(INSTALLED) ## Write all results as one page, results/report.html, from results/ alone
 	$(PY) scripts/report.py $(ARGS)
 
 BUDGET ?= 540
@@ -60,17 +62,17 @@ BUDGET ?= 540
 DASHBOARD ?= outputs
 WANDB_RUNS ?= $(wildcard outputs/wandb/offline-run-* outputs/*/wandb/offline-run-*)
 
-dashboard: $(INSTALLED) ## Open the local dashboard of the runs with tracker=trackio (DASHBOARD=outputs/tables for tables)
+dashboard: $(INSTALLED) ## Open the local dashboard of runs with tracker=trackio (DASHBOARD=outputs/tables for tables)
 	TRACKIO_DIR=$(DASHBOARD)/trackio $(VENV)/bin/trackio show --project dropattack $(ARGS)
 
-wandb-sync: $(INSTALLED) ## Send to W&B what ran offline
+wandb-sync: $(INSTALLED) ## Upload offline runs to W&B
 	@if [ -n "$(WANDB_RUNS)" ]; then $(VENV)/bin/wandb sync $(ARGS) $(WANDB_RUNS); \
-	else echo "nothing to send: there is no offline run below outputs/"; fi
+	else echo "nothing to upload: no offline runs in outputs/"; fi
 
-gpu: $(INSTALLED) ## What only a GPU can show, in BUDGET=540 seconds: tests, costs, concurrency, full-size cells
+gpu: $(INSTALLED) ## Run what needs a GPU, within BUDGET=540 seconds: tests, costs, concurrency, full-size cells
 	$(PY) scripts/gpu.py run --budget $(BUDGET) $(ARGS)
 
-bench: $(INSTALLED) ## What a step of each method costs, beside the authors' own (hours; ARGS=--quick takes minutes)
+bench: $(INSTALLED) ## Measure the cost of each method's step and of the authors' own (hours; ARGS=--quick takes minutes)
 	$(PY) -m benchmarks.run $(ARGS)
 
 ##@ Check
@@ -78,22 +80,23 @@ bench: $(INSTALLED) ## What a step of each method costs, beside the authors' own
 test: $(INSTALLED) ## Run the tests (ARGS="-k fgm" narrows them; WORKERS=8 uses more processes)
 	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) -m "not slow" $(ARGS)
 
-test-slow: $(INSTALLED) ## Run the tests that take minutes
+test-slow: $(INSTALLED) ## Run the slow tests (minutes each)
 	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) -m slow $(ARGS)
 
-kill-test: $(INSTALLED) ## Kill 50 runs at any moment, continue them, and compare with runs left alone (15 minutes)
+kill-test: $(INSTALLED) ## Kill 50 runs at random moments, resume them, and compare with uninterrupted runs (15 minutes)
 	$(ONE_THREAD) $(PY) -m tests.survival $(ARGS)
 
-lint: $(INSTALLED) ## Check style and formatting
+lint: $(INSTALLED) ## Check style, formatting and spelling
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m codespell_lib $(SPELLED)
 
 types: $(INSTALLED) ## Check the types
 	$(PY) -m mypy
 
 ##@ Housekeeping
 
-format: $(INSTALLED) ## Format the code and fix what can be fixed by itself
+format: $(INSTALLED) ## Format the code and apply automatic fixes
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
@@ -101,11 +104,11 @@ clean: ## Remove caches and build products (never data, outputs, results or the 
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-# The environment. It is made once, and made again when what it should hold has changed.
+# The environment is created once, and again when its requirements change.
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
-		echo "make: '$(PYTHON)' is not Python 3.10 or newer. Name one: make install PYTHON=python3.12" >&2; exit 1; }
+		echo "make: '$(PYTHON)' is not Python 3.10 or newer. Specify one: make install PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "make: '$(PYTHON) -m venv' failed. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 

@@ -1,15 +1,16 @@
-"""The training step of the authors' notebooks, in our own words: what DropAttack is compared with and timed against.
+"""The training step of the authors' notebooks, reimplemented as the baseline for comparisons and timings.
 
-Per batch: the clean loss and its gradients, which are kept. Then, for each attacked tensor in turn, K times: step by
-ε·g/‖g‖ under a Bernoulli mask that is drawn once, forward, loss / K, backward; `g` is whatever has accumulated in
-`.grad` by then. After a tensor, it and the clean gradients are put back. Two ways of getting the sum's gradient:
+Per batch: compute the clean loss and its gradients, and keep the gradients. Then, for each attacked tensor in turn, K
+times: step by ε·g/‖g‖ under a Bernoulli mask drawn once, forward, loss / K, backward, where `g` is whatever has
+accumulated in `.grad` by then. After each tensor, restore it and the clean gradients. The gradient of the sum can be
+computed in two ways:
 
-* `notebook_step`: literally. All graphs are retained, the losses are summed at the end, the gradients are zeroed and
-  one more backward goes through all the graphs. By then the weights, changed through `.data` behind autograd's back,
-  are others than those of the forwards, and what that backward multiplies with depends on what each operation saved.
-* `exact_step`: each pass's gradient is taken from its own backward, before the next change of the weights.
+* `notebook_step`: literally. All graphs are retained, the losses are summed at the end, the gradients are zeroed, and a
+  final backward goes through all graphs. By then the weights, modified through `.data` without autograd noticing, are
+  not those of the forwards, so the result depends on which tensors each operation saved.
+* `exact_step`: each pass's gradient is taken from its own backward, before the weights change again.
 
-Both leave the sum's gradient in `.grad`, and return the losses [clean, one a target] before any optimizer step.
+Both leave the gradient of the sum in `.grad`, and return the losses [clean, one per target] before any optimizer step.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,12 +22,12 @@ Draw = Callable[[str, Tensor], Tensor]  # (parameter's name, parameter) → mask
 
 
 def bernoulli(p: float) -> Draw:
-    """Masks as the notebooks draw them: of the whole tensor, p the probability of being attacked."""
+    """Return a drawer of masks as in the notebooks: for the whole tensor, p is the probability of being attacked."""
     return lambda name, weight: torch.bernoulli(torch.full_like(weight, p))
 
 
 def attack(weight: nn.Parameter, mask: Tensor, epsilon: float) -> None:
-    """One step along the gradient that `.grad` holds, in place and unseen by autograd. No projection: steps add up."""
+    """Step along the gradient in `.grad`, in place and invisible to autograd. No projection: steps accumulate."""
     norm = weight.grad.norm()
     if norm != 0 and not torch.isnan(norm):
         weight.data.add_(epsilon * weight.grad / norm * mask)
@@ -50,10 +51,10 @@ def notebook_step(
             loss.backward(retain_graph=True)
             adversarial = adversarial + loss
         weight.data = (
-            backup  # another storage: a graph that saved a view of the old one still sees the perturbed values
+            backup  # a different storage: a graph that saved a view of the old one still sees the perturbed values
         )
         for other, grad in kept.items():
-            # The notebooks assign `grad` itself, so the second target's passes corrupt what a third would start from.
+            # The notebooks assign `grad` without a copy, so the second target's passes corrupt the third's start.
             parameters[other].grad = grad.clone()
         losses.append(adversarial)
     model.zero_grad()
@@ -81,7 +82,7 @@ def exact_step(
             losses[-1] += loss.detach()
         weight.data = backup
         for other, grad in kept.items():
-            whole[other] += parameters[other].grad - grad  # what this tensor's passes alone added
+            whole[other] += parameters[other].grad - grad  # contribution of this tensor's passes alone
             parameters[other].grad = grad.clone()
     for other, grad in whole.items():
         parameters[other].grad = grad

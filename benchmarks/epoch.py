@@ -1,9 +1,9 @@
 """How much of an epoch is not the step itself: `python -m benchmarks.epoch`.
 
-CPU time of training outside of `reg.backward` (forward and backward) and the optimizer: the loader, augmentation, the
-progress bar, sums, checks. It is measured in the training loop of a run, on the real data that is there (a data set
-that is not is named and left out). Evaluation and checkpoints are no part of it. Plain training is the hardest case: a
-method with more passes spreads the same time over them.
+Measures the CPU time of training outside `reg.backward` (forward and backward) and the optimizer: loader, augmentation,
+progress bar, sums, checks. It is measured in the real training loop on real data (data sets that are missing are
+reported and left out), without evaluation and checkpoints. Plain training is the worst case, because a method with more
+passes spreads the same time over them.
 """
 
 from __future__ import annotations
@@ -78,12 +78,12 @@ def metered(reg: Any, loader: Any) -> Iterator[Meter]:
 
 
 def measure(cell: str, *, reg: str, steps: int, folder: Path) -> dict[str, Any]:
-    """Train for one epoch, or its first `steps` steps, and tell the share of the CPU time outside of the step.
+    """Train for one epoch, or its first `steps` steps, and return the share of CPU time spent outside the step.
 
-    An epoch's order is drawn at once: of a part of an epoch it counts as that part of it.
+    The order of an epoch is drawn all at once, so for a partial epoch only the same part of that time is counted.
 
     Raises:
-        UserError: the data or the weights are not there.
+        UserError: data or weights are missing.
     """
     dataset, model_name, scale = cell.split("/")
     overrides = [f"dataset={dataset}", f"model={model_name}", f"scale={scale}", f"reg={reg}", f"paths.output={folder}"]
@@ -114,7 +114,7 @@ def measure(cell: str, *, reg: str, steps: int, folder: Path) -> dict[str, Any]:
 
 
 class _First:
-    """The first batch of a loader: an evaluation that costs nothing."""
+    """Only the first batch of a loader, so that evaluation costs nothing."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
@@ -144,8 +144,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.epoch", description=__doc__.partition("\n")[0])
     parser.add_argument("--only", nargs="+", default=list(CELLS), metavar="DATASET/MODEL/SCALE",
                         help=f"such as {CELLS[0]} (default: {len(CELLS)} of them)")  # fmt: skip
-    parser.add_argument("--reg", default="none", help="the method (none)")
-    parser.add_argument("--steps", type=int, default=200, help="of an epoch at most (200)")
+    parser.add_argument("--reg", default="none", help="method (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=200, help="maximum number of steps of an epoch (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, help="also write JSON, such as results/bench/epoch-cpu.json")
     asked = parser.parse_args(argv)
     device = torch.device("cpu")

@@ -1,8 +1,8 @@
-"""N small runs at once on one device, against the same runs one after the other: `python -m benchmarks.many --runs 8`.
+"""N small runs concurrently on one device, against the same runs in sequence: `python -m benchmarks.many --runs 8`.
 
-A small model leaves most of a GPU idle, and a sweep has many of them (`scripts/table.py --launcher ray --gpus 0.125`
-lets eight share one). Each run is a process with its own model, as in a sweep; setting up is not timed. `--mps` starts
-NVIDIA's Multi-Process Service for the measurement, so that kernels of different processes run at the same time.
+A small model leaves most of a GPU idle, and a sweep has many of them (with `scripts/table.py --launcher ray --gpus
+0.125`, eight share one GPU). Each run is a process with its own model, as in a sweep; setup is not timed. `--mps`
+starts NVIDIA's Multi-Process Service, so that kernels of different processes run concurrently.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dropattack.files import write_atomically
 from dropattack.gpu.mps import mps
 from dropattack.runs.cli import guarded
 
-WARM_UP = 3  # steps: moments, cuDNN's plans, the allocator's blocks
+WARM_UP = 3  # steps: optimizer state, cuDNN plans, allocator blocks
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,26 +49,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.many", description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, nargs="+", default=[8], help="at once (8)")
-    parser.add_argument("--workload", choices=WORKLOADS, default="mnist-lenet", help=f"of {', '.join(WORKLOADS)}")
+    parser.add_argument("--runs", type=int, nargs="+", default=[8], help="concurrent runs (default: 8)")
+    parser.add_argument("--workload", choices=WORKLOADS, default="mnist-lenet", help="(default: %(default)s)")
     parser.add_argument("--method", choices=REGULARIZERS, default="dropattack")
-    parser.add_argument("--steps", type=int, default=200, help="of each run and timing (200)")
-    parser.add_argument("--rounds", type=int, default=3, help="timings of either kind, in turn (3)")
-    parser.add_argument("--batch", type=int, help="rows (the model's recipe)")
-    parser.add_argument("--vocabulary", type=int, default=10_000, help="of text (10000)")
-    parser.add_argument("--device", help="cpu or cuda (cuda if there is one)")
-    parser.add_argument("--mps", action="store_true", help="under NVIDIA's Multi-Process Service")
+    parser.add_argument("--steps", type=int, default=200, help="steps per run and timing (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="timings of each kind, alternating (default: %(default)s)"
+    )
+    parser.add_argument("--batch", type=int, help="batch size (default: the model's recipe)")
+    parser.add_argument("--vocabulary", type=int, default=10_000, help="words, for text (default: %(default)s)")
+    parser.add_argument("--device", help="cpu or cuda (default: cuda if available)")
+    parser.add_argument("--mps", action="store_true", help="run under NVIDIA's Multi-Process Service")
     parser.add_argument("--output", type=Path, help="also write JSON")
     asked = parser.parse_args(argv)
     if min(*asked.runs, asked.steps, asked.rounds) < 1:
-        parser.error("--runs, --steps and --rounds have to be at least 1")
+        parser.error("--runs, --steps and --rounds must be at least 1")
     if WORKLOADS[asked.workload].lengths is None:
         asked.vocabulary = None
     return asked
 
 
 def measure(job: dict[str, Any], *, runs: Sequence[int], rounds: int) -> list[dict[str, Any]]:
-    """For each number of `runs`: wall seconds `one_by_one` and `at_once` (medians), and `gain`, the ratio's median."""
+    """Return median wall seconds `one_by_one` and `at_once`, and the median ratio `gain`, for each number of runs."""
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     workers, pipes = [], []
     for _ in range(max(runs)):
@@ -79,12 +81,12 @@ def measure(job: dict[str, Any], *, runs: Sequence[int], rounds: int) -> list[di
         pipes.append(here)
     try:
         for pipe in pipes:
-            pipe.recv()  # it is set up
+            pipe.recv()  # setup is done
         found = [{"runs": count, **_measure(pipes[:count], rounds)} for count in runs]
         for pipe in pipes:
             pipe.send(False)
     except EOFError:
-        raise SystemExit("a run ended before it was done: is there memory for all of them?") from None
+        raise SystemExit("a run died: is there enough memory for all of them?") from None
     finally:
         for worker in workers:
             worker.join(10)

@@ -1,4 +1,4 @@
-"""Peak memory of each method, in a process of its own: `python -m benchmarks.memory` reads and writes JSON."""
+"""Peak memory of each method, in a separate process: `python -m benchmarks.memory` reads and writes JSON."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ ROOT = Path(__file__).resolve().parents[1]
 def peak_memory(
     setup: Setup, methods: Sequence[str], threads: int, *, system_allocator: bool = False
 ) -> dict[str, float | str]:
-    """MB (2**20 bytes) that two steps need at most, by method, or why there is no number.
+    """Return the peak MB (2**20 bytes) of two steps by method, or the reason why it could not be measured.
 
-    GPU: what torch allocated. CPU: resident memory beyond that of the process before it made the model. So both hold
-    weights, moments, gradients and graphs, and neither Python, torch nor the batches.
+    GPU: memory allocated by torch. CPU: resident memory beyond that of the process before it made the model. Both
+    include weights, optimizer state, gradients and graphs, but not Python, torch and the batches.
     """
     job = {"workload": setup.workload.name, "vocabulary": setup.vocabulary, "batch": setup.batch,
            "device": str(setup.device), "precision": setup.precision, "compile": setup.compile,
@@ -38,14 +38,14 @@ def peak_memory(
 
 
 def _main() -> None:
-    """Forks once a method, before a GPU is touched or a thread pool started."""
+    """Fork once per method, before touching the GPU or starting a thread pool."""
     job = json.load(sys.stdin)
     device = torch.device(job["device"])
     set_up(1, device, system_allocator=job["system_allocator"])
-    # The batches are drawn before the fork, and their tensors are on the CPU: on a GPU they are part of the peak.
+    # The batches are drawn before the fork and are on the CPU; on a GPU they are part of the peak.
     workload = WORKLOADS[job["workload"]]
     setup = Setup(workload, job["vocabulary"], job["batch"], device, job["precision"], job["compile"])
-    setup.split  # noqa: B018  drawn here once
+    setup.split  # noqa: B018  drawn once, here
     for method in job["methods"]:
         sys.stdout.flush()
         child = os.fork()
@@ -63,7 +63,7 @@ def _main() -> None:
 
 def _measure(setup: Setup, method: str) -> float:
     steps = Steps(setup)
-    side = setup.batches(bucket=method not in AUTHORS)  # made and dropped: what drawing needs is not the method's
+    side = setup.batches(bucket=method not in AUTHORS)  # discarded, so that drawing does not count
     del side
     peak = PeakMemory(setup.device)
     step, _ = steps.make(method)

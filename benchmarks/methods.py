@@ -1,4 +1,4 @@
-"""How a step is made: plainly, by each regularizer, and as the authors' notebooks make it."""
+"""The steps to measure: plain, with each regularizer, and as in the authors' notebooks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dropattack.training.memory import keep_freed_memory
 
 EPSILON = 5.0  # the authors'
 Step = Callable[[int], None]
-"""One whole step, the optimizer's and the clearing of the gradients included, on the n-th batch (counted in a ring)."""
+"""One whole step on the n-th batch (cyclic), including the optimizer step and zeroing the gradients."""
 
 
 def _found(method: type[Regularizer], model: nn.Module, setup: Setup) -> Regularizer:
@@ -47,7 +47,7 @@ for _name, _class in {name: getattr(regularizers, name) for name in regularizers
         REGULARIZERS.setdefault(_name.lower(), partial(_found, _class))
 AUTHORS = ("authors-plain", "authors")
 METHODS = (*REGULARIZERS, *AUTHORS)
-OF_A_GPU = ("dropattack-parallel",)  # measured elsewhere only when asked for
+OF_A_GPU = ("dropattack-parallel",)  # elsewhere, measured only on request
 
 
 def _dropattack(model: nn.Module, setup: Setup, **options: Any) -> DropAttack:
@@ -55,9 +55,9 @@ def _dropattack(model: nn.Module, setup: Setup, **options: Any) -> DropAttack:
 
 
 class Steps:
-    """All steps of one workload. Ours share a model and a fused optimizer, the authors' two another, default one.
+    """All steps of one workload. Ours share one model and a fused optimizer; the authors' share another, default one.
 
-    A compiled model keeps the hooks of its first call, so then each of ours has its own.
+    A compiled model keeps the hooks of its first call, so with `compile` each of our steps has its own model.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -65,10 +65,10 @@ class Steps:
         self._sides: dict[str, _Ours | _Theirs] = {}
 
     def make(self, method: str) -> tuple[Step, float]:
-        """The step, and how many forward-backwards it takes.
+        """Return the step, and its number of forward-backward passes.
 
-        It is made anew for each timing: a regularizer that is there leaves hooks in the model, which are asleep in
-        another's step, but called.
+        The step must be made again for each timing, because an existing regularizer leaves hooks in the model; they do
+        nothing in another regularizer's step but are called.
         """
         return self.side(method).make(method)
 
@@ -81,7 +81,7 @@ class Steps:
 
 
 class _Ours:
-    """Batches of like lengths, read over the padding on a CPU."""
+    """Our steps: bucketed batches, including padding on a CPU."""
 
     def __init__(self, setup: Setup) -> None:
         self.setup, self.batches = setup, setup.batches(bucket=True)
@@ -96,7 +96,7 @@ class _Ours:
             return self._make(method)
         if self._compiled is None:
             torch._dynamo.config.skip_nnmodule_hook_guards = False
-            self._compiled = self._make(method)  # the regularizer first: the compiled model has its hooks
+            self._compiled = self._make(method)  # regularizer first, so that the compiled model includes its hooks
             self.model.compile(mode=self.setup.compile)
         return self._compiled
 
@@ -124,9 +124,9 @@ class _Ours:
 
 
 class _Theirs:
-    """Batches as they come, packed; torch's default optimizer; and `authors_step.notebook_step`, word for word.
+    """The authors' steps: unbucketed packed batches, torch's default optimizer, and `authors_step.notebook_step` as is.
 
-    The notebooks have no images. There, the batch itself is the attacked input, as a parameter that is not trained.
+    The notebooks have no image models. For images, the attacked input is the batch itself, as an untrained parameter.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -171,10 +171,10 @@ class _WithPixels(nn.Module):
 
 
 def set_up(threads: int, device: torch.device, *, system_allocator: bool = False) -> bool:
-    """Torch as a training has it, less determinism, which costs time on a GPU.
+    """Configure torch as in training, but without determinism, which costs time on a GPU.
 
-    The allocator too, on a CPU and unless `system_allocator`: it is the process's, so the authors' step gains from it
-    as ours does. Returns whether it is a training's.
+    On a CPU this includes the allocator, unless `system_allocator`. The setting is process-wide, so the authors' step
+    benefits as much as ours. Return whether the allocator is configured as in training.
     """
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)

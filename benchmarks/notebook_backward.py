@@ -1,8 +1,8 @@
-"""What the authors' last backward gives on this machine, and what their accumulated direction changes.
+"""The result of the authors' final backward on this machine, and the effect of their accumulated direction.
 
-For each parameter's gradient, relative error ‖a − b‖/‖b‖ and cosine, twice. "backward": one backward of the summed
-losses, the weights changed and restored behind autograd's back, against one backward a pass (exact). "direction":
-DropAttack's `mode="notebook"` against `mode="paper"`. Try `--hidden 300`, `--device cuda`.
+Prints the relative error ‖a − b‖/‖b‖ and the cosine of each parameter's gradient, for two comparisons. "backward": one
+backward of the summed losses, with weights changed and restored without autograd noticing, against one backward per
+pass (exact). "direction": DropAttack's `mode="notebook"` against `mode="paper"`. Try `--hidden 300`, `--device cuda`.
 """
 
 import argparse
@@ -25,7 +25,7 @@ class Text(nn.Module):
     def forward(self, ids):
         x = self.embed(ids)
         if self.packed:
-            lengths = ids.shape[1] - torch.arange(len(ids)) % ids.shape[1]  # equal ones would take the padded path
+            lengths = ids.shape[1] - torch.arange(len(ids)) % ids.shape[1]  # equal lengths would take the padded path
             x = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         state = self.rnn(x)[1]
         return self.head((state[0] if isinstance(state, tuple) else state)[-1])
@@ -49,7 +49,7 @@ def study(title: str, model: nn.Module, targets: list[str], args: argparse.Names
     masks = {name: torch.bernoulli(torch.full_like(w, args.p)) for name, w in models[0].named_parameters()}
     settings = {"epsilon": args.epsilon, "steps": args.steps}
     for step, m in ((notebook_step, models[0]), (notebook_step, models[0]), (exact_step, models[1])):
-        m.zero_grad()  # the notebook's step is made twice: its first leaves cuDNN's weights in another layout
+        m.zero_grad()  # run the notebook's step twice, because the first changes the layout of cuDNN's weights
         step(m, lambda m=m: F.cross_entropy(m(x), y), targets, draw=lambda name, _: masks[name], **settings)
     for mode, m in zip(("notebook", "paper"), models[2:], strict=True):
         DropAttack(m, targets, p=args.p, mode=mode, seed=0, **settings).backward(lambda m=m: F.cross_entropy(m(x), y))

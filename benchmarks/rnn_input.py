@@ -1,6 +1,6 @@
 """Packed against padded RNN input, forward and backward, on one device: `python -m benchmarks.rnn_input`.
 
-A packed batch skips the padding; a padded one is what cuDNN's persistent kernels read, which need 16 bits too. Both
+A packed batch skips the padding; a padded one allows cuDNN's persistent kernels, which also require 16-bit types. Both
 give the same result (`RNNClassifier`). Ratios are medians over interleaved rounds.
 """
 
@@ -31,9 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rnn_input", description=__doc__.partition("\n")[0])
     parser.add_argument("--only", nargs="+", choices=TEXT, default=list(TEXT))
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--batch", type=int, help="rows (the model's recipe)")
+    parser.add_argument("--batch", type=int, help="batch size (default: the model's recipe)")
     parser.add_argument("--vocabulary", type=int, default=80_000)
-    parser.add_argument("--device", help="cpu or cuda (cuda if there is one)")
+    parser.add_argument("--device", help="cpu or cuda (default: cuda if available)")
     parser.add_argument("--output", type=Path, help="also write JSON")
     asked = parser.parse_args(argv)
     device = torch.device(asked.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(setup: Setup, rounds: int) -> dict[str, Any]:
-    """Seconds of a forward and backward, `packed` and `padded`, and the median of their ratios."""
+    """Return the seconds of forward and backward, `packed` and `padded`, and the median of their ratios."""
     model, clock = setup.model(), Clock(setup.device)
     batches = setup.batches(bucket=True)
     samples: dict[bool, list[float]] = {True: [], False: []}

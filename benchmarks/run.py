@@ -1,7 +1,7 @@
-"""Times and weighs plain training, each regularizer and the authors' step: `python -m benchmarks.run`.
+"""Measure time and memory of plain training, each regularizer and the authors' step: `python -m benchmarks.run`.
 
-It writes a JSON after each workload, skips what an interrupted run has measured with the same settings (`--rerun` does
-not), and prints one Markdown table, which it leaves beside the JSON. The full benchmark takes hours on one core,
+Writes JSON after each workload, skips what an interrupted run already measured with the same settings (unless
+`--rerun`), and prints one Markdown table, also saved next to the JSON. The full benchmark takes hours on one core,
 `--rounds 3` an hour or two, `--quick` a few minutes.
 """
 
@@ -32,7 +32,7 @@ ROUNDS, QUICK_ROUNDS = 9, 3
 QUICK_BATCH, QUICK_VOCABULARY = 16, 10_000
 KEPT_MEMORY = "keeps freed memory"  # `keep_freed_memory`, as in training
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
-LEAST_SECONDS, QUICK_SECONDS = 0.2, 0.02  # of one timing: short steps are repeated
+LEAST_SECONDS, QUICK_SECONDS = 0.2, 0.02  # minimum per timing; short steps are repeated
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = asked.output or ROOT / "results" / "bench" / f"{'-'.join([*kind, *['quick'] * asked.quick])}.json"
     result = _read(path, {"machine": machine, **{k: getattr(asked, k) for k in ("quick", "precision", "compile")}})
     setups = [s for s in _setups(asked, device) if asked.rerun or not _measured(result, s, asked)]
-    commit = provenance.commit()  # of the code that is loaded, not of what lies there hours later
+    commit = provenance.commit()  # of the code loaded now, not of the files hours later
     with counting("timings", len(setups) * (timings(asked.methods, asked.rounds) + (not asked.no_memory))) as count:
         for setup in setups:
             cell = {**_settings(setup, asked), "commit": commit}
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 for measured in _measure(setup, asked, done):
                     _store(result, {**cell, **measured})
                     _write(path, result)
-            except UserError as error:  # weights that are not there
+            except UserError as error:  # missing weights
                 _store(result, {**cell, "skipped": str(error)})
                 _write(path, result)
     page = markdown(result)
@@ -70,37 +70,43 @@ def _done(count: Callable[[str], None], where: str, method: str) -> None:
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="one vocabulary, small batches, few rounds: does it run?")
+    parser.add_argument(
+        "--quick", action="store_true", help="one vocabulary, small batches, few rounds: a check that it runs"
+    )
     parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), metavar="WORKLOAD",
-                        help=f"of {', '.join(WORKLOADS)}")  # fmt: skip
+                        help=f"some of {', '.join(WORKLOADS)}")  # fmt: skip
     parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD",
-                        help=f"of {', '.join(METHODS)}; plain is always timed, {', '.join(OF_A_GPU)} only on a "
-                             "GPU unless it is named")  # fmt: skip
-    parser.add_argument("--vocabularies", nargs="+", type=int, metavar="WORDS", help="of the RNNs")
-    parser.add_argument("--rounds", type=int, help=f"timings a method ({ROUNDS}; quick: {QUICK_ROUNDS})")
-    parser.add_argument("--batch", type=int, help=f"rows (the model's recipe; quick: {QUICK_BATCH})")
-    parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU (1)")
-    parser.add_argument("--device", help="cpu or cuda (cuda if there is one)")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of our steps (fp32)")
+                        help=f"some of {', '.join(METHODS)}; plain is always timed, {', '.join(OF_A_GPU)} only on a "
+                             "GPU unless named")  # fmt: skip
+    parser.add_argument("--vocabularies", nargs="+", type=int, metavar="WORDS", help="vocabulary sizes of the RNNs")
+    parser.add_argument("--rounds", type=int, help=f"timings per method (default: {ROUNDS}; quick: {QUICK_ROUNDS})")
+    parser.add_argument("--batch", type=int, help=f"batch size (default: the model's recipe; quick: {QUICK_BATCH})")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads on a CPU (default: %(default)s)")
+    parser.add_argument("--device", help="cpu or cuda (default: cuda if available)")
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16"), default="fp32", help="precision of our steps (default: %(default)s)"
+    )
     parser.add_argument("--compile", choices=COMPILE_MODES,
-                        help="compile our models; reduce-overhead has CUDA graphs")  # fmt: skip
+                        help="compile our models; reduce-overhead uses CUDA graphs")  # fmt: skip
     parser.add_argument("--system-allocator", action="store_true",
-                        help="let the C library give freed memory back, which it does unless told")  # fmt: skip
-    parser.add_argument("--least-seconds", type=float, help=f"of one timing ({LEAST_SECONDS}; quick: {QUICK_SECONDS})")
+                        help="let the C library return freed memory, its default")  # fmt: skip
+    parser.add_argument(
+        "--least-seconds", type=float, help=f"minimum per timing (default: {LEAST_SECONDS}; quick: {QUICK_SECONDS})"
+    )
     parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
-    parser.add_argument("--rerun", action="store_true", help="measure again what is there")
-    parser.add_argument("--output", type=Path, help="the JSON (results/bench/<device>.json)")
+    parser.add_argument("--rerun", action="store_true", help="repeat existing measurements")
+    parser.add_argument("--output", type=Path, help="output JSON (default: results/bench/<device>.json)")
     asked = parser.parse_args(argv)
     asked.rounds = asked.rounds or (QUICK_ROUNDS if asked.quick else ROUNDS)
     asked.least_seconds = asked.least_seconds or (QUICK_SECONDS if asked.quick else LEAST_SECONDS)
     asked.batch = asked.batch or (QUICK_BATCH if asked.quick else None)
     asked.device = asked.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    # Side by side pays on a GPU alone, and CUDA graphs share their memory.
+    # Concurrent passes pay off only on a GPU, and CUDA graphs share memory.
     passed_over = () if asked.device.startswith("cuda") and not asked.compile else OF_A_GPU
     wanted = asked.methods or [m for m in METHODS if m not in passed_over]
     asked.methods = [m for m in METHODS if m == "plain" or m in wanted]
     if asked.rounds < 1:
-        parser.error("--rounds has to be at least 1")
+        parser.error("--rounds must be at least 1")
     return asked
 
 
@@ -115,13 +121,13 @@ def _setups(asked: argparse.Namespace, device: torch.device) -> Iterator[Setup]:
 
 
 def _settings(setup: Setup, asked: argparse.Namespace) -> dict[str, Any]:
-    """What a cell was asked for."""
+    """Return the settings that were requested for a cell."""
     return {"workload": setup.workload.name, "vocabulary": setup.vocabulary, "batch": setup.batch_size,
             "rounds": asked.rounds, "memory": not asked.no_memory}  # fmt: skip
 
 
 def _measure(setup: Setup, asked: argparse.Namespace, done: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    """The times; then, for memory takes its time too, the same again with the memory."""
+    """Yield the times, then the same with memory added, because measuring memory takes a while."""
     steps = Steps(setup)
     methods, repeats = time_methods(
         steps, asked.methods, rounds=asked.rounds, least_seconds=asked.least_seconds, done=done
@@ -146,7 +152,7 @@ def _measured(result: dict[str, Any], setup: Setup, asked: argparse.Namespace) -
 
 
 def _store(result: dict[str, Any], cell: dict[str, Any]) -> None:
-    """In the place of the cell's last measurement, in the order of `WORKLOADS`."""
+    """Insert the cell, replacing its last measurement, in the order of `WORKLOADS`."""
     cells = [c for c in result["cells"] if _key(c) != _key(cell)] + [_rounded(cell)]
     result["cells"] = sorted(cells, key=lambda c: (list(WORKLOADS).index(c["workload"]), c["vocabulary"] or 0))
 
@@ -168,7 +174,7 @@ def _rounded(value: Any) -> Any:
 
 
 def _read(path: Path, conditions: dict[str, Any]) -> dict[str, Any]:
-    """What was measured before; on another machine, with other versions or otherwise, it is no part of this table."""
+    """Read earlier measurements; discard those made under other conditions, such as another machine or version."""
     fresh = {"schema": 1, **conditions, "cells": []}
     if not path.exists():
         return fresh
@@ -177,7 +183,7 @@ def _read(path: Path, conditions: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe(device: torch.device, *, keeps_memory: bool = False) -> dict[str, Any]:
-    """Where it is measured: the machine's kind, versions, and what the environment and `set_up` told the allocator."""
+    """Describe where it is measured: kind of machine, versions, and allocator settings."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     name = re.sub(r"[^a-z0-9]+", "-", (gpu or "cpu").lower()).strip("-")
     told = {

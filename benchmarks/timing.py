@@ -1,4 +1,4 @@
-"""Interleaved timing: each method between two plain steps, so that a load that comes and goes hits both."""
+"""Interleaved timing: each method between two plain steps, so that varying load on the machine affects both."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ PLAIN = "plain"
 
 
 class Clock:
-    """Seconds of a call.
+    """Measure the seconds of a call.
 
-    On a CPU with one thread these are the process's CPU seconds (page faults included), which other processes on the
-    machine disturb least; with more threads the wall clock's. On a GPU two CUDA events', the host's delays included.
+    On a CPU with one thread, this is the process's CPU time (including page faults), which other processes disturb
+    least; with more threads, wall-clock time. On a GPU, the time between two CUDA events, including host delays.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -44,15 +44,18 @@ class Clock:
 def time_methods(
     steps: Steps, methods: Sequence[str], *, rounds: int, least_seconds: float, done: Callable[[str], None]
 ) -> tuple[dict[str, dict], int]:
-    """Times each of `methods` once a round, in an order that is rotated, with a plain step before and after each.
+    """Time each of `methods` once per round, in rotating order, with a plain step before and after each.
 
     Args:
-        least_seconds: of one timing; shorter steps are repeated.
-        done: called with the method's name after each timing: `timings(methods, rounds)` times.
+        steps: makes the steps.
+        methods: names of the methods.
+        rounds: number of rounds.
+        least_seconds: minimum per timing; shorter steps are repeated.
+        done: called with the method's name after each timing, `timings(methods, rounds)` times in total.
 
     Returns:
-        By method: `passes`; `seconds` (median), `samples`; and for all but plain `to_plain`, the median over the rounds
-        of the ratio to the mean of the two plain steps around it, and these `ratios`. And the steps of one timing.
+        By method: `passes`, `seconds` (median), `samples` and, for all but plain, `ratios` to the mean of the two
+        surrounding plain steps and their median `to_plain`. Second, the number of steps per timing.
     """
     clock, others = Clock(steps.setup.device), [m for m in methods if m != PLAIN]
     samples: dict[str, list[float]] = {method: [] for method in (PLAIN, *others)}
@@ -67,8 +70,8 @@ def time_methods(
         return seconds
 
     for method in samples:
-        sample(method, 0)  # the optimizer's moments, cuDNN's plans, the allocator's blocks
-        if steps.setup.compile:  # a graph for each shape; a recording, and its first replay
+        sample(method, 0)  # optimizer state, cuDNN plans, allocator blocks
+        if steps.setup.compile:  # compile each shape; record a CUDA graph and replay it once
             for n in range(1, 3 * KEPT):
                 _repeat(steps.make(method)[0], n, 1)
     repeats = max(1, math.ceil(least_seconds / sample(PLAIN, 0)))

@@ -1,9 +1,9 @@
-"""What is timed: a model as its config builds it at scale=full, an optimizer, and batches like the real ones.
+"""The workloads: a model built from its config at scale=full, an optimizer, and realistic synthetic batches.
 
-The inputs are drawn, not real text or images: lengths by the quantiles that the data sets have under the models'
-tokenizers (256 tokens at most), token ids by a power law of their rank, pixels and labels at random, all from one seed.
-So the same batches are timed everywhere, at any vocabulary, without a download. What the draw gets right is what costs
-time: tokens and distinct words a batch (at 80,000 words within 25 % of the real numbers, by which the law was chosen).
+Inputs are random, not real text or images. Lengths follow the quantiles of the data sets under the models' tokenizers
+(at most 256 tokens), token ids a power law of their rank; pixels and labels are uniform; all come from one seed. So the
+same batches are timed everywhere, at any vocabulary, without a download. What determines the cost is realistic: tokens
+and distinct words per batch (at 80,000 words within 25 % of the real numbers, to which the power law was fitted).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from dropattack.runs.build import build_model
 from dropattack.runs.config import compose
 from dropattack.training.optim import make_optimizer
 
-LEARNING_RATE = 1e-4  # no matter to the time; small, so that attacks and noisy labels carry no weight to infinity
+LEARNING_RATE = 1e-4  # does not affect the time; small, so that attacks and random labels do not make weights diverge
 VOCABULARIES = (10_000, 80_000, 250_000)
 MINILM_WORDS = 30_522
-POOL = 200  # batches, of which `KEPT` are timed in turn
+POOL = 200  # batches, `KEPT` of them are timed in turn
 KEPT = 4
 SEED = 0
 POWER = 1.15  # p(rank) ~ rank^-POWER
@@ -38,9 +38,10 @@ class Workload:
     """A model and a data set.
 
     Attributes:
-        overrides: what chooses them in conf/.
-        lengths: tokens of a text, at each of `QUANTILES`, on the real training data; None: images.
-        steps, p: DropAttack's, as in the authors' notebook for this data set (for images and BERT there is none).
+        overrides: that select them in conf/.
+        lengths: tokens per text at each of `QUANTILES` in the real training data; None for images.
+        steps: DropAttack's, from the authors' notebook for this data set (images and BERT have none).
+        p: DropAttack's, like `steps`.
     """
 
     name: str
@@ -83,9 +84,9 @@ def _config(overrides: tuple[str, ...]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Setup:
-    """A workload at one vocabulary and batch size (None: its recipe's), on one device.
+    """A workload with one vocabulary and batch size (None: that of its recipe), on one device.
 
-    `precision` ("fp32" or "bf16", by autocast) and `compile` (a mode of `torch.compile`) are of our steps alone.
+    `precision` ("fp32" or "bf16", by autocast) and `compile` (a mode of `torch.compile`) apply to our steps only.
     """
 
     workload: Workload
@@ -105,12 +106,12 @@ class Setup:
 
     @property
     def targets(self) -> list[str]:
-        """What is attacked: the input, and a hidden weight."""
+        """The attack targets: the input and a hidden weight."""
         return [self.config["model"]["attack_points"][point] for point in ("input", "hidden")]
 
     def model(self) -> nn.Module:
         w = self.workload
-        words = None if self.vocabulary is None else ("",) * self.vocabulary  # only their number counts
+        words = None if self.vocabulary is None else ("",) * self.vocabulary  # only their number matters
         padding = None if words is None else 0
         spec = DataSpec("text" if words else "image", w.classes, words, padding, w.image_shape)
         nothing = TensorSplit(torch.empty(0), torch.empty(0))
@@ -118,7 +119,7 @@ class Setup:
         return build_model(self.config, encoded).to(self.device).train()
 
     def optimizer(self, parameters: nn.Module, *, fused: bool) -> torch.optim.Optimizer:
-        """The recipe's: fused as the training loop makes it, or as `torch.optim` makes it when nothing is asked."""
+        """Make the recipe's optimizer: fused as in the training loop, or with `torch.optim`'s defaults."""
         name, decay = (self.config["model"]["recipe"][key] for key in ("optimizer", "weight_decay"))
         if fused:
             return make_optimizer(parameters, name, learning_rate=LEARNING_RATE, weight_decay=decay)
@@ -128,7 +129,7 @@ class Setup:
 
     @cached_property
     def split(self) -> TensorSplit:
-        """`POOL` batches of drawn examples."""
+        """`POOL` batches of random examples."""
         rng, rows, w = np.random.default_rng(SEED), POOL * self.batch_size, self.workload
         labels = torch.from_numpy(rng.integers(w.classes, size=rows))
         if w.lengths is None:
@@ -144,10 +145,10 @@ class Setup:
         return TensorSplit(torch.from_numpy(ids), labels, torch.from_numpy(lengths))
 
     def batches(self, *, bucket: bool) -> list[dict[str, Tensor]]:
-        """`KEPT` batches of the pool's mean size: a step's time is linear in it, so theirs is the mean step's.
+        """Return the `KEPT` batches closest to the mean size; time is linear in size, so they take the mean time.
 
         Args:
-            bucket: rows of like length share a batch, as in our training; else they are mixed, as in the notebooks.
+            bucket: group rows of similar length, as in our training; otherwise mix them, as in the notebooks.
         """
         text = self.split.lengths is not None
         loader = Loader(self.split, batch_size=self.batch_size, device=self.device, bucket=text and bucket, seed=SEED)
@@ -155,7 +156,7 @@ class Setup:
 
 
 def _nearest_to_mean(batches: Iterable[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """By tokens, of which a packed batch's time depends; in a bucketed batch cells and tokens are nearly the same."""
+    """Return the batches nearest to the mean in tokens, which determine the time of a packed or bucketed batch."""
     batches = list(batches)
     tokens = np.array([int(batch["lengths"].sum()) for batch in batches])
     return [batches[i] for i in np.argsort(abs(tokens - tokens.mean()), kind="stable")[:KEPT]]

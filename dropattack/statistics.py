@@ -1,6 +1,6 @@
-"""What a handful of seeds can say: means, intervals, paired differences, corrected p-values, verdicts.
+"""Statistics over a few seeds: means, intervals, paired differences, corrected p-values, verdicts.
 
-Every estimate carries its n. Nothing here warns, and nothing is made up: what n seeds cannot say is NaN.
+Every estimate carries its n. What cannot be estimated from n seeds is NaN, without a warning.
 """
 
 import math
@@ -17,7 +17,7 @@ BETTER, WORSE, UNDECIDED, TOO_FEW = "better", "worse", "no difference shown", "t
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over n seeds, its sample standard deviation, and Student's t-interval for it."""
+    """A mean over n seeds, its sample standard deviation, and its Student's t-interval."""
 
     mean: float
     sd: float
@@ -28,20 +28,20 @@ class Estimate:
 
 @dataclass(frozen=True)
 class PairedDifference(Estimate):
-    """The mean of the differences seed by seed, and the two-sided p-value of "there is none"."""
+    """The mean of the per-seed differences, and the two-sided p-value of the null hypothesis of no difference."""
 
     p: float
     values: tuple[float, ...]
 
 
 def estimate(values: Sequence[float], confidence: float = 0.95) -> Estimate:
-    """The mean of `values` (one a seed) with its t-interval. One value has no spread and no interval: NaN.
+    """Return the mean of `values` (one per seed) with its t-interval; with one value, spread and interval are NaN.
 
     Raises:
-        ValueError: a value is not finite, or `confidence` is not between 0 and 1.
+        ValueError: a value is non-finite, or `confidence` is not between 0 and 1.
     """
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
     x = np.asarray(values, dtype=np.float64)
     if not np.isfinite(x).all():
         raise ValueError(f"values must be finite, got {list(values)}")
@@ -59,13 +59,15 @@ def estimate(values: Sequence[float], confidence: float = 0.95) -> Estimate:
 def paired_difference(
     method: Mapping[int, float], baseline: Mapping[int, float], confidence: float = 0.95
 ) -> PairedDifference:
-    """`method` minus `baseline` over the seeds that both have, with the paired t-test's p-value.
+    """Return `method` minus `baseline` over their common seeds, with the p-value of the paired t-test.
 
-    A t-test has no answer where all differences are equal. There the exact sign-flip test gives it: p = 1 if they
-    are all zero, else 2^(1 - n), the chance that n fair coins fall alike.
+    The t-test is undefined if all differences are equal. In that case the p-value is that of the exact sign-flip test:
+    1 if they are all zero, otherwise 2^(1 - n), the chance that n fair coins all come up the same.
 
     Args:
-        method, baseline: the value of each seed.
+        method: value by seed.
+        baseline: value by seed.
+        confidence: of the interval, between 0 and 1.
     """
     seeds = sorted(method.keys() & baseline.keys())
     values = tuple(float(method[seed]) - float(baseline[seed]) for seed in seeds)
@@ -80,7 +82,7 @@ def paired_difference(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction of a family of p-values. NaN (not tested) stays NaN and does not count as a test."""
+    """Apply Holm's correction to a family of p-values. NaN means not tested: it stays NaN and is not counted."""
     p = np.asarray(p_values, dtype=np.float64)
     tested = ~np.isnan(p)
     adjusted = np.full(p.shape, math.nan)
@@ -90,7 +92,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def verdict(difference: PairedDifference, p_adjusted: float, alpha: float = 0.05) -> str:
-    """What may be said of a method beside the baseline, given the p-value corrected for its whole family."""
+    """Return the verdict on a method against the baseline, given the p-value corrected for its family."""
     if difference.n < MIN_SEEDS or math.isnan(p_adjusted):
         return TOO_FEW
     if p_adjusted >= alpha:
@@ -99,5 +101,5 @@ def verdict(difference: PairedDifference, p_adjusted: float, alpha: float = 0.05
 
 
 def _all_equal(x: np.ndarray) -> bool:
-    """Equal up to rounding: (0.9 - 0.8) and (0.8 - 0.7) differ in the last bit only."""
+    """Return whether all values are equal up to rounding: 0.9 - 0.8 and 0.8 - 0.7 differ in the last bit."""
     return bool(np.ptp(x) <= 1e-12 * max(1.0, float(np.abs(x).max())))

@@ -1,4 +1,4 @@
-"""What the examples share: scikit-learn's handwritten digits, a small net, its accuracy, and the command line."""
+"""Shared by the examples: scikit-learn's handwritten digits, a small net, its accuracy, and the command line."""
 
 import argparse
 import inspect
@@ -23,14 +23,14 @@ class Net(nn.Module):
 
 
 def digits() -> tuple[Tensor, Tensor]:
-    """Pixels [1797, 64] in [0, 1] and labels [1797], shuffled."""
+    """Return shuffled pixels [1797, 64] in [0, 1] and labels [1797]."""
     bunch = load_digits()
     order = torch.randperm(len(bunch.target), generator=torch.Generator().manual_seed(0))
     return torch.tensor(bunch.data / 16, dtype=torch.float32)[order], torch.tensor(bunch.target)[order]
 
 
 def batches(steps: int, size: int = 64) -> Iterator[tuple[Tensor, Tensor]]:
-    """`steps` random batches of the training set."""
+    """Yield `steps` random batches of the training set."""
     x, y = (t[TEST_ROWS:] for t in digits())
     generator = torch.Generator().manual_seed(0)
     for _ in range(steps):
@@ -40,13 +40,13 @@ def batches(steps: int, size: int = 64) -> Iterator[tuple[Tensor, Tensor]]:
 
 @torch.no_grad()
 def accuracy(model: nn.Module) -> float:
-    """On the test set, whichever device the model is on."""
+    """Return the test accuracy; the model may be on any device."""
     x, y = (t[:TEST_ROWS].to(next(model.parameters()).device) for t in digits())
     return (model.eval()(x).argmax(-1) == y).float().mean().item()
 
 
 def run(main: Callable[..., float]) -> None:
-    """Calls `main` with an option for each of its arguments, and prints the accuracy that it returns."""
+    """Call `main` with a command-line option for each argument, and print the accuracy it returns."""
     parser = argparse.ArgumentParser(description=(inspect.getmodule(main).__doc__ or "").splitlines()[0])
     for name, argument in inspect.signature(main).parameters.items():
         parser.add_argument(
@@ -54,5 +54,5 @@ def run(main: Callable[..., float]) -> None:
         )
     options = vars(parser.parse_args())
     found = main(**options)
-    if os.environ.get("RANK", "0") == "0":  # torchrun's
+    if os.environ.get("RANK", "0") == "0":  # set by torchrun
         print(f"test accuracy: {found:.1%} after {options['steps']} steps")

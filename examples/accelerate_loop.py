@@ -1,4 +1,4 @@
-# ruff: noqa: B023 - the functions are called within their turn of the loop
+# ruff: noqa: B023 - the functions are called in the same iteration
 """Hugging Face Accelerate: `accelerator.backward`, `accelerator.no_sync`, `accelerator.accumulate`.
 
 python examples/accelerate_loop.py

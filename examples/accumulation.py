@@ -1,10 +1,10 @@
-# ruff: noqa: B023 - the functions are called within their turn of the loop
+# ruff: noqa: B023 - the functions are called in the same iteration
 """Gradient accumulation: `reg.backward` adds to `.grad`, as `loss.backward()` does.
 
 python examples/accumulation.py
 
-Each micro-batch is attacked in the direction of its own gradient, whatever `.grad` holds already. The mean over the
-micro-batches belongs into `backward`: there it scales every pass and every objective alike.
+Each micro-batch is attacked along its own gradient, whatever `.grad` already holds. Divide by the number of
+micro-batches in `backward`, where it scales every pass and every objective equally.
 """
 
 import torch

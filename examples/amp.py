@@ -1,11 +1,11 @@
-# ruff: noqa: B023 - the functions are called within their turn of the loop
-"""Mixed precision: autocast goes around the forward, and the scaler is handed in as `backward`.
+# ruff: noqa: B023 - the functions are called in the same iteration
+"""Mixed precision: put autocast around the forward, and pass the scaler as `backward`.
 
 python examples/amp.py                     # bfloat16: no scaler needed
 python examples/amp.py --precision fp16    # float16 with a GradScaler, on a GPU or a CPU
 
-The regularizer never unscales, so the scaler's own rules hold: unscale once a step, then clip, then step. Where the
-scaled gradient overflows, the attack is left out (and counted in `reg.skipped`), and the scaler skips the step.
+The regularizer never unscales, so the scaler's usual rules hold: per step, unscale once, then clip, then step. If the
+scaled gradient overflows, the attack is skipped (and counted in `reg.skipped`), and the scaler skips the step.
 """
 
 import torch

@@ -1,11 +1,11 @@
-# ruff: noqa: B023 - the function is called within its turn of the loop
+# ruff: noqa: B023 - the function is called in the same iteration
 """torch.compile: compile the model, not the step.
 
 python examples/compiled.py
 python examples/compiled.py --backend aot_eager    # no C++ compiler needed
 
-Weights are attacked in place, which a compiled model sees. Activations and the input are attacked by hooks, which a
-compiled model looks at only if it is told to; without the line below, such a target raises an error.
+Weights are attacked in place, which works with a compiled model. Activations and the input are attacked by hooks, which
+a compiled model ignores unless told otherwise; without the line below, such a target raises an error.
 """
 
 import torch
@@ -20,7 +20,7 @@ def main(steps: int = 300, backend: str = "inductor") -> float:
     torch._dynamo.config.skip_nnmodule_hook_guards = False
     model = Net()
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
-    # Before the model's first call. Names are those of the model inside: no "_orig_mod.".
+    # Before the model's first call. Target names are those of the original model, without "_orig_mod.".
     compiled = torch.compile(model, backend=backend)
     reg = DropAttack(compiled, targets=["<input>", "hidden.weight"], epsilon=0.2, relative=True)
     for x, y in batches(steps):

@@ -1,21 +1,21 @@
-# ruff: noqa: B023 - the function is called within its turn of the loop
-"""DistributedDataParallel: hand in `no_sync`, and a step of several passes costs one synchronisation.
+# ruff: noqa: B023 - the function is called in the same iteration
+"""DistributedDataParallel: with `no_sync`, a step of several passes synchronises once.
 
 torchrun --standalone --nproc_per_node=2 examples/ddp.py
 
-What two processes compute, against one process:
+What two processes compute, compared with one process:
 
-* Perturbations of activations and inputs (FreeLB; FGM on a module or "<input>") belong to each example alone: two
-  processes with half a batch each give the gradient of the whole batch.
-* Perturbations of weights (FGM, PGD, SAM, DropAttack on a parameter) follow the gradient of the process's own
-  micro-batch: the result is the mean over two micro-batches that are attacked one by one, as gradient accumulation
-  would have it, and not the attack of the joined batch. A batch spread over more processes is attacked more variedly.
+* Perturbations of activations and inputs (FreeLB; FGM on a module or "<input>") are per example: two processes with
+  half a batch each compute the gradient of the whole batch.
+* Perturbations of weights (FGM, PGD, SAM, DropAttack on a parameter) follow the gradient of each process's micro-batch:
+  the result is the mean over two separately attacked micro-batches, as with gradient accumulation, and not the attack
+  of the joint batch. The more processes a batch is spread over, the more varied the attacks.
 
-Random masks come from the regularizer's seed, torch's by default: give each process its own (`seed=rank`) for
+Random masks come from the regularizer's seed, by default torch's: give each process its own (`seed=rank`) for
 independent masks. The weights stay equal on all processes either way.
 
-With static_graph=True torch itself fails if the first backward of all is inside `no_sync` (accumulation has the same
-trouble): make one plain forward-backward first, and zero the gradients.
+With static_graph=True, torch itself fails if the very first backward is inside `no_sync` (this affects gradient
+accumulation too): run one plain forward-backward first, and zero the gradients.
 """
 
 import torch

@@ -3,7 +3,7 @@
 python examples/hf_trainer.py
 torchrun --standalone --nproc_per_node=2 examples/hf_trainer.py
 
-A tiny BERT, made from scratch, reads the 64 pixels of a digit as 64 words.
+A tiny BERT, trained from scratch, reads the 64 pixels of a digit as 64 words.
 """
 
 import tempfile
@@ -37,7 +37,7 @@ def main(steps: int = 300, batch_size: int = 32, accumulate: int = 1) -> float:
             hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
         )
     )  # fmt: skip
-    # This head's loss is a mean, but looks to the Trainer as if it were divided already (transformers issue 47688).
+    # This head's loss is a mean, but the Trainer assumes that it is already normalised (transformers issue 47688).
     model.accepts_loss_kwargs = False
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(

@@ -1,5 +1,5 @@
-# ruff: noqa: B023 - the function is called within its turn of the loop
-"""Plain PyTorch: one line of the loop is another.
+# ruff: noqa: B023 - the function is called in the same iteration
+"""Plain PyTorch: one line of the loop changes.
 
 python examples/plain.py
 """
@@ -15,7 +15,7 @@ def main(steps: int = 300) -> float:
     torch.manual_seed(0)
     model = Net()
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
-    # The pixels of each image, and a matrix of weights. relative: ε is a fraction of the size of what is attacked.
+    # Attack the pixels and a weight matrix. relative: ε is a fraction of the target's norm.
     reg = DropAttack(model, targets=["<input>", "hidden.weight"], epsilon=0.2, p=0.5, relative=True)
     for x, y in batches(steps):
         reg.backward(lambda: F.cross_entropy(model(x), y))  # instead of F.cross_entropy(model(x), y).backward()

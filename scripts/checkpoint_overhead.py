@@ -1,7 +1,7 @@
-"""What checkpoints cost with the default schedule: the share of a run's time that goes into saving, fsync included.
+"""Measure what checkpoints cost with the default schedule: their share of a run's time, fsync included.
 
-`python scripts/checkpoint_overhead.py` trains three small runs anew (minutes), and promises at most 2 % in each. It
-takes further overrides: `scale=smoke`, or `trainer.checkpoint.every_minutes=1`.
+`python scripts/checkpoint_overhead.py` trains three small runs from scratch (minutes) and fails if any share is above
+2 %. It accepts more overrides: `scale=smoke`, or `trainer.checkpoint.every_minutes=1`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ PROMISE = 0.02
 
 
 def measure(overrides: list[str]) -> tuple[dict[str, Any], list[float]]:
-    """The record of a run, and how long each of its checkpoints took."""
+    """Return the record of a run, and the seconds that each of its checkpoints took."""
     from dropattack.training.loop import Trainer
 
     took: list[float] = []
@@ -44,7 +44,7 @@ def measure(overrides: list[str]) -> tuple[dict[str, Any], list[float]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("override", nargs="*", help="for each run, after the script's own")
+    parser.add_argument("override", nargs="*", help="for each run, after those of the script")
     overrides = [*COMMON.split(), *parser.parse_args().override]
     table, worst = Table("run", "steps", "training and validation (s)", "checkpoints", "saving (s)", "share"), 0.0
     for cell in CELLS:

@@ -1,6 +1,6 @@
-"""Six methods, two data sets, three seeds: one table, one picture. `make demo` runs it, and goes on where it stopped.
+"""Six methods, two data sets, three seeds: one table, one figure. Run with `make demo`, which resumes if interrupted.
 
-Two processes with one torch thread each take the runs one by one, so torch is imported twice and not 36 times.
+Two processes with one torch thread each run all cells, so torch is imported twice instead of 36 times.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from dropattack.sweeps.launch import Engine, launch
 OUTPUT = Path("outputs/demo")
 SEEDS = (0, 1, 2)
 ENGINE = Engine(jobs=2)
-# How the settings were chosen: by validation accuracy alone, over two (pydoc) or three (digits) seeds. First what all
-# methods share, with `none`; then each method's one length or rate among three values given beforehand, the rest at its
-# default (PGD: α = ε/2). DropAttack attacks things of two sizes with one ε, so its ε is relative.
+# The settings were chosen by validation accuracy alone, over two (pydoc) or three (digits) seeds: first those shared by
+# all methods, with `none`; then each method's ε or rate among three predefined values, with defaults for the rest
+# (PGD: α = ε/2). DropAttack attacks tensors of different sizes with a single ε, so its ε is relative.
 SETTINGS = {
     "pydoc / lstm": (
         "dataset=pydoc dataset.fraction=0.65 dataset.validation_fraction=0.3 model=lstm model.tokenizer.max_length=32 "
@@ -43,7 +43,7 @@ COMMON = (
 
 
 def runs() -> dict[str, list[str]]:
-    """The name and the overrides of every run, the longest first so that both workers end together."""
+    """Return the overrides of every run by name, longest first so that both workers finish together."""
     return {
         f"{data} {method} seed {seed}": f"reg={method} seed={seed} {COMMON} {shared} {chosen}".split()
         for data, (shared, methods) in SETTINGS.items()
@@ -62,9 +62,9 @@ def main() -> int:
     try:
         failed = launch(list(todo.values()), ENGINE) if todo else {}
     except KeyboardInterrupt:
-        console.print("interrupted; `make demo` goes on from here")
+        console.print("interrupted; `make demo` resumes from here")
         return 130
-    from dropattack.analysis import records, summary  # a second of imports, not before the bar
+    from dropattack.analysis import records, summary  # slow import (1 s), only after the progress bar
 
     found = records.read_records(*(path for path in paths if path.exists()))
     summary.summarize(
@@ -75,7 +75,7 @@ def main() -> int:
     for given, error in failed.items():
         console.print(f"failed: {names[given]}: {error}", style="red", highlight=False)
     if failed:
-        console.print("`make demo` tries these again, and keeps the others.")
+        console.print("`make demo` retries these and keeps the others.")
     return 0 if len(found.frame) == len(paths) else 1
 
 

@@ -1,9 +1,9 @@
-"""Run a committed cell again with the code that is here, and if every number is bit-equal, say so in results/.
+"""Repeat a committed run with the current code, and if every number is bit-equal, record that in results/.
 
   python scripts/equivalent.py pheme-bigru-none-s0-c842d833c2a4     a name of results/<scale>/<table>/runs.txt
 
-One cell shows it for the runs of its context (data, model, training), and for its method. Equal numbers are to be had
-on the kind of CPU that made the record, or where the network's kernels are the same on both (a GRU's are).
+One run shows it for all runs of its context (data, model, training), and for its method. Numbers can only be equal on
+the kind of CPU that made the record, or if the network's kernels are the same on both (as for a GRU).
 """
 
 import argparse
@@ -24,8 +24,8 @@ RESULTS = experiment.CONF.parent / "results"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", nargs="+", help="names of committed runs")
-    parser.add_argument("--scale", default="mini", help="whose store has them (default: %(default)s)")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="(default: %(default)s)")
+    parser.add_argument("--scale", default="mini", help="scale of the runs (default: %(default)s)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of results (default: %(default)s)")
     parser.add_argument("--data", type=Path, help="folder of the data sets (default: that of conf/config.yaml)")
     args = parser.parse_args()
     return cli.guarded(lambda: sum(show(name, args) for name in args.run))
@@ -48,7 +48,7 @@ def show(name: str, args: argparse.Namespace) -> int:
             failed = 1
         else:
             declare(args.results / equivalent.FILE.name, name, row, rows[-1])
-            print(f"{of}: bit-equal to what the code here makes")
+            print(f"{of}: bit-equal to the result of the current code")
     return failed
 
 
@@ -57,7 +57,7 @@ def _row(one: dict, folder: Path) -> dict:
 
 
 def declare(file: Path, name: str, old: dict, new: dict) -> None:
-    """Add what was shown to the file, which is sorted."""
+    """Add both digests to the file, which is sorted."""
     entries = yaml.safe_load(file.read_text()) or {} if file.exists() else {}
     entry = entries.setdefault(name, {"context": old["context"], "reg": old["method"], "code": [], "method": []})
     for row in (old, new):

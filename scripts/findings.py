@@ -1,8 +1,8 @@
-"""Write what the tables say of DropAttack: results/findings.md, and the table in README.md between its two marks.
+"""Write the findings on DropAttack: results/findings.md, and the table in README.md between its two markers.
 
     python scripts/findings.py
 
-From the committed records alone: the same records give the same bytes.
+Uses only the committed records: the same records give the same bytes.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def write(results: Path, readme: Path) -> int:
     page, table = findings(results, asked)
     text = readme.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise UserError(f"{readme} has no place for the table: a line {BEGIN} and below it a line {END}")
+        raise UserError(f"{readme} has no place for the table: add a line {BEGIN} and below it a line {END}")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     print(save(page, results / "findings.md"))

@@ -1,10 +1,10 @@
-"""What only a GPU can show, within a time limit: `make gpu BUDGET=540`.
+"""Tests and measurements that need a GPU, within a time limit: `make gpu BUDGET=540`.
 
-  python scripts/gpu.py pack --to .gpu               what travels to a machine without the data, in parts
-  python scripts/gpu.py run --budget 540 --to DIR    tests, costs, concurrency, full-size cells, in order of worth
-  python scripts/gpu.py unpack DIR                   put what came back into results/
+  python scripts/gpu.py pack --to .gpu               pack the data for a machine without it, in parts
+  python scripts/gpu.py run --budget 540 --to DIR    tests, costs, concurrency, full-size cells, most important first
+  python scripts/gpu.py unpack DIR                   import the output into results/
 
-`run` continues where it was cut off. `--device cpu --scale smoke` rehearses all of it on a CPU.
+`run` resumes where it was cut off. `--device cpu --scale smoke` rehearses everything on a CPU.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 from dropattack import provenance
 from dropattack.files import write_atomically
 from dropattack.gpu import cells, mps, parts, plan, results, stages
-from dropattack.runs import cli, experiment
+from dropattack.runs import cli, experiment, record, store
 from dropattack.runs.config import SCALES
 
 ROOT = experiment.CONF.parent
@@ -30,7 +30,7 @@ def pack(args: argparse.Namespace) -> int:
     wanted = cells.cells_of(args.tables, scale=args.scale, output=Path("outputs/gpu"))
     commit = provenance.commit()
     if commit is None or commit["dirty"]:
-        print("the code differs from its commit: commit first, or its records will say dirty", file=sys.stderr)
+        print("the code differs from its commit: commit first, or records will be marked dirty", file=sys.stderr)
     for folder, size in parts.pack(wanted, to=args.to, limit=int(args.limit * MIB), wheels=args.wheels):
         print(f"{folder}: {size / MIB:.1f} MiB")
         for file in sorted(f for f in folder.rglob("*") if f.is_file()):
@@ -53,20 +53,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def tests(args: argparse.Namespace) -> int:
-    """The tests that need a GPU; only their files are collected, so packages that the others need may be missing."""
+    """Run the tests that need a GPU; collect only their files, because packages that others need may be missing."""
     files = sorted(str(f.relative_to(ROOT)) for f in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in f.read_text())
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-m",
-        "gpu",
-        "-p",
-        "no:cacheprovider",
-        "-rs",
-        "--continue-on-collection-errors",
-        *files,
-    ]
+    options = ["-m", "gpu", "-rs", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
+    command = [sys.executable, "-m", "pytest", *options, *files]
     return subprocess.run([*command, *(["--collect-only"] * args.collect_only)], cwd=ROOT, check=False).returncode
 
 
@@ -75,8 +65,10 @@ def run_cells(args: argparse.Namespace) -> int:
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     extra = ["tracker=none", "trainer.threads=1", f"trainer.device={args.device}", "trainer.progress=none"]
     wanted = cells.cells_of(args.tables, scale=args.scale, output=args.to / "runs", extra=[*extra, *args.override])
+    committed = store.read(ROOT / "results" / args.scale / store.RECORDS).values()
+    known = [found["run_id"] for found in committed if found["status"] in record.DONE]
     with mps.mps() if under_mps else nullcontext():
-        return int(cells.run_cells(wanted, jobs=jobs, records=args.to / plan.RECORDS) > 0)
+        return int(cells.run_cells(wanted, jobs=jobs, known=known, records=args.to / plan.RECORDS) > 0)
 
 
 def unpack(args: argparse.Namespace) -> int:
@@ -93,24 +85,28 @@ def main() -> int:
     own = {name: commands.add_parser(name) for name in ACTIONS}
     own["pack"].add_argument("--to", type=Path, default=Path(".gpu"), help="folder of the parts (%(default)s)")
     own["pack"].add_argument("--limit", type=float, default=60.0, help="MiB per part (%(default)s)")
-    own["pack"].add_argument("--wheels", nargs="*", default=WHEELS, help="what the machine lacks (%(default)s)")
+    own["pack"].add_argument("--wheels", nargs="*", default=WHEELS, help="wheels that the machine lacks (%(default)s)")
     own["run"].add_argument("--budget", type=float, default=540, help="seconds for all stages (%(default)s)")
-    own["run"].add_argument("--to", type=Path, default=Path("outputs/gpu"), help="where stages write (%(default)s)")
+    own["run"].add_argument(
+        "--to", type=Path, default=Path("outputs/gpu"), help="output folder of the stages (%(default)s)"
+    )
     own["run"].add_argument("--archive", type=Path, help="also bundle the results into this .tar.gz")
-    own["run"].add_argument("--only", nargs="+", metavar="STAGE", help="run these stages alone")
+    own["run"].add_argument("--only", nargs="+", metavar="STAGE", help="run only these stages")
     own["tests"].add_argument("--collect-only", action="store_true")
-    own["cells"].add_argument("--to", type=Path, required=True, help="where runs write")
-    own["cells"].add_argument("--mps", action="store_true", help="under NVIDIA's Multi-Process Service")
+    own["cells"].add_argument("--to", type=Path, required=True, help="output folder of the runs")
+    own["cells"].add_argument("--mps", action="store_true", help="run under NVIDIA's Multi-Process Service")
     own["cells"].add_argument("--override", nargs="*", default=[], help="more overrides for all cells")
     own["unpack"].add_argument("folder", type=Path, help="the folder or archive that `run` wrote")
     own["unpack"].add_argument("--results", type=Path, default=Path("results"))
     for name in ("pack", "run", "cells", "unpack"):
-        own[name].add_argument("--tables", nargs="+", default=list(plan.TABLES), help="of conf/table/ (%(default)s)")
+        own[name].add_argument(
+            "--tables", nargs="+", default=list(plan.TABLES), help="tables in conf/table/ (%(default)s)"
+        )
     for name in ("pack", "run", "cells"):
         own[name].add_argument("--scale", default="full", choices=SCALES)
     for name in ("run", "cells"):
         own[name].add_argument("--device", default="cuda", choices=("cuda", "cpu"))
-        own[name].add_argument("--jobs", type=int, help="cells at a time (default: what was measured to be best)")
+        own[name].add_argument("--jobs", type=int, help="cells at a time (default: the best measured number)")
     args = parser.parse_args()
     return cli.guarded(lambda: ACTIONS[args.command](args))
 

@@ -1,12 +1,11 @@
-"""The loss around finished runs, on the same random directions, and on the line between two: values and figures.
+"""Loss landscapes: around finished runs along the same random directions, or on the line between two runs.
 
     python scripts/landscape.py outputs/tables/records/mnist-cnn-*-s0-*.json --grid 51 --span 1.5
     python scripts/landscape.py A.json B.json --line
     python scripts/landscape.py results/mini/vision/landscape/*-plane.json --draw --output elsewhere
 
-Each run gets one JSON file of values in --output, and all runs of one data set and model one set of figures. A grid
-that was stopped goes on where it was; one that is done is not computed again. Figures are made from the JSON files
-alone.
+Writes one JSON file of values per run to --output, and one set of figures per data set and model. An interrupted grid
+is resumed and a finished one is not recomputed. Figures are made from the JSON files alone.
 """
 
 import argparse
@@ -27,26 +26,32 @@ def main() -> int:
         "records",
         nargs="+",
         type=Path,
-        help="finished runs' records, or a table's folder; --draw: values",
+        help="records of finished runs, or a table's folder; with --draw, files of values",
     )
-    parser.add_argument("--match", default="*", help="of a table's runs, those whose name fits it: mnist-cnn-*-s0-*")
+    parser.add_argument(
+        "--match", default="*", help="only runs of the table whose name matches, such as mnist-cnn-*-s0-*"
+    )
     parser.add_argument("--output", type=Path, default=Path("results/landscape"), help="default: %(default)s")
-    parser.add_argument("--grid", type=int, default=51, help="points a side (default: %(default)s)")
-    parser.add_argument("--span", type=float, default=1.5, help="from −span to span (default: %(default)s)")
-    parser.add_argument("--rays", type=int, default=0, help="not a plane: this many directions, one by one")
-    parser.add_argument("--line", action="store_true", help="not a plane: from the first record to the second")
+    parser.add_argument("--grid", type=int, default=51, help="points per side (default: %(default)s)")
+    parser.add_argument("--span", type=float, default=1.5, help="grid from −span to span (default: %(default)s)")
+    parser.add_argument("--rays", type=int, default=0, help="instead of a plane, cuts along this many directions")
+    parser.add_argument(
+        "--line", action="store_true", help="instead of a plane, the line from the first record to the second"
+    )
     parser.add_argument("--normalise", default="filter", choices=("filter", "tensor", "authors"))
-    parser.add_argument("--seed", type=int, default=0, help="of the directions (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the directions (default: %(default)s)")
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
     parser.add_argument("--rows", type=int, help="rows of the split (default: all)")
-    parser.add_argument("--batch", type=int, default=100, help="rows at once (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="points at once (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=100, help="batch size (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="concurrent points (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    parser.add_argument("--runs", type=Path, help="the folder the runs wrote to (default: that above the records')")
+    parser.add_argument(
+        "--runs", type=Path, help="the runs' output folder (default: the parent of the records' folder)"
+    )
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("DROPATTACK_DATA", "data")))
     parser.add_argument("--tracker", default="wandb", choices=("wandb", "trackio", "none"))
-    parser.add_argument("--group", help="of the dashboard's runs they stand with (default: <dataset>-<model>-<scale>)")
-    parser.add_argument("--draw", action="store_true", help="only draw, from files of values")
+    parser.add_argument("--group", help="group in the dashboard (default: <dataset>-<model>-<scale>)")
+    parser.add_argument("--draw", action="store_true", help="only draw figures from files of values")
     args = parser.parse_args()
     return cli.guarded(lambda: run(args))
 
@@ -75,13 +80,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def measured(args: argparse.Namespace) -> list[Path]:
-    """The files of values, computed where they are missing."""
+    """Return the files of values, computing missing ones."""
     from dropattack.probes.landscape import line, plane, rays
     from dropattack.runs.restore import restore
 
     records = store.places(args.records, args.runs, args.match)
     if args.line and len(records) != 2:
-        raise UserError(f"--line goes from one record to another: name two, not {len(records)}")
+        raise UserError(f"--line needs two records, got {len(records)}")
     common = {"grid": args.grid, "span": args.span, "seed": args.seed, "normalise": args.normalise}
     options: dict[str, Any] = {"data": args.data, "output": args.runs, "device": args.device}
     if args.line:
@@ -99,7 +104,7 @@ def measured(args: argparse.Namespace) -> list[Path]:
 
 
 def values(args: argparse.Namespace, found, grid, path: Path, about: dict[str, Any]) -> Path:
-    """Measure `grid`, with a progress bar; returns `path`."""
+    """Measure `grid` with a progress bar, and return `path`."""
     from dropattack.probes.landscape import measure
     from dropattack.probes.scratch import Crew
 

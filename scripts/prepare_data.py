@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Fetches a data set from its official source and writes it in the layout that dropattack reads.
+"""Download a data set from its official source and write it in the layout that dropattack reads.
 
 python scripts/prepare_data.py imdb --to data
 python scripts/prepare_data.py pheme --archive PHEME_veracity.tar.bz2 --to data
@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=NAMES, help="the data set")
     parser.add_argument("--to", type=Path, default=Path("data"), help="folder of data sets (default: data)")
-    parser.add_argument("--archive", type=Path, help="pheme: of figshare record 6392078; glove: glove.6B.zip")
+    parser.add_argument("--archive", type=Path, help="pheme: archive of figshare record 6392078; glove: glove.6B.zip")
     parser.add_argument("--seed", type=int, default=0, help="pheme: seed of the split")
     options = parser.parse_args(arguments)
     try:
@@ -35,13 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def prepare(name: str, to: Path, archive: Path | None = None, seed: int = 0) -> str:
-    """Writes `to/name` and returns a sentence on what is there now. Raises UserError."""
+    """Write `to/name` and return a sentence describing the result. Raise UserError if that fails."""
     from dropattack.data.hub import Unavailable
 
     if archive and name not in ("pheme", "glove"):
-        raise UserError(f"--archive is for pheme and glove; {name} is downloaded.")
+        raise UserError(f"--archive is only for pheme and glove; {name} is downloaded.")
     if name in ("digits", "pydoc"):
-        return f"{name} needs no preparation: it is made from installed packages."
+        return f"{name} needs no preparation: it is built from installed packages."
     try:
         if name == "pheme":
             return pheme(to, archive, seed)
@@ -90,8 +90,8 @@ def pheme(to: Path, archive: Path | None, seed: int) -> str:
 
     if archive is None:
         raise UserError(
-            "pheme is no download that a program may fetch: get PHEME_veracity.tar.bz2 from "
-            "https://figshare.com/articles/dataset/6392078 and name it with --archive FILE."
+            "pheme cannot be downloaded automatically: get PHEME_veracity.tar.bz2 from "
+            "https://figshare.com/articles/dataset/6392078 and pass it with --archive FILE."
         )
     rows, empty = read_archive(archive)
     splits = split_rows(rows, seed)
@@ -99,11 +99,11 @@ def pheme(to: Path, archive: Path | None, seed: int) -> str:
         columns = {column: [row[column] for row in splits[part]] for column in rows[0]}
         write_parquet(to / "pheme" / f"{stem}.parquet", columns)
     sizes = ", ".join(f"{part} {len(own):,}" for part, own in splits.items())
-    return f"{to / 'pheme'}: {sizes} threads; {empty} left out, since no tweet of theirs has text"
+    return f"{to / 'pheme'}: {sizes} threads; {empty} left out because none of their tweets has text"
 
 
 def write_parquet(path: Path, columns: dict[str, Any]) -> None:
-    """Written beside its place and moved there: a killed run leaves no half file."""
+    """Write to a temporary file and move it into place, so that a killed process leaves no partial file."""
     import pyarrow as pa
     import pyarrow.parquet
 
@@ -112,7 +112,7 @@ def write_parquet(path: Path, columns: dict[str, Any]) -> None:
     os.close(handle)
     try:
         pa.parquet.write_table(pa.table(columns), temporary, compression="zstd")
-        os.chmod(temporary, 0o644)  # mkstemp's files are their owner's alone
+        os.chmod(temporary, 0o644)  # mkstemp makes files private to their owner
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)

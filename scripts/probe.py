@@ -1,9 +1,9 @@
-"""Measure finished runs beyond accuracy: calibration, gradient norms, flatness, robustness. One small JSON a run.
+"""Measure finished runs beyond accuracy: calibration, gradient norms, flatness, robustness. One JSON file per run.
 
     python scripts/probe.py outputs/tables/records/mnist-*.json --output results/mini/vision/probes
 
-A run needs its weights, which lie in `checkpoints/` of the folder it wrote to (`paths.output`). What is done is not
-done again; a probe that was stopped begins anew. `scripts/probe_table.py` makes tables and figures of the files.
+Needs the weights, which are in `checkpoints/` in each run's output folder (`paths.output`). Finished probes are
+skipped; an interrupted probe is restarted. `scripts/probe_table.py` makes tables and figures from the files.
 """
 
 import argparse
@@ -22,13 +22,17 @@ def main() -> int:
     from dropattack.probes.suite import PROBES, Options
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("records", nargs="+", type=Path, help="finished runs' records, folders of them, or a table's")
-    parser.add_argument("--match", default="*", help="of a folder's runs, those whose name fits it: mnist-cnn-*")
-    parser.add_argument("--output", type=Path, required=True, help="where <record>.json is written")
-    parser.add_argument("--runs", type=Path, help="the folder the runs wrote to (default: that above the records')")
+    parser.add_argument(
+        "records", nargs="+", type=Path, help="records of finished runs, folders of records, or a table's folder"
+    )
+    parser.add_argument("--match", default="*", help="only runs of a folder whose name matches, such as mnist-cnn-*")
+    parser.add_argument("--output", type=Path, required=True, help="output folder, for <record>.json")
+    parser.add_argument(
+        "--runs", type=Path, help="the runs' output folder (default: the parent of the records' folder)"
+    )
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("DROPATTACK_DATA", "data")))
-    parser.add_argument("--only", default=",".join(PROBES), help="some of them, by commas (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at once (default: %(default)s)")
+    parser.add_argument("--only", default=",".join(PROBES), help="comma-separated probes (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=2, help="concurrent runs (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     for field in fields(Options):  # rows, batches, split, seed, …
         kind = type(field.default)
@@ -53,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         if names := missing(name, record.read(path)["run_id"], wanted, options):
             todo.append((path, name, names))
     codes = [0]
-    # One torch thread a process: the processes are the parallelism.
+    # One torch thread per process, because the processes run in parallel.
     with counting("runs", len(todo)) as done, parallel_config("loky", inner_max_num_threads=1):
         places = {"data": args.data, "output": args.runs, "device": args.device}
         calls = (delayed(one)(path, name, names, options, places) for path, name, names in todo)
@@ -69,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def one(path: Path, name: Path, names: list[str], options, places: dict[str, Any]) -> tuple[str, int, str]:
-    """Probe one run; returns its name, an exit code, and what went wrong. The others go on."""
+    """Probe one run; return its name, an exit code, and the error message. The other runs continue."""
     from dropattack.probes.suite import probe
     from dropattack.runs.restore import restore
 

@@ -1,8 +1,8 @@
-"""Make tables and figures of the files that `scripts/probe.py` wrote, for each data set and model.
+"""Make tables and figures from the files of `scripts/probe.py`, for each data set and model.
 
     python scripts/probe_table.py --records results/mini/vision --probes results/mini/vision/probes
 
-Writes <dataset>-<model>.md and .csv, and the figures, into `probe_tables/` beside the folder of the probes.
+Writes <dataset>-<model>.md and .csv, and the figures, to `probe_tables/` next to the folder of probes.
 """
 
 import argparse
@@ -16,10 +16,12 @@ from dropattack.runs import cli
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=Path, required=True, help="a table's folder, or a folder of records")
-    parser.add_argument("--probes", type=Path, required=True, help="the folder of their probes")
-    parser.add_argument("--output", type=Path, help="default: probe_tables/ beside the folder of the probes")
+    parser.add_argument("--probes", type=Path, required=True, help="folder of their probes")
+    parser.add_argument(
+        "--output", type=Path, help="output folder (default: probe_tables/ next to the folder of probes)"
+    )
     parser.add_argument("--tracker", default="wandb", choices=("wandb", "trackio", "none"))
-    parser.add_argument("--group", help="of the dashboard's runs they stand with (default: <dataset>-<model>-<scale>)")
+    parser.add_argument("--group", help="group in the dashboard (default: <dataset>-<model>-<scale>)")
     args = parser.parse_args()
     output = args.output or args.probes.parent / "probe_tables"
     return cli.guarded(lambda: run(args, output))

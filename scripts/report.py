@@ -1,10 +1,10 @@
-"""Write everything that was found as one page: tables, curves, landscapes, costs and method cards.
+"""Write all results as one page: tables, curves, landscapes, costs and method cards.
 
     python scripts/report.py
     python scripts/report.py --results results --output results/report.html
 
-The page is one file that needs no network, made from the records, probes, landscapes and benchmarks under --results
-alone: the same files give the same bytes. What is not there is left out, and a sentence says which command makes it.
+The page is one self-contained file, made only from the records, probes, landscapes and benchmarks in --results; the
+same files give the same bytes. Missing parts are left out, with a sentence naming the command that makes them.
 """
 
 import argparse
@@ -28,25 +28,25 @@ def main() -> int:
 
 def write(results: Path, output: Path) -> int:
     if not results.is_dir():
-        raise UserError(f"there is no folder {results}: name the one with the records by --results")
+        raise UserError(f"there is no folder {results}: pass the one with the records as --results")
     from dropattack.files import write_atomically
     from dropattack.report.page import build
     from dropattack.runs.experiment import CONF
     from dropattack.sweeps.table import KINDS, load_table
 
     tables = [load_table(CONF, path.stem) for path in sorted((CONF / "table").glob("*.yaml"))]
-    # First what is tuned and compared over seeds, last what has one seed.
+    # First tables that are tuned and compare several seeds, last those with one seed.
     kinds = list(KINDS)
     tables.sort(key=lambda t: (t.seeds == 1, kinds.index(t.kind), "settings=tuned" not in t.grids[0], t.name))
     if any(results.glob("*/*/probes/*.json")):
         import dropattack.report.probes  # noqa: F401
-    gc.freeze()  # statsmodels collects garbage at every correction: not through all that was imported
+    gc.freeze()  # statsmodels collects garbage at every correction; skip all imported objects
     page = build(results, tables=tables, docs=ROOT / "docs")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, page.encode())
     except OSError as error:
-        raise UserError(f"the report cannot be written to {output} ({error.strerror})") from error
+        raise UserError(f"cannot write the report to {output} ({error.strerror})") from error
     print(output)
     return 0
 

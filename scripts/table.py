@@ -1,7 +1,7 @@
-"""Run what a table of conf/table/ still lacks, and make it in Markdown, CSV, LaTeX and a picture: `make table-text`.
+"""Run the missing cells of a table in conf/table/, and write it as Markdown, CSV, LaTeX and figure: `make table-text`.
 
-Done cells are skipped; a cell that fails does not stop the others and is named at the end, with its reason. The table
-is made from results/<scale>/records.jsonl and the table's runs.txt alone: `--no-run` makes it again, byte for byte.
+Finished cells are skipped; a failed cell does not stop the others and is reported at the end. The table is made only
+from results/<scale>/records.jsonl and the table's runs.txt: `--no-run` reproduces it byte for byte.
 """
 
 import argparse
@@ -14,31 +14,31 @@ from dropattack.sweeps.launch import LAUNCHERS, Engine
 from dropattack.sweeps.publish import publish
 from dropattack.sweeps.table import load_table, run_cells
 
-SHOWN = ("scale", "paths", "tracker")  # the overrides that say where
+SHOWN = ("scale", "paths", "tracker")  # overrides that affect only where things are stored
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="a file of conf/table/")
     parser.add_argument("--scale", default="mini", choices=SCALES)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at once, on one machine (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=2, help="concurrent runs on one machine (default: %(default)s)")
     parser.add_argument(
         "--launcher",
         default="joblib",
         choices=LAUNCHERS,
-        help="processes here, Slurm through Hydra, or Ray's cluster (default: %(default)s)",
+        help="local processes, Slurm through Hydra, or a Ray cluster (default: %(default)s)",
     )
     parser.add_argument(
-        "--address", default="auto", help="of Ray's head, host:port (default: the cluster of this machine)"
+        "--address", default="auto", help="address of Ray's head, host:port (default: this machine's cluster)"
     )
-    parser.add_argument("--cpus", type=float, default=1, help="of a run, with Ray (default: %(default)s)")
+    parser.add_argument("--cpus", type=float, default=1, help="CPUs per run, with Ray (default: %(default)s)")
     parser.add_argument(
-        "--gpus", type=float, default=0, help="of a run, with Ray: 0.25 lets four share one (default: %(default)s)"
+        "--gpus", type=float, default=0, help="GPUs per run, with Ray; 0.25 lets four share one (default: %(default)s)"
     )
-    parser.add_argument("--seeds", type=int, help="seeds a cell (default: the table's)")
-    parser.add_argument("--output", type=Path, default=Path("outputs/tables"), help="where runs write")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="where records and tables are kept")
-    parser.add_argument("--no-run", action="store_true", help="only make the table, from the records that are there")
+    parser.add_argument("--seeds", type=int, help="seeds per cell (default: the table's)")
+    parser.add_argument("--output", type=Path, default=Path("outputs/tables"), help="output folder of the runs")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records and tables")
+    parser.add_argument("--no-run", action="store_true", help="only make the table, from existing records")
     parser.add_argument("override", nargs="*", help="more overrides for all cells, such as tracker=none")
     args = parser.parse_intermixed_args()
     return cli.guarded(lambda: run(args))
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.no_run:
         engine = Engine(args.launcher, args.jobs, args.address, args.cpus, args.gpus)
         problems = run_cells(table, folder, engine, scale=args.scale, output=args.output, extra=args.override)
-    from dropattack.analysis.summary import render  # a second of imports, not before the runs
+    from dropattack.analysis.summary import render  # slow import (1 s), only after the runs
 
     made = render(table.name, folder, title=table.title, kind=table.kind, x=table.x, y=table.y, seeds=table.seeds,
                   published=args.results / "reference.yaml")  # fmt: skip

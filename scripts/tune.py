@@ -1,9 +1,9 @@
-"""Choose every method's settings on validation, with the same number of trials a method: `make tune TABLE=vision`.
+"""Choose every method's settings on validation, with the same number of trials per method: `make tune TABLE=vision`.
 
 Runs the trials of conf/tune/default.yaml for each data set and model of a table, in two rounds (learning rates, then
-strengths at the best rate), and writes what won to conf/settings/tuned/ (where `settings=tuned` finds it) and all
-trials to results/tuning/. Trials that are done are not run again. The choice reads validation accuracy alone, and its
-seed is none of the seeds that are reported.
+strengths at the best rate). Writes the best settings to conf/settings/tuned/ (used by `settings=tuned`) and all trials
+to results/tuning/. Finished trials are not repeated. The choice uses validation accuracy only, with a seed that is not
+among the reported ones.
 """
 
 import argparse
@@ -28,11 +28,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", help="a file of conf/table/ whose grids name dataset, model and reg")
     parser.add_argument("--scale", default="mini", choices=SCALES)
-    parser.add_argument("--jobs", type=int, default=2, help="trials at once (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=2, help="concurrent trials (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("outputs/tuning"))
     parser.add_argument("--results", type=Path, default=Path("results/tuning"))
     parser.add_argument(
-        "--conf", type=Path, default=experiment.CONF / "settings" / "tuned", help="where the choice goes"
+        "--conf", type=Path, default=experiment.CONF / "settings" / "tuned", help="output folder of the chosen settings"
     )
     args = parser.parse_args()
     return cli.guarded(lambda: run(args))
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     wanted = tuning.tuned_cells(load_table(experiment.CONF, args.table))
     if unplanned := sorted({method for *_, method in wanted} - set(plan.strengths)):
         raise UserError(
-            f"conf/tune/default.yaml has no strengths of {', '.join(unplanned)}; add as many as others have"
+            f"conf/tune/default.yaml has no strengths for {', '.join(unplanned)}; add as many as the other methods have"
         )
     bases = {key: [*common, *cell] for key, cell in wanted.items()}
     recipes = {key: compose(experiment.CONF, base).model.recipe.learning_rate for key, base in bases.items()}
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 def trials(
     wanted: Mapping[tuning.Key, list[tuning.Settings]], bases: Mapping[tuning.Key, list[str]], jobs: int
 ) -> dict[tuning.Key, list[dict[str, Any]]]:
-    """Run the settings wanted of each cell; returns them with what came out, in the same order."""
+    """Run the settings wanted of each cell; return them with their outcomes, in the same order."""
     runs = {
         key: [[*bases[key], *tuning.overrides(settings)] for settings in several] for key, several in wanted.items()
     }
@@ -73,7 +73,7 @@ def trials(
 
 
 def outcome(overrides: list[str]) -> dict[str, Any]:
-    """One trial's validation accuracy, or why it has none."""
+    """Return a trial's validation accuracy, or the reason why it has none."""
     path = Run.asked(overrides).record_path
     if record.is_done(path) != "finished":
         return {"validation_accuracy": None, "error": record.why(path)}
@@ -83,7 +83,7 @@ def outcome(overrides: list[str]) -> dict[str, Any]:
 
 
 def write(args: argparse.Namespace, key: tuning.Key, tried: list[dict[str, Any]]) -> bool:
-    """The winner to conf/settings/tuned/, and all trials to results/tuning/; whether there is one."""
+    """Write the best settings to conf/settings/tuned/, all trials to results/tuning/; return whether any finished."""
     best = tuning.winner(tried)
     if best is None:
         print(f"{'-'.join(key)}: no trial finished: {tried[0]['error']}", file=sys.stderr)

@@ -2,7 +2,7 @@
 
     python scripts/wandb_report.py text vision --entity my-team
 
-Each table's runs carry the group `table-<name>`, which `make table-<name>` gives them. Needs `wandb login`.
+Expects each table's runs in the group `table-<name>`, as `make table-<name>` logs them. Needs `wandb login`.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from dropattack.sweeps.table import Table, load_table
 
 
 def report(tables: list[Table], *, entity: str, project: str) -> Any:
-    """The report, not yet saved."""
+    """Build the report without saving it."""
     try:
         import wandb_workspaces.reports.v2 as wr
         from wandb_workspaces import expr
@@ -23,7 +23,7 @@ def report(tables: list[Table], *, entity: str, project: str) -> Any:
         raise UserError("pip install 'wandb-workspaces>=0.4' first") from error
 
     blocks: list[Any] = [
-        wr.P("Drawn from the runs. Tables with paired intervals and verdicts are made by `make table-<name>`.")
+        wr.P("Made from the runs. `make table-<name>` makes tables with paired intervals and verdicts.")
     ]
     for table in tables:
         own = expr.And(expr.Metric("Group") == f"table-{table.name}")
@@ -46,7 +46,7 @@ def report(tables: list[Table], *, entity: str, project: str) -> Any:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", nargs="+", help="files of conf/table/")
-    parser.add_argument("--entity", default="", help="the user or team (default: the one that is logged in)")
+    parser.add_argument("--entity", default="", help="user or team (default: the logged-in one)")
     parser.add_argument("--project", default="dropattack")
     args = parser.parse_args()
     return cli.guarded(lambda: send(args))
@@ -57,8 +57,8 @@ def send(args: argparse.Namespace) -> int:
     made = report(tables, entity=args.entity, project=args.project)
     try:
         made.save()
-    except Exception as error:  # no key, no network, no such entity: all of it the server's word
-        print(f"error: W&B did not take the report: {error}", file=sys.stderr)
+    except Exception as error:  # no key, no network, no such entity: report the server's message
+        print(f"error: W&B did not accept the report: {error}", file=sys.stderr)
         return 1
     print(made.url)
     return 0

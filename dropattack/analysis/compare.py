@@ -1,4 +1,4 @@
-"""Rows of runs → one row a method: its accuracy over seeds, its paired difference to the baseline, its price."""
+"""Compare methods: one row per method with its accuracy, paired difference to the baseline, and cost."""
 
 import re
 from collections.abc import Hashable
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dropattack.analysis.records import differences, is_chosen, telling
+from dropattack.analysis.records import differences, distinguishing, is_chosen
 from dropattack.errors import one_line
 from dropattack.statistics import estimate, holm, paired_difference, verdict
 
@@ -17,22 +17,22 @@ ORDER = ("none", "dropout", "fgm", "pgd", "freelb", "dropattack", "randomattack"
 def compare(
     frame: pd.DataFrame, baseline: str = "none", metric: str = "test_accuracy", factor: float = 100.0
 ) -> pd.DataFrame:
-    """One row for each method with its settings, in each context (data, model, training). Accuracies are in percent.
+    """Return one row per method and settings, in each context (data, model, training). Accuracies are in percent.
 
-    Differences are paired by seed within one context alone. The p-values are corrected by Holm over all comparisons of
-    the returned table. `cost` and `memory` are the median time of a training step and the median peak memory over the
-    baseline's. Where there is nothing to compare with, `why` says so, and the difference is NaN.
+    Differences are paired by seed within a context. The p-values are Holm-corrected over all comparisons in the table.
+    `cost` and `memory` are ratios to the baseline: median time of a training step, median peak memory. If there is
+    nothing to compare with, `why` gives the reason and the difference is NaN.
 
     Args:
         frame: `read_records(…).frame`.
         baseline: the method that the others are compared with.
         metric: the column to compare.
-        factor: what its values are multiplied by: a fraction becomes percent.
+        factor: multiplies the column's values; the default converts fractions to percent.
     """
     rows: list[dict[str, Any]] = []
     for _, shared in frame.groupby("context", sort=False):
         plain = shared[shared["method"] == baseline]
-        # Two variants of the baseline in one context (other dropout) leave nothing to compare with.
+        # If a context has two variants of the baseline (different dropout), it is unclear which one to compare with.
         unique = plain["variant"].nunique() == 1
         for _, runs in shared.groupby("variant", sort=False):
             rows.append(_row(runs, plain if unique else plain.iloc[:0], baseline, metric, factor))
@@ -59,7 +59,7 @@ COLUMNS = [
 
 
 def _natural(name: str) -> list[Any]:
-    """A key by which `train_rows=500` comes before `train_rows=1000`."""
+    """Return a sort key that puts `train_rows=500` before `train_rows=1000`."""
     return [float(piece) if i % 2 else piece for i, piece in enumerate(re.split(r"(\d+(?:\.\d+)?)", name))]
 
 
@@ -84,18 +84,18 @@ def _row(runs: pd.DataFrame, plain: pd.DataFrame, baseline: str, metric: str, fa
 
 
 def _ratio(ours: pd.Series, theirs: pd.Series) -> float:
-    """Of medians; NaN where either is not known."""
+    """Return the ratio of the medians; NaN if either is unknown."""
     own, other = (float(pd.to_numeric(values).median()) for values in (ours, theirs))
     return own / other if other > 0 else np.nan
 
 
 def by_seed(runs: pd.DataFrame, metric: str = "test_accuracy", factor: float = 100.0) -> dict[int, float]:
-    """A column of the runs, by seed; a fraction becomes percent."""
+    """Return a column of the runs by seed, times `factor`."""
     return {int(seed): factor * float(value) for seed, value in zip(runs["seed"], runs[metric], strict=True)}
 
 
 def _name(table: pd.DataFrame, column: str, label: str, within: list[str]) -> None:
-    """`label`: the plain name where it is unique, else the name with what sets it apart, `fgm (epsilon=5.0)`."""
+    """Fill in `label`: the plain name if it is unique, otherwise the name with its distinguishing settings."""
     kind = "context" if column == "dataset" else "variant"
     table[label] = table[column].astype(object)
     for _, group in table.groupby(within, sort=False):
@@ -103,7 +103,7 @@ def _name(table: pd.DataFrame, column: str, label: str, within: list[str]) -> No
             continue
         representatives = group.drop_duplicates(kind)
         settings = [_concerning(row, kind) for row in representatives["settings"]]
-        apart = dict(zip(representatives[kind], telling(differences(settings)), strict=True))
+        apart = dict(zip(representatives[kind], distinguishing(differences(settings)), strict=True))
         for i in group.index:
             table.at[i, label] = _with(table.at[i, column], apart[table.at[i, kind]])
 
@@ -114,14 +114,14 @@ def _concerning(settings: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def _with(name: Hashable, settings: dict[str, Any]) -> str:
-    if "scale.name" in settings:  # one name for a dozen sizes
+    if "scale.name" in settings:  # stands for a dozen sizes
         settings = {"scale.name": settings["scale.name"]}
     inside = ", ".join(f"{key.removesuffix('.name').rpartition('.')[2]}={value}" for key, value in settings.items())
     return one_line(f"{name} ({inside})") if inside else f"{name} (other data)"
 
 
 def provenance(frame: pd.DataFrame) -> dict[str, list[str]]:
-    """What the runs ran on: every distinct commit, version of torch and machine among them."""
+    """Return the distinct commits, torch versions and machines that the runs were made with."""
     return {
         "commit": _distinct(frame["commit"], lambda c: c["hash"][:10] + ("+changes" if c["dirty"] else "")),
         "torch": _distinct(frame["versions"], lambda v: v.get("torch", "unknown")),

@@ -1,4 +1,4 @@
-"""Is a method with less (of the data, of the epochs) as good as the baseline with all of it? A curve's second table."""
+"""Data efficiency: is a method with less data or fewer epochs as good as the baseline with all of it?"""
 
 import math
 
@@ -11,21 +11,22 @@ from dropattack.statistics import estimate, holm, paired_difference, verdict
 
 
 def heading(x: str, baseline: str = "none") -> str:
-    """Of the table below."""
+    """Return the heading of the table of `data_efficiency_table`."""
     if x.startswith("dataset."):
         return f"On less data, beside {baseline} on all of it"
     return f"With fewer {x.rpartition('.')[2]}, beside {baseline} with the most of them"
 
 
-def less_against_all(frame: pd.DataFrame, x: str, baseline: str = "none") -> Table:
-    """Every method at every value of `x` below the largest, beside the baseline at the largest.
+def data_efficiency_table(frame: pd.DataFrame, x: str, baseline: str = "none") -> Table:
+    """Compare every method at every value of `x` below the largest with the baseline at the largest.
 
-    Differences are in points and paired by seed, which gives both the same initial weights; p-values are corrected by
-    Holm over the rows. That no difference is shown does not show that there is none: the interval says what is left.
+    Differences are in points and paired by seed (equal seeds mean equal initial weights); p-values are Holm-corrected
+    over the rows. “No difference shown” does not prove equality: see the interval.
 
     Args:
         frame: `read_records(…).frame`.
         x: the setting, such as `dataset.fraction`.
+        baseline: the method that the others are compared with.
     """
     name = x.rpartition(".")[2]
     most_of = "data" if x.startswith("dataset.") else name

@@ -1,8 +1,8 @@
-"""Which codes train bit for bit alike, as far as a run has shown it: `results/equivalent.yaml`.
+"""Code versions that train bit-identically, as far as a run has shown: `results/equivalent.yaml`.
 
 A record keeps digests of the code that trained it (`commit.code`: model, loading and training; `commit.method`: the
-regularizer). Where a change of the code leaves a committed run equal in every number, `scripts/equivalent.py` runs it
-again and writes both digests down, for the runs that share its context; their table then counts both.
+regularizer). If a code change leaves every number of a committed run equal, `scripts/equivalent.py` repeats the run and
+records both digests as equivalent for the runs that share its context; tables then count both.
 
     pheme-bigru-none-s0-c842d833c2a4:     the run that showed it
       context: 0f6c0a…                    all runs of this data, model and training
@@ -22,13 +22,13 @@ from dropattack.errors import UserError
 from dropattack.runs.yaml_io import read_yaml
 
 FILE = Path(__file__).resolve().parents[2] / "results" / "equivalent.yaml"
-# What two records of one run share where their code is equivalent: numbers, but no clock and no memory.
+# Results that must be equal if the code is equivalent: numbers, but not times and memory.
 RESULTS = ("status", "validation", "test", "history", "passes_per_step", "skipped", "steps", "parameters")
-MEASURED = ("seconds", "gradients")  # of an epoch: its time, and what was looked at besides
+MEASURED = ("seconds", "gradients")  # per epoch; excluded
 
 
 class Equivalent:
-    """What is declared in a file; a digest that it does not name is equivalent to itself alone.
+    """Equivalent code versions declared in a file; a digest that is not in it is only equivalent to itself.
 
     Raises:
         UserError: the file cannot be read, or an entry lacks a key.
@@ -42,7 +42,7 @@ class Equivalent:
                 self._join(str(wanted["context"]), "", wanted["code"])
                 self._join(str(wanted["context"]), str(wanted["reg"]), wanted["method"])
             except (KeyError, TypeError) as error:
-                raise UserError(f"{file}: {cell} needs context, reg, code and method; make it again by "
+                raise UserError(f"{file}: {cell} needs context, reg, code and method; make it again with "
                                 "scripts/equivalent.py") from error  # fmt: skip
 
     def _join(self, context: str, reg: str, digests: Any) -> None:
@@ -53,16 +53,16 @@ class Equivalent:
             self._same[context, reg, digest] = joined
 
     def code(self, context: str, digest: str) -> str:
-        """What stands for all codes that are equivalent to this one among the runs of a context."""
+        """Return the representative of all code digests equivalent to this one among the runs of a context."""
         return min(self._same.get((context, "", digest), {digest}))
 
     def method(self, context: str, reg: str, digest: str) -> str:
-        """The same of the code of one method."""
+        """Return the representative of all digests of a method's code equivalent to this one."""
         return min(self._same.get((context, reg, digest), {digest}))
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """In which results two records of one run differ, by a bit or more."""
+    """Return the results in which two records of one run are not bit-equal."""
     pairs = ((dict(_numbers(record.get(key), key)) for record in (one, other)) for key in RESULTS)
     found = []
     for mine, theirs in pairs:

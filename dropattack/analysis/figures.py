@@ -1,4 +1,4 @@
-"""Figures made from records alone. Matplotlib without a display; colours that the colour-blind can tell apart."""
+"""Figures made from records alone, with headless matplotlib and colour-blind-safe colours."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator
 from dropattack.analysis.records import with_number
 from dropattack.statistics import PairedDifference, estimate
 
-# Okabe and Ito (2008), less the yellow that no one can read on white. A method has one colour in every figure.
+# Okabe and Ito (2008)without the yellow, which is unreadable on white. A method has the same colour in every figure.
 COLOURS = {
     "none": "#6b6b6b", "dropout": "#56b4e9", "fgm": "#009e73", "pgd": "#e69f00", "freelb": "#cc79a7",
     "dropattack": "#d55e00", "rdrop": "#0072b2", "sam": "#000000",
@@ -26,15 +26,17 @@ STYLE: Any = {"font.family": "DejaVu Sans", "font.size": 9, "svg.hashsalt": "dro
 def gain_against_cost(
     compared: pd.DataFrame, path: Path, *, title: str, note: str = "", baseline: str = "none"
 ) -> Path:
-    """What each method gains over the baseline against what it costs: one panel a data set and model.
+    """Plot each method's gain over the baseline against its cost: one panel per data set and model.
 
-    A small dot is one seed's paired difference, the large dot their mean, the line its 95 % interval. An interval that
-    crosses the grey line says that these seeds show no difference. Marks that would cover each other stand a little
-    beside their cost.
+    A small dot is one seed's paired difference, the large dot the mean, the line its 95 % interval. If the interval
+    crosses the grey line, these seeds show no difference. Overlapping marks are moved slightly apart horizontally.
 
     Args:
         compared: the result of `compare(…)`.
-        path: where to write; the suffix chooses the format (png, pdf, svg).
+        path: output file; the suffix selects the format (png, pdf, svg).
+        title: of the figure.
+        note: printed below the figure.
+        baseline: the method that the others are compared with.
     """
     import matplotlib
 
@@ -53,12 +55,13 @@ def gain_against_cost(
 
 
 def accuracy_against(frame: pd.DataFrame, x: str, path: Path, *, title: str) -> Path:
-    """Test accuracy against a setting, one line a method, one panel a data set and model.
+    """Plot test accuracy against a setting: one line per method, one panel per data set and model.
 
     Args:
         frame: `read_records(…).frame`.
         x: the setting, such as `dataset.fraction`.
-        path: where to write; the suffix chooses the format.
+        path: output file; the suffix selects the format.
+        title: of the figure.
     """
     import matplotlib
 
@@ -95,14 +98,14 @@ def accuracy_against(frame: pd.DataFrame, x: str, path: Path, *, title: str) -> 
 
 
 def plain_log_ticks(axis: Axis) -> None:
-    """0.1, 0.2, 0.5, 1, … on a logarithmic axis, in digits and not in powers."""
+    """Label a logarithmic axis 0.1, 0.2, 0.5, 1, … in digits instead of powers of ten."""
     axis.set_minor_locator(LogLocator(subs=(2, 5)))
     for formatted in (axis.set_major_formatter, axis.set_minor_formatter):
         formatted(lambda value, _: f"{value:g}")
 
 
 def no_date(path: Path) -> dict[str, None] | None:
-    """The same records give the same bytes: no date, no name of the program in the file."""
+    """Return the metadata that leaves out date and program, so that the same records give the same bytes."""
     return {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}.get(path.suffix)
 
 
@@ -135,7 +138,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, title: str, baseline: str) -> None:
 
 
 class _Mark:
-    """One method in a panel: where it stands, and how far it reaches."""
+    """One method in a panel: its position and extent."""
 
     def __init__(self, x: float, row: Any) -> None:
         self.x, self.name, self.colour = x, row.method_label, COLOURS.get(row.method, INK)
@@ -145,7 +148,7 @@ class _Mark:
 
 
 def _label(ax: Axes, marks: Sequence[_Mark]) -> None:
-    """Each name at an end of its own line, where it covers no other line and no other name."""
+    """Put each name at an end of its own line, where it covers no other line or name."""
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     height, gap = 0.055 * (top - bottom), 0.01 * (top - bottom)
     taken = [(m.x, m.x, m.low, m.high) for m in marks]
@@ -169,7 +172,7 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 
 
 def _spread(costs: Sequence[float], least: float = 0.06) -> list[float]:
-    """Move marks that would cover each other apart, to `least` of the range, keeping their order and centre."""
+    """Move overlapping marks apart to at least `least` of the range, keeping their order and centre."""
     if len(costs) < 2:
         return list(costs)
     gap = least * max(max(costs) - min(costs), 0.5)

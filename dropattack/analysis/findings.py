@@ -1,4 +1,4 @@
-"""What the tables say of one method, in two tables of their own: beside the baseline, and beside every other method."""
+"""Findings on one method over all tables: against the baseline, and against every other method."""
 
 import json
 import math
@@ -17,11 +17,12 @@ from dropattack.statistics import PairedDifference, holm, verdict
 NONE = "none"
 
 
-def beside_none(frames: Mapping[str, pd.DataFrame], method: str = "dropattack") -> Table:
-    """Does it help, by how much, at what cost? A row for each of the method's cells, with its own table's verdict.
+def against_baseline(frames: Mapping[str, pd.DataFrame], method: str = "dropattack") -> Table:
+    """Compare the method with the baseline: one row per cell of the method, with the verdict of the cell's own table.
 
     Args:
-        frames: by the name of a table, `read_records(…).frame`.
+        frames: `read_records(…).frame` by the table's name.
+        method: the method.
     """
     rows = []
     for table, frame in frames.items():
@@ -49,7 +50,7 @@ def _training_rows(frame: pd.DataFrame, context: str) -> str:
 
 @dataclass(frozen=True)
 class Rival:
-    """A method beside another in one cell of a table: `difference` is its accuracy less the other's, in points."""
+    """A method against another in one cell of a table. `difference` is its accuracy minus the other's, in points."""
 
     table: str
     dataset: str
@@ -63,16 +64,17 @@ class Rival:
 
 
 def rivals(frames: Mapping[str, pd.DataFrame], method: str = "dropattack") -> list[Rival]:
-    """The method beside every other but none, paired by seed; p-values are corrected by Holm over all of them.
+    """Compare the method with every other method, paired by seed; p-values are Holm-corrected over all comparisons.
 
     Args:
-        frames: by the name of a table, `read_records(…).frame`. Those count in which the method has one cell a context.
+        frames: `read_records(…).frame` by the table's name. Contexts with several cells of the method are skipped.
+        method: the method.
     """
     found = []
     for table, frame in frames.items():
         for row in compare(frame, baseline=method).itertuples():
             if row.method not in (method, NONE) and not row.why and row.difference.n:
-                found.append((table, row, _turned(row.difference)))
+                found.append((table, row, _negated(row.difference)))
     corrected = holm([difference.p for *_, difference in found])
     return [
         Rival(table, row.dataset, row.model, row.dataset_label, row.method, str(row.method_label), difference, p,
@@ -81,12 +83,12 @@ def rivals(frames: Mapping[str, pd.DataFrame], method: str = "dropattack") -> li
     ]  # fmt: skip
 
 
-def _turned(d: PairedDifference) -> PairedDifference:
+def _negated(d: PairedDifference) -> PairedDifference:
     return PairedDifference(-d.mean, d.sd, -d.high, -d.low, d.n, d.p, tuple(-value for value in d.values))
 
 
-def beside_others(found: Sequence[Rival], method: str = "dropattack") -> Table:
-    """Is it better than the other methods, each with its own settings?"""
+def against_others(found: Sequence[Rival], method: str = "dropattack") -> Table:
+    """Compare the method with the other methods, each with its own settings."""
     rows = [
         (
             f"{one.dataset_label} / {one.model}", one.other_label, one.table, str(one.difference.n),
@@ -103,10 +105,10 @@ def beside_others(found: Sequence[Rival], method: str = "dropattack") -> Table:
 
 
 def chosen_settings(folder: Path) -> Table:
-    """What `make tune` chose on validation, from the files of its trials.
+    """Return the settings that `make tune` chose on validation, read from its trial files.
 
     Raises:
-        UserError: a file is none of them.
+        UserError: a file is not one of these.
     """
     rows = []
     for path in sorted(folder.glob("*.json")):
@@ -115,7 +117,7 @@ def chosen_settings(folder: Path) -> Table:
             best = max(t["validation_accuracy"] for t in content["trials"] if t["validation_accuracy"] is not None)
             settings, edge = dict(content["chosen"]), [name.rpartition(".")[2] for name in content["at_edge"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} holds no trials of `make tune` ({type(error).__name__}: {error})") from error
+            raise UserError(f"{path} is not a trial file of `make tune` ({type(error).__name__}: {error})") from error
         scale, *cell, method = path.stem.split("-")
         said = ", ".join(f"{name.rpartition('.')[2]}={_plain(value)}" for name, value in settings.items())
         rows.append((f"{' / '.join(cell)} ({scale})", method, said, f"{100 * best:.2f}", str(len(content["trials"])),

@@ -1,4 +1,4 @@
-"""What two settings of a method do together: one square a pair, coloured by the gain over the baseline."""
+"""Heat map of two settings of a method: one square per pair, coloured by the gain over the baseline."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,14 +18,18 @@ from dropattack.statistics import BETTER, WORSE
 
 
 def heatmap(compared: pd.DataFrame, x: str, y: str, path: Path, *, title: str, baseline: str = "none") -> Path:
-    """Mean paired difference to the baseline over two settings, such as `reg.epsilon` and `reg.p`.
+    """Draw the mean paired difference to the baseline over two settings, such as `reg.epsilon` and `reg.p`.
 
-    Shown are the runs that agree in every other setting of the method; of several such groups, the largest. A frame
-    around a square: its difference is significant after the correction for the whole table.
+    The runs shown agree in every other setting of the method; if there are several such groups, the largest is shown. A
+    frame around a square means that its difference is significant after correction over the whole table.
 
     Args:
         compared: the result of `compare(…)` for one data set and model.
-        path: where to write; the suffix chooses the format.
+        x: the setting on the horizontal axis.
+        y: the setting on the vertical axis.
+        path: output file; the suffix selects the format.
+        title: of the figure.
+        baseline: the method that the others are compared with.
 
     Raises:
         UserError: no method has both settings.
@@ -60,16 +64,16 @@ def heatmap(compared: pd.DataFrame, x: str, y: str, path: Path, *, title: str, b
 
 
 def shown_reach(means: Sequence[float]) -> float:
-    """How far the colours reach: a few squares that collapsed must not take them from all others."""
+    """Return the largest difference on the colour scale, such that a few collapsed squares do not flatten the rest."""
     sizes = sorted(map(abs, means)) or [0.0]
     return max(0.01, min(sizes[-1], 3 * sizes[len(sizes) // 2]))
 
 
 def same_settings(rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    """Those of the rows that agree in every setting of the method but `x` and `y`; the largest such group."""
+    """Return the largest group of rows that agree in every setting of the method except `x` and `y`."""
     rows = rows[[x in settings and y in settings for settings in rows["settings"]]]
     if rows.empty:
-        raise UserError(f"no finished run of a method with {x} and {y}: nothing to draw a heat map of")
+        raise UserError(f"cannot draw a heat map: no finished run of a method has both {x} and {y}")
     other = [str({k: v for k, v in s.items() if is_chosen(k) and k not in (x, y)}) for s in rows["settings"]]
     most = Counter(other).most_common(1)[0][0]
     return rows[[text == most for text in other]]

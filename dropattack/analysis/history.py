@@ -1,4 +1,4 @@
-"""What a record's history says of each epoch, over the seeds."""
+"""Per-epoch values from the histories of records, and their means over seeds."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ NORMS = {"gradients.input": "‖∂L/∂x‖", "gradients.hidden": "‖∂L/∂W
 
 
 def read_history(entries: Sequence[Any]) -> dict[str, Series]:
-    """{"validation.accuracy": {epoch: value}, …, "gradients.input": …}; what is no finite number is left out.
+    """Return {"validation.accuracy": {epoch: value}, …, "gradients.input": …}, leaving out non-finite values.
+
+    Gradient norms are present if the run had `trainer.probe_gradients`.
 
     Args:
         entries: a record's `history`.
-
-    Gradient norms are there where the run had `trainer.probe_gradients`.
     """
     found: dict[str, Series] = {what: {} for what in (*VALIDATION, *NORMS)}
     for entry in entries:
@@ -33,6 +33,6 @@ def read_history(entries: Sequence[Any]) -> dict[str, Series]:
 
 
 def over_seeds(seeds: Sequence[Series], factor: float = 1.0) -> list[tuple[int, Estimate]]:
-    """The mean at each epoch that every seed reached: a mean over those that went on would be another thing."""
+    """Average over seeds at each epoch that every seed reached, so that all points are means over the same seeds."""
     epochs = set.intersection(*(set(series) for series in seeds)) if seeds else set()
     return [(epoch, estimate([factor * series[epoch] for series in seeds])) for epoch in sorted(epochs)]

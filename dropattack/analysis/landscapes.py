@@ -1,6 +1,6 @@
-"""Figures of the loss around networks, made from the files of `probes.landscape` alone: contours, surfaces, curves.
+"""Figures of loss landscapes, made from the files of `probes.landscape` alone: contours, surfaces, curves.
 
-All networks in a figure share one colour scale and one height scale, both logarithmic in the loss.
+All networks in a figure share one colour scale and one height scale, both logarithmic.
 """
 
 from collections.abc import Sequence
@@ -16,25 +16,25 @@ from dropattack.errors import UserError
 from dropattack.probes.landscape import read, values
 
 MAP = "viridis"
-LOWEST = 1e-4  # losses below it are drawn as it: the scale is logarithmic
+LOWEST = 1e-4  # lower losses are clamped to it, because the scale is logarithmic
 
 
 def draw(files: Sequence[Path], folder: Path, name: str) -> list[Path]:
-    """All figures that `files` allow, as `<name>-<figure>.png` and `.svg`; returns their paths.
+    """Draw every figure that `files` allow, as `<name>-<figure>.png` and `.svg`, and return their paths.
 
-    Planes give `contour`, `surface` and `curves` (the cuts through the centre), rays and lines give `curves`.
+    Planes give `contour`, `surface` and `curves` (cuts through the centre); rays and lines give `curves`.
 
     Raises:
-        UserError: files of more than one kind or of other axes, or one that is not finished.
+        UserError: the files differ in kind or axes, or one is unfinished.
     """
     contents = [read(path) for path in files]
     if not contents:
-        raise UserError("there is no landscape to draw")
+        raise UserError("no landscape to draw")
     for path, content in zip(files, contents, strict=True):
         if not content["done"]:
             raise UserError(f"{path} is not finished: run the same command again")
         if (content["kind"], content["axes"]) != (contents[0]["kind"], contents[0]["axes"]):
-            raise UserError(f"{path} has another kind or other axes than {files[0]}: draw them apart")
+            raise UserError(f"{path} differs in kind or axes from {files[0]}: draw them separately")
     rank = {method: place for place, method in enumerate(ORDER)}
     contents.sort(key=lambda c: (rank.get(c["description"]["method"], len(rank)), c["description"]["seed"]))
     kinds = (_contour, _surface, _curves) if contents[0]["kind"] == "plane" else (_curves,)
@@ -117,7 +117,7 @@ def _curves(contents: Sequence[dict[str, Any]]) -> Figure:
 
 
 def cut(content: dict[str, Any], what: str) -> tuple[Any, Any, Any, Any]:
-    """Coordinates, and mean, least and largest value over the directions at each."""
+    """Return the coordinates, and the mean, minimum and maximum over the directions at each."""
     found = values(content, what)
     if what == "loss":
         found = np.clip(found, LOWEST, None)
@@ -134,7 +134,7 @@ def shared_scale(contents: Sequence[dict[str, Any]]) -> tuple[Any, np.ndarray]:
     every = np.clip(every[np.isfinite(every)], LOWEST, None)
     low, high = every.min(), max(every.max(), every.min() * 1.01)
     levels = np.geomspace(low, high, 21)
-    levels[0], levels[-1] = 0.999 * low, 1.001 * high  # so that rounding leaves no point outside
+    levels[0], levels[-1] = 0.999 * low, 1.001 * high  # so that rounding excludes no point
     return LogNorm(levels[0], levels[-1]), levels
 
 
@@ -144,7 +144,7 @@ def _panels(count: int, side: float, **options: Any) -> tuple[Figure, Any]:
     figure = Figure(figsize=(1.3 + side * columns, 0.9 + side * rows), dpi=200, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, subplot_kw=options).ravel()
     for ax in axes[count:]:
-        ax.remove()  # one that is only invisible has no box in 3-D, which the layout stumbles over
+        ax.remove()  # an invisible 3-D axes has no bounding box, which breaks the layout
     return figure, axes[:count]
 
 

@@ -1,4 +1,4 @@
-"""Figures of runs' probes, made from their files alone: accuracy on spoilt inputs, and gradient norms."""
+"""Figures of probes, made from their files alone: accuracy on spoilt inputs, and gradient norms."""
 
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,18 @@ NAMES = {
     "contrast": "contrast, factor", "brightness": "brightness, factor", "rotation": "rotation, degrees",
     "word_drop": "words dropped, rate", "word_swap": "words swapped, rate",
 }  # fmt: skip
-# Where a clean input stands on each axis.
+# The position of the clean input on each axis.
 CLEAN = {"contrast": 1.0, "brightness": 1.0}
 NORMS = {key.removeprefix("gradients."): label for key, label in history.NORMS.items()}
 
 
 def robustness(frame: pd.DataFrame, path: Path, *, title: str) -> Path | None:
-    """Accuracy against ε or severity, a line a method and a panel a kind; None where no run has these probes.
+    """Plot accuracy against ε or severity: one line per method, one panel per kind. Return None without such probes.
 
     Args:
-        frame: the result of `probes.with_probes`, of one data set and model.
-        path: where to write; the suffix chooses the format.
+        frame: the result of `probes.with_probes` for one data set and model.
+        path: output file; the suffix selects the format.
+        title: of the figure.
     """
     there = {key.split(".")[1] for probes in frame["probes"] for key in probes if key.startswith("robustness.")}
     kinds = [kind for kind in NAMES if kind in there]
@@ -49,7 +50,7 @@ def robustness(frame: pd.DataFrame, path: Path, *, title: str) -> Path | None:
                 x, [100 * e.low for _, e in points], [100 * e.high for _, e in points], color=colour, alpha=0.12, lw=0
             )
         if kind in CLEAN:
-            ax.invert_xaxis()  # from clean to spoilt, as in the others
+            ax.invert_xaxis()  # from clean to spoilt, like the other panels
         ax.set_xlabel(NAMES[kind], color=INK)
 
     note = "line: mean over seeds · band: 95 % interval"
@@ -57,7 +58,7 @@ def robustness(frame: pd.DataFrame, path: Path, *, title: str) -> Path | None:
 
 
 def gradients(frame: pd.DataFrame, path: Path, *, title: str) -> Path | None:
-    """Mean norms of gradients, a column a method and a panel a norm; None where no run has these probes."""
+    """Plot mean gradient norms: one column per method, one panel per norm. Return None without such probes."""
     there = {key.split(".")[1] for probes in frame["probes"] for key in probes if key.startswith("gradients.")}
     kinds = [kind for kind in NORMS if kind in there]
     if not kinds:

@@ -1,4 +1,4 @@
-"""Runs' probes → one table a data set and model: every quantity over seeds, and its difference to the baseline."""
+"""Tables of probes, one per data set and model: every quantity over seeds, and its difference to the baseline."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from dropattack.statistics import BETTER, WORSE, Estimate, estimate, holm, paire
 
 @dataclass(frozen=True)
 class Quantity:
-    """One number of a run: its name in the files, its name for people, and which way is better (0: neither is)."""
+    """One number per run: its key in the files, its label, and which direction is better (0: neither)."""
 
     key: str
     label: str
@@ -51,7 +51,7 @@ HIGHER, LOWER = "higher", "lower"
 
 
 def with_probes(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """The rows of `frame` (`read_records(…).frame`) that have probes in `folder`, with `probes`: {"ece": 0.01, …}."""
+    """Return the rows of `frame` (`read_records(…).frame`) with probes in `folder`; add `probes`: {"ece": 0.01, …}."""
     found: dict[str, dict[str, float]] = {}
     for path in sorted(folder.glob("*.json")):
         content = read(path)
@@ -61,7 +61,7 @@ def with_probes(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
 
 def flat(probes: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """{"flatness": {"sharpness": {"mean": 0.1, …}}} → {"flatness.sharpness": 0.1}; what is null is left out."""
+    """Flatten {"flatness": {"sharpness": {"mean": 0.1, …}}} to {"flatness.sharpness": 0.1}, leaving out nulls."""
     values: dict[str, float] = {}
     for key, value in probes.items():
         if isinstance(value, Mapping):
@@ -73,14 +73,14 @@ def flat(probes: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 def compare_probes(frame: pd.DataFrame, baseline: str = "none") -> pd.DataFrame:
-    """One row for each quantity and method, in each context; quantities that no run has are left out.
+    """Return one row per quantity and method, in each context, without quantities that no run has.
 
-    Differences are paired by seed. The p-values are corrected by Holm over the methods compared in one quantity, within
-    a data set and model: each quantity is a question of its own. The verdict is better or worse where that can be said
-    of a quantity, else higher or lower.
+    Differences are paired by seed. The p-values are Holm-corrected over the methods, for each quantity, data set and
+    model separately. The verdict is better or worse for quantities with a better direction, otherwise higher or lower.
 
     Args:
         frame: the result of `with_probes`.
+        baseline: the method that the others are compared with.
     """
     rows = []
     for cell in compare(frame, baseline).itertuples():
@@ -88,7 +88,7 @@ def compare_probes(frame: pd.DataFrame, baseline: str = "none") -> pd.DataFrame:
         own = shared[shared["variant"] == cell.variant]
         plain = shared[shared["method"] == baseline]
         alone = plain["variant"].nunique() == 1
-        for quantity in _asked(frame):
+        for quantity in _present(frame):
             theirs = {} if cell.method == baseline or not alone else _by_seed(plain, quantity)
             values = _by_seed(own, quantity)
             if not values:
@@ -112,7 +112,7 @@ def compare_probes(frame: pd.DataFrame, baseline: str = "none") -> pd.DataFrame:
 
 
 def probe_table(compared: pd.DataFrame, baseline: str = "none") -> Table:
-    """The quantities of `QUANTITIES` in `compared`: the rows of one data set and model of `compare_probes(…)`."""
+    """Return the table of `QUANTITIES`; `compared` holds the rows of one data set and model of `compare_probes(…)`."""
     headline = {q.key for q in QUANTITIES}
     rows = [
         (
@@ -134,7 +134,7 @@ def probe_table(compared: pd.DataFrame, baseline: str = "none") -> Table:
 
 
 def probe_csv(compared: pd.DataFrame) -> str:
-    """Every quantity at full precision, in the units of the files."""
+    """Return every quantity at full precision, in the units of the files."""
     rows = [
         {
             "dataset": row.dataset, "model": row.model, "dataset_label": row.dataset_label, "method": row.method,
@@ -149,8 +149,8 @@ def probe_csv(compared: pd.DataFrame) -> str:
     return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n", float_format="%.9g")
 
 
-def _asked(frame: pd.DataFrame) -> list[Quantity]:
-    """The headline quantities that some run has, then all others by name."""
+def _present(frame: pd.DataFrame) -> list[Quantity]:
+    """Return the headline quantities that some run has, then all others by name."""
     there = {key for probes in frame["probes"] for key in probes}
     known = [q for q in QUANTITIES if q.key in there]
     rest = sorted(there - {q.key for q in known})
@@ -164,7 +164,7 @@ def _by_seed(runs: pd.DataFrame, quantity: Quantity) -> dict[int, float]:
 
 
 def neutral(verdict: str) -> str:
-    """The verdict on something of which neither more nor less is better."""
+    """Return the verdict for a quantity without a better direction: higher or lower."""
     return {BETTER: HIGHER, WORSE: LOWER}.get(verdict, verdict)
 
 
@@ -179,11 +179,11 @@ def _rank(key: str) -> int:
 
 
 def interval(e: Estimate, *, sign: bool = False) -> str:
-    """`0.1251 [0.1013, 0.1489]`, four digits; one value has no interval."""
+    """Format as `0.1251 [0.1013, 0.1489]`, with four digits; one value has no interval."""
     if e.n == 0:
         return NOTHING
     form = f"{'+' if sign else ''}.4g"
     ends = [value for value in (e.low, e.high) if not math.isnan(value)]
-    mean = 0.0 if abs(e.mean) < 1e-6 * max(map(abs, ends), default=0.0) else e.mean  # what rounding left of zero
+    mean = 0.0 if abs(e.mean) < 1e-6 * max(map(abs, ends), default=0.0) else e.mean  # zero up to rounding
     text = f"{mean:{form}}" if not ends else f"{mean:{form}} [{e.low:{form}}, {e.high:{form}}]"
     return text.replace("-", MINUS)

@@ -1,7 +1,7 @@
-"""Records of finished runs → one table of one row a run, and the name of every record that was left out and why.
+"""Read records of finished runs into a table with one row per run, and list every record left out, with the reason.
 
-Two runs are seeds of one cell if they agree in everything but the seed. So a row carries two keys besides it: its
-`context`, which the methods of one comparison share (data, model, training), and its `variant`, the method with its
+Two runs are seeds of one cell if they agree in everything but the seed. A row therefore has two keys besides the seed:
+its `context`, shared by the methods of a comparison (data, model, training), and its `variant`, the method with its
 settings.
 """
 
@@ -23,17 +23,20 @@ from dropattack.runs import record, store
 from dropattack.runs.checks import is_name
 from dropattack.runs.record import identity
 
-# What a method chooses: the regularizer, the dropout that `reg=dropout` sets in the model, and, where settings are
-# tuned, the learning rate.
+# Settings chosen by the method: the regularizer, the dropout that `reg=dropout` sets in the model and, in tuned
+# settings, the learning rate.
 METHOD = ("reg", "model.dropout", "trainer.learning_rate")
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A record that no table counts.
+    """A record that is not counted.
 
-    `reason`: `missing`, `unreadable`, `truncated`, `another schema`, `failed`, `diverged`, `incomplete`, `other code`,
-    `duplicate` or `contradicting`.
+    Attributes:
+        path: the record.
+        reason: `missing`, `unreadable`, `truncated`, `another schema`, `failed`, `diverged`, `incomplete`,
+            `other code`, `duplicate` or `contradicting`.
+        detail: for people.
     """
 
     path: Path
@@ -46,19 +49,20 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Records:
-    """`frame`: one row a finished run. `left_out`: every other record found, none of them averaged in."""
+    """`frame`: one row per finished run. `left_out`: every other record found; none of them is averaged in."""
 
     frame: pd.DataFrame
     left_out: tuple[LeftOut, ...]
 
 
 def read_records(*places: Path, equivalent: Equivalent | None = None) -> Records:
-    """Read records: files, the runs of a table's folder, and all `*.json` under any other folder.
+    """Read records from files, from the runs of a table's folder, and from all `*.json` below any other folder.
 
-    A bad record never raises: it is named in `left_out`.
+    A bad record never raises: it is listed in `left_out`.
 
     Args:
-        equivalent: which codes count as one; None takes what `results/equivalent.yaml` declares.
+        *places: files or folders.
+        equivalent: codes that count as one; None: those declared in `results/equivalent.yaml`.
 
     Raises:
         FileNotFoundError: a place does not exist.
@@ -94,13 +98,13 @@ COLUMNS = [
 
 
 def _from_file(path: Path) -> dict[str, Any]:
-    if not path.is_file():  # a pipe would be waited for
-        raise UserError("it is no file") from OSError()
+    if not path.is_file():  # reading a pipe would block
+        raise UserError("not a file") from OSError()
     return record.read(path)
 
 
 def _of_table(folder: Path) -> dict[Path, Callable[[], dict[str, Any]]]:
-    """How to read each run of a table, under the name that its record has in `outputs/`."""
+    """Return a function per run of a table that reads it, keyed by the path of its record in `outputs/`."""
     path, found = folder.parent / store.RECORDS, {}
     read: dict[Path, Callable[[], dict[str, Any]]] = {}
     for number, line in store.lines(path):
@@ -108,7 +112,7 @@ def _of_table(folder: Path) -> dict[Path, Callable[[], dict[str, Any]]]:
         try:
             one = record.parse(line, where)
             found[store.key(one)] = one
-        except (UserError, LookupError, TypeError, AttributeError):  # it may be any table's
+        except (UserError, LookupError, TypeError, AttributeError):  # it may belong to any table
             read[folder / where] = partial(record.parse, line, where)
     for key in store.runs_of(folder):
         read[folder / f"{key.partition(' ')[0]}.json"] = partial(_found, found, key, path)
@@ -166,19 +170,19 @@ def _row(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _number(value: Any, most: float = math.inf) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most or value == math.inf:
-        raise ValueError(f"{value!r:.40} is no number from 0 to {most:g}")
+        raise ValueError(f"{value!r:.40} is not a number from 0 to {most:g}")
     return float(value)
 
 
 def _whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{value!r:.40} is no whole number")
+        raise ValueError(f"{value!r:.40} is not a whole number")
     return value
 
 
 def _name(value: Any) -> str:
     if not is_name(value):
-        raise ValueError(f"{value!r:.40} is no name")
+        raise ValueError(f"{value!r:.40} is not a name")
     return value
 
 
@@ -189,19 +193,19 @@ def _commit(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
 
 
 def _step_seconds(record: Mapping[str, Any]) -> float:
-    """CPU seconds of a step on a CPU, where several runs may share the cores; seconds by the wall clock elsewhere."""
+    """Return CPU seconds per step on a CPU, where runs may share the cores, and wall-clock seconds elsewhere."""
     clock = "cpu_seconds_per_step" if record["hardware"].get("device") == "cpu" else "seconds_per_step"
     return _number(record[clock])
 
 
 def _device_memory(record: Mapping[str, Any]) -> float | None:
-    """MB on a GPU. On a CPU a run's memory is also its process's: what libraries took, and what earlier runs left."""
+    """Return peak MB on a GPU. On a CPU the process's memory also counts libraries and earlier runs, so return None."""
     known = record["hardware"].get("device") not in (None, "cpu") and record["peak_memory_mb"] is not None
     return _number(record["peak_memory_mb"]) if known else None
 
 
 def with_number(frame: pd.DataFrame, setting: str) -> pd.DataFrame:
-    """The runs in which `setting` is a number, which is their `x`."""
+    """Return the runs in which `setting` is a number, with that number in column `x`."""
     values = [settings.get(setting) for settings in frame["settings"]]
     known = [
         isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) for value in values
@@ -210,14 +214,14 @@ def with_number(frame: pd.DataFrame, setting: str) -> pd.DataFrame:
 
 
 def _of_one_code(rows: Sequence[dict[str, Any]], equivalent: Equivalent) -> tuple[list[dict[str, Any]], list[LeftOut]]:
-    """Keep, of what is compared with each other, the runs of the code that most of them were made by.
+    """Keep, among runs that are compared, those made by the code that made most of them.
 
-    All runs of a context share the code of model, data loading and training; those of one method its code as well.
+    All runs of a context must share the code of model, data loading and training; those of one method also its code.
     """
     kept, others = list(rows), []
     for part in (0, 1):
         compared = [(row["context"], row["method"] if part else "") for row in kept]
-        codes = [_standing(row, equivalent)[part] for row in kept]
+        codes = [_canonical(row, equivalent)[part] for row in kept]
         counts: dict[tuple[str, str], Counter[str]] = {}
         for group, code in zip(compared, codes, strict=True):
             counts.setdefault(group, Counter())[code] += 1
@@ -227,21 +231,21 @@ def _of_one_code(rows: Sequence[dict[str, Any]], equivalent: Equivalent) -> tupl
             if code == most[group]:
                 stays.append(row)
             else:
-                others.append(LeftOut(row["path"], "other code", f"{code_of(row)[part]}, and what it is compared with "
-                                      f"was trained by {most[group]}; rerun=true makes it anew"))  # fmt: skip
+                others.append(LeftOut(row["path"], "other code", f"{code_of(row)[part]}, but most runs it is compared "
+                                      f"with were trained by {most[group]}; repeat it with rerun=true"))  # fmt: skip
         kept = stays
     return kept, others
 
 
-def _standing(row: Mapping[str, Any], equivalent: Equivalent) -> tuple[str, str]:
+def _canonical(row: Mapping[str, Any], equivalent: Equivalent) -> tuple[str, str]:
     code, method = code_of(row)
     return equivalent.code(row["context"], code), equivalent.method(row["context"], row["method"], method)
 
 
 def code_of(row: Mapping[str, Any]) -> tuple[str, str]:
-    """The digests of the code of a run, and of its method: the same one where an older record has one for both.
+    """Return the digests of the code of a run and of its method; older records have one digest for both.
 
-    A newer digest is of the files as they were; an older one is of a commit, which says nothing of changes to it.
+    A newer digest covers the files as they were; an older one is of a commit and does not cover uncommitted changes.
     """
     commit = row["commit"] or {}
     code = str(commit.get("code") or commit.get("hash", "unknown code")[:12])
@@ -252,7 +256,7 @@ def code_of(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _without_doubles(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[LeftOut]]:
-    """Keep the first record of each (context, variant, seed), in the order of their paths; none if they disagree."""
+    """Keep the first record of each (context, variant, seed) in path order; keep none if they disagree."""
     kept, left_out = [], []
     cells: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     for row in rows:
@@ -269,7 +273,7 @@ def _without_doubles(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"reg": {"epsilon": 5.0}}` → `{"reg.epsilon": 5.0}`; lists stay values."""
+    """Flatten `{"reg": {"epsilon": 5.0}}` to `{"reg.epsilon": 5.0}`; lists stay values."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
@@ -280,15 +284,15 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For each of several flat settings, the keys in which they are not all alike, with its own values."""
+    """Return, for each of several flat settings, its values of the keys that are not the same in all of them."""
     keys = sorted({key for one in settings for key in one})
     missing = object()
     differing = [key for key in keys if any(one.get(key, missing) != settings[0].get(key, missing) for one in settings)]
     return [{key: one.get(key) for key in differing} for one in settings]
 
 
-def telling(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of settings that differ, what tells them apart: a value that most of them have goes unsaid."""
+def distinguishing(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return, for each of several settings, what distinguishes it, leaving out values that most of them share."""
     kept: list[dict[str, Any]] = [{} for _ in settings]
     for key in settings[0]:
         values = [str(one[key]) for one in settings]
@@ -296,7 +300,7 @@ def telling(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for one, own, value in zip(settings, kept, values, strict=True):
             if value != common or 2 * count <= len(values):
                 own[key] = one[key]
-    return [own or dict(one) for one, own in zip(settings, kept, strict=True)]  # all common: then all of it
+    return [own or dict(one) for one, own in zip(settings, kept, strict=True)]  # if nothing is left, show everything
 
 
 def is_chosen(key: str) -> bool:

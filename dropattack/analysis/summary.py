@@ -1,4 +1,4 @@
-"""Records → tables and pictures: printed for a person, written into a folder for results/."""
+"""Write tables and figures from records: print them, or write them to a folder in results/."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from rich.console import Console
 
 from dropattack.analysis import figures, tables
 from dropattack.analysis.compare import compare, provenance
-from dropattack.analysis.data_efficiency import heading, less_against_all
+from dropattack.analysis.data_efficiency import data_efficiency_table, heading
 from dropattack.analysis.heatmap import heatmap
 from dropattack.analysis.records import Records, read_records
 from dropattack.analysis.training_gradients import draw, gradient_table, with_norms
@@ -18,7 +18,7 @@ from dropattack.runs import store
 def summarize(records: Records, table: Path, picture: Path, *, note: str, title: str, console: Console) -> None:
     """Print the comparison of all methods with `none`; write it to `table` (Markdown) and `picture`.
 
-    Under the table stand `note`, what the runs ran on, and every record that was left out.
+    Below the table come `note`, the provenance of the runs, and every record that was left out.
     """
     compared, made, legend = _comparison(records, note)
     console.print(tables.rich_table(made))
@@ -33,27 +33,31 @@ def render(
     name: str, folder: Path, *, title: str, kind: str, x: str | None = None, y: str | None = None, seeds: int = 0,
     published: Path | None = None,
 ) -> list[Path]:  # fmt: skip
-    """Make `folder/table.{md,csv,tex}` and `folder/figure.{png,svg}` from the runs that `folder` names.
+    """Write `folder/table.{md,csv,tex}` and `folder/figure.{png,svg}` from the runs listed in `folder`.
 
-    Where runs measured gradient norms while they trained (`trainer.probe_gradients`), also
+    If runs measured gradient norms during training (`trainer.probe_gradients`), also write
     `folder/gradients.{md,png,svg}`.
 
     Args:
-        name: of the table, for the error and as its key in `published`.
-        kind: `comparison` draws gain against cost; `curve` draws accuracy against the setting `x`, and asks in a second
-            table what less of it costs; `heatmap` draws the gain over the settings `x` and `y`.
-        seeds: how many a cell should have.
-        published: the YAML of what others report.
+        folder: of the table.
+        name: of the table; for the error message and as its key in `published`.
+        title: of the table and figure.
+        kind: `comparison` plots gain against cost; `curve` plots accuracy against the setting `x` and adds a table of
+            data efficiency; `heatmap` draws the gain over the settings `x` and `y`.
+        x: a setting, for `curve` and `heatmap`.
+        y: a setting, for `heatmap`.
+        seeds: number of seeds that a complete cell has.
+        published: YAML file of published values.
 
     Raises:
         UserError: there is no finished record in the folder.
     """
     records = read_records(folder) if store.is_table(folder) else None
     if records is None or records.frame.empty:
-        raise UserError(f"table {name}: there is no finished record in {folder}; run it first")
+        raise UserError(f"table {name}: no finished record in {folder}; run the table first")
     known = tables.read_published(published) if published else {}
     compared, made, legend = _comparison(records, seeds=seeds, published=known.get(name))
-    second = less_against_all(records.frame, x) if kind == "curve" and x is not None else None
+    second = data_efficiency_table(records.frame, x) if kind == "curve" and x is not None else None
     more = f"\n## {heading(x)}\n\n{tables.markdown(second)}" if second and x else ""
     written = [
         tables.save(f"# {title}\n\n{tables.markdown(made)}{more}", folder / "table.md"),
@@ -61,7 +65,7 @@ def render(
         tables.save("\n".join(map(tables.latex, [made, *([second] if second else [])])), folder / "table.tex"),
     ]
     measured = with_norms(records.frame)
-    if measured["method"].nunique() > 1:  # the baseline alone, out of another table, says nothing
+    if measured["method"].nunique() > 1:  # the baseline alone, from another table, shows nothing
         shown = f"# {title}: gradient norms while training\n\n{tables.markdown(gradient_table(measured))}"
         written.append(tables.save(shown, folder / "gradients.md"))
         written += [draw(measured, folder / f"gradients{suffix}", title=f"{title}: gradient norms while training")
@@ -79,7 +83,7 @@ def render(
 def _comparison(
     records: Records, *notes: str, seeds: int = 0, published: tables.Published | None = None
 ) -> tuple[pd.DataFrame, tables.Table, str]:
-    """The comparison, its table with all notes, and the legend of its picture."""
+    """Return the comparison, its table with all notes, and the legend of its figure."""
     compared = compare(records.frame)
     ran = "; ".join(f"{what}: {', '.join(names)}" for what, names in provenance(records.frame).items())
     left_out = [f"Left out: {left}." for left in records.left_out]

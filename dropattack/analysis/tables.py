@@ -1,4 +1,4 @@
-"""One table, four forms: Markdown, CSV, LaTeX (booktabs) and the terminal. Nothing here computes a number."""
+"""A table in four formats: Markdown, CSV, LaTeX (booktabs) and terminal. No number is computed here."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ MINUS, NOTHING = "−", "–"
 
 @dataclass(frozen=True)
 class Table:
-    """Formatted cells. The first `text_columns` columns are text (left), the others numbers (right)."""
+    """Formatted cells. The first `text_columns` columns are text (left-aligned), the others numbers (right-aligned)."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -28,7 +28,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Published:
-    """What others report for a table's cells, and where: `accuracy[dataset][method]` in percent, None if unread."""
+    """Published values for a table: `accuracy[dataset][method]` in percent (None: not transcribed), and the source."""
 
     source: str
     accuracy: Mapping[str, Mapping[str, float | None]]
@@ -42,10 +42,10 @@ class Published:
 
 
 def read_published(path: Path) -> dict[str, Published]:
-    """What others report, by table; nothing where there is no such file.
+    """Read the published values of each table; return nothing if the file does not exist.
 
     Raises:
-        UserError: the file is no YAML.
+        UserError: the file is not valid YAML.
     """
     known = read_yaml(path) if path.exists() else {}
     made = {}
@@ -60,11 +60,14 @@ def comparison_table(
     compared: pd.DataFrame, notes: tuple[str, ...] = (), baseline: str = "none", *, seeds: int = 0,
     published: Published | None = None,
 ) -> Table:  # fmt: skip
-    """The table of `compare(…)`: one row a method, an empty cell says why it is empty.
+    """Format the result of `compare(…)`: one row per method; cells without a value say why.
 
     Args:
-        seeds: how many a cell should have; a cell with fewer says so.
-        published: what others report, in a column of its own.
+        compared: the result of `compare(…)`.
+        notes: printed below the table.
+        baseline: the method that the others are compared with.
+        seeds: number of seeds that a complete cell has; incomplete cells are marked.
+        published: values for an extra column.
     """
     weighed = bool(compared["memory"].notna().any())
     columns = (
@@ -105,12 +108,12 @@ def comparison_table(
 
 
 def mean_and_spread(score: Estimate) -> str:
-    """`91.23 ± 0.45`; one seed has no spread: `91.23`."""
+    """Format as `91.23 ± 0.45`; one seed has no spread: `91.23`."""
     return f"{score.mean:.2f}" if score.n < 2 else f"{score.mean:.2f} ± {score.sd:.2f}"
 
 
 def difference_and_interval(difference: PairedDifference) -> str:
-    """`+0.31 [−0.20, +0.82]`; one pair has no interval: `+0.31`."""
+    """Format as `+0.31 [−0.20, +0.82]`; one pair has no interval: `+0.31`."""
     if difference.n == 0:
         return NOTHING
     text = signed(difference.mean)
@@ -118,18 +121,18 @@ def difference_and_interval(difference: PairedDifference) -> str:
 
 
 def p_value(p: float) -> str:
-    """Three digits; `<0.001` is not zero, and what was not tested has none."""
+    """Format with three digits; very small values become `<0.001`, and NaN (not tested) a dash."""
     return NOTHING if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def signed(value: float) -> str:
-    """With its sign, a real minus, and no negative zero."""
+    """Format with a sign, a typographic minus, and no negative zero."""
     text = f"{value:+.2f}"
     return "0.00" if float(text) == 0 else text.replace("-", MINUS)
 
 
 def markdown(table: Table) -> str:
-    """GitHub Markdown, padded so that it reads as text too."""
+    """Format as GitHub Markdown, padded so that the source is readable too."""
     cells = [[_escape_pipe(cell) for cell in row] for row in (table.columns, *table.rows)]
     widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(table.columns))]
     lines = [_line(row, widths, table.text_columns) for row in cells]
@@ -140,7 +143,7 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    r"""A `tabular` with booktabs' rules (needs `\usepackage{booktabs}`); the notes are comments above it."""
+    r"""Format as a booktabs `tabular` (needs `\usepackage{booktabs}`), with the notes as comments above it."""
     form = "l" * table.text_columns + "r" * (len(table.columns) - table.text_columns)
     lines = [*(f"% {note}" for note in table.notes), rf"\begin{{tabular}}{{{form}}}", r"\toprule"]
     lines += [" & ".join(map(_escape_latex, table.columns)) + r" \\", r"\midrule"]
@@ -154,7 +157,7 @@ def latex(table: Table) -> str:
 
 
 def comparison_csv(compared: pd.DataFrame) -> str:
-    """The numbers of `compare(…)` at full precision, accuracies in percent."""
+    """Return the numbers of `compare(…)` at full precision, accuracies in percent."""
     numbers = pd.DataFrame(
         {
             "seeds": [" ".join(map(str, seeds)) for seeds in compared["seeds"]],
@@ -171,7 +174,7 @@ def comparison_csv(compared: pd.DataFrame) -> str:
 
 
 def rich_table(table: Table, title: str | None = None) -> RichTable:
-    """For the terminal: a rule between data sets, each name once, verdicts coloured."""
+    """Format for the terminal: a rule between data sets, each name once, coloured verdicts."""
     shown = RichTable(title=title, title_justify="left", header_style="bold", pad_edge=False)
     for i, column in enumerate(table.columns):
         shown.add_column(column, justify="left" if i < table.text_columns else "right")
@@ -185,7 +188,7 @@ def rich_table(table: Table, title: str | None = None) -> RichTable:
 
 
 def save(text: str, path: Path) -> Path:
-    """Write `text` as UTF-8, making the folder; returns `path`."""
+    """Write `text` as UTF-8, creating the folder, and return `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
@@ -203,7 +206,7 @@ def _escape_pipe(cell: str) -> str:
 
 
 def _escape_latex(cell: str) -> str:
-    # Letter by letter: what stands for one must not be escaped for another.
+    # Character by character, because a replacement must not be escaped again.
     cell = "".join(LATEX.get(c, f"\\{c}" if c in "&%_#${}" else c) for c in cell)
     for symbol, tex in ((MINUS, "$-$"), ("±", r"$\pm$"), ("×", r"$\times$"), (NOTHING, "--"), ("ε", r"$\epsilon$")):
         cell = cell.replace(symbol, tex)

@@ -1,4 +1,4 @@
-"""The theory's prediction: are the gradients of input and weights smaller while a method trains?"""
+"""Test of the theory's prediction: are the gradients of input and weights smaller during a method's training?"""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from dropattack.analysis.tables import NOTHING, Table, p_value
 
 
 def with_norms(frame: pd.DataFrame) -> pd.DataFrame:
-    """The runs that measured gradient norms while they trained, with `history` and, by norm, the mean over the epochs.
+    """Return the runs that measured gradient norms while training; add `history` and the mean of each norm over epochs.
 
     Args:
         frame: `read_records(…).frame`.
@@ -27,10 +27,11 @@ def with_norms(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def gradient_table(frame: pd.DataFrame, baseline: str = "none") -> Table:
-    """Every norm and method: the mean over epochs and seeds, and its paired difference to the baseline.
+    """Tabulate every norm and method: mean over epochs and seeds, and paired difference to the baseline.
 
     Args:
         frame: the result of `with_norms`.
+        baseline: the method that the others are compared with.
     """
     rows = []
     for norm, label in NORMS.items():
@@ -51,11 +52,12 @@ def gradient_table(frame: pd.DataFrame, baseline: str = "none") -> Table:
 
 
 def draw(frame: pd.DataFrame, path: Path, *, title: str) -> Path:
-    """A row a data set and model, a panel a norm, a line a method, against the epoch; logarithmic upwards.
+    """Plot norms on a log scale against the epoch: one row per data set and model, one panel per norm.
 
     Args:
         frame: the result of `with_norms`.
-        path: where to write; the suffix chooses the format.
+        path: output file; the suffix selects the format.
+        title: of the figure.
     """
     cells = list(frame.groupby(["dataset", "model"], sort=True))
     with matplotlib.rc_context(STYLE):

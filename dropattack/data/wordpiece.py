@@ -28,8 +28,11 @@ def pretrained_pieces(name: str) -> tuple[Backend, int, int]:
         tokenizer = AutoTokenizer.from_pretrained(place, use_fast=True, trust_remote_code=False)
         if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes one of a folder that has none
             raise ValueError("it has no vocabulary")
-        return tokenizer.backend_tokenizer, int(tokenizer.pad_token_id), int(tokenizer.unk_token_id)
-    except Exception as error:  # a folder without tokenizer files, broken ones, a model without padding: many kinds
+        # GPT-2 and its kin know neither; padding is masked, so that any id will do.
+        end, unknown = tokenizer.eos_token_id, tokenizer.unk_token_id
+        padding = end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        return tokenizer.backend_tokenizer, int(padding), int(padding if unknown is None else unknown)
+    except Exception as error:  # a folder without tokenizer files, broken ones, one without special tokens: many kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(" .:")
         raise UserError(f"{place} holds no tokenizer that can be used ({reason}); name another model.") from error
 

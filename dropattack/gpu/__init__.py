@@ -1,1 +1,1 @@
-"""Everything that only a GPU can show, in one command with a time limit: see scripts/gpu.py."""
+"""Tests and measurements that need a GPU, in one command with a time limit: see scripts/gpu.py."""

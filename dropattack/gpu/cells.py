@@ -1,6 +1,6 @@
-"""The cells of some tables, several at a time on one device, until they are done or the time is up.
+"""Run the cells of some tables, several at a time on one device, until they are done or time is up.
 
-Each finished record is appended to one file at once: what was done survives a cut-off, and is not run again.
+Each finished record is appended to one file immediately, so finished cells survive a cut-off and are not repeated.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from dropattack.runs.config import cells, compose
 from dropattack.sweeps.table import load_table, overrides
 
 Cell = tuple[str, ...]
-POOLS = 3  # how often processes are started at most, where one of them died
-WHERE = ("paths.", "tracker", "scale=", "trainer.device", "trainer.threads", "trainer.progress")  # not worth a line
+POOLS = 3  # maximum number of times that the pool is started, if processes die
+WHERE = ("paths.", "tracker", "scale=", "trainer.device", "trainer.threads", "trainer.progress")  # not worth printing
 
 
 def cells_of(names: Iterable[str], *, scale: str, output: Path, extra: Sequence[str] = ()) -> dict[Cell, Path]:
-    """The cells of the tables `names` in their order, and where each one's record will lie.
+    """Return the cells of the tables `names` in order, with the path that each one's record will have.
 
-    Within a grid the seeds come one after the other, so a sweep that is cut off leaves whole seeds.
+    Within a grid, cells are ordered by seed, so a sweep that is cut off leaves complete seeds.
     """
     found: dict[Cell, Path] = {}
     for name in names:
@@ -43,20 +43,21 @@ def _seed(cell: Sequence[str]) -> int:
     return next((int(o.removeprefix("seed=")) for o in cell if o.startswith("seed=")), 0)
 
 
-def run_cells(wanted: Mapping[Cell, Path], *, jobs: int, records: Path) -> int:
-    """Run what has no finished record yet, `jobs` at a time, in this order.
+def run_cells(wanted: Mapping[Cell, Path], *, jobs: int, records: Path, known: Iterable[str] = ()) -> int:
+    """Run the cells without a finished record, in order, `jobs` at a time.
 
     Args:
         wanted: see `cells_of`.
-        jobs: processes, each of which runs many cells, one after the other.
-        records: the file that finished records are appended to, one JSON per line; what it holds is done.
+        jobs: number of processes; each runs many cells, one after the other.
+        records: JSON Lines file that finished records are appended to; cells with a record there are skipped.
+        known: run ids that are finished elsewhere, such as those of committed records.
 
     Returns:
         The number of cells that failed.
     """
-    done = {entry["run_id"] for entry in read_lines(records)}
+    done = {entry["run_id"] for entry in read_lines(records)} | set(known)
     waiting = [cell for cell, path in wanted.items() if path.stem.rpartition("-")[2] not in done]
-    print(f"{len(wanted)} cells, {len(wanted) - len(waiting)} of them done already; {jobs} at a time", flush=True)
+    print(f"{len(wanted)} cells, {len(wanted) - len(waiting)} already done; {jobs} at a time", flush=True)
     if not waiting:
         return 0
     records.parent.mkdir(parents=True, exist_ok=True)
@@ -74,12 +75,12 @@ def run_cells(wanted: Mapping[Cell, Path], *, jobs: int, records: Path) -> int:
                 print(f"{line}{f': {said}' * bool(said)}", flush=True)
             break
         except BrokenProcessPool as error:
-            print(f"a process died ({error}); the {len(waiting)} cells that are left start again", flush=True)
+            print(f"a process died ({error}); restarting the {len(waiting)} remaining cells", flush=True)
     return failed + len(waiting)
 
 
 def _in_pool(waiting: Sequence[Cell], jobs: int) -> Iterator[tuple[str, Path | None, Cell]]:
-    """Run the cells in `jobs` processes. Yields, as each cell ends: what went wrong (or ""), its record, the cell."""
+    """Run the cells in `jobs` processes; yield (error or "", record, cell) as each cell ends."""
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     with ProcessPoolExecutor(min(jobs, len(waiting)), mp_context=context) as pool:
         futures: dict[Future[tuple[str, Path | None]], Cell] = {pool.submit(_run, cell): cell for cell in waiting}
@@ -101,7 +102,7 @@ def _append(path: Path, entry: Mapping[str, Any]) -> None:
 
 
 def _run(cell: Cell) -> tuple[str, Path | None]:
-    """One run: what went wrong (empty: nothing), and its record."""
+    """Run one cell and return (error or "", record)."""
     try:
         return "", experiment.run(compose(experiment.CONF, list(cell)))
     except Exception as error:
@@ -109,7 +110,7 @@ def _run(cell: Cell) -> tuple[str, Path | None]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The records in a file of one JSON per line; a last line that was cut short is left out."""
+    """Read the records in a JSON Lines file, leaving out a truncated last line."""
     if not path.exists():
         return []
     found = []
@@ -117,5 +118,5 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         try:
             found.append(json.loads(line))
         except ValueError:
-            print(f"{path}: a line was cut short and is left out", file=sys.stderr)
+            print(f"{path}: left out a truncated line", file=sys.stderr)
     return found

@@ -1,4 +1,4 @@
-"""NVIDIA's Multi-Process Service: kernels of several processes run at the same time on one GPU."""
+"""NVIDIA's Multi-Process Service, which runs kernels of several processes concurrently on one GPU."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ MPS = "nvidia-cuda-mps-control"
 
 @contextmanager
 def mps() -> Iterator[None]:
-    """NVIDIA's Multi-Process Service for the processes that start inside the block.
+    """Run NVIDIA's Multi-Process Service for the processes started inside the block.
 
     Raises:
-        UserError: it is not installed, or does not start.
+        UserError: it is not installed or does not start.
     """
     if shutil.which(MPS) is None:
-        raise UserError(f"there is no {MPS} here: leave out --mps")
+        raise UserError(f"{MPS} is not installed: leave out --mps")
     with tempfile.TemporaryDirectory() as folder:
         places = dict.fromkeys(("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"), folder)
         before = {name: os.environ.get(name) for name in places}
@@ -30,7 +30,7 @@ def mps() -> Iterator[None]:
         try:
             started = subprocess.run([MPS, "-d"], capture_output=True, text=True, timeout=30, check=False)
             if started.returncode:
-                raise UserError(f"{MPS} does not start: {started.stderr.strip() or started.stdout.strip()}")
+                raise UserError(f"{MPS} did not start: {started.stderr.strip() or started.stdout.strip()}")
             yield
         finally:
             subprocess.run([MPS], input="quit\n", capture_output=True, text=True, timeout=30, check=False)

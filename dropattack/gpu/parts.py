@@ -1,7 +1,7 @@
-"""What travels to a machine without the data: the data files of some tables' cells, and the wheels that it lacks.
+"""Pack data for a machine without it: the data files that some tables' cells need, and the wheels it lacks.
 
-Parts of limited size, each a folder to be copied over the last: `data/`, in the layout of `DROPATTACK_DATA`, and
-`wheels/`. Texts travel as token ids, word vectors as the rows that are used, images as their own files.
+The pack consists of parts of limited size; each is a folder to be copied over the previous ones, with `data/` in the
+layout of `DROPATTACK_DATA`, and `wheels/`. Texts are packed as token ids, word vectors as the rows used, images as is.
 """
 
 from __future__ import annotations
@@ -29,14 +29,16 @@ def pack(cells: Iterable[Cell], *, to: Path, limit: int, wheels: Iterable[str] =
     """Pack what the cells need below `to`, in folders `part1`, `part2`, … of at most `limit` bytes.
 
     Args:
-        cells: overrides of runs, in order of worth: what the first ones need is in the first part.
-        wheels: requirements whose wheels travel too, without what they depend on.
+        cells: overrides of runs, most important first; the first part holds what the first cells need.
+        to: folder of the parts.
+        limit: maximum size of a part in bytes.
+        wheels: requirements whose wheels are packed too, without their dependencies.
 
     Returns:
         Each part's folder and its size in bytes.
 
     Raises:
-        UserError: data is missing, or one file is larger than a part may be.
+        UserError: data is missing, or a file is larger than `limit`.
     """
     staged = to / "staged"
     shutil.rmtree(to, ignore_errors=True)
@@ -47,7 +49,7 @@ def pack(cells: Iterable[Cell], *, to: Path, limit: int, wheels: Iterable[str] =
     for file in dict.fromkeys(files):
         size = file.stat().st_size
         if size > limit:
-            raise UserError(f"{file} has {size / MIB:.1f} MiB, and a part may have {limit / MIB:.1f}: raise --limit")
+            raise UserError(f"{file} is {size / MIB:.1f} MiB but a part is limited to {limit / MIB:.1f}: raise --limit")
         if size > room:
             parts.append([])
             room = limit
@@ -71,12 +73,12 @@ def _wheels(requirements: Iterable[str], folder: Path) -> list[Path]:
         return []
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), *wanted]
     if subprocess.run(command, check=False).returncode:
-        raise UserError(f"the wheels of {', '.join(wanted)} cannot be made: see pip's words above")
+        raise UserError(f"cannot build the wheels of {', '.join(wanted)}: see pip's output above")
     return sorted(folder.glob("*.whl"))
 
 
 def _data(cells: Iterable[Cell], to: Path) -> list[Path]:
-    """The cells' data below `to`, each file once, in the order in which cells need it."""
+    """Copy the cells' data below `to`, each file once, and return the files in the order in which cells need them."""
     made: list[Path] = []
     words: set[str] = set()
     source: Path | None = None
@@ -101,7 +103,7 @@ def _data(cells: Iterable[Cell], to: Path) -> list[Path]:
 
 
 def _distinct(cells: Iterable[Cell]) -> Iterable[Mapping[str, Any]]:
-    """One resolved config per data set, tokenizer and vectors."""
+    """Yield one resolved config per data set, tokenizer and vectors."""
     seen = set()
     for cell in cells:
         config = experiment.resolve(compose(experiment.CONF, list(cell)))
@@ -116,7 +118,7 @@ def _copied(root: Path, pattern: str, to: Path) -> list[Path]:
         return []
     files = sorted(root.glob(pattern))
     if not files:
-        raise UserError(f"there is nothing like {pattern} in {root}: set DROPATTACK_DATA")
+        raise UserError(f"no {pattern} in {root}: set DROPATTACK_DATA")
     copies = []
     for file in files:
         place = to / file.relative_to(root)
@@ -126,7 +128,7 @@ def _copied(root: Path, pattern: str, to: Path) -> list[Path]:
 
 
 def _vectors(source: Path, words: set[str], to: Path) -> Path:
-    """The vectors of `words`, lossless: the bytes of equal weight side by side, which compresses."""
+    """Write the vectors of `words` losslessly, grouping bytes by significance so that they compress."""
     import pyarrow as pa
     import pyarrow.parquet
 

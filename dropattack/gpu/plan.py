@@ -1,4 +1,4 @@
-"""Which stages there are, in order of worth, and how many cells one device takes at a time."""
+"""The plan: which stages to run, most important first, and how many cells to run at a time."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ COMPILED = ("fgm", "dropattack", "sam")
 RUNS = (1, 4, 8, 16)
 RECORDS = "records.jsonl"
 TABLES = ("paper", "cifar10_recipe", "paper_cifar10")
+START = "import torch, transformers, accelerate, sklearn; torch.cuda.is_available() and torch.zeros(1).cuda()"
 EVER = 1e9  # the budget alone limits the stage
 
 
 def stages(folder: Path, *, device: str, scale: str, tables: Sequence[str], jobs: int | None) -> list[Stage]:
-    """The stages on `device`; `scale=smoke` makes each as short as it gets, for a rehearsal.
+    """Return the stages on `device`; `scale=smoke` makes each as short as possible, for a rehearsal.
 
     Args:
-        folder: where they write, each below its own name.
-        tables: of conf/table/, whose cells are run at the end.
-        jobs: cells at a time; None takes what the stage `many` found best.
+        folder: output folder; each stage writes below its own name.
+        device: `cuda` or `cpu`.
+        scale: scale of the tables' cells.
+        tables: names from conf/table/, whose cells run last.
+        jobs: cells at a time; None uses the best number found by the stage `many`.
     """
     small = scale == "smoke"
     runs = [1, 2] if small else [n for n in RUNS if n <= max(2, os.cpu_count() or 1)]
@@ -49,6 +52,7 @@ def stages(folder: Path, *, device: str, scale: str, tables: Sequence[str], jobs
     mode = "reduce-overhead" if device == "cuda" else "default"  # CUDA graphs
     ours = [m for m in METHODS if m != "dropattack-parallel" or device == "cuda"]
     planned = [
+        Stage("start", 90, python("-c", START)),
         Stage("tests", 90, python("scripts/gpu.py", "tests", *(["--collect-only"] if device == "cpu" else []))),
         cost("cost-fp32", 75, "--methods", *ours, "authors-plain", "authors"),
         many("many"),
@@ -62,7 +66,7 @@ def stages(folder: Path, *, device: str, scale: str, tables: Sequence[str], jobs
 
 
 def concurrency(folder: Path) -> tuple[int, bool]:
-    """The number of runs at a time that got most done, and whether under MPS; (2, False) where nothing was measured."""
+    """Return (the number of concurrent runs with the most throughput, whether with MPS); (2, False) if not measured."""
     found: list[tuple[float, int, bool]] = []
     for path in (folder / "many" / "many.json", folder / "many-mps" / "many.json"):
         if path.exists():

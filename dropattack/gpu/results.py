@@ -1,4 +1,4 @@
-"""What came back from a GPU, put where the tables look for it."""
+"""Import what a GPU run produced into results/."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from dropattack.runs import record, store
 
 
 def summary(outcomes: Iterable[Outcome]) -> str:
-    """One line per stage."""
+    """Return one line per stage."""
     return "\n".join(f"{o.name:<12} {o.state:<12} {o.seconds:7.1f} s" for o in outcomes)
 
 
 def unpack(source: Path, results: Path, tables: Sequence[str]) -> list[str]:
-    """Put records, measurements and the stages' times below `results`.
+    """Copy records, measurements and the stages' times to `results`.
 
     Args:
-        source: the folder that the stages wrote to, or its archive.
+        source: the stages' output folder, or its archive.
         results: the folder of all results.
-        tables: of conf/table/, whose cells were run.
+        tables: names from conf/table/ whose cells were run.
 
     Returns:
-        One sentence per thing that was put there.
+        One sentence per item imported.
 
     Raises:
-        UserError: `source` holds nothing that the stages wrote.
+        UserError: `source` does not hold the output of the stages.
     """
     with _folder(source) as folder:
         if not (folder / STATUS).exists():
-            raise UserError(f"{source} holds no {STATUS}: name the folder or the archive that `gpu.py run` wrote")
+            raise UserError(f"no {STATUS} in {source}: name the folder or archive that `gpu.py run` wrote")
         said = []
         for path in sorted(folder.glob("*/*.json")):
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -53,7 +53,7 @@ def unpack(source: Path, results: Path, tables: Sequence[str]) -> list[str]:
 
 
 def _keep(records: list[dict[str, Any]], results: Path, tables: Sequence[str]) -> Iterator[str]:
-    """Add the records to the stores of their scales and to their tables; what a table had stays."""
+    """Add the records to the stores of their scales and to their tables; keep what a table already had."""
     for scale in sorted({found["config"]["scale"]["name"] for found in records}):
         for table in tables:
             folder = results / scale / table
@@ -64,7 +64,7 @@ def _keep(records: list[dict[str, Any]], results: Path, tables: Sequence[str]) -
             kept = [before[key] for key in store.runs_of(folder)] if store.is_table(folder) else []
             store.keep(folder, [*(one for one in kept if record.name(one["config"], one["run_id"]) not in new),
                                 *new.values()])  # fmt: skip
-            yield f"{folder}: {len(new)} of {len(wanted)} cells came back"
+            yield f"{folder}: {len(new)} of {len(wanted)} cells imported"
 
 
 def _copy(path: Path, to: Path) -> str:
@@ -83,5 +83,5 @@ def _folder(source: Path) -> Iterator[Path]:
             with tarfile.open(source) as archive:
                 archive.extractall(folder, filter="data")
         except (OSError, tarfile.TarError) as error:
-            raise UserError(f"{source} cannot be read: {error}") from error
+            raise UserError(f"cannot read {source}: {error}") from error
         yield Path(folder)

@@ -1,7 +1,7 @@
-"""Stages in order of worth, each a command with a time limit, run until the budget is spent.
+"""Run stages, most important first, each a command with a time limit, until the budget is spent.
 
-A stage writes its results as it goes, so a cut-off loses only what it was doing. A stage that ended is not run again in
-the same folder; one that was cut off continues from what it wrote.
+A stage writes results as it goes, so a cut-off loses only the current step. In the same folder, a finished stage is not
+run again, and one that was cut off resumes.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from typing import Any
 
 from dropattack.files import write_atomically
 
-GRACE = 8  # seconds that a stage has to stop after SIGTERM
+GRACE = 8  # seconds between SIGTERM and SIGKILL
 STATUS = "stages.json"
 PACK = "results.tar.gz"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A command, and the seconds that it may take."""
+    """A command and its time limit in seconds."""
 
     name: str
     limit: float
@@ -38,7 +38,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a stage: `done`, `failed` (with its exit code), `cut off` or `not started`."""
+    """Outcome of a stage: `done`, `failed` (with its exit code), `cut off` or `not started`."""
 
     name: str
     state: str
@@ -50,12 +50,13 @@ def run_stages(stages: Sequence[Stage], *, budget: float, folder: Path, root: Pa
     """Run the stages one after the other until `budget` seconds are spent.
 
     Args:
-        budget: seconds for all stages together. A stage gets its own limit or what is left of it.
-        folder: where the stages write, each below its own name; logs are `<name>.log`.
-        root: the folder that the commands run in.
+        stages: the stages, most important first.
+        budget: seconds for all stages together; a stage gets its own limit or what is left, whichever is less.
+        folder: output folder; each stage writes below its own name, and logs are `<name>.log`.
+        root: working directory of the commands.
 
     Returns:
-        One outcome per stage, also written to `folder`/stages.json after each of them.
+        One outcome per stage, also written to `folder`/stages.json after each stage.
     """
     start, before = time.monotonic(), _read(folder / STATUS)
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +80,7 @@ def run_stages(stages: Sequence[Stage], *, budget: float, folder: Path, root: Pa
 
 
 def _run(stage: Stage, limit: float, folder: Path, root: Path) -> Outcome:
-    """Run one stage in a process group of its own, and end the whole group at the limit."""
+    """Run one stage in its own process group, and end the whole group at the limit."""
     begun = time.monotonic()
     (folder / stage.name).mkdir(exist_ok=True)
     with (folder / f"{stage.name}.log").open("ab") as log:
@@ -102,7 +103,7 @@ def _run(stage: Stage, limit: float, folder: Path, root: Path) -> Outcome:
 
 
 def _path(root: Path) -> str:
-    """`root` first, so that the code runs where it is not installed."""
+    """Return PYTHONPATH with `root` first, so that the code runs without being installed."""
     return os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
@@ -123,12 +124,12 @@ def _write(path: Path, outcomes: Sequence[Outcome], about: Mapping[str, Any] | N
 
 
 def python(*arguments: str) -> tuple[str, ...]:
-    """A command of this interpreter."""
+    """Return a command for the current interpreter."""
     return (sys.executable, *arguments)
 
 
 def bundle(folder: Path, to: Path, most_bytes: int = 15 << 20) -> list[str]:
-    """Put what the stages wrote into one archive: JSON, JSON lines, Markdown and logs, the smallest files first.
+    """Archive what the stages wrote: JSON, JSON Lines, Markdown and logs, smallest files first.
 
     Returns:
         The files that did not fit.

@@ -1,4 +1,4 @@
-"""What a finished run's weights say beyond accuracy: landscapes, flatness, gradients, robustness, calibration.
+"""Probes of a finished run's weights: landscapes, flatness, gradients, robustness, calibration.
 
-Import the submodule you need: this package imports nothing.
+This package imports nothing; import the submodule you need.
 """

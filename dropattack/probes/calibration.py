@@ -1,4 +1,4 @@
-"""Whether a model knows what it does not know, and what it lost between train and test."""
+"""Calibration of a model, and its generalisation gap between train and test."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ BINS = 15
 
 
 def calibration(model: nn.Module, test: Sequence[Batch], train: Sequence[Batch]) -> dict[str, Any]:
-    """Calibration on `test`, and the generalisation gap between `train` and it; the model in eval mode.
+    """Measure calibration on `test`, and the generalisation gap between `train` and `test`.
+
+    Args:
+        model: in eval mode.
+        test: batches of the test split.
+        train: batches of the training split.
 
     Returns:
-        `ece` (see `expected_calibration_error`), `brier` (see `brier_score`), `nll` (mean cross-entropy), `accuracy`
-        of test; `train_accuracy`, `train_loss`; `gap_accuracy` (train − test) and `gap_loss` (test − train): both are
-        larger where the model generalises less.
+        On test: `ece` (see `expected_calibration_error`), `brier` (see `brier_score`), `nll` (mean cross-entropy) and
+        `accuracy`. On train: `train_accuracy` and `train_loss`. The gaps `gap_accuracy` (train − test) and `gap_loss`
+        (test − train); a larger gap means worse generalisation.
     """
     logits, labels = predictions(model, test)
     train_logits, train_labels = predictions(model, train)
@@ -39,31 +44,32 @@ def calibration(model: nn.Module, test: Sequence[Batch], train: Sequence[Batch])
 
 @torch.no_grad()
 def predictions(model: nn.Module, batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
-    """(logits float64 [N, C], labels int64 [N]) on the CPU; the model has to be in eval mode."""
+    """Return (logits float64 [N, C], labels int64 [N]) on the CPU. The model must be in eval mode."""
     logits = [model(**{k: v for k, v in batch.items() if k != "labels"}) for batch in batches]
     return torch.cat(logits).double().cpu(), torch.cat([batch["labels"] for batch in batches]).cpu()
 
 
 def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:
-    """Σ_b |B_b|/N · |accuracy(B_b) − confidence(B_b)| over `bins` bins of equal width of the top class's probability.
+    """Return the expected calibration error: Σ_b |B_b|/N · |accuracy(B_b) − confidence(B_b)|.
 
-    The bins are (0, 1/bins], …, (1 − 1/bins, 1]: Guo, Pleiss, Sun and Weinberger 2017 (arXiv 1706.04599), equation 3.
-    It is biased upwards where rows are few.
+    The top class's probability is binned into `bins` bins of equal width, (0, 1/bins], …, (1 − 1/bins, 1]: Guo,
+    Pleiss, Sun and Weinberger 2017 (arXiv 1706.04599), equation 3. It is biased upwards on few rows.
 
     Args:
-        probabilities: [N, C].
+        probabilities: float [N, C].
         labels: int64 [N].
+        bins: number of bins.
     """
     confidence, predicted = probabilities.max(-1)
     hits = (predicted == labels).to(confidence)
     inner = torch.linspace(0, 1, bins + 1, dtype=confidence.dtype)[1:-1]
-    number = torch.bucketize(confidence, inner)  # right ends belong to their bin
-    gaps = torch.zeros(bins, dtype=confidence.dtype).index_add_(0, number, hits - confidence)
+    index = torch.bucketize(confidence, inner)  # bins include their right end
+    gaps = torch.zeros(bins, dtype=confidence.dtype).index_add_(0, index, hits - confidence)
     return float(gaps.abs().sum() / len(labels))
 
 
 def brier_score(probabilities: Tensor, labels: Tensor) -> float:
-    """Mean over rows of Σ_c (p_c − y_c)², in 0..2, as Brier (1950) has it for several classes."""
+    """Return the multi-class Brier score (Brier 1950): the mean over rows of Σ_c (p_c − y_c)², in 0..2."""
     truth = F.one_hot(labels, probabilities.shape[-1]).to(probabilities)
     return float((probabilities - truth).square().sum(-1).mean())
 

@@ -1,6 +1,6 @@
-"""Inputs as the world spoils them: noisy, blurred, pale, dark or turned images; texts with words missing or swapped.
+"""Corruptions: noise, blur, lower contrast or brightness, and rotation of images; dropped or swapped words in texts.
 
-Every corruption is a function of its inputs and a seed: all methods meet the same spoilt test set.
+Every corruption is a function of its inputs and a seed, so all methods are tested on the same corrupted data.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import Tensor
 from dropattack.data.types import DataSpec, TensorSplit
 from dropattack.training.seeding import derive
 
-SPECIAL = ("[CLS]", "[SEP]", "<s>", "</s>")  # word pieces that no writer wrote
+SPECIAL = ("[CLS]", "[SEP]", "<s>", "</s>")  # added by the tokenizer, never corrupted
 
-# Severities from mild to strong. Noise: standard deviation, of pixels in 0..1. Blur: standard deviation as a part of
+# Severities from mild to strong. Noise: standard deviation, pixels in 0..1. Blur: standard deviation as a fraction of
 # the image's side. Contrast and brightness: factor. Rotation: degrees.
 IMAGE: dict[str, tuple[float, ...]] = {
     "gaussian_noise": (0.05, 0.1, 0.2),
@@ -29,11 +29,16 @@ TEXT: dict[str, tuple[float, ...]] = {"word_drop": (0.1, 0.2, 0.4), "word_swap":
 
 
 def corrupted_image(pixels: Tensor, kind: str, severity: float, seed: int = 0) -> Tensor:
-    """Images spoilt by torchvision's transforms (v2), in 0..1.
+    """Corrupt images with torchvision's v2 transforms; the result is in 0..1.
 
     Args:
         pixels: float32 [B, C, H, W] in 0..1.
         kind: one of `IMAGE`.
+        severity: in the units of `IMAGE[kind]`.
+        seed: of the noise; the other kinds are deterministic.
+
+    Raises:
+        ValueError: `kind` is unknown.
     """
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2 import functional as T
@@ -57,16 +62,23 @@ def corrupted_image(pixels: Tensor, kind: str, severity: float, seed: int = 0) -
 
 
 def corrupted_text(split: TensorSplit, spec: DataSpec, kind: str, rate: float, seed: int = 0) -> TensorSplit:
-    """Texts with tokens dropped or swapped: words of a word vocabulary, word pieces of BERT's.
+    """Drop or swap tokens of texts: words with a word vocabulary, word pieces with BERT's.
 
-    `word_drop`: each token is left out with probability `rate`; one stays. `word_swap`: from left to right, each token
-    changes places with the next with probability `rate`, at most once. [CLS] and [SEP] stay where they are.
+    `word_drop`: drop each token with probability `rate`; at least one remains. `word_swap`: going from left to right,
+    swap each token with the next one with probability `rate`, at most once. [CLS] and [SEP] are never moved or dropped.
 
     Args:
         split: int32 [N, T] with lengths.
+        spec: of the data; must have a padding id.
+        kind: one of `TEXT`.
+        rate: probability in 0..1.
+        seed: of the random choices.
+
+    Raises:
+        ValueError: `kind` is unknown, or the data are not texts.
     """
     if split.lengths is None or spec.padding_id is None or kind not in TEXT:
-        raise ValueError(f"there is no corruption {kind!r} of such data; corruptions: {', '.join(TEXT)} of text")
+        raise ValueError(f"there is no corruption {kind!r} for this data; corruptions of text: {', '.join(TEXT)}")
     rng = np.random.default_rng(derive(seed, f"{kind}/{rate}"))
     special = [i for i, token in enumerate(spec.vocabulary or ()) if token in SPECIAL]
     change = _dropped if kind == "word_drop" else _swapped

@@ -1,7 +1,7 @@
-"""Directions in weight space: random ones, rescaled to a network's weights, and the line to another network.
+"""Directions in weight space: random ones, rescaled to a network's weights, and the difference of two networks.
 
-A random direction is a function of a seed and of the parameters' names and shapes alone. So two networks of one
-architecture are looked at along the same directions, each stretched to its own weights.
+A random direction depends only on a seed and on the names and shapes of the parameters. So networks of the same
+architecture are probed along the same directions, each rescaled to its own weights.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ TINY = 1e-10
 
 
 def random_direction(parameters: Mapping[str, Tensor], *, seed: int, number: int = 0) -> dict[str, Tensor]:
-    """Standard normal numbers in the shapes of `parameters`, float32 on the CPU.
+    """Draw standard normal tensors in the shapes of `parameters`, float32 on the CPU.
 
     Args:
-        number: which of the seed's directions.
+        parameters: tensors by name; only names and shapes matter.
+        seed: of the draw.
+        number: index of the direction for this seed.
     """
     drawn = {}
     for name, value in parameters.items():
@@ -42,15 +44,15 @@ def random_direction(parameters: Mapping[str, Tensor], *, seed: int, number: int
 def normalised(
     direction: Mapping[str, Tensor], parameters: Mapping[str, Tensor], how: Normalise = "filter"
 ) -> dict[str, Tensor]:
-    """`direction` rescaled to a network's `parameters`, on their device; what does not move is left out.
+    """Rescale `direction` to the weights in `parameters`, on their device; omit tensors that do not move.
 
-    A filter is a slice along a weight's first dimension: the weights of one output channel, one neuron, one gate's
-    neuron, one word. A loss does not change where a network's layers are rescaled against each other, and distances in
-    weight space do; in these units they do not either (Li, Xu, Taylor, Studer and Goldstein 2018, arXiv 1712.09913,
-    section 4).
+    A filter is a slice along a weight's first dimension: the weights of one output channel, one neuron, one neuron of
+    a gate, or one word. Rescaling a network's layers against each other may leave its loss unchanged but changes
+    distances in weight space; distances in units of filter norms do not change (Li, Xu, Taylor, Studer and Goldstein
+    2018, arXiv 1712.09913, section 4).
 
     Raises:
-        ValueError: an unknown `how`.
+        ValueError: `how` is unknown.
     """
     if how not in NORMALISE:
         raise ValueError(f"normalise={how!r}: choose one of {', '.join(NORMALISE)}")
@@ -68,23 +70,23 @@ def normalised(
 
 
 def filter_norms(value: Tensor) -> Tensor:
-    """2-norms of a weight's slices along its first dimension, in a shape that broadcasts against it."""
+    """Return the 2-norms of a weight's slices along its first dimension, in a shape that broadcasts against it."""
     flat = value.reshape(len(value), -1).norm(dim=1)
     return flat.view(-1, *[1] * (value.dim() - 1))
 
 
 def between(first: nn.Module, second: nn.Module) -> dict[str, Tensor]:
-    """`second` − `first`, over parameters and floating-point buffers.
+    """Return `second` − `first`, over parameters and floating-point buffers.
 
-    So the ends of the line are the two networks, BatchNorm's statistics included; between them the statistics are
-    interpolated as the weights are, and not estimated again.
+    The ends of the line are therefore exactly the two networks, including BatchNorm statistics. In between, the
+    statistics are interpolated like the weights and not re-estimated.
 
     Raises:
-        ValueError: two architectures.
+        ValueError: the architectures differ.
     """
     start, end = _floats(first), _floats(second)
     if {n: v.shape for n, v in start.items()} != {n: v.shape for n, v in end.items()}:
-        raise ValueError("the two networks have other parameters: there is no line between them")
+        raise ValueError("the two networks have different parameters, so there is no line between them")
     return {name: end[name] - value for name, value in start.items()}
 
 

@@ -1,4 +1,4 @@
-"""The JSON files that probes and landscapes leave, read back."""
+"""Reading the JSON files that probes and landscapes write."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ from typing import Any
 
 from dropattack.errors import UserError
 
-SCHEMA = 1  # of both
+SCHEMA = 1
 
 
 def read(path: Path, what: str, key: str) -> dict[str, Any]:
-    """A file of this version that has `key`; `what` it should be, such as `landscape`, is for the error.
+    """Read a JSON file of the current schema.
+
+    Args:
+        path: the file.
+        what: kind of file, such as `landscape`, for the error message.
+        key: must be present.
 
     Raises:
-        UserError: there is none, or it is no such file.
+        UserError: the file is missing, unreadable or not of this kind.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a {what} ({error})") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA or key not in content:
-        raise UserError(f"{path} is no {what} of this version")
+        raise UserError(f"{path} is not a {what} of this version")
     return content

@@ -1,6 +1,6 @@
-"""How flat the loss is around a network's weights: sharpness, Hessian, weight noise. Each with its interval.
+"""Flatness of the loss around a network's weights: sharpness, Hessian, weight noise, each with its interval.
 
-Every number is about the mean cross-entropy of the given batches, in eval mode; the network itself is not touched.
+All measures use the mean cross-entropy of the given batches in eval mode. The network itself is not modified.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NOISE: dict[str, tuple[float, ...]] = {"noise": (0.01, 0.02), "relative_noise": 
 def flatness(
     model: nn.Module, batches: Sequence[Batch], *, steps: int = 5, probes: int = 10, draws: int = 10, seed: int = 0
 ) -> dict[str, Any]:
-    """All measures, each an estimate {mean, sd, low, high, n} (95 % t-interval).
+    """Compute all measures, each as an estimate {mean, sd, low, high, n} (95 % t-interval).
 
     Returns:
         `sharpness_one_step`, `sharpness`, `adaptive_sharpness_one_step`, `adaptive_sharpness`: see `sharpness`; over
@@ -50,7 +50,7 @@ def flatness(
 
 
 def summary(values: Sequence[float]) -> dict[str, Any]:
-    """An estimate as JSON; what is not known (no spread from one value, a value that is not finite) is null."""
+    """Convert an estimate of `values` to JSON; unknown numbers (spread of one value, non-finite values) become null."""
     try:
         made = asdict(estimate(values))
     except ValueError:
@@ -61,17 +61,21 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
 def sharpness(
     scratch: Scratch, batch: Batch, *, rho: float, steps: int = 5, adaptive: bool = False
 ) -> tuple[float, float]:
-    """The rise of the loss to the worst point found in a ball around the weights, after one step and at best.
+    """Return the rise of the loss to the worst point found in a ball around the weights, after one step and at best.
 
-    max L(θ + T e) − L(θ) over ‖e‖₂ ≤ ρ, where T is 1 (SAM: Foret et al. 2021, arXiv 2010.01412) or |θ| element by
-    element (ASAM: Kwon et al. 2021, arXiv 2102.11600), which no rescaling of layers against each other changes. The
-    first step is theirs, e = ρ T∇L/‖T∇L‖; the others go on by ρ/2 along the gradient there and back onto the ball.
+    max L(θ + T e) − L(θ) over ‖e‖₂ ≤ ρ, where T is 1 (SAM: Foret et al. 2021, arXiv 2010.01412) or |θ| elementwise
+    (ASAM: Kwon et al. 2021, arXiv 2102.11600), which is invariant to rescaling layers against each other. The first
+    step is theirs, e = ρ T∇L/‖T∇L‖; each further step moves by ρ/2 along the gradient there and projects onto the ball.
 
     Args:
-        steps: gradients taken, at least 1.
+        scratch: a copy of the network.
+        batch: the batch whose mean loss is maximised.
+        rho: radius ρ.
+        steps: number of gradient steps, at least 1.
+        adaptive: use ASAM's T.
 
     Returns:
-        (after the first step, the largest seen); of a gradient that is zero or not finite both are 0.
+        (rise after the first step, largest rise seen); both are 0 if the gradient is zero or non-finite.
     """
     scale = {n: w.abs() for n, w in scratch.home.items()} if adaptive else None
     scratch.move()
@@ -98,12 +102,13 @@ def noise_rise(
     scratch: Scratch, batches: Sequence[Batch], *, sigma: float, kind: Literal["absolute", "filter"] = "absolute",
     draws: int = 10, seed: int = 0,
 ) -> list[float]:  # fmt: skip
-    """The rise of the mean loss under Gaussian noise on all weights, once a draw: L(θ + n) − L(θ).
+    """Return the rise of the mean loss under Gaussian noise on all weights, L(θ + n) − L(θ), one value per draw.
 
-    `absolute`: n ~ N(0, σ²) for every element. `filter`: the noise on a filter (see `directions.normalised`) has on
-    average σ² times its squared norm, and elements of biases and BatchNorm's scales count as filters of their own.
+    `absolute`: n ~ N(0, σ²) for every element. `filter`: the squared norm of the noise on a filter (see
+    `directions.normalised`) is on average σ² times that of the filter; each element of a bias or of a BatchNorm scale
+    counts as a filter.
 
-    The draws are a function of `seed` and the parameters' shapes: two networks meet the same noise.
+    The draws depend only on `seed` and the shapes of the parameters, so two networks get the same noise.
     """
     scratch.move()
     clean, _ = scratch.measure(batches)

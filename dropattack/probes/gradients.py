@@ -1,4 +1,4 @@
-"""Norms of the loss's gradient: with respect to what the model reads, to the attacked weight, and to all weights."""
+"""Norms of the loss gradient with respect to the model's input, the attacked weight, and all weights."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ INPUT = "<input>"  # an attack point: the images themselves
 def gradient_norms(
     model: nn.Module, batches: Sequence[Batch], points: Mapping[str, str], *, std: Sequence[float] | None = None
 ) -> dict[str, Any]:
-    """Norms of gradients in eval mode, as estimates {mean, sd, low, high, n}; model and `.grad` stay as they are.
+    """Compute gradient norms in eval mode, as estimates {mean, sd, low, high, n}; leave the model and `.grad` as is.
 
     Args:
+        model: the network.
+        batches: at least one batch.
         points: the model's attack points: `input` is `<input>` or the embedding's weight, `hidden` a weight.
-        std: of each channel; norms are then with respect to pixels in 0..1, before the loader divided by it.
+        std: per channel. If given, norms are with respect to pixels in 0..1, before normalisation by the loader.
 
     Returns:
-        `input`: ‖∂ℓ_i/∂x_i‖₂ over examples i, x the image [C, H, W] or the embedding's output [T, E]. `hidden`,
-        `weights`: ‖∂L/∂W‖₂ of a batch's mean loss over batches, of the one weight and of all of them.
+        `input`: ‖∂ℓ_i/∂x_i‖₂ over examples i, where x is the image [C, H, W] or the embedding's output [T, E].
+        `hidden` and `weights`: ‖∂L/∂W‖₂ of a batch's mean loss, over batches, for one weight and for all of them.
     """
     norms = list(_norms(model, batches, points, std))
     found = {"input": summary(torch.cat([n["input"] for n in norms]).tolist())}
@@ -38,7 +40,7 @@ def gradient_norms(
 
 
 class EpochProbe:
-    """Mean gradient norms on fixed batches, to be called at each epoch's end; draws no random number."""
+    """Callback that measures mean gradient norms on fixed batches at the end of each epoch; uses no random numbers."""
 
     def __init__(
         self, model: nn.Module, batches: Sequence[Batch], points: Mapping[str, str],
@@ -47,7 +49,7 @@ class EpochProbe:
         self._measure: Callable[[], dict[str, Any]] = lambda: gradient_norms(model, batches, points, std=std)
 
     def __call__(self) -> dict[str, float | None]:
-        """`input`, `hidden` and `weights`, as in `gradient_norms`."""
+        """Return `input`, `hidden` and `weights`, as in `gradient_norms`."""
         return {name: found["mean"] for name, found in self._measure().items()}
 
 
@@ -62,16 +64,16 @@ def _norms(
             on_x, *on_weights = torch.autograd.grad(loss, [x, *parameters.values()], materialize_grads=True)
             if std is not None and points["input"] == INPUT:
                 on_x = on_x / torch.tensor(std, device=on_x.device).view(-1, *[1] * (on_x.dim() - 2))
-            rows = len(batch["labels"])  # the summed loss: each example's own gradient in its own row
+            rows = len(batch["labels"])  # the loss is summed, so row i is the gradient of example i
             named = dict(zip(parameters, on_weights, strict=True))
-            norms = {"input": on_x.flatten(1).norm(dim=1), "weights": _together(on_weights) / rows}
+            norms = {"input": on_x.flatten(1).norm(dim=1), "weights": _joint_norm(on_weights) / rows}
             if hidden in named:
                 norms["hidden"] = named[hidden].norm() / rows
             yield norms
 
 
 def _loss_and_input(model: nn.Module, batch: Batch, point: str) -> tuple[Tensor, Tensor]:
-    """The summed loss, and what it is to be differentiated by: the model's input, or the output of `point`'s module."""
+    """Return the summed loss and the tensor to differentiate by: the model's input or `point`'s module's output."""
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     kept: list[Tensor] = []
     if point == INPUT:
@@ -89,13 +91,13 @@ def _loss_and_input(model: nn.Module, batch: Batch, point: str) -> tuple[Tensor,
     return F.cross_entropy(logits.float(), batch["labels"], reduction="sum"), kept[-1]
 
 
-def _together(grads: Sequence[Tensor]) -> Tensor:
+def _joint_norm(grads: Sequence[Tensor]) -> Tensor:
     return torch.stack([g.norm() for g in grads]).norm()
 
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode; without cuDNN for RNNs, which have no backward there in eval mode."""
+    """Switch to eval mode, and disable cuDNN, whose RNNs have no backward in eval mode."""
     training, recurrent = model.training, any(isinstance(module, nn.RNNBase) for module in model.modules())
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""The Hessian of a batch's loss over all weights, by products with vectors: its largest eigenvalue and its trace."""
+"""The Hessian of a batch's loss over all weights by Hessian-vector products: its largest eigenvalue and its trace."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from dropattack.probes.scratch import Scratch
 
 @contextmanager
 def double_backward(model: nn.Module) -> Iterator[None]:
-    """Kernels that can be differentiated twice: torch's own RNNs for cuDNN's, plain attention for the fused ones.
+    """Use kernels that support double backward: native RNNs instead of cuDNN's, and math attention instead of fused.
 
-    oneDNN's LSTM on a CPU can be, but torch's own takes half the time there.
+    oneDNN's LSTM on a CPU supports it too, but torch's native one takes half the time.
     """
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
-        warnings.filterwarnings("ignore", message="TF32 acceleration on top of oneDNN")  # it was not asked for
+        warnings.filterwarnings("ignore", message="TF32 acceleration on top of oneDNN")  # not requested
         stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if any(isinstance(module, nn.LSTM) for module in model.modules()):
@@ -33,9 +33,10 @@ def double_backward(model: nn.Module) -> Iterator[None]:
 
 
 class Hessian:
-    """∂²L/∂θ² of the mean loss of one batch at a scratch copy's weights, never written out.
+    """∂²L/∂θ² of one batch's mean loss at the weights of a scratch copy; never materialised.
 
-    Enter `double_backward(model)` around all use. ReLU networks are taken where they are smooth: almost everywhere.
+    All use must be inside `double_backward(model)`. For ReLU networks this is the Hessian where it exists, which is
+    almost everywhere.
 
     Attributes:
         size: number of weights n.
@@ -49,8 +50,8 @@ class Hessian:
         self._gradient: Tensor | None = None
 
     def product(self, vector: Tensor) -> Tensor:
-        """H v, both [n] in the order of `scratch.parameters`."""
-        if self._gradient is None:  # its graph is kept: a product costs one backward
+        """Return H v; both are [n], in the order of `scratch.parameters`."""
+        if self._gradient is None:  # keep the graph, so that each product costs one backward
             grads = torch.autograd.grad(
                 self._scratch.loss(self._batch), self._weights, create_graph=True, materialize_grads=True
             )
@@ -67,10 +68,10 @@ class Hessian:
         self._gradient = None
 
     def largest_eigenvalue(self, *, seed: int = 0, tolerance: float = 1e-3, restarts: int = 30) -> float:
-        """The largest (most positive) eigenvalue, by ARPACK's restarted Lanczos iteration in float32.
+        """Return the largest (most positive) eigenvalue, by ARPACK's restarted Lanczos iteration in float32.
 
         Returns:
-            NaN where it did not converge to the relative `tolerance`.
+            The eigenvalue, or NaN if it did not converge to the relative `tolerance`.
         """
 
         def matvec(v: np.ndarray) -> np.ndarray:
@@ -93,7 +94,7 @@ class Hessian:
         return float(found[0])
 
     def trace(self, *, probes: int = 10, seed: int = 0) -> float:
-        """An unbiased estimate of the trace: the mean of vᵀHv over random signs v (Hutchinson 1990)."""
+        """Return an unbiased estimate of the trace: the mean of vᵀHv over random signs v (Hutchinson 1990)."""
         generator = torch.Generator().manual_seed(seed)
         values = []
         for _ in range(probes):

@@ -1,10 +1,10 @@
-"""The loss and accuracy around a network, along random directions and between two networks; killed and continued.
+"""Loss and accuracy around a network: along random directions, and between two networks. Resumable.
 
     L(θ + a·d₁ + b·d₂) on a grid of (a, b); L(θ + a·d_k) for several d_k; L(θ₁ + t·(θ₂ − θ₁))
 
-after Goodfellow, Vinyals and Saxe (2015, the line) and Li, Xu, Taylor, Studer and Goldstein (2018, the plane, and the
-directions' lengths; see `directions.py`). Networks are evaluated in eval mode and in float32; BatchNorm reads the
-statistics of the network at the centre.
+The line is from Goodfellow, Vinyals and Saxe (2015), the plane and the normalisation of directions (see
+`directions.py`) from Li, Xu, Taylor, Studer and Goldstein (2018). Networks are evaluated in eval mode and float32, with
+the BatchNorm statistics of the network at the centre.
 """
 
 from __future__ import annotations
@@ -31,9 +31,15 @@ SAVE_EVERY = 20.0  # seconds
 
 @dataclass(frozen=True)
 class Grid:
-    """Points around a network: `offsets` in C order over `shape`, `axes` the coordinates of each dimension."""
+    """Points around a network.
 
-    kind: str  # plane | rays | line
+    Attributes:
+        kind: `plane`, `rays` or `line`.
+        axes: coordinates along each dimension.
+        offsets: one per point, in C order over `shape`.
+    """
+
+    kind: str
     axes: tuple[tuple[float, ...], ...]
     offsets: tuple[Offset, ...]
 
@@ -45,7 +51,7 @@ class Grid:
 def plane(
     model: nn.Module, *, grid: int = 51, span: float = 1.5, seed: int = 0, normalise: Normalise = "filter"
 ) -> Grid:
-    """θ + a·d₁ + b·d₂ for a, b in [−span, span]; the value at [i, j] is that of a = axes[1][j], b = axes[0][i]."""
+    """Return the grid θ + a·d₁ + b·d₂ for a, b in [−span, span]; [i, j] is the point a = axes[1][j], b = axes[0][i]."""
     axis = _axis(grid, -span, span)
     first, second = (_direction(model, seed, number, normalise) for number in (0, 1))
     offsets = tuple(((a, first), (b, second)) for b in axis for a in axis)
@@ -56,7 +62,7 @@ def rays(
     model: nn.Module, *, grid: int = 51, span: float = 1.5, seed: int = 0, normalise: Normalise = "filter",
     count: int = 5,
 ) -> Grid:  # fmt: skip
-    """θ + a·d_k for a in [−span, span] and `count` directions; the value at [k, j] is that of d_k, a = axes[1][j]."""
+    """Return θ + a·d_k for a in [−span, span] and `count` directions; [k, j] is the point a = axes[1][j] along d_k."""
     axis = _axis(grid, -span, span)
     directions = [_direction(model, seed, number, normalise) for number in range(count)]
     offsets = tuple(((a, direction),) for direction in directions for a in axis)
@@ -64,10 +70,10 @@ def rays(
 
 
 def line(first: nn.Module, second: nn.Module, *, grid: int = 51, low: float = -0.5, high: float = 1.5) -> Grid:
-    """θ₁ + t·(θ₂ − θ₁) for t in [low, high]: `first` lies at 0, `second` at 1.
+    """Return the line θ₁ + t·(θ₂ − θ₁) for t in [low, high]: `first` is at t = 0, `second` at t = 1.
 
     Raises:
-        UserError: two architectures.
+        UserError: the architectures differ.
     """
     axis = _axis(grid, low, high)
     try:
@@ -84,7 +90,7 @@ def _direction(model: nn.Module, seed: int, number: int, normalise: Normalise) -
 
 def _axis(grid: int, low: float, high: float) -> tuple[float, ...]:
     if grid < 1 or not low <= high:
-        raise UserError(f"a grid of {grid} points from {low:g} to {high:g} cannot be meant")
+        raise UserError(f"cannot make a grid of {grid} points from {low:g} to {high:g}")
     return tuple(float(round(value, 12)) for value in np.linspace(low, high, grid))
 
 
@@ -92,19 +98,21 @@ def measure(
     grid: Grid, crew: Callable[[], Crew], path: Path, description: Mapping[str, Any], *,
     step: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Loss and accuracy at every point of `grid`, kept in the JSON file `path`; one that is half done goes on.
+    """Measure loss and accuracy at every point of `grid`, saving to the JSON file `path`; resume an unfinished file.
 
     Args:
-        crew: makes what measures points; called only where points are missing.
-        description: what the values are of (JSON): the run, the split, the rows, the seed of the directions, …
-        step: called with the points done and their number, after each.
+        grid: the points.
+        path: the file.
+        crew: factory of the crew that measures; called only if points are missing.
+        description: JSON metadata of the values: run, split, rows, seed of the directions, …
+        step: called after each point with the number of points done and in total.
 
     Returns:
         The file's content: `description`, `kind`, `axes`, `loss` and `accuracy` (nested lists in the grid's shape; a
-        loss that is not finite is the text "nan" or "inf"), `done`, `seconds`.
+        non-finite loss is the string "nan" or "inf"), `done`, `seconds`.
 
     Raises:
-        UserError: the file holds other values than these.
+        UserError: the file holds another landscape.
     """
     content = _begun(grid, path, description)
     total = len(grid.offsets)
@@ -122,23 +130,23 @@ def measure(
             if time.monotonic() - saved > SAVE_EVERY:
                 _write(path, content)
                 saved = time.monotonic()
-    finally:  # also of a run that is stopped
+    finally:  # also when interrupted
         content["done"] = None not in content["accuracy"]
         _write(path, content)
     return _shaped(content)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A file that `measure` wrote.
+    """Read a file written by `measure`.
 
     Raises:
-        UserError: there is none, or it is no such file.
+        UserError: the file is missing or not a landscape.
     """
     return files.read(path, "landscape", "axes")
 
 
 def values(content: Mapping[str, Any], what: str = "loss") -> np.ndarray:
-    """float64 array of `loss` or `accuracy` in the grid's shape; NaN where a point is missing."""
+    """Return `loss` or `accuracy` as a float64 array in the grid's shape; NaN where a point is missing."""
     shape = [len(axis) for axis in content["axes"]]
     flat = [math.nan if value is None else float(value) for value in _flat(content[what])]
     return np.array(flat, dtype=np.float64).reshape(shape)
@@ -176,5 +184,5 @@ def _flat(nested: Sequence[Any]) -> list[Any]:
 
 
 def _number(value: float) -> float | str:
-    """Nine digits; JSON has no infinity."""
+    """Round to nine digits; non-finite numbers become strings, which JSON can hold."""
     return float(f"{value:.9g}") if math.isfinite(value) else str(value)

@@ -1,4 +1,4 @@
-"""A finished run as the probes see it: the model with the weights that were tested, and its data."""
+"""A finished run as the probes use it: its data, and the model with the weights that were tested."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ class Restored:
 
     Attributes:
         record: the run's record.
-        model: with the weights that were tested, in eval mode, on `device`.
+        model: in eval mode on `device`, with the weights that were tested.
         encoded: the data as tensors on the CPU.
-        mean, std: per channel, what pixels in 0..1 are normalised with; None for text.
+        mean: per channel, for normalising pixels in 0..1; None for text.
+        std: per channel, like `mean`.
     """
 
     path: Path
@@ -38,41 +39,43 @@ class Restored:
 
     @property
     def points(self) -> dict[str, str]:
-        """What the model's config calls `input` and `hidden`."""
-        return dict(self.record["config"]["model"].get("attack_points") or {})
+        """The model's attack points `input` and `hidden`, as in `runs.build.attack_points`."""
+        aliases = getattr(self.model, "aliases", {})
+        points = self.record["config"]["model"].get("attack_points") or {}
+        return {point: aliases.get(name, name) for point, name in points.items()}
 
     def split(self, name: str, rows: int | None = None) -> TensorSplit:
-        """`rows` rows of a split, the same for every run on this data; None: all of them.
+        """Return `rows` rows of a split (None: all), the same for every run on this data.
 
         Raises:
-            UserError: there is no such split.
+            UserError: the split is unknown.
         """
         if name not in SPLITS:
             raise UserError(f"there is no split {name!r}; splits: {', '.join(SPLITS)}")
         whole: TensorSplit = getattr(self.encoded, name)
         if rows is None or rows >= len(whole):
             return whole
-        # By a seed that is no run's: two runs that are compared are measured on the same rows.
+        # The seed does not depend on the run, so that all runs are measured on the same rows.
         chosen = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(len(whole))[:rows]))
         lengths = None if whole.lengths is None else whole.lengths[chosen]
         return TensorSplit(whole.inputs[chosen], whole.labels[chosen], lengths)
 
     def batches(self, split: str | TensorSplit = "test", *, rows: int | None = None, size: int = 100) -> list[Batch]:
-        """A split's batches on the model's device, as the model reads them; the same in every call."""
+        """Return a split's batches on the model's device, as the model's loader makes them; the same on every call."""
         chosen = self.split(split, rows) if isinstance(split, str) else split
         statistics: dict[str, Any] = {} if self.mean is None else {"mean": self.mean, "std": self.std}
         loader = Loader(chosen, batch_size=size, shuffle=False, device=self.device, **statistics)
         return list(loader.batches())
 
     def random_batches(self, split: str, *, count: int, rows: int) -> list[Batch]:
-        """`count` disjoint batches of a split's rows drawn at random, the same for every run on this data.
+        """Return `count` disjoint batches of randomly chosen rows of a split, the same for every run on this data.
 
         Raises:
-            UserError: fewer rows than batches.
+            UserError: there are fewer rows than batches.
         """
         whole = self.split(split, rows)
         if len(whole) < count:
-            raise UserError(f"{len(whole)} rows of {split} make no {count} batches: take more rows")
+            raise UserError(f"cannot split {len(whole)} rows of {split} into {count} batches: use more rows")
         order = np.random.default_rng(1).permutation(len(whole))
         made = []
         for part in np.array_split(order, count):

@@ -1,7 +1,7 @@
-"""Accuracy on inputs that an adversary or the world has spoilt.
+"""Accuracy on adversarial and corrupted inputs.
 
-Images are attacked by Foolbox (Rauber et al. 2020), not by an attack of this project: a model is not judged by the code
-that trained it. Attacks see pixels in 0..1; the data's normalisation is part of the attacked model.
+The attacks on images are Foolbox's (Rauber et al. 2020), so that a model is not judged by the code that trained it.
+Attacks work on pixels in 0..1; the data's normalisation is part of the attacked model.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from dropattack.data.types import TensorSplit
 from dropattack.probes.corruptions import IMAGE, TEXT, corrupted_image, corrupted_text
 from dropattack.probes.restored import Restored
 
-# Radii of the ℓ∞ ball, in pixels of 0..1: Madry et al. (2018) use 0.3 for MNIST and 8/255 for CIFAR-10.
+# Radii of the ℓ∞ ball, for pixels in 0..1: Madry et al. (2018) use 0.3 for MNIST and 8/255 for CIFAR-10.
 EPSILONS = {1: (0.05, 0.1, 0.15, 0.2, 0.3), 3: (1 / 255, 2 / 255, 4 / 255, 8 / 255)}
 ATTACKS = ("fgsm", "pgd")
 
 
 class Pixels(nn.Module):
-    """A model of normalised images as a model of pixels in 0..1."""
+    """Wraps a model of normalised images as a model of pixels in 0..1."""
 
     mean: Tensor
     std: Tensor
@@ -34,7 +34,7 @@ class Pixels(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits [B, C] of float32 [B, channels, H, W] in 0..1."""
+        """Return logits [B, C] for pixels float32 [B, channels, H, W] in 0..1."""
         return self.model(pixels=(pixels - self.mean) / self.std)
 
 
@@ -42,14 +42,17 @@ def robustness(
     run: Restored, *, rows: int = 1000, size: int = 250, seed: int = 0, epsilons: Sequence[float] | None = None,
     steps: int = 20,
 ) -> dict[str, Any]:  # fmt: skip
-    """Accuracy on test rows, clean and spoilt, as {"clean": …, "<what>": {"<severity>": accuracy in 0..1}}.
+    """Return the accuracy on clean and spoilt test rows: {"clean": …, "<kind>": {"<severity>": accuracy in 0..1}}.
 
-    Images: `fgsm` and `pgd` (ℓ∞, `epsilons`) and the corruptions of `corruptions.IMAGE`. Texts: those of
+    Images: `fgsm` and `pgd` (ℓ∞, `epsilons`) and the corruptions in `corruptions.IMAGE`. Texts: those in
     `corruptions.TEXT`.
 
     Args:
-        rows: of the test split, the same for every run on this data.
-        epsilons: None: by the number of channels.
+        run: the run.
+        rows: number of test rows, the same for every run on this data.
+        size: batch size.
+        seed: of the attacks' and corruptions' random choices.
+        epsilons: radii; None: chosen by the number of channels.
         steps: of PGD.
     """
     split = run.split("test", rows)
@@ -76,15 +79,22 @@ def attack_accuracy(
     model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]], name: str, epsilons: Sequence[float], *,
     steps: int = 20, seed: int = 0,
 ) -> dict[str, float]:  # fmt: skip
-    """Accuracy under an untargeted ℓ∞ attack, by radius ε.
+    """Return the accuracy under an untargeted ℓ∞ attack, by radius ε.
 
-    `fgsm`: one signed step of length ε (Goodfellow et al. 2015). `pgd`: from a random point of the ball, `steps` signed
-    steps of 2.5 ε/`steps` (Madry et al. 2018, arXiv 1706.06083). A row counts as right only if it is so after the
-    attack; one that was wrong before stays wrong.
+    `fgsm`: one signed step of length ε (Goodfellow et al. 2015). `pgd`: `steps` signed steps of length 2.5 ε/`steps`
+    from a random point in the ball (Madry et al. 2018, arXiv 1706.06083). A row counts as correct only if it is correct
+    both before and after the attack.
 
     Args:
-        model: from pixels in 0..1 to logits, in eval mode.
+        model: maps pixels in 0..1 to logits; in eval mode.
         batches: (float32 [B, C, H, W] in 0..1, int64 [B]).
+        name: `fgsm` or `pgd`.
+        epsilons: radii.
+        steps: of PGD.
+        seed: of the random start.
+
+    Raises:
+        ValueError: `name` is unknown.
     """
     import foolbox
 

@@ -1,4 +1,4 @@
-"""A copy of a network whose weights may be moved about: the network itself is never touched."""
+"""A copy of a network whose weights may be changed; the network itself is never modified."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from dropattack.data.loader import Batch
 
 Tensors = Mapping[str, Tensor]
-Offset = Sequence[tuple[float, Tensors]]  # (coefficient, direction by parameter name), to be summed up
+Offset = Sequence[tuple[float, Tensors]]  # (coefficient, direction by parameter name); the terms are summed
 
 
 class Scratch:
-    """A copy of a model, in eval mode: dropout is off, and BatchNorm reads its statistics and leaves them alone.
+    """A copy of a model in eval mode: no dropout, and BatchNorm uses its running statistics without updating them.
 
     Attributes:
-        parameters: the copy's trainable parameters.
-        home: the model's own values of them.
+        parameters: the trainable parameters of the copy.
+        home: their original values.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -48,21 +48,21 @@ class Scratch:
         self._away = named
 
     def loss(self, batch: Batch, reduction: str = "mean") -> Tensor:
-        """Cross-entropy at the present weights, with its graph."""
+        """Return the cross-entropy at the current weights, with its graph."""
         return F.cross_entropy(self.logits(batch), batch["labels"], reduction=reduction)
 
     def logits(self, batch: Batch) -> Tensor:
-        """[B, C], float32."""
+        """Return logits [B, C], float32."""
         return self.model(**{name: value for name, value in batch.items() if name != "labels"}).float()
 
     def gradient(self, batch: Batch) -> dict[str, Tensor]:
-        """The mean loss's gradient at the present weights; zeros for a parameter that does not count."""
+        """Return the gradient of the mean loss at the current weights; zeros for unused parameters."""
         grads = torch.autograd.grad(self.loss(batch), list(self.parameters.values()), materialize_grads=True)
         return dict(zip(self.parameters, grads, strict=True))
 
     @torch.no_grad()
     def measure(self, batches: Iterable[Batch]) -> tuple[float, float]:
-        """(mean loss, accuracy in 0..1) over all rows at the present weights; summed in double precision."""
+        """Return (mean loss, accuracy in 0..1) over all rows at the current weights, summed in float64."""
         loss, hits, rows = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.int64), 0
         for batch in batches:
             logits = self.logits(batch)
@@ -73,9 +73,9 @@ class Scratch:
 
 
 class FastPool(nn.Module):
-    """2 × 2 max pooling with stride 2 as element-wise maxima: the same values, and 18 times as fast on a CPU.
+    """2 × 2 max pooling with stride 2 as elementwise maxima: the same values, 18 times as fast on a CPU.
 
-    torch's `max_pool2d` on [B, C, H, W] is a scalar loop there, and took two thirds of LeNet-5's forward.
+    On [B, C, H, W], torch's `max_pool2d` is a scalar loop on a CPU and took two thirds of LeNet-5's forward.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,10 +100,10 @@ def _is_plain(pool: nn.MaxPool2d) -> bool:
 
 
 class Crew:
-    """Several scratch copies that measure points at once, a thread each.
+    """Several scratch copies that measure points concurrently, one thread each.
 
-    On a CPU threads of our own on one torch thread each beat torch's two threads inside every small operation; on a
-    GPU one copy is enough.
+    On a CPU, several threads with one torch thread each are faster than torch's own threads inside every small
+    operation. On a GPU one copy is enough.
     """
 
     def __init__(self, model: nn.Module, batches: Sequence[Batch], workers: int = 1) -> None:
@@ -117,7 +117,7 @@ class Crew:
             self._scratches.put(scratch)
 
     def measure(self, offsets: Iterable[Offset]) -> Iterator[tuple[float, float]]:
-        """(mean loss, accuracy) at home + each offset, in their order."""
+        """Yield (mean loss, accuracy) at home + each offset, in order."""
         with one_torch_thread(self.workers > 1), ThreadPoolExecutor(self.workers) as pool:
             futures = [pool.submit(self._one, offset) for offset in offsets]
             try:
@@ -138,7 +138,7 @@ class Crew:
 
 @contextmanager
 def one_torch_thread(wanted: bool) -> Iterator[None]:
-    """torch's own threads down to one, while several threads of ours compute."""
+    """Limit torch to one thread while several Python threads compute, if `wanted`."""
     before = torch.get_num_threads()
     if wanted:
         torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""All probes of one run → one JSON file: what `scripts/probe.py` does for each record."""
+"""Run all probes of one run and write them to one JSON file, for `scripts/probe.py`."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def _option(default: Any, words: str) -> Any:
 
 @dataclass(frozen=True)
 class Options:
-    """What the numbers depend on besides the run; part of the file, so that two runs are compared like with like."""
+    """Options that the probes' values depend on. Stored in the file, so that only like is compared with like."""
 
-    rows: int = _option(1000, "of a split that flatness, gradients and robustness read; calibration reads all")
-    batches: int = _option(5, "that the rows are cut into, for intervals")
-    split: str = _option("train", "that flatness and gradients read")
-    seed: int = _option(0, "of all random choices")
-    steps: int = _option(5, "of the ascent to the worst point of a ball around the weights")
-    probes: int = _option(10, "random signs that a Hessian's trace is estimated with")
-    draws: int = _option(10, "of noise on the weights")
-    attack_steps: int = _option(20, "of PGD on images")
+    rows: int = _option(1000, "rows of a split for flatness, gradients and robustness; calibration uses all")
+    batches: int = _option(5, "number of batches the rows are split into, for intervals")
+    split: str = _option("train", "split for flatness and gradients")
+    seed: int = _option(0, "seed of all random choices")
+    steps: int = _option(5, "ascent steps to the worst point of a ball around the weights")
+    probes: int = _option(10, "random sign vectors for the estimate of the Hessian's trace")
+    draws: int = _option(10, "draws of weight noise")
+    attack_steps: int = _option(20, "steps of PGD on images")
 
 
 def _calibration(run: Restored, options: Options) -> dict[str, Any]:
@@ -67,10 +67,10 @@ PROBES: dict[str, Callable[[Restored, Options], dict[str, Any]]] = {
 
 
 def missing(path: Path, run_id: str, wanted: Sequence[str], options: Options) -> list[str]:
-    """The probes of `wanted` that the file `path` does not have yet.
+    """Return the probes in `wanted` that the file `path` does not have yet.
 
     Raises:
-        UserError: the file is another run's, or was made with other options.
+        UserError: the file belongs to another run or was made with other options.
     """
     content = read(path) if path.exists() else {"probes": {}, "run_id": run_id, "options": asdict(options)}
     if content["run_id"] != run_id:
@@ -81,7 +81,7 @@ def missing(path: Path, run_id: str, wanted: Sequence[str], options: Options) ->
 
 
 def probe(run: Restored, path: Path, wanted: Sequence[str], options: Options) -> Path:
-    """Run the probes in `wanted` and add each to the JSON file `path` as soon as it is done; returns `path`."""
+    """Run the probes in `wanted`, add each to the JSON file `path` as soon as it is done, and return `path`."""
     from dropattack import provenance
     from dropattack.training.device import describe
 
@@ -103,16 +103,16 @@ def probe(run: Restored, path: Path, wanted: Sequence[str], options: Options) ->
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A file that `probe` wrote.
+    """Read a file written by `probe`.
 
     Raises:
-        UserError: there is none, or it is no such file.
+        UserError: the file is missing or not a probe file.
     """
-    return files.read(path, "file of probes", "probes")
+    return files.read(path, "probe file", "probes")
 
 
 def _finite(value: Any) -> Any:
-    """Numbers to nine digits; NaN and infinity are null."""
+    """Round numbers to nine digits; NaN and infinity become None."""
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

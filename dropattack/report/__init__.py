@@ -1,5 +1,5 @@
-"""One page of everything: tables, figures and method cards as one HTML file that needs nothing else.
+"""The report: tables, figures and method cards as one self-contained HTML file.
 
-The way of the data: folders → `gather` → `sections` (grids and figures) → `page` (Jinja templates). Every number is
-made by `dropattack.analysis`; here it is only set. What a record says is escaped wherever it is shown.
+Data flow: folders → `gather` → `sections` (grids and figures) → `page` (Jinja templates). All numbers are computed by
+`dropattack.analysis` and only displayed here. Text from records is escaped wherever it is shown.
 """

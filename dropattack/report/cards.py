@@ -1,4 +1,4 @@
-"""Markdown of the project (method cards, the kill test's page) as HTML: MathML, no raw HTML, no dead link."""
+"""Convert the project's Markdown (method cards, the kill test's page) to HTML: MathML, no raw HTML, no dead links."""
 
 import re
 from functools import cache
@@ -7,11 +7,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-HEADINGS = {f"h{n}": f"h{min(6, n + 2)}" for n in range(1, 7)}  # a card's title stands under a section's
+HEADINGS = {f"h{n}": f"h{min(6, n + 2)}" for n in range(1, 7)}  # a card's title is below a section's
 
 
 def render(markdown: str) -> Markup:
-    """Headings go two levels down; a link that only means something in the repository is left as words."""
+    """Render Markdown with headings two levels down; links that only work in the repository become plain text."""
     parser = _parser()
     tokens = parser.parse(markdown)
     for token in tokens:
@@ -21,17 +21,17 @@ def render(markdown: str) -> Markup:
     html = parser.renderer.render(tokens, parser.options, {})
     table = '<div class="scroll" tabindex="0" role="region" aria-label="table"><table>'
     html = html.replace("<table>", table).replace("</table>", "</table></div>")
-    return Markup(html.replace("<pre>", '<pre tabindex="0">'))  # what scrolls can be reached by keyboard
+    return Markup(html.replace("<pre>", '<pre tabindex="0">'))  # make scrolling elements reachable by keyboard
 
 
 def card(markdown: str) -> tuple[str, Markup]:
-    """(title, the rest as HTML) of a method's card."""
+    """Split a method's card into (title, the rest as HTML)."""
     first, _, rest = markdown.lstrip().partition("\n")
     return first.lstrip("# ").strip(), render(rest)
 
 
 def lead_and_rest(markdown: str) -> tuple[Markup, Markup]:
-    """(what stands before the first table, the rest), without the title."""
+    """Split Markdown into (what precedes the first table, the rest), without the title."""
     _, _, body = markdown.lstrip().partition("\n")
     lead, bar, rest = body.partition("\n|")
     return render(lead), render(bar.lstrip() + rest)
@@ -47,9 +47,9 @@ def _parser() -> Any:
 
 
 def _formula(tex: str, options: dict[str, Any]) -> str:
-    """MathML, which a browser sets by itself; what cannot be converted stays in TeX.
+    r"""Convert TeX to MathML, which browsers render natively; TeX that cannot be converted is shown as is.
 
-    What `\\qquad` sets side by side stands one under the other: a telephone has no room for four formulas in a row.
+    Formulas separated by `\qquad` are stacked, because a phone has no room for four in a row.
     """
     if not options.get("display_mode", False):
         return _mathml(tex, "inline")
@@ -62,12 +62,12 @@ def _mathml(tex: str, display: str) -> str:
 
     try:
         return convert(tex, display=display)
-    except Exception:  # whatever the converter stumbles over, TeX can be read
+    except Exception:  # TeX that the converter rejects is still readable
         return f"<code>{escape(tex)}</code>"
 
 
 def _links(children: list[Any]) -> list[Any]:
-    """Links to the web stay; one to another card leads to its section; of others the words are left."""
+    """Keep links to the web, point links between cards to their sections, and reduce all others to their text."""
     kept, dead = [], 0
     for token in children:
         if token.type == "link_open":
@@ -80,7 +80,7 @@ def _links(children: list[Any]) -> list[Any]:
         elif token.type == "link_close" and dead:
             dead -= 1
             continue
-        elif token.type == "image":  # nothing is loaded
+        elif token.type == "image":  # nothing may be loaded
             continue
         kept.append(token)
     return kept

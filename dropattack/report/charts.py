@@ -1,4 +1,4 @@
-"""The picture of a table: gain against cost, accuracy against a setting, or gain over two settings."""
+"""Figures of a table: gain against cost, accuracy against a setting, or gain over two settings."""
 
 import math
 from typing import Any
@@ -19,14 +19,14 @@ from dropattack.statistics import BETTER, WORSE, estimate
 
 
 def gain_against_cost(compared: pd.DataFrame, baseline: str = "none") -> list[Figure]:
-    """What each method gains against what a step costs, a figure a data set and model, where several seeds are."""
+    """Draw each method's gain against its cost per step, one figure per data set and model with several seeds."""
     figures = []
     for (dataset, model), rows in compared.groupby(["dataset_label", "model"], sort=False):
         pairs = rows[(rows["method"] != baseline) & (rows["pairs"] > 1) & rows["cost"].notna()]
         if pairs.empty:
             continue
         keys = tuple(Key(row.method, str(row.method_label)) for row in pairs.itertuples())
-        note = "Small mark: one seed; large mark: mean; line: 95 % interval, cut where the figure ends."
+        note = "Small mark: one seed; large mark: mean; line: 95 % interval, clipped at the edge of the figure."
         figures.append(
             Figure(f"{dataset} · {model}: gain against cost", (_costs(pairs, baseline),), keys,
                    Facets(rows.iloc[0]["dataset"], model), note)
@@ -58,7 +58,7 @@ def _costs(rows: pd.DataFrame, baseline: str) -> Markup:
 
 
 def _name(panel: Panel, row: Any, taken: list[tuple[float, float]]) -> None:
-    """The name beside its mark, moved down while it would cover another name."""
+    """Put the name beside its mark, moved down until it covers no other name."""
     x, y = panel.px(row.cost) + 9, panel.py(row.difference.mean) - 5
     left = x + 6.6 * len(row.method_label) > panel.width
     while any(abs(y - other) < 12 and abs(x - place) < 80 for place, other in taken):
@@ -68,7 +68,7 @@ def _name(panel: Panel, row: Any, taken: list[tuple[float, float]]) -> None:
 
 
 def accuracy_against(frame: pd.DataFrame, setting: str) -> list[Figure]:
-    """Test accuracy against a setting, a curve a method and a figure a data set and model."""
+    """Draw test accuracy against a setting: one curve per method, one figure per data set and model."""
     frame = with_number(frame, setting)
     figures = []
     for (dataset, model), rows in frame.groupby(["dataset", "model"], sort=True):
@@ -91,7 +91,7 @@ def _is_number(value: Any) -> bool:
 
 
 def heat_map(compared: pd.DataFrame, x: str, y: str, baseline: str = "none") -> list[Figure]:
-    """The mean paired difference over two settings; a frame around a square: it survives Holm's correction."""
+    """Draw the mean paired difference over two settings; a framed square is significant after Holm's correction."""
     figures = []
     for (dataset, model), rows in compared[compared["method"] != baseline].groupby(["dataset", "model"], sort=True):
         rows = rows[[_is_number(own.get(x)) and _is_number(own.get(y)) for own in rows["settings"]]]
@@ -136,6 +136,6 @@ def _square(panel: Panel, row: Any, place: tuple[float, float], size: tuple[floa
 
 
 def _steps(values: list[float], label: str) -> Axis:
-    """Each value in the middle of a step of its own."""
+    """Return an axis with one equal step per value, labelled in its middle."""
     count = len(values)
     return Axis(0, count, label, at=tuple(i + 0.5 for i in range(count)), names=tuple(f"{v:g}" for v in values))

@@ -1,10 +1,10 @@
-"""A method's colour and mark: those of every figure of the project, lifted where the dark page would swallow them."""
+"""Colour and mark of each method, as in all figures of the project, lightened where needed on the dark page."""
 
 from dropattack.analysis.figures import COLOURS
 
 LIGHT, DARK = "#fdfdfb", "#15181b"  # the page
-LEAST = 3.0  # contrast of a mark with the page (WCAG 2.2, 1.4.11)
-# Unit paths: a method is told by its mark as well as by its colour.
+LEAST = 3.0  # minimum contrast of a mark with the page (WCAG 2.2, 1.4.11)
+# Unit paths: the mark identifies a method as well as its colour does.
 MARKS = {
     "none": "M-.9,0a.9,.9 0 1,0 1.8,0a.9,.9 0 1,0 -1.8,0Z",
     "dropout": "M-.85,-.85H.85V.85H-.85Z",
@@ -23,20 +23,20 @@ def mark(method: str) -> str:
 
 
 def css_class(method: str) -> str:
-    """Only names known here become a class: a record's own name is never part of the markup."""
+    """Return a CSS class; only known names become one, so that a record's text is never part of the markup."""
     return f"m m-{method}" if method in COLOURS else "m"
 
 
 def stylesheet() -> str:
-    """Each method's colour as a CSS variable, on the light page and on the dark one."""
+    """Return each method's colour as a CSS variable, for the light and the dark page."""
     light = "".join(f"--m-{name}:{colour};" for name, colour in COLOURS.items())
-    dark = "".join(f"--m-{name}:{lifted(colour, DARK)};" for name, colour in COLOURS.items())
+    dark = "".join(f"--m-{name}:{lightened(colour, DARK)};" for name, colour in COLOURS.items())
     classes = "".join(f".m-{name}{{--c:var(--m-{name})}}\n" for name in COLOURS)
     return f":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n{classes}"
 
 
-def lifted(colour: str, background: str) -> str:
-    """`colour`, mixed with as much white as its contrast with a dark `background` takes."""
+def lightened(colour: str, background: str) -> str:
+    """Mix `colour` with as much white as it needs for contrast with a dark `background`."""
     for step in range(21):
         mixed = mix(colour, "#ffffff", step / 20)
         if contrast(mixed, background) >= LEAST:
@@ -45,19 +45,19 @@ def lifted(colour: str, background: str) -> str:
 
 
 def mix(first: str, second: str, share: float) -> str:
-    """`share` of the second colour in the first."""
+    """Mix two colours; `share` is that of the second."""
     parts = zip(_rgb(first), _rgb(second), strict=True)
     return "#" + "".join(f"{round(a + share * (b - a)):02x}" for a, b in parts)
 
 
 def contrast(first: str, second: str) -> float:
-    """The ratio of WCAG 2: 1 (alike) to 21."""
+    """Return the WCAG 2 contrast ratio: 1 (equal) to 21."""
     low, high = sorted((_luminance(first), _luminance(second)))
     return (high + 0.05) / (low + 0.05)
 
 
 def diverging(value: float, reach: float) -> str:
-    """Red below zero, blue above, as the heat map's RdBu: told apart by the colour-blind."""
+    """Return a red below zero and a blue above, like matplotlib's RdBu; distinguishable by the colour-blind."""
     share = min(1.0, abs(value) / reach) if reach else 0.0
     return mix("#f7f7f7", "#2166ac" if value > 0 else "#b2182b", share)
 

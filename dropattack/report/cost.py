@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 FLOOR = 1.05
-GPU_STEP = 2.3  # plain steps that DropAttack with K = 1 and two targets may cost on a GPU
-# (what, workload, vocabulary, the measure in `measures`, at least or at most, bound); None: every vocabulary there.
+GPU_STEP = 2.3  # maximum cost of DropAttack with K = 1 and two targets on a GPU, in plain steps
+# (name, workload, vocabulary (None: all of them), key in `measures`, relation, bound)
 PROMISES = (
     ("DropAttack against the authors' step, IMDB-LSTM", "imdb-lstm", 80_000, "step", ">=", 5.0),
     ("DropAttack against the authors' step, IMDB-LSTM", "imdb-lstm", 250_000, "step", ">=", 6.0),
@@ -26,9 +26,10 @@ def to_floor(entry: dict[str, Any]) -> float:
 
 
 def measures(cell: dict[str, Any]) -> dict[str, float]:
-    """`step`: the authors' time over DropAttack's; `plain step`: theirs over ours; `memory`: DropAttack's over theirs.
+    """Return ratios to the authors' code, as medians over rounds.
 
-    Medians over the rounds, of times that are each taken relative to the plain steps around them.
+    `step`: the authors' time over DropAttack's. `plain step`: the authors' plain step over ours. `memory`: DropAttack's
+    memory over the authors'. All times are relative to the plain steps measured around them.
     """
     methods, found = cell["methods"], {}
     if "authors" in methods and "dropattack" in methods:
@@ -48,7 +49,7 @@ def _median(values: list[float]) -> float:
 
 
 def rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
-    """One row a workload, vocabulary and method."""
+    """Return one row per workload, vocabulary and method."""
     found = []
     for cell in result["cells"]:
         words = "–" if cell["vocabulary"] is None else f"{cell['vocabulary']:,}"
@@ -68,7 +69,7 @@ def rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def promises(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    """(what, measured, promised, met) of what the measured cells can tell."""
+    """Return (what, measured, promised, met) for every promise that the measured cells can check."""
     found = []
     for what, workload, vocabulary, measure, relation, bound in PROMISES:
         for cell in result["cells"]:
@@ -105,7 +106,7 @@ def _met(met: bool) -> str:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The whole page: where it was measured, the table, the promises."""
+    """Return the whole page: where it was measured, the table, the promises."""
     parts = [heading(result), _table(HEAD, rows(result), right=5)]
     held = promises(result)
     if held:
@@ -127,7 +128,7 @@ def heading(result: dict[str, Any]) -> str:
 
 
 def _table(head: tuple[str, ...], body: Sequence[tuple[str, ...]], *, right: int) -> str:
-    """Markdown with the last columns from the `right`-th to the right."""
+    """Format as Markdown, with all columns from index `right` on right-aligned."""
     widths = [max(len(row[i]) for row in (head, *body)) for i in range(len(head))]
     first = len(head) - right if right < len(head) - 2 else 3
     sides = [">" if i >= first else "<" for i in range(len(head))]
@@ -139,5 +140,5 @@ def _table(head: tuple[str, ...], body: Sequence[tuple[str, ...]], *, right: int
 
 def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
-        raise SystemExit("one file is wanted: python -m benchmarks.table results/bench/cpu.json")
+        raise SystemExit("give one file: python -m benchmarks.table results/bench/cpu.json")
     print(markdown(json.loads(Path(arguments[0]).read_text(encoding="utf-8"))), end="")

@@ -1,4 +1,4 @@
-"""What a page is made of: grids (tables) and figures, with what they can be filtered by."""
+"""Elements of a page: grids (tables) and figures, with the facets they can be filtered by."""
 
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +14,7 @@ EMPTY = Markup()
 
 @dataclass(frozen=True)
 class Facets:
-    """What an element is about; an empty one is about all of them."""
+    """The data set, model and method of an element; an empty field means all."""
 
     dataset: str = ""
     model: str = ""
@@ -26,7 +26,14 @@ class Facets:
 
 @dataclass(frozen=True)
 class Cell:
-    """`kind`: text, number, picture, verdict, or said: a number with the sign of its verdict `says`."""
+    """One cell.
+
+    Attributes:
+        text: as shown.
+        kind: text, number, picture, verdict, or said (a number with the sign of its verdict).
+        picture: replaces the text.
+        says: the verdict, for `said`.
+    """
 
     text: str
     kind: str = "number"
@@ -58,7 +65,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows under a heading of their own."""
+    """Rows below a common heading."""
 
     heading: str
     rows: tuple[Row, ...]
@@ -71,7 +78,7 @@ class Grid:
     columns: tuple[str, ...]
     groups: tuple[Group, ...]
     notes: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ()  # where a column is about a method: which, for each column
+    methods: tuple[str, ...] = ()  # the method of each column, empty for other columns
 
 
 @dataclass(frozen=True)
@@ -83,12 +90,12 @@ class Figure:
     legend: tuple["Key", ...] = ()
     facets: Facets = Facets()
     note: str = ""
-    dense: bool = False  # small panels, two beside each other on a telephone
+    dense: bool = False  # small panels, two side by side on a phone
 
 
 @dataclass(frozen=True)
 class Key:
-    """One line of a legend; `dash` as that of the line it explains."""
+    """One entry of a legend, with the dash pattern of its line."""
 
     method: str
     label: str
@@ -105,14 +112,14 @@ class Key:
 
 @dataclass
 class Part:
-    """A section under a heading; `missing` says what is not there and which command makes it."""
+    """A section with a heading. `missing` lists what has not been made yet and the command that makes it."""
 
     id: str
     title: str
     lead: str = ""
     grids: list[Grid] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
-    folded: list[Grid] = field(default_factory=list)  # long tables, after the figures, opened by who wants them
+    folded: list[Grid] = field(default_factory=list)  # long tables, collapsed, after the figures
     parts: list["Part"] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
@@ -123,11 +130,11 @@ class Part:
 
 
 def swatch(method: str) -> Markup:
-    """The mark of a method beside its name, which says the same: nothing to be read aloud."""
+    """Draw the mark of a method next to its name; hidden from screen readers, which read the name."""
     frame = Markup('<svg class="swatch {}" aria-hidden="true" viewBox="0 0 14 14" width="14" height="14">{}</svg>')
     return frame.format(css_class(method), symbol(method, 7, 7, 4.4))
 
 
 def rank(method: str) -> tuple[int, str]:
-    """The order of methods everywhere."""
+    """Return a sort key for the order of methods used everywhere."""
     return (ORDER.index(method) if method in ORDER else len(ORDER), method)

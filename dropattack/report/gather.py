@@ -1,4 +1,4 @@
-"""What lies under results/: tables' records, probes, landscapes, benchmarks, the kill test."""
+"""Find what is in results/: records of tables, probes, landscapes, benchmarks, the kill test."""
 
 import json
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ from dropattack.analysis.records import Records, read_records
 from dropattack.analysis.tables import Published, read_published
 from dropattack.runs import store
 
-# What a table of each size can say.
+# The value of a table at each scale.
 SCALES = {
     "full": "full: the paper's size",
     "midi": "midi: all training rows and word vectors, for networks of about 100 units",
-    "mini": "mini: real data cut down, a hint and not a result",
-    "smoke": "smoke: whether it runs",
+    "mini": "mini: real data, reduced; an indication, not a result",
+    "smoke": "smoke: checks that it runs",
 }
 
 
-class Asked(Protocol):
-    """A table of conf/table/, as `load_table` reads it."""
+class TableSpec(Protocol):
+    """A table in conf/table/, as read by `load_table`."""
 
     @property
     def name(self) -> str: ...
@@ -44,7 +44,7 @@ class Asked(Protocol):
 class Found:
     """A table that has records."""
 
-    table: Asked
+    table: TableSpec
     scale: str
     folder: Path
     records: Records
@@ -64,8 +64,8 @@ class Found:
         return (f"Ran on {ran}.",)
 
 
-def tables(results: Path, asked: Sequence[Asked]) -> tuple[list[Found], dict[str, list[str]]]:
-    """(the tables with a finished run, in the order of `asked`; what was left out of those without one)."""
+def tables(results: Path, asked: Sequence[TableSpec]) -> tuple[list[Found], dict[str, list[str]]]:
+    """Return the tables with a finished run, in the order of `asked`, and what was left out of the others."""
     found, empty = [], {}
     known = read_published(results / "reference.yaml")
     for table in asked:
@@ -82,7 +82,7 @@ def tables(results: Path, asked: Sequence[Asked]) -> tuple[list[Found], dict[str
 
 
 def landscapes(results: Path) -> tuple[list[Path], list[Path]]:
-    """(files of values, pictures in folders without any) in all folders named landscape…"""
+    """Return files of values, and pictures in folders without values, from all folders named landscape…."""
     folders = sorted(path for path in results.rglob("landscape*") if path.is_dir())
     values = sorted({file for folder in folders for file in folder.rglob("*.json")})
     pictures = sorted({file for folder in folders if not any(folder.rglob("*.json")) for file in folder.rglob("*.png")})
@@ -90,7 +90,7 @@ def landscapes(results: Path) -> tuple[list[Path], list[Path]]:
 
 
 def benchmarks(results: Path) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
-    """(name and content of each benchmark, what could not be read)."""
+    """Return the name and content of each benchmark, and a message for each unreadable one."""
     read, left_out = [], []
     for path in sorted((results / "bench").glob("*.json")):
         try:

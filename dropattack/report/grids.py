@@ -1,4 +1,4 @@
-"""Tables of `dropattack.analysis` as grids: the same words in every cell, and a picture of each difference."""
+"""Convert tables of `dropattack.analysis` to grids: the same text in every cell, plus a picture of each difference."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from dropattack.statistics import PairedDifference
 def comparison(
     compared: pd.DataFrame, caption: str, notes: tuple[str, ...], *, seeds: int, published: Published | None
 ) -> Grid:
-    """The table of `compare(…)`, word for word that of `table.md`, grouped by data set and model."""
+    """Convert the table of `compare(…)` with the text of `table.md`, grouped by data set and model."""
     table = comparison_table(compared, notes, seeds=seeds, published=published)
     at = difference_column(table)
     groups: dict[str, list[Row]] = {}
@@ -29,13 +29,13 @@ def comparison(
 
 
 SCALE = (
-    "The small picture: mark, the mean difference; line, its 95 % interval (an arrow: it goes on); upright, no "
-    "difference. One scale a data set and model."
+    "The small picture: mark, the mean difference; line, its 95 % interval (clipped at an arrow); vertical line, no "
+    "difference. Each data set and model has its own scale."
 )
 
 
 def of_method(method: str, tables: Mapping[str, tuple[pd.DataFrame, Table]]) -> Grid | None:
-    """A method's rows of every table, under the table's name; None where there is none."""
+    """Collect a method's rows of every table, below the table's name; return None if there are none."""
     groups: list[Group] = []
     columns: tuple[str, ...] = ()
     for name, (compared, table) in tables.items():
@@ -52,7 +52,7 @@ def of_method(method: str, tables: Mapping[str, tuple[pd.DataFrame, Table]]) -> 
 
 
 def interval_cell(difference: PairedDifference, family: Sequence[PairedDifference], method: str, words: str) -> Cell:
-    """The picture of a difference, on a scale shared with those it is compared with by eye."""
+    """Draw a difference on the scale of its `family`, the differences it is compared with by eye."""
     if not difference.n:
         return Cell("", "picture")
     says = f"{method}: difference {words}"
@@ -63,7 +63,7 @@ def plain_grid(
     caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, text: Sequence[int] = (),
     notes: tuple[str, ...] = (),
 ) -> Grid:  # fmt: skip
-    """Rows of words: those of the columns `text` go to the left."""
+    """Convert rows of text; the columns `text` are left-aligned."""
     made = tuple(
         Row(tuple(Cell(words, "text" if i in text else "number") for i, words in enumerate(row))) for row in rows
     )

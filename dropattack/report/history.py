@@ -1,4 +1,4 @@
-"""Curves over the epochs: what validation said, and how large gradients were; mean and interval over the seeds."""
+"""Curves over epochs: validation and gradient norms, as mean and interval over seeds."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from dropattack.report.elements import Facets, Figure, Key
 from dropattack.report.svg import Axis, Panel, around, plain
 from dropattack.statistics import Estimate
 
-# What of an epoch is drawn: panels of (key of the history, label, factor).
+# Figures and their panels: (key of the history, label, factor).
 KINDS = {
     "learning curves": (
         ("validation.accuracy", "validation accuracy, %", 100.0),
@@ -24,7 +24,7 @@ NOTE = "Line: mean over the seeds; band: 95 % interval; epochs that all seeds of
 
 
 def learning_curves(frame: pd.DataFrame, compared: pd.DataFrame) -> list[Figure]:
-    """The figures of `KINDS` that the histories allow, for each data set and model of `compared`."""
+    """Draw the figures of `KINDS` that the histories allow, for each data set and model in `compared`."""
     series = {path: read_history(epochs) for path, epochs in zip(frame["path"], frame["epochs"], strict=True)}
     figures = []
     for (dataset, model), rows in compared.groupby(["dataset_label", "model"], sort=False):
@@ -55,7 +55,7 @@ def curve_panel(
     title: str, curves: Sequence[tuple[Key, Sequence[tuple[float, Estimate]]]], *, x_label: str, y: Axis,
     x: Axis | None = None,
 ) -> Markup:  # fmt: skip
-    """Means with bands against `x`, a curve a key; the last point of each is said in words."""
+    """Draw means with bands against `x`, one curve per key; each curve's last point is described in words."""
     places = [place for _, curve in curves for place, _ in curve]
     whole = all(float(place).is_integer() for place in places)
     x = x or around(places, label=x_label, margin=0.03, at=_epochs(places) if whole and x_label == "epoch" else ())
@@ -76,7 +76,7 @@ def say(e: Estimate) -> str:
 
 
 def _visible(means: Sequence[float], estimates: Sequence[Estimate]) -> Axis:
-    """All means, and the intervals as far as half of the means' range: few seeds have bands that leave no curve."""
+    """Cover all means, and the intervals up to half the range of the means; wide bands would hide the curves."""
     room = 0.5 * (max(means) - min(means)) or 1.0
     low, high = min(means) - room, max(means) + room
     ends = [min(max(end, low), high) for e in estimates for end in (e.low, e.high) if not math.isnan(end)]

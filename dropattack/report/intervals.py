@@ -1,4 +1,4 @@
-"""A difference in a table's row as a picture: a dot, its interval, and the line where there is no difference."""
+"""Draw a difference in a table's row: a dot, its interval, and the line of no difference."""
 
 import math
 from collections.abc import Iterable
@@ -10,14 +10,14 @@ from dropattack.report.svg import symbol
 from dropattack.statistics import BETTER, TOO_FEW, UNDECIDED, WORSE, PairedDifference
 
 WIDTH, HEIGHT = 120, 20
-# The sign stands beside the word: no verdict is told by colour alone.
+# A sign accompanies the word: no verdict is shown by colour alone.
 SIGNS = {BETTER: "▲", WORSE: "▼", UNDECIDED: "○", TOO_FEW: "…", "higher": "↑", "lower": "↓"}
 
 
 def reach(differences: Iterable[PairedDifference]) -> float:
-    """How far the scale goes to both sides of zero: all intervals, but not more than four times the largest mean.
+    """Return how far the scale extends on both sides of zero: all intervals, but at most four times the largest mean.
 
-    Two seeds can have an interval a hundred times as wide as what they show; it is cut off with an arrow.
+    With two seeds, an interval can be a hundred times as wide as the difference; it is clipped and gets an arrow.
     """
     shown = [d for d in differences if d.n]
     means = max([abs(d.mean) for d in shown], default=0.0)
@@ -26,7 +26,7 @@ def reach(differences: Iterable[PairedDifference]) -> float:
 
 
 def interval(difference: PairedDifference, scale: float, method: str, says: str) -> Markup:
-    """The picture of one row; `scale` is shared by the rows that are compared by eye, `says` its words."""
+    """Draw one row; `scale` is shared by the rows compared by eye, and `says` is the text alternative."""
 
     def place(value: float) -> float:
         return WIDTH / 2 + max(-1.0, min(1.0, value / scale)) * (WIDTH / 2 - 8)

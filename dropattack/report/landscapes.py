@@ -1,4 +1,4 @@
-"""Landscapes side by side: contours on one scale, and the cuts through their centres."""
+"""Draw landscapes side by side: contours on one scale, and cuts through their centres."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,14 +14,14 @@ from dropattack.report.elements import Facets, Figure, Key, rank
 from dropattack.report.svg import Axis, Panel, around, plain
 from dropattack.statistics import Estimate
 
-SIDE = 190  # of a contour's panel, in pixels
+SIDE = 190  # side of a contour panel, in pixels
 
 
 def together(paths: Sequence[Path]) -> list[list[dict[str, Any]]]:
-    """The contents of the files that can stand side by side: one data set, model, split, kind, axes and directions.
+    """Group the files that can be shown side by side: same data set, model, split, kind, axes and directions.
 
     Raises:
-        UserError: a file is no landscape.
+        UserError: a file is not a landscape.
     """
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for path in paths:
@@ -36,7 +36,7 @@ def together(paths: Sequence[Path]) -> list[list[dict[str, Any]]]:
 
 
 def draw(contents: Sequence[dict[str, Any]]) -> list[Figure]:
-    """The figures of one group of `together`."""
+    """Draw the figures of one group of `together`."""
     about, kind = contents[0]["description"], contents[0]["kind"]
     facets = Facets(str(about["dataset"]), str(about["model"]))
     name = f"{about['dataset']} · {about['model']}: {about['split']} loss"
@@ -86,7 +86,7 @@ def _contours(contents: Sequence[dict[str, Any]]) -> list[Markup]:
 
 
 def _outlines(panel: Panel, polygons: Sequence[Any], offsets: Sequence[Any]) -> str:
-    """All polygons of a level as one path: a hole is an outline within another (even-odd)."""
+    """Join all polygons of a level into one path; a hole is an outline inside another (even-odd rule)."""
     parts = []
     for points, cuts in zip(polygons, offsets, strict=True):
         for start, end in pairwise(cuts):
@@ -96,7 +96,7 @@ def _outlines(panel: Panel, polygons: Sequence[Any], offsets: Sequence[Any]) -> 
 
 
 def _bar(contents: Sequence[dict[str, Any]]) -> Markup:
-    """The scale of the contours."""
+    """Draw the colour scale of the contours."""
     _, levels = shared_scale(contents)
     colours = _colours(len(levels) - 1)
     step, head = (SIDE - 36) / len(colours), 24

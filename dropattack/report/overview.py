@@ -1,4 +1,4 @@
-"""The comparisons of all tables on one screen: a row a data set and model, a column a method."""
+"""The comparisons of all tables at a glance: one row per data set and model, one column per method."""
 
 from collections.abc import Sequence
 
@@ -10,25 +10,25 @@ from dropattack.report.intervals import SIGNS
 from dropattack.statistics import PairedDifference
 
 
-def glance(found: Sequence[Found], baseline: str = "none") -> Part | None:
-    """None where no table compares methods."""
+def overview(found: Sequence[Found], baseline: str = "none") -> Part | None:
+    """Return the overview, or None if no table compares methods."""
     tables = _with_seeds(found)
     there = {str(method) for one in tables for method in one.compared["method"]} - {baseline}
     methods = sorted(there, key=rank)
     groups = tuple(Group(f"{one.table.title} ({one.scale})", _rows(one, methods)) for one in tables)
     if not methods or not groups:
         return None
-    lead = f"Test accuracy beside {baseline}: mean difference in percentage points, and what may be said of it."
+    lead = f"Test accuracy against {baseline}: mean difference in percentage points, and its verdict."
     legend = " · ".join(f"{SIGNS[word]} {word}" for word in ("better", "worse", "no difference shown", "too few seeds"))
-    note = "A verdict counts all comparisons of its table (Holm); the intervals stand in the tables below."
+    note = "Verdicts are Holm-corrected over all comparisons of their table; the intervals are in the tables below."
     columns = ("data / model", *methods)
     return Part(
         "glance", "At a glance", lead, grids=[Grid("All comparisons", columns, groups, (legend, note), ("", *methods))]
     )
 
 
-def beside_others(found: Sequence[Found], method: str = "dropattack") -> Part | None:
-    """The method beside every other one, a column each; None where no table has it beside another."""
+def against_others(found: Sequence[Found], method: str = "dropattack") -> Part | None:
+    """Compare the method with every other, one column each; return None if no table has both."""
     tables = {f"{one.table.title} ({one.scale})": one for one in _with_seeds(found)}
     pairs = rivals({name: one.frame for name, one in tables.items()}, method)
     others = sorted({one.other for one in pairs}, key=rank)
@@ -38,7 +38,9 @@ def beside_others(found: Sequence[Found], method: str = "dropattack") -> Part | 
         rows = []
         for dataset, model in dict.fromkeys((one.dataset_label, one.model) for one in own):
             here = [one for one in own if (one.dataset_label, one.model) == (dataset, model)]
-            cells = [_said([(one.difference, one.verdict) for one in here if one.other == other]) for other in others]
+            cells = [
+                _verdict_cell([(one.difference, one.verdict) for one in here if one.other == other]) for other in others
+            ]
             facets = Facets(here[0].dataset, model)
             rows.append(Row((Cell(f"{dataset} / {model}", "text"), *cells), facets))
         if rows:
@@ -46,14 +48,14 @@ def beside_others(found: Sequence[Found], method: str = "dropattack") -> Part | 
     if not groups:
         return None
     name = {"dropattack": "DropAttack"}.get(method, method)
-    lead = f"Test accuracy of {name} less that of each other method: mean difference in percentage points."
-    note = f"Paired by seed; a verdict on {method} counts all {len(pairs)} comparisons of this table (Holm)."
-    grid = Grid("All comparisons with them", ("data / model", *others), tuple(groups), (note,), ("", *others))
-    return Part("others", f"{name} beside the others", lead, grids=[grid])
+    lead = f"Test accuracy of {name} minus that of each other method: mean difference in percentage points."
+    note = f"Paired by seed; verdicts on {method} are Holm-corrected over all {len(pairs)} comparisons of this table."
+    grid = Grid("Comparisons with the other methods", ("data / model", *others), tuple(groups), (note,), ("", *others))
+    return Part("others", f"{name} against the other methods", lead, grids=[grid])
 
 
 def _with_seeds(found: Sequence[Found]) -> list[Found]:
-    """The comparisons that can say something."""
+    """Return the tables that compare methods over several seeds."""
     return [one for one in found if one.table.kind == "comparison" and one.table.seeds > 1]
 
 
@@ -63,13 +65,13 @@ def _rows(one: Found, methods: Sequence[str]) -> tuple[Row, ...]:
         cells = [Cell(f"{dataset} / {model}", "text")]
         for method in methods:
             own = rows[rows["method"] == method]
-            cells.append(_said(list(zip(own["difference"], own["verdict"], strict=True))))
+            cells.append(_verdict_cell(list(zip(own["difference"], own["verdict"], strict=True))))
         made.append(Row(tuple(cells), Facets(rows.iloc[0]["dataset"], model)))
     return tuple(made)
 
 
-def _said(answers: Sequence[tuple[PairedDifference, str]]) -> Cell:
-    """One difference with its verdict; several settings of one method are several answers."""
+def _verdict_cell(answers: Sequence[tuple[PairedDifference, str]]) -> Cell:
+    """Show one difference with its verdict, or one per setting if a method has several."""
     if len(answers) == 1 and answers[0][0].n:
         return Cell(signed(answers[0][0].mean), "said", says=answers[0][1])
     return Cell(f"{len(answers)} settings" if len(answers) > 1 else NOTHING)

@@ -1,4 +1,4 @@
-"""The page: sections set into Jinja templates, with style and script inside, and nothing that has to be loaded."""
+"""Build the page: sections in Jinja templates, with style and script inlined, so that nothing is loaded."""
 
 import base64
 import hashlib
@@ -12,24 +12,24 @@ from markupsafe import Markup, escape
 from dropattack.analysis.compare import provenance
 from dropattack.report import colours, gather, sections
 from dropattack.report.elements import rank, swatch
-from dropattack.report.gather import Asked, Found
-from dropattack.report.overview import beside_others, glance
+from dropattack.report.gather import Found, TableSpec
+from dropattack.report.overview import against_others, overview
 
 
-def build(results: Path, *, tables: Sequence[Asked], docs: Path) -> str:
-    """The whole page. The same files give the same bytes.
+def build(results: Path, *, tables: Sequence[TableSpec], docs: Path) -> str:
+    """Build the whole page. The same files give the same bytes.
 
     Args:
-        results: the folder of records, probes, landscapes and benchmarks.
-        tables: those of conf/table/, in the order they are shown in.
-        docs: the folder with the methods' cards.
+        results: folder of records, probes, landscapes and benchmarks.
+        tables: those of conf/table/, in display order.
+        docs: folder with the methods' cards.
 
     Raises:
-        UserError: a YAML or a file of values cannot be read at all.
+        UserError: a YAML file or a file of values cannot be read at all.
     """
     found, empty = gather.tables(results, tables)
     parts = [
-        *filter(None, [glance(found), beside_others(found)]),
+        *filter(None, [overview(found), against_others(found)]),
         sections.tables(found, tables, empty),
         sections.landscapes(results),
         sections.step_costs(results),
@@ -50,7 +50,7 @@ def build(results: Path, *, tables: Sequence[Asked], docs: Path) -> str:
 
 
 def facts(found: Sequence[Found]) -> list[tuple[str, str]]:
-    """What the reader has to know first: how many runs of what, by which code, on which machine."""
+    """Return the facts at the top: runs, data, models, code and machine."""
     if not found:
         return [("Runs", "none yet")]
     frame = pd.concat([one.frame for one in found]).drop_duplicates("run_id")
@@ -71,7 +71,7 @@ def facts(found: Sequence[Found]) -> list[tuple[str, str]]:
 
 
 def choices(found: Sequence[Found]) -> dict[str, list[str]]:
-    """What can be filtered by."""
+    """Return the values that can be filtered by."""
 
     def values(column: str) -> set[str]:
         return {str(value) for one in found for value in one.frame[column]}
@@ -83,7 +83,7 @@ def choices(found: Sequence[Found]) -> dict[str, list[str]]:
 
 
 def commands(sentence: str) -> Markup:
-    """What stands between backticks is a command."""
+    """Mark up text in backticks as commands."""
     pieces = [escape(piece) for piece in sentence.split("`")]
     frame = Markup("<code>{}</code>")
     return Markup("").join(frame.format(piece) if i % 2 else piece for i, piece in enumerate(pieces))
@@ -94,5 +94,5 @@ def _source(name: str) -> str:
 
 
 def _hash(script: str) -> str:
-    """For the page's policy: this script runs, and no other, whatever a record brings in."""
+    """Return the hash for the page's security policy, which allows this script only, whatever a record contains."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,4 +1,4 @@
-"""Beyond accuracy: the probes of a table's runs as grids and figures."""
+"""Grids and figures of the probes of a table's runs."""
 
 import math
 from pathlib import Path
@@ -16,10 +16,10 @@ from dropattack.statistics import Estimate, estimate
 
 
 def probes(frame: pd.DataFrame, folder: Path) -> tuple[list[Grid], list[Figure]]:
-    """Grids and figures of the runs of `frame` that have probes in `folder`, for each data set and model.
+    """Return grids and figures of the runs in `frame` that have probes in `folder`, for each data set and model.
 
     Raises:
-        UserError: a file is none of probes.
+        UserError: a file is not a probe file.
     """
     frame = with_probes(frame, folder)
     grids: list[Grid] = []
@@ -37,7 +37,7 @@ def probes(frame: pd.DataFrame, folder: Path) -> tuple[list[Grid], list[Figure]]
 
 def _grid(rows: pd.DataFrame, facets: Facets) -> Grid:
     table = probe_table(rows)
-    # The rows of `probe_table` are these, in this order.
+    # Same rows and order as `probe_table`.
     order = [q.key for q in QUANTITIES]
     shown = sorted((r for r in rows.itertuples() if r.quantity.key in order), key=lambda r: order.index(r.quantity.key))
     groups: dict[str, list[Row]] = {}
@@ -67,17 +67,17 @@ def _robustness(frame: pd.DataFrame, facets: Facets) -> Figure | None:
             curve = [(x, e) for x, e in sorted(points, key=lambda p: p[0]) if e.n]
             if curve:
                 curves.append((key, curve))
-        panels.append(_spoilt(kind, curves))
+        panels.append(_corrupted(kind, curves))
     if not panels:
         return None
     note = "Accuracy in percent. Line: mean over the seeds; band: 95 % interval."
     return Figure(f"{facets.dataset} · {facets.model}: accuracy on spoilt inputs", tuple(panels), keys, facets, note)
 
 
-def _spoilt(kind: str, curves: list[tuple[Key, list[tuple[float, Estimate]]]]) -> Markup:
+def _corrupted(kind: str, curves: list[tuple[Key, list[tuple[float, Estimate]]]]) -> Markup:
     label, values = NAMES[kind], [e.mean for _, curve in curves for _, e in curve]
     x = around([p for _, curve in curves for p, _ in curve], margin=0.04)
-    if kind in CLEAN:  # from clean to spoilt, as in the others
+    if kind in CLEAN:  # from clean to spoilt, like the other panels
         x = Axis(x.high, x.low, x.label, at=tuple(value for value, _ in x.ticks()))
     return curve_panel(label, curves, x_label=kind, y=around(values, margin=0.1), x=x)
 
@@ -93,7 +93,7 @@ def _gradients(frame: pd.DataFrame, facets: Facets) -> Figure | None:
             panels.append(_norms(label, found))
     if not panels:
         return None
-    note = "Small mark: one seed; large mark: mean; line: 95 % interval, cut where the figure ends."
+    note = "Small mark: one seed; large mark: mean; line: 95 % interval, clipped at the edge of the figure."
     return Figure(f"{facets.dataset} · {facets.model}: gradient norms", tuple(panels), keys, facets, note)
 
 
@@ -115,7 +115,7 @@ def _norms(label: str, found: list[tuple[Key, list[float]]]) -> Markup:
 
 
 def _over_seeds(runs: pd.DataFrame, key: str) -> Estimate:
-    """In percent."""
+    """Estimate over seeds, in percent."""
     return estimate([100 * probes[key] for probes in runs["probes"] if key in probes])
 
 

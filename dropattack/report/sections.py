@@ -1,4 +1,4 @@
-"""What was found → the sections of the page."""
+"""Build the sections of the page from what was found."""
 
 import base64
 from collections import Counter
@@ -8,28 +8,28 @@ from typing import Any
 
 from markupsafe import Markup
 
-from dropattack.analysis.data_efficiency import heading, less_against_all
+from dropattack.analysis.data_efficiency import data_efficiency_table, heading
 from dropattack.analysis.tables import Table, comparison_table
 from dropattack.errors import UserError
 from dropattack.report import cards, charts, cost, gather, grids
 from dropattack.report.elements import Facets, Figure, Part, rank
-from dropattack.report.gather import Asked, Found
+from dropattack.report.gather import Found, TableSpec
 from dropattack.report.history import learning_curves
 from dropattack.report.intervals import SIGNS
 
 LARGEST_PICTURE = 600_000  # bytes
-# What a file of another form than ours makes of the code that reads it: it is named, and the rest is shown.
+# Exceptions raised by malformed input files, which are listed as left out while the rest is shown.
 UNUSABLE = (UserError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
-def tables(found: Sequence[Found], asked: Sequence[Asked], empty: dict[str, list[str]]) -> Part:
-    """A section a table, and a sentence for each that has no run."""
+def tables(found: Sequence[Found], asked: Sequence[TableSpec], empty: dict[str, list[str]]) -> Part:
+    """Build one section per table, and a sentence for each table without runs."""
     part = Part("tables", "Tables", parts=[_table(one) for one in found])
     there = {one.table.name for one in found}
     for table in asked:
         if table.name not in there:
             part.missing.append(
-                f"“{table.title}” has no finished run yet. `make table-{table.name} SCALE=mini` makes it."
+                f"“{table.title}” has no finished run yet. Run `make table-{table.name} SCALE=mini` to make it."
             )
     part.left_out += [f"{name}: {left}" for name, lines in empty.items() for left in lines]
     return part
@@ -42,7 +42,7 @@ def _table(one: Found) -> Part:
         grids.comparison(compared, "Comparison with none", one.notes, seeds=table.seeds, published=one.published)
     )  # fmt: skip
     if table.kind == "curve" and table.x:
-        less = less_against_all(one.frame, table.x)
+        less = data_efficiency_table(one.frame, table.x)
         part.grids.append(grids.plain_grid(heading(table.x), less.columns, less.rows, text=(0, 1), notes=less.notes))
         part.figures += charts.accuracy_against(one.frame, table.x)
     elif table.kind == "heatmap" and table.x and table.y:
@@ -61,11 +61,11 @@ def _table(one: Found) -> Part:
 
 
 def verdicts(one: Found) -> str:
-    """How many comparisons ended how."""
+    """Count the verdicts of all comparisons."""
     count = Counter(verdict for verdict in one.compared["verdict"] if verdict)
     runs = f"{len(one.frame)} runs of {len(one.compared)} cells."
     if not count:
-        return f"{runs} Nothing is compared yet."
+        return f"{runs} No comparisons yet."
     ends = ", ".join(f"{count[word]} {SIGNS[word]} {word}" for word in SIGNS if count[word])
     return f"{runs} Of {sum(count.values())} comparisons with none: {ends}."
 
@@ -76,10 +76,10 @@ def _probes(id: str, one: Found) -> Part:
     command = f"make probes TABLE={one.table.name} SCALE={one.scale}"
     if not folder.is_dir() or not any(folder.glob("*.json")):
         part.missing.append(
-            f"Flatness, gradients, robustness and calibration are not measured. `{command}` measures them."
+            f"Flatness, gradients, robustness and calibration have not been measured. Run `{command}` to measure them."
         )
         return part
-    from dropattack.report.probes import probes  # takes a second of imports
+    from dropattack.report.probes import probes  # slow import (1 s)
 
     try:
         made, figures = probes(one.frame, folder)
@@ -87,14 +87,14 @@ def _probes(id: str, one: Found) -> Part:
         part.left_out.append(f"probes: {error}")
         return part
     if not made:
-        part.missing.append(f"No run of this table has probes. `{command}` measures them.")
+        part.missing.append(f"No run of this table has probes. Run `{command}` to measure them.")
     part.figures, part.folded = figures, made
     return part
 
 
 def landscapes(results: Path) -> Part:
     files, pictures = gather.landscapes(results)
-    lead = "The loss around the weights that were tested, on one scale for networks that stand side by side."
+    lead = "The loss around the tested weights, on one scale for networks side by side."
     part = Part("landscapes", "Landscapes", lead=lead if files or pictures else "")
     if files:
         from dropattack.report.landscapes import draw, together
@@ -103,7 +103,7 @@ def landscapes(results: Path) -> Part:
         for path in files:
             try:
                 if not together([path])[0][0]["done"]:
-                    raise UserError("it is not finished: run the same command again")
+                    raise UserError("it is unfinished: run the same command again")
                 readable.append(path)
             except UNUSABLE as error:
                 part.left_out.append(f"{path.name}: {error}")
@@ -116,8 +116,8 @@ def landscapes(results: Path) -> Part:
         part.figures += _picture(path, part)
     if not part.figures:
         part.missing.append(
-            "There is no landscape yet. `python scripts/landscape.py outputs/tables/records/mnist-cnn-*-s0-*.json` "
-            "makes those of one data set."
+            "No landscapes yet. Run `python scripts/landscape.py outputs/tables/records/mnist-cnn-*-s0-*.json` "
+            "to make those of one data set."
         )
     return part
 
@@ -125,10 +125,10 @@ def landscapes(results: Path) -> Part:
 def _picture(path: Path, part: Part) -> list[Figure]:
     content = path.read_bytes()
     if len(content) > LARGEST_PICTURE:
-        part.left_out.append(f"{path.name}: a picture of {len(content):,} bytes is too large for this page")
+        part.left_out.append(f"{path.name}: an image of {len(content):,} bytes is too large for this page")
         return []
     image = Markup('<img alt="{}" src="data:image/png;base64,{}">')
-    words = f"{path.stem.replace('-', ' ')}, drawn by scripts/landscape.py; its values are not here"
+    words = f"{path.stem.replace('-', ' ')}, drawn by scripts/landscape.py; its values are not available"
     return [Figure(path.stem, (image.format(words, base64.b64encode(content).decode()),))]
 
 
@@ -148,7 +148,7 @@ def step_costs(results: Path) -> Part:
         except UNUSABLE as error:
             part.left_out.append(f"{name}: {type(error).__name__}: {error}")
     if not part.parts:
-        part.missing.append("No benchmark is there yet. `make bench` measures what a step costs.")
+        part.missing.append("No benchmarks yet. Run `make bench` to measure the cost of a step.")
     return part
 
 
@@ -159,15 +159,13 @@ def kills(results: Path) -> Part:
         part.html, part.details = cards.lead_and_rest(path.read_text(encoding="utf-8", errors="replace"))
         part.details_title = "Every kill"
     else:
-        part.missing.append(
-            'It has not been tried yet. `make kill-test ARGS="--json results/survival/kills.json"` tries it.'
-        )
+        part.missing.append('Not run yet. Run `make kill-test ARGS="--json results/survival/kills.json"` to run it.')
     return part
 
 
 def methods(docs: Path, found: Sequence[Found]) -> Part:
-    """A section a method: its card, and its rows of every table."""
-    part = Part("methods", "Methods", lead="What each method is, and what it did in every table.")
+    """Build one section per method: its card, and its rows in every table."""
+    part = Part("methods", "Methods", lead="What each method is, and its results in every table.")
     tables: dict[str, tuple[Any, Table]] = {
         f"{one.table.title} ({one.scale})": (one.compared, comparison_table(one.compared, seeds=one.table.seeds))
         for one in found
@@ -180,10 +178,10 @@ def methods(docs: Path, found: Sequence[Found]) -> Part:
             own.lead, own.details = cards.card(files[method].read_text(encoding="utf-8"))
             own.details_title = f"The card of {method}: equation, settings, cost, use, pitfalls"
         else:
-            own.missing.append(f"There is no card `docs/methods/{method}.md`.")
+            own.missing.append(f"`docs/methods/{method}.md` does not exist.")
         if made := grids.of_method(method, tables):
             own.grids.append(made)
         else:
-            own.missing.append("No table has a finished run of it yet.")
+            own.missing.append("No table has a finished run of this method yet.")
         part.parts.append(own)
     return part

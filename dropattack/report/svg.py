@@ -1,7 +1,7 @@
 """A small chart as inline SVG: two axes, and lines, bands, intervals and marks of methods.
 
-Its words are text of the page and its colours the page's CSS variables, so it follows the reader's font size and colour
-scheme. `Markup.format` escapes whatever is put in.
+Labels are text and colours are the page's CSS variables, so the chart follows the reader's font size and colour scheme.
+`Markup.format` escapes all inserted text.
 """
 
 import math
@@ -13,7 +13,7 @@ from markupsafe import Markup
 from dropattack.analysis.tables import MINUS
 from dropattack.report.colours import css_class, mark
 
-WIDTH, HEIGHT = 360, 240  # fits a telephone at its own size
+WIDTH, HEIGHT = 360, 240  # fits a phone unscaled
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 24, 38
 Point = tuple[float, float]
 
@@ -32,7 +32,7 @@ def times(value: float) -> str:
 
 @dataclass(frozen=True)
 class Axis:
-    """From `low` to `high`; `log` places values by their logarithm; `at` replaces the ticks that are found."""
+    """A range from `low` to `high`; `log` makes it logarithmic; `at` replaces the computed ticks."""
 
     low: float
     high: float
@@ -43,7 +43,7 @@ class Axis:
     names: tuple[str, ...] = ()
 
     def share(self, value: float) -> float:
-        """0 at `low`, 1 at `high`."""
+        """Map `low` to 0 and `high` to 1."""
         low, high, x = (math.log10(v) for v in (self.low, self.high, value)) if self.log else (
             self.low, self.high, value)  # fmt: skip
         return (x - low) / (high - low)
@@ -54,7 +54,7 @@ class Axis:
 
 
 def around(values: Iterable[float], *, margin: float = 0.06, **options: object) -> Axis:
-    """An axis over all finite `values`, with a margin."""
+    """Return an axis over all finite `values`, with a margin."""
     found = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(found), max(found)
     if options.get("log"):
@@ -66,7 +66,7 @@ def around(values: Iterable[float], *, margin: float = 0.06, **options: object) 
 
 
 def round_values(low: float, high: float, count: int = 5) -> tuple[float, ...]:
-    """About `count` round numbers between `low` and `high`."""
+    """Return about `count` round numbers between `low` and `high`."""
     rough = (high - low) / count
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough * 0.999)
@@ -83,7 +83,7 @@ def _decades(low: float, high: float) -> tuple[float, ...]:
 
 
 class Panel:
-    """One chart. What is drawn for a method can be filtered by it."""
+    """One chart. Everything drawn for a method can be filtered by that method."""
 
     def __init__(
         self, title: str, x: Axis, y: Axis, *, width: float = WIDTH, height: float = HEIGHT,
@@ -105,12 +105,12 @@ class Panel:
         self._parts.append(content)
 
     def line(self, points: Sequence[Point], method: str, *, dash: int = 0) -> None:
-        """`dash`: variants of one method are told apart by it."""
+        """Draw a line; `dash` distinguishes variants of one method."""
         pattern = Markup(' stroke-dasharray="{}"').format(("", "6 3", "2 3", "8 3 2 3")[dash % 4]) if dash else ""
         self.add(Markup('<path class="line" d="{}"{}/>').format(self._path(points), pattern), method)
 
     def band(self, points: Sequence[tuple[float, float, float]], method: str) -> None:
-        """(x, low, high)."""
+        """Draw a band through points (x, low, high)."""
         if len(points) > 1:
             outline = [(x, high) for x, _, high in points] + [(x, low) for x, low, _ in reversed(points)]
             self.add(Markup('<path class="band" d="{}Z"/>').format(self._path(outline)), method)
@@ -119,7 +119,7 @@ class Panel:
         self, x: float, y: float, method: str, *, size: float = 3.4, hollow: bool = False, says: str = "",
         shift: float = 0.0,
     ) -> None:  # fmt: skip
-        """`x`, `y` in the units of the axes; `says`: what the pointer is told; `shift`: pixels to the right."""
+        """Draw a mark at `x`, `y` in axis units; `says` is its tooltip, `shift` moves it right by pixels."""
         self.add(symbol(method, self.px(x) + shift, self.py(y), size, hollow=hollow, says=says), method)
 
     def interval(self, x: float, low: float, high: float, method: str) -> None:
@@ -134,12 +134,12 @@ class Panel:
     def words(
         self, x: float, y: float, text: str, *, method: str = "", kind: str = "name", anchor: str = "start"
     ) -> None:
-        """`x`, `y` in pixels."""
+        """Write text at `x`, `y` in pixels."""
         shape = Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
         self.add(shape.format(kind, x, y, anchor, text), method)
 
     def svg(self, says: str) -> Markup:
-        """`says`: what the picture shows, with its numbers, for those who do not see it."""
+        """Return the chart; `says` describes it, with its numbers, for screen readers."""
         head = Markup('<svg class="panel" role="img" viewBox="0 0 {} {}" width="{}"><title>{}</title>')
         parts = [head.format(self.width, self.height, self.width, f"{self.title}: {says}"), *self._frame()]
         return Markup("").join([*parts, *self._parts, Markup("</svg>")])
@@ -164,7 +164,7 @@ class Panel:
 
 
 def symbol(method: str, x: float, y: float, size: float, *, hollow: bool = False, says: str = "") -> Markup:
-    """The mark of a method at a place in pixels."""
+    """Draw the mark of a method at a position in pixels."""
     title = Markup("<title>{}</title>").format(says) if says else ""
     shape = Markup('<path class="{}" transform="translate({:.1f} {:.1f}) scale({:g})" d="{}">{}</path>')
     return shape.format("mark hollow" if hollow else "mark", x, y, size, mark(method), title)

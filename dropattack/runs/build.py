@@ -106,11 +106,17 @@ def build_model(config: Mapping[str, Any], encoded: Encoded, notes: dict[str, An
     return instantiate("model", config["model"], **extra)
 
 
+def attack_points(config: Mapping[str, Any], model: nn.Module) -> dict[str, str]:
+    """What the config calls `input` and `hidden`; names of a BERT's parameters become those of the encoder's family."""
+    aliases = getattr(model, "aliases", {})
+    return {point: aliases.get(name, name) for point, name in (config["model"].get("attack_points") or {}).items()}
+
+
 def build_reg(config: Mapping[str, Any], model: nn.Module, rank: int = 0) -> Regularizer:
     """Build the regularizer over `model`; its random numbers are its own, apart from dropout's."""
     from dropattack.training import seeding
 
-    points, targets = config["model"].get("attack_points") or {}, config["reg"].get("targets")
+    points, targets = attack_points(config, model), config["reg"].get("targets")
     extra: dict[str, Any] = {"model": model, "seed": seeding.derive(config["seed"], f"reg/rank{rank}")}
     if targets is not None:
         for target in targets:

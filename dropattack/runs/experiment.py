@@ -267,7 +267,7 @@ def _probe(count: int, config: dict[str, Any], model: nn.Module, loaders: build.
     from dropattack.probes.gradients import EpochProbe
 
     batches = list(itertools.islice(loaders.train.batches(), count))
-    return EpochProbe(model, batches, config["model"].get("attack_points") or {}, std=loaders.std)
+    return EpochProbe(model, batches, build.attack_points(config, model), std=loaders.std)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

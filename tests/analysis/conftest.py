@@ -18,7 +18,7 @@ PASSES = {"fgm": 2.0, "dropattack": 3.0}
 
 @pytest.fixture
 def write_run(tmp_path, monkeypatch) -> Callable[..., Path]:
-    """Write one record: `write_run("fgm", seed=0, accuracy=0.9, epsilon=2.0, status="failed", …)`; returns its path."""
+    """Write a record, as in `write_run("fgm", seed=0, accuracy=0.9, epsilon=2.0, status="failed")`; return its path."""
     monkeypatch.setattr(provenance, "commit", lambda: {"hash": "0123456789abcdef", "dirty": False})  # git is slow
 
     def write(
@@ -67,7 +67,7 @@ def write_run(tmp_path, monkeypatch) -> Callable[..., Path]:
 
 @pytest.fixture
 def as_table(tmp_path) -> Callable[[], Path]:
-    """Make a table's folder of all that `write_run` wrote; returns it."""
+    """Make a table's folder from everything `write_run` wrote, and return it."""
 
     def make() -> Path:
         folder = tmp_path / "mini" / "t"
@@ -79,7 +79,7 @@ def as_table(tmp_path) -> Callable[[], Path]:
 
 @pytest.fixture
 def runs(write_run, tmp_path) -> Path:
-    """Two data sets, four methods, three seeds; the methods gain 0, 1, 2 and 3 points, with some noise."""
+    """Write runs of two data sets, four methods and three seeds; the methods gain 0, 1, 2 and 3 points, plus noise."""
     for dataset, model in (("digits", "cnn"), ("pydoc", "lstm")):
         for gain, method in enumerate(("none", "dropout", "fgm", "dropattack")):
             for seed in range(3):

@@ -1,4 +1,4 @@
-"""The committed tables are what the committed records make, byte for byte; their figures are left to `make table-…`."""
+"""The committed tables equal those made from the committed records, byte for byte. Figures are not compared."""
 
 import re
 import shutil
@@ -14,11 +14,11 @@ from dropattack.sweeps.table import load_table, overrides
 
 RESULTS = CONF.parent / "results"
 TABLES = sorted(path.parent for path in RESULTS.glob(f"*/*/{store.RUNS}"))
-MADE = [folder for folder in TABLES if (folder / "table.md").exists()]  # the others lack runs
+MADE = [folder for folder in TABLES if (folder / "table.md").exists()]  # the others are incomplete
 
 
 @pytest.mark.parametrize("folder", MADE, ids=lambda path: f"{path.parent.name}-{path.name}")
-def test_a_committed_table_is_made_of_its_records(folder: Path, tmp_path: Path, monkeypatch):
+def test_committed_table_equals_its_records(folder: Path, tmp_path: Path, monkeypatch):
     for module, drawing in ((figures, "gain_against_cost"), (figures, "accuracy_against"), (summary, "heatmap"),
                             (summary, "draw")):  # fmt: skip
         monkeypatch.setattr(module, drawing, lambda *args, **_: next(a for a in args if isinstance(a, Path)))
@@ -36,8 +36,8 @@ def test_a_committed_table_is_made_of_its_records(folder: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("folder", TABLES, ids=lambda path: f"{path.parent.name}-{path.name}")
-def test_every_committed_run_is_a_cell_that_conf_composes(folder: Path):
-    """Those of the first seed: no change of conf/ has given a run another identity. A table may not be complete yet."""
+def test_every_committed_run_is_a_cell_of_conf(folder: Path):
+    """Runs of the first seed are checked: no change of conf/ may change a run's identity. Tables may be incomplete."""
     names = [name.partition(" ")[0] for name in store.runs_of(folder)]
     seed = min(int(re.findall(r"-s(\d+)-", name)[-1]) for name in names)
     table, scale = load_table(CONF, folder.name, seeds=1), folder.parent.name

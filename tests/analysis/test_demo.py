@@ -1,4 +1,4 @@
-"""`make demo` without its training: what it runs, what it survives, what it says."""
+"""`make demo` without training: its runs, its handling of failures, its output."""
 
 import importlib.util
 from pathlib import Path
@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "demo.py"
 
 @pytest.fixture(scope="module")
 def script():
-    """The script, and its runs."""
+    """Return the script and its runs."""
     spec = importlib.util.spec_from_file_location("demo", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -51,22 +51,22 @@ def demo(script, tmp_path, monkeypatch):
     return module
 
 
-def test_it_runs_every_method_on_both_data_sets_with_every_seed(demo):
+def test_runs_every_method_on_both_data_sets_with_every_seed(demo):
     names = list(demo.runs())
     methods = {"none", "dropout", "fgm", "pgd", "freelb", "dropattack"}
     assert len(names) == 2 * len(methods) * len(demo.SEEDS)
     assert {name.split()[3] for name in names} == methods
 
 
-def test_all_methods_of_a_data_set_meet_the_same_training(demo):
-    """So that each is compared with `none`: nothing but the method and its dropout may differ."""
+def test_all_methods_of_a_data_set_share_the_training_settings(demo):
+    """Methods are compared with `none`, so only the method and its dropout may differ."""
     assert demo.main() == 0
     text = (demo.OUTPUT / "table.md").read_text()
     assert "no none with" not in text
     assert text.count("no difference shown") == 10
 
 
-def test_a_failing_run_stops_no_other_and_is_tried_again(demo, capsys):
+def test_failing_run_does_not_stop_others_and_is_retried(demo, capsys):
     demo.broken = {"digits pgd 1"}
     assert demo.main() == 1
     assert len(demo.worked) == 36
@@ -80,7 +80,7 @@ def test_a_failing_run_stops_no_other_and_is_tried_again(demo, capsys):
     assert (demo.OUTPUT / "demo.png").stat().st_size > 10_000
 
 
-def test_a_finished_demo_only_shows_its_results(demo):
+def test_finished_demo_only_shows_its_results(demo):
     assert demo.main() == 0
     demo.worked.clear()
     assert demo.main() == 0

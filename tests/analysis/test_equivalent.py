@@ -1,4 +1,4 @@
-"""Which codes count as one: only what a file declares, only in its context, and old digests beside new ones."""
+"""Equivalent code: only as declared in a file, only in its context, for both old and new digests."""
 
 import json
 from pathlib import Path
@@ -11,12 +11,12 @@ from dropattack.analysis.records import code_of, read_records
 from dropattack.errors import UserError
 
 OLD = {"hash": "h", "dirty": False, "code": "old"}
-NEW = {"hash": "i", "dirty": True, "code": "new", "method": "m-none"}  # a digest of files: dirty says nothing more
+NEW = {"hash": "i", "dirty": True, "code": "new", "method": "m-none"}  # a digest of files: dirty adds nothing
 
 
 @pytest.fixture
 def mixed(write_run) -> dict[str, Path]:
-    """Three runs of the old code and one of the new, of one context."""
+    """Write three runs of the old code and one of the new, in one context."""
     runs = {f"old{seed}": write_run("none", seed=seed, changes={"commit": OLD}) for seed in range(3)}
     return {**runs, "new": write_run("none", seed=3, changes={"commit": NEW})}
 
@@ -34,7 +34,7 @@ def left_out(path: Path, equivalent: Equivalent) -> list[str]:
     ]
 
 
-def test_a_new_run_is_counted_where_its_code_was_declared(mixed, tmp_path):
+def test_new_run_is_counted_if_its_code_is_declared(mixed, tmp_path):
     context = read_records(mixed["new"]).frame["context"][0]
     folder = mixed["new"].parent
     new = [mixed["new"].name]
@@ -46,7 +46,7 @@ def test_a_new_run_is_counted_where_its_code_was_declared(mixed, tmp_path):
     assert left_out(folder, declared(tmp_path, context, code=["old", "newer"])) == new
 
 
-def test_methods_of_one_context_have_codes_of_their_own(write_run):
+def test_methods_of_one_context_have_separate_codes(write_run):
     for seed in range(2):
         write_run("none", seed=seed, changes={"commit": NEW})
         path = write_run("fgm", seed=seed, changes={"commit": {**NEW, "method": "m-fgm"}})
@@ -66,14 +66,14 @@ def test_equivalence_is_transitive(tmp_path):
     assert found.code("e", "b") == "b"
 
 
-def test_an_entry_that_lacks_a_key_is_named(tmp_path):
+def test_incomplete_entry_is_named(tmp_path):
     file = tmp_path / "equivalent.yaml"
     file.write_text("some-run: {context: c}\n")
     with pytest.raises(UserError, match=r"equivalent\.yaml: some-run needs context"):
         Equivalent(file)
 
 
-def test_a_bit_is_a_difference_and_a_clock_is_none(mixed):
+def test_one_bit_is_a_difference_and_time_is_not(mixed):
     one = json.loads(mixed["old0"].read_text()) | {"history": [{"epoch": 1, "seconds": 2.0, "train": {"loss": 0.1}}]}
     assert differences(one, {**one, "seconds": 99.0, "commit": NEW}) == []
     assert differences(one, {**one, "history": [{**one["history"][0], "seconds": 3.0}]}) == []
@@ -83,7 +83,7 @@ def test_a_bit_is_a_difference_and_a_clock_is_none(mixed):
     assert differences(one, {**one, "steps": 1}) == ["steps"]
 
 
-def test_an_older_record_has_one_digest_for_both_and_minds_its_changes():
+def test_older_record_has_one_digest_for_both_and_marks_changes():
     assert code_of({"commit": OLD}) == ("old", "old")
     assert code_of({"commit": {**OLD, "dirty": True}}) == ("old+changes", "old+changes")
     assert code_of({"commit": NEW}) == ("new", "m-none")

@@ -8,7 +8,7 @@ from dropattack.analysis.figures import COLOURS, _spread, gain_against_cost
 from dropattack.analysis.records import read_records
 
 
-def test_the_picture_has_a_panel_a_data_set(runs, tmp_path):
+def test_figure_has_one_panel_per_data_set(runs, tmp_path):
     path = gain_against_cost(compare(read_records(runs).frame), tmp_path / "deep" / "gain.png", title="t", note="n")
     height, width = matplotlib.image.imread(path).shape[:2]
     assert width > 1.5 * height
@@ -21,7 +21,7 @@ def test_one_seed_and_no_baseline_can_be_drawn(write_run, tmp_path):
     assert gain_against_cost(compare(read_records(tmp_path).frame), tmp_path / "few.png", title="t").is_file()
 
 
-def test_nothing_can_be_drawn(tmp_path):
+def test_empty_table_can_be_drawn(tmp_path):
     assert gain_against_cost(compare(read_records(tmp_path).frame), tmp_path / "none.svg", title="t").is_file()
 
 
@@ -30,7 +30,7 @@ def test_colours_are_distinct():
 
 
 @pytest.mark.parametrize("costs", [[], [2.0], [2.0, 2.0, 2.0], [1.0, 2.0, 2.01, 4.0]])
-def test_marks_are_moved_apart_in_their_order(costs):
+def test_marks_are_moved_apart_in_order(costs):
     placed = _spread(costs)
     assert placed == sorted(placed)
     assert all(b - a >= 0.06 * 0.5 - 1e-9 for a, b in itertools.pairwise(placed))

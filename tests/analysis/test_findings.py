@@ -3,15 +3,15 @@ import json
 import pytest
 
 from dropattack.analysis.compare import compare
-from dropattack.analysis.findings import beside_none, beside_others, chosen_settings, rivals
+from dropattack.analysis.findings import against_baseline, against_others, chosen_settings, rivals
 from dropattack.analysis.records import read_records
 from dropattack.errors import UserError
 
 
-def test_the_method_stands_beside_none_with_its_table_s_own_words(runs):
+def test_comparison_with_none_has_the_words_of_its_table(runs):
     frame = read_records(runs).frame
     compared = compare(frame)
-    rows = beside_none({"vision, mini": frame}).rows
+    rows = against_baseline({"vision, mini": frame}).rows
     assert [row[:3] for row in rows] == [
         (f"{d}", "dropattack", "vision, mini") for d in ("digits / cnn", "pydoc / lstm")
     ]
@@ -21,19 +21,19 @@ def test_the_method_stands_beside_none_with_its_table_s_own_words(runs):
     assert rows[0][7].startswith("+3.00 [")
 
 
-def test_the_method_stands_beside_every_other_with_the_sign_turned(write_run, tmp_path):
+def test_comparison_with_every_other_method_has_the_sign_reversed(write_run, tmp_path):
     for seed in range(5):
         noise = 0.0005 * (seed % 3)
         for method, accuracy in (("none", 0.7), ("fgm", 0.9 - noise), ("pgd", 0.6), ("dropattack", 0.8)):
             write_run(method, seed=seed, accuracy=accuracy)
-    rows = {row[1]: row for row in beside_others(rivals({"t": read_records(tmp_path).frame})).rows}
+    rows = {row[1]: row for row in against_others(rivals({"t": read_records(tmp_path).frame})).rows}
     assert set(rows) == {"fgm", "pgd"}
     assert rows["fgm"][4].startswith("−9.96 [−10.01, ")
     assert (rows["fgm"][-1], rows["pgd"][-1]) == ("worse", "no difference shown")  # five equal pairs: p = 1/16
     assert float(rows["pgd"][-2]) == pytest.approx(1 / 16, abs=1e-3)
 
 
-def test_two_settings_of_the_method_leave_nothing_to_be_beside(write_run, tmp_path):
+def test_context_with_two_settings_of_the_method_is_skipped(write_run, tmp_path):
     for seed in range(3):
         write_run("fgm", seed=seed)
         write_run("dropattack", seed=seed)
@@ -41,7 +41,7 @@ def test_two_settings_of_the_method_leave_nothing_to_be_beside(write_run, tmp_pa
     assert rivals({"t": read_records(tmp_path).frame}) == []
 
 
-def test_the_settings_that_were_chosen_say_where_the_search_ended(tmp_path):
+def test_chosen_settings_at_the_edge_of_the_search_are_marked(tmp_path):
     trials = [
         {"settings": {"reg.epsilon": e}, "validation_accuracy": a} for e, a in ((0.1, 0.8), (0.3, 0.9), (1, None))
     ]
@@ -52,5 +52,5 @@ def test_the_settings_that_were_chosen_say_where_the_search_ended(tmp_path):
     assert row == ("mnist / cnn (mini)", "dropattack", "learning_rate=0.0066, relative=true, epsilon=0.3", "90.00", "3",
                    "epsilon")  # fmt: skip
     (tmp_path / "mini-mnist-cnn-fgm.json").write_text("{}")
-    with pytest.raises(UserError, match=r"fgm\.json holds no trials"):
+    with pytest.raises(UserError, match=r"fgm\.json is not a trial file"):
         chosen_settings(tmp_path)

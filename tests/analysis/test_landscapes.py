@@ -1,4 +1,4 @@
-"""Figures of landscapes: any number of networks beside each other."""
+"""Figures of landscapes: any number of networks side by side."""
 
 import json
 
@@ -11,7 +11,7 @@ METHODS = ("none", "dropout", "fgm", "pgd", "freelb", "dropattack", "sam")
 
 
 @pytest.mark.parametrize("count", [1, 5, 7])  # one row; a row of three and one of two; a row of four and one of three
-def test_as_many_planes_as_there_are_are_drawn(tmp_path, count):
+def test_draws_every_plane(tmp_path, count):
     axis = [-1.0, 0.0, 1.0]
     files = []
     for i, method in enumerate(METHODS[:count]):

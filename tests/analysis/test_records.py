@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from dropattack.analysis.records import differences, flatten, read_records, telling
+from dropattack.analysis.records import differences, distinguishing, flatten, read_records
 
 
 def reasons(records) -> dict[str, str]:
@@ -26,13 +26,13 @@ def test_seeds_share_a_variant_and_methods_share_a_context(runs):
     assert frame["context"].nunique() == 2
 
 
-def test_another_training_is_another_context(write_run, tmp_path):
+def test_other_training_settings_are_another_context(write_run, tmp_path):
     write_run("none", fraction=1.0)
     write_run("none", fraction=0.5)
     assert read_records(tmp_path).frame["context"].nunique() == 2
 
 
-def test_what_is_left_out_is_named_with_its_reason(write_run, tmp_path):
+def test_left_out_records_are_listed_with_reasons(write_run, tmp_path):
     good = write_run("none")
     write_run("fgm", status="failed")
     write_run("fgm", seed=1, status="diverged")
@@ -51,7 +51,7 @@ def test_what_is_left_out_is_named_with_its_reason(write_run, tmp_path):
     assert "the loss was not finite" in "".join(map(str, records.left_out))
 
 
-def test_a_run_is_counted_once_and_its_double_is_named(write_run, tmp_path):
+def test_duplicate_run_is_counted_once_and_listed(write_run, tmp_path):
     first, second = (write_run("none", folder=tmp_path / name, accuracy=0.8) for name in "ab")
     records = read_records(tmp_path / "a", tmp_path / "b")
     assert list(records.frame["path"]) == [first]
@@ -59,7 +59,7 @@ def test_a_run_is_counted_once_and_its_double_is_named(write_run, tmp_path):
     assert (double.path, double.reason) == (second, "duplicate")
 
 
-def test_of_runs_that_contradict_each_other_none_is_counted(write_run, tmp_path):
+def test_contradicting_runs_are_not_counted(write_run, tmp_path):
     write_run("fgm", folder=tmp_path / "a", accuracy=0.8)
     write_run("fgm", folder=tmp_path / "b", accuracy=0.9)
     other = write_run("fgm", folder=tmp_path / "a", seed=1)
@@ -73,18 +73,18 @@ def test_of_runs_that_contradict_each_other_none_is_counted(write_run, tmp_path)
 @pytest.mark.parametrize(
     ("change", "counted"), [({"code": "b"}, False), ({"dirty": True}, False), ({"hash": "other"}, True)]
 )
-def test_a_run_of_other_code_is_named_and_not_counted(write_run, tmp_path, change, counted):
+def test_run_of_other_code_is_listed_and_not_counted(write_run, tmp_path, change, counted):
     kept = [write_run("none", seed=seed) for seed in range(3)]
     code = {"hash": "h", "dirty": False, "code": "a"}
     for path, commit in zip(kept, (code, code, code | change), strict=True):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"commit": commit}))
-    elsewhere = write_run("none", fraction=0.5)  # compared with nothing of the others
+    elsewhere = write_run("none", fraction=0.5)  # in another context than the others
     records = read_records(tmp_path)
     assert set(records.frame["path"]) == {*kept[: 3 if counted else 2], elsewhere}
     assert [left.reason for left in records.left_out] == ([] if counted else ["other code"])
 
 
-def test_a_place_named_twice_is_read_once(runs):
+def test_place_given_twice_is_read_once(runs):
     assert len(read_records(runs, runs, *runs.glob("digits*")).frame) == 24
     assert len(read_records(*runs.glob("digits*")).frame) == 12
 
@@ -105,8 +105,8 @@ def test_flatten_and_differences():
     assert differences([one, one | {"extra": None}]) == [{"extra": None}, {"extra": None}]
 
 
-def test_what_most_have_goes_unsaid():
+def test_common_values_are_omitted():
     some = [{"epsilon": e, "every": n} for e, n in ((0.1, 1), (0.3, 1), (0.1, 2), (1.0, 1))]
-    assert telling(some) == [{"epsilon": 0.1}, {"epsilon": 0.3}, {"epsilon": 0.1, "every": 2}, {"epsilon": 1.0}]
+    assert distinguishing(some) == [{"epsilon": 0.1}, {"epsilon": 0.3}, {"epsilon": 0.1, "every": 2}, {"epsilon": 1.0}]
     same = [{"p": 0.5, "every": 1}, {"p": 0.5, "every": 2}, {"p": 0.7, "every": 1}]
-    assert telling(same) == [{"p": 0.5, "every": 1}, {"every": 2}, {"p": 0.7}]
+    assert distinguishing(same) == [{"p": 0.5, "every": 1}, {"every": 2}, {"p": 0.7}]

@@ -28,7 +28,7 @@ def no_warnings():
         yield
 
 
-def test_the_interval_is_the_textbook_one():
+def test_interval_equals_the_textbook_formula():
     """Three values 1, 2, 3: t(0.975, 2) = 4.303, so 2 ± 4.303 · 1/√3."""
     e = estimate([1.0, 2.0, 3.0])
     assert (e.mean, e.sd, e.n) == (2.0, 1.0, 3)
@@ -36,26 +36,26 @@ def test_the_interval_is_the_textbook_one():
     assert e.low == pytest.approx(4 - e.high)
 
 
-def test_one_value_has_a_mean_and_nothing_else():
+def test_one_value_only_has_a_mean():
     e = estimate([91.5])
     assert (e.mean, e.n) == (91.5, 1)
     assert math.isnan(e.sd)
     assert math.isnan(e.low)
 
 
-def test_no_value_has_nothing():
+def test_no_values_give_nan():
     assert estimate([]).n == 0
     assert math.isnan(estimate([]).mean)
 
 
 @pytest.mark.parametrize("values", [[1.0, math.nan], [math.inf]])
-def test_a_value_that_is_not_finite_is_refused(values):
+def test_rejects_non_finite_value(values):
     with pytest.raises(ValueError, match="finite"):
         estimate(values)
 
 
 @pytest.mark.parametrize("confidence", [0, 1, 95])
-def test_a_confidence_outside_its_range_is_refused(confidence):
+def test_rejects_confidence_out_of_range(confidence):
     with pytest.raises(ValueError, match="between 0 and 1"):
         estimate([1.0, 2.0], confidence)
 
@@ -70,7 +70,7 @@ def test_paired_differences_agree_with_scipy(values, seed):
     assert (ours.low, ours.high) == pytest.approx((interval.low, interval.high), abs=1e-8)
 
 
-def test_pairs_are_matched_by_seed_and_the_others_left_out():
+def test_pairs_are_matched_by_seed():
     d = paired_difference({0: 5.0, 1: 7.0, 9: 99.0}, {1: 4.0, 0: 4.0, 5: 0.0})
     assert d.values == (1.0, 3.0)
     assert d.n == 2
@@ -95,7 +95,7 @@ def test_one_pair_has_no_p_value():
 
 
 def test_holm_by_hand():
-    """Sorted 0.01, 0.02, 0.04 → ×3, ×2, ×1, made monotone; what was not tested does not count."""
+    """Sorted 0.01, 0.02, 0.04 → ×3, ×2, ×1, made monotone; NaN (not tested) is not counted."""
     assert holm([0.02, math.nan, 0.01, 0.04])[::2] == pytest.approx([0.04, 0.03])
     assert holm([0.02, math.nan, 0.01, 0.04])[3] == pytest.approx(0.04)
     assert math.isnan(holm([0.02, math.nan])[1])

@@ -1,4 +1,4 @@
-"""A folder of records → the files of a table: the same bytes every time, and an error where there is nothing."""
+"""Rendering a folder of records: the same bytes every time, and an error if there is nothing to render."""
 
 import pytest
 from omegaconf import OmegaConf
@@ -27,19 +27,19 @@ def test_the_same_records_give_the_same_bytes(as_table, write_run, kind, x, y):
     assert {path: path.read_bytes() for path in render("t", folder, title="T", kind=kind, x=x, y=y)} == first
 
 
-def test_no_records_is_said(tmp_path):
-    with pytest.raises(UserError, match=r"table t: there is no finished record in .*; run it first"):
+def test_no_records_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"table t: no finished record in .*; run the table first"):
         render("t", tmp_path, title="T", kind="comparison")
 
 
 def test_a_heat_map_needs_its_settings(as_table, write_run):
     write_run("none")
     folder = as_table()
-    with pytest.raises(UserError, match=r"no finished run of a method with reg.epsilon and reg.p"):
+    with pytest.raises(UserError, match=r"no finished run of a method has both reg\.epsilon and reg\.p"):
         render("t", folder, title="T", kind="heatmap", x="reg.epsilon", y="reg.p")
 
 
-def test_a_cell_with_too_few_seeds_says_so_and_what_is_published_stands_beside_it(tmp_path, as_table, write_run):
+def test_incomplete_cells_are_marked_and_published_values_shown(tmp_path, as_table, write_run):
     for seed in range(2):
         write_run("none", seed=seed)
     write_run("dropattack")
@@ -53,7 +53,7 @@ def test_a_cell_with_too_few_seeds_says_so_and_what_is_published_stands_beside_i
     assert "Published: somewhere." in (folder / "table.md").read_text()
 
 
-def test_the_reference_file_names_tables_and_data_sets_that_there_are():
+def test_reference_file_names_existing_tables_and_data_sets():
     tables = {path.stem for path in (CONF / "table").glob("*.yaml")}
     datasets = {path.stem for path in (CONF / "dataset").glob("*.yaml")}
     reference = OmegaConf.to_container(OmegaConf.load(CONF.parent / "results" / "reference.yaml"))

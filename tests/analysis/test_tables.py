@@ -7,7 +7,7 @@ from rich.console import Console
 
 from dropattack.analysis import tables
 from dropattack.analysis.compare import compare, provenance
-from dropattack.analysis.data_efficiency import heading, less_against_all
+from dropattack.analysis.data_efficiency import data_efficiency_table, heading
 from dropattack.analysis.records import read_records
 from dropattack.statistics import TOO_FEW, UNDECIDED
 
@@ -21,7 +21,7 @@ def one(table, dataset, method):
     return table.query("dataset == @dataset and method == @method").iloc[0]
 
 
-def test_one_row_a_method_and_data_set_in_a_fixed_order(compared):
+def test_one_row_per_method_and_data_set_in_fixed_order(compared):
     assert compared["method"].tolist() == ["none", "dropout", "fgm", "dropattack"] * 2
     assert compared["dataset_label"].tolist() == ["digits"] * 4 + ["pydoc"] * 4
 
@@ -45,7 +45,7 @@ def test_the_baseline_is_not_compared_with_itself(compared):
     assert row["verdict"] == ""
 
 
-def test_two_settings_of_a_method_are_two_rows_that_say_so(write_run, runs):
+def test_two_settings_of_a_method_are_two_labelled_rows(write_run, runs):
     write_run("fgm", epsilon=5.0, accuracy=0.9)
     table = compare(read_records(runs).frame).query("dataset == 'digits' and method == 'fgm'")
     assert table["method_label"].tolist() == ["fgm (epsilon=1.0)", "fgm (epsilon=5.0)"]
@@ -125,13 +125,13 @@ def test_provenance_names_every_commit_and_machine(runs):
     }
 
 
-def test_less_data_is_compared_with_the_baseline_on_all_of_it(write_run, tmp_path):
+def test_less_data_is_compared_with_the_baseline_on_all_data(write_run, tmp_path):
     for seed in range(4):
         noise = 0.002 * (seed % 2)
         for method, half, whole in (("none", 0.70, 0.80), ("fgm", 0.79, 0.85)):
             write_run(method, seed=seed, fraction=0.5, accuracy=half - noise)
             write_run(method, seed=seed, fraction=1.0, accuracy=whole)
-    table = less_against_all(read_records(tmp_path).frame, "dataset.fraction")
+    table = data_efficiency_table(read_records(tmp_path).frame, "dataset.fraction")
     assert [row[:4] for row in table.rows] == [("digits / cnn", m, "0.5", "4") for m in ("fgm", "none")]
     fgm, none = (row[5] for row in table.rows)
     assert fgm.startswith("−1.10 [")  # 78.9 − 80, and not − 85
@@ -145,11 +145,11 @@ def test_less_data_is_compared_with_the_baseline_on_all_of_it(write_run, tmp_pat
     [("dataset.fraction", "On less data, beside none on all of it"),
      ("trainer.epochs", "With fewer epochs, beside none with the most of them")],
 )  # fmt: skip
-def test_what_there_is_less_of(x, shown):
+def test_heading_of_data_efficiency(x, shown):
     assert heading(x) == shown
 
 
-def test_amounts_of_data_stand_in_their_order(write_run, tmp_path):
+def test_amounts_of_data_are_in_numeric_order(write_run, tmp_path):
     for fraction in (0.25, 0.5, 0.1, 10.0, 1.0):
         write_run("none", fraction=fraction)
     labels = compare(read_records(tmp_path).frame)["dataset_label"].tolist()

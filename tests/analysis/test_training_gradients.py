@@ -8,7 +8,7 @@ from dropattack.analysis.training_gradients import gradient_table, with_norms
 
 @pytest.fixture
 def measured(write_run, tmp_path):
-    """Four seeds of none and DropAttack, two epochs; DropAttack has half of the norms of none."""
+    """Four seeds of none and DropAttack, two epochs; DropAttack's norms are half of none's."""
     for seed in range(4):
         for method, size in (("none", 2.0), ("dropattack", 1.0)):
             norms = [{"input": size * (1 + 0.01 * seed), "hidden": size * epoch, "weights": size} for epoch in (1, 2)]
@@ -30,12 +30,12 @@ def test_norms_are_means_over_epochs_and_paired_with_none(measured):
     assert rows["‖∂L/∂W‖, hidden", "dropattack"][2].startswith("−1.5")
 
 
-def test_runs_that_measured_nothing_are_left_out(write_run, measured):
+def test_runs_without_measurements_are_left_out(write_run, measured):
     write_run("fgm", seed=0)
     assert set(with_norms(read_records(measured).frame)["method"]) == {"none", "dropattack"}
 
 
-def test_a_table_of_such_runs_has_a_table_and_a_figure_of_them_and_others_have_not(measured, as_table):
+def test_table_of_measured_runs_has_gradient_table_and_figure(measured, as_table):
     folder = as_table()
     made = {path.name for path in render("t", folder, title="T", kind="comparison")}
     assert {"gradients.md", "gradients.png", "gradients.svg"} <= made
@@ -44,6 +44,6 @@ def test_a_table_of_such_runs_has_a_table_and_a_figure_of_them_and_others_have_n
     assert (folder / "gradients.svg").read_bytes() == first
 
 
-def test_a_table_without_them_has_none(runs, as_table):
+def test_table_without_measurements_has_none(runs, as_table):
     made = {path.name for path in render("t", as_table(), title="T", kind="comparison")}
     assert not any(name.startswith("gradients") for name in made)

@@ -1,4 +1,4 @@
-"""The benchmark runs and its table says what its JSON says; how fast anything is, no test can tell."""
+"""The benchmark runs, and its table agrees with its JSON; speed itself is not tested."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ from dropattack.report.cost import markdown, measures, promises
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
-MEAN_LENGTHS = {"imdb-lstm": 191.6, "pheme-bigru": 139.6, "agnews-bigru": 43.0, "imdb-minilm": 203.0}  # the real data's
+MEAN_LENGTHS = {"imdb-lstm": 191.6, "pheme-bigru": 139.6, "agnews-bigru": 43.0, "imdb-minilm": 203.0}  # real data
 
 
 def run(output: Path, *arguments: str) -> str:
@@ -44,7 +44,7 @@ def entry(passes: int, ratio: float, peak: float) -> dict:
 
 @pytest.fixture
 def result() -> dict:
-    """What a benchmark of one workload could have found."""
+    """Return a possible result of a benchmark with one workload."""
     methods = {"plain": {"passes": 1, "seconds": 1.0, "samples": [1.0], "peak_mb": 10.0}}
     methods |= {
         "dropattack": entry(7, 7.07, 20.0),
@@ -79,7 +79,7 @@ def test_smoke(tmp_path):
     assert all(f"| {method} " in printed for method in timed)
 
 
-def test_the_allocator_is_a_trainings_unless_asked(monkeypatch):
+def test_allocator_is_configured_as_in_training_by_default(monkeypatch):
     told = []
     monkeypatch.setattr(methods, "keep_freed_memory", lambda: told.append(1) or True)
     assert methods.set_up(1, CPU)
@@ -103,7 +103,7 @@ def test_table(result):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "results" / "bench").glob("*.md")), ids=lambda path: path.stem)
-def test_committed_pages_are_their_jsons(path):
+def test_committed_pages_equal_their_json(path):
     assert path.read_text() == markdown(json.loads(path.with_suffix(".json").read_text()))
 
 
@@ -116,7 +116,7 @@ def test_promises(result):
     assert promises(result)[-1][-1] == "NOT met"
 
 
-def test_a_gpus_promise(result):
+def test_promise_on_gpu(result):
     names = ("plain", "dropattack", "dropattack-parallel")
     cell = {
         **result["cells"][0],
@@ -129,7 +129,7 @@ def test_a_gpus_promise(result):
     assert held[1:] == ("2.20", "≤ 2.3", "met")
 
 
-@pytest.mark.slow  # it compiles
+@pytest.mark.slow  # compiles
 def test_our_steps_in_bf16_and_compiled(tmp_path):
     output = tmp_path / "bench.json"
     options = ("--methods", "dropattack", "dropattack-parallel", "--no-memory", "--rounds", "1")
@@ -142,7 +142,7 @@ def test_our_steps_in_bf16_and_compiled(tmp_path):
 
 
 @pytest.mark.parametrize("workload", WORKLOADS.values(), ids=WORKLOADS)
-def test_batches_are_drawn_alike_and_like_the_data(workload):
+def test_batches_are_reproducible_and_resemble_the_data(workload):
     vocabulary = None if workload.lengths is None else 10_000
     setup, again = (Setup(workload, vocabulary, 8, CPU) for _ in range(2))
     for bucket in (True, False):
@@ -189,7 +189,7 @@ def test_missing_weights_are_reported_not_fatal(tmp_path, monkeypatch, capsys):
     assert "no weights here" in capsys.readouterr().out
 
 
-def test_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+def test_resumes_where_it_was_interrupted(tmp_path, monkeypatch):
     asked = []
 
     def measure(setup, arguments, done):

@@ -1,4 +1,4 @@
-"""The share of an epoch that is not the step: what is counted where."""
+"""The overhead of an epoch: what is counted where."""
 
 import json
 import time
@@ -18,7 +18,7 @@ def test_smoke(tmp_path, capsys):
     assert "| digits | cnn | smoke | 16 | 3 of 4 |" in capsys.readouterr().out
 
 
-def test_missing_data_is_named_and_left_out(monkeypatch, capsys):
+def test_missing_data_is_reported_and_left_out(monkeypatch, capsys):
     def missing(*_, **__):
         raise epoch.UserError("no data here")
 
@@ -27,7 +27,7 @@ def test_missing_data_is_named_and_left_out(monkeypatch, capsys):
     assert "| mnist | cnn | mini | no data here" in capsys.readouterr().out
 
 
-def test_a_meter_counts_what_runs_inside():
+def test_meter_counts_nested_calls():
     meter = epoch.Meter()
     busy = meter.timed("busy", _burn)
     busy(0.02)
@@ -35,7 +35,7 @@ def test_a_meter_counts_what_runs_inside():
     assert 0.04 <= meter.seconds["busy"] < 0.4
 
 
-def test_above_the_promise_is_marked():
+def test_broken_promise_is_marked():
     cell = {"dataset": "a", "model": "b", "scale": "mini", "batch": 8, "steps": 2, "steps_an_epoch": 2,
             "seconds_a_step": 0.1, "order": 0.0}  # fmt: skip
     page = epoch.table([{**cell, "outside": 0.02}, {**cell, "outside": 0.04}]).splitlines()

@@ -1,4 +1,4 @@
-"""Many runs at once: that they run and are timed; what is gained, only a GPU can tell."""
+"""Concurrent runs: they run and are timed; the gain can only be measured on a GPU."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ def test_smoke(tmp_path, capsys):
     assert "2 runs of 1 steps (mnist-lenet, dropattack) on cpu" in capsys.readouterr().out
 
 
-def test_numbers_have_to_be_whole(capsys):
+def test_rejects_numbers_below_one(capsys):
     with pytest.raises(SystemExit):
         many.main(["--runs", "0"])
     assert "at least 1" in capsys.readouterr().err

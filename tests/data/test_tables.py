@@ -20,7 +20,7 @@ def write_imdb(root, train=60, test=60, suffix=".parquet"):
 
 def write_agnews(root, marked=True):
     train = texts(80, 4, prefix="r")
-    held_out = np.arange(80) % 8 == 0
+    held_out = np.arange(80) < 10
     extra = {"in_author_val": held_out} if marked else {}
     write_split(root / "agnews" / "train.parquet", train, **extra)
     write_split(root / "agnews" / "test.parquet", texts(40, 4, prefix="t"))
@@ -35,7 +35,7 @@ def write_pheme(root):
         form = ["source_only" if row % 4 == 0 else "rebuilt" for row in range(rows)]
         write_split(root / "pheme" / f"{stem}.parquet", texts(rows, prefix=stem), form=form)
     for part, rows in (("dev", 10), ("test", 12)):
-        write_split(root / "pheme" / f"author_pheme2018_{part}.csv.gz", texts(rows, prefix="author"))
+        write_split(root / "pheme" / f"author_pheme2018_{part}.csv.gz", texts(rows, prefix=f"author {part} "))
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".csv.gz"])

@@ -1,4 +1,4 @@
-"""Packed data: the same tensors, the same facts, in parts of limited size."""
+"""Packed data: the same tensors and the same metadata, in parts of limited size."""
 
 import lzma
 from dataclasses import replace
@@ -21,7 +21,7 @@ TEXT = ["dataset=imdb", "model=lstm", "scale=smoke", "model.vectors=glove", "mod
 
 @pytest.fixture
 def data(tmp_path, monkeypatch) -> Path:
-    """A data folder with a small IMDB and small word vectors."""
+    """Make a data folder with a small IMDB and small word vectors."""
     root = tmp_path / "data"
     rng = np.random.default_rng(0)
     words = [f"word{n}" for n in range(300)]
@@ -59,7 +59,7 @@ def test_a_packed_run_has_the_same_data_and_the_same_weights(data, tmp_path):
     assert all(map(torch.equal, weights.state_dict().values(), other_weights.state_dict().values()))
 
 
-def test_another_tokenizer_is_another_file(data):
+def test_other_tokenizer_makes_another_file(data):
     one = config(data, data)
     other = {**one["model"]["tokenizer"], "max_length": 7}
     assert packed.path_of(data, one["dataset"], one["model"]["tokenizer"]) != packed.path_of(
@@ -78,7 +78,7 @@ def test_parts_stay_below_their_limit(data, tmp_path):
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-30], lambda b: lzma.compress(b"nothing"), lambda b: b""])
-def test_a_damaged_file_is_named(data, tmp_path, damage):
+def test_damaged_file_is_named(data, tmp_path, damage):
     folder = parts.pack([(*TEXT, "seed=0")], to=tmp_path / "packed", limit=parts.MIB)[0][0]
     (path,) = folder.rglob("*.xz")
     path.write_bytes(damage(path.read_bytes()))

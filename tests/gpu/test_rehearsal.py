@@ -1,4 +1,4 @@
-"""The whole command on a CPU at smoke scale: cut off, continued, bundled, and read back into results."""
+"""The whole command on a CPU at smoke scale: cut off, resumed, bundled, and imported into results."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ def gpu(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
 
 
-def test_cells_cut_off_continue_and_come_back(tmp_path):
+def test_cut_off_cells_resume_and_are_imported(tmp_path):
     out, archive = tmp_path / "out", tmp_path / "results.tar.gz"
     first = gpu("run", *SMALL, "--to", str(out), "--only", "cells", "--budget", "2")
     assert "cut off" in first.stdout, first.stdout + first.stderr
@@ -29,7 +29,7 @@ def test_cells_cut_off_continue_and_come_back(tmp_path):
     lines = (out / "cells" / plan.RECORDS).read_text().splitlines()
     assert len({json.loads(line)["run_id"] for line in lines}) == len(lines) == 4
     said = results.unpack(archive, tmp_path / "results", ["rehearsal"])
-    assert said[-1].endswith("4 of 4 cells came back")
+    assert said[-1].endswith("4 of 4 cells imported")
     assert len(store.read(tmp_path / "results" / "smoke" / store.RECORDS)) == 4
     assert results.unpack(archive, tmp_path / "results", ["rehearsal"]) == said, "twice is the same"
 
@@ -42,12 +42,12 @@ def test_every_stage_runs(tmp_path):
     assert ran.returncode == 0, ran.stdout + ran.stderr
     states = {entry["name"]: entry["state"] for entry in json.loads((out / stages.STATUS).read_text())["stages"]}
     assert set(states.values()) == {"done"}
-    assert {"tests", "cost-fp32", "many", "rnn-input", "cost-bf16", "cells", "cost-graphs"} == set(states)
+    assert {"start", "tests", "cost-fp32", "many", "rnn-input", "cost-bf16", "cells", "cost-graphs"} == set(states)
     said = results.unpack(out, tmp_path / "results", ["rehearsal"])
     assert sum("bench" in line for line in said) >= 6
 
 
-def test_the_measured_concurrency_is_taken(tmp_path):
+def test_uses_the_measured_concurrency(tmp_path):
     assert plan.concurrency(tmp_path) == (2, False)
     for name, mps, at_once in (("many", False, [1.0, 4.0]), ("many-mps", True, [1.0, 1.5])):
         (tmp_path / name).mkdir()
@@ -56,6 +56,6 @@ def test_the_measured_concurrency_is_taken(tmp_path):
     assert plan.concurrency(tmp_path) == (8, True)
 
 
-def test_a_folder_without_results_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"holds no stages\.json"):
+def test_rejects_folder_without_results(tmp_path):
+    with pytest.raises(UserError, match=r"no stages\.json in"):
         results.unpack(tmp_path, tmp_path / "results", ["rehearsal"])

@@ -1,4 +1,4 @@
-"""Stages: limits, cut-offs, and continuing where a budget ended."""
+"""Stages: limits, cut-offs, and resuming after the budget is spent."""
 
 import json
 import sys
@@ -48,7 +48,7 @@ def test_processes_of_a_stage_end_with_it(tmp_path):
     assert len((tmp_path / "file").read_text()) == written > 0
 
 
-def test_what_the_budget_does_not_reach_is_run_by_the_next_call(tmp_path):
+def test_next_call_runs_stages_beyond_the_budget(tmp_path):
     short = count(tmp_path / "b", 1, 0, "b")
     planned = [short, count(tmp_path / "a", 600, 0.1, "a"), count(tmp_path / "c", 1, 0, "c")]
     outcomes = run_stages(planned, budget=4, folder=tmp_path / "out", root=tmp_path)
@@ -59,7 +59,7 @@ def test_what_the_budget_does_not_reach_is_run_by_the_next_call(tmp_path):
     assert (tmp_path / "b").read_text() == "x", "what was done is not run again"
 
 
-def test_a_failed_stage_does_not_stop_the_others_and_is_tried_again(tmp_path):
+def test_failed_stage_does_not_stop_others_and_is_retried(tmp_path):
     bad = Stage("bad", 30, (sys.executable, "-c", "raise SystemExit(3)"))
     planned = [bad, count(tmp_path / "a", 1, 0, "a")]
     failed, other = run_stages(planned, budget=30, folder=tmp_path / "out", root=tmp_path)
@@ -70,7 +70,7 @@ def test_a_failed_stage_does_not_stop_the_others_and_is_tried_again(tmp_path):
     assert again.seconds >= failed.seconds
 
 
-def test_the_archive_takes_small_files_first(tmp_path):
+def test_archive_takes_small_files_first(tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "small.json").write_text("{}")

@@ -17,7 +17,7 @@ prepare = script("prepare_data")
 def archive(
     change: Callable[[bytes], bytes] = bytes, *more: tuple[str, bytes], mode: str = "bz2", rows: int = 12
 ) -> Callable[[Path], Sequence[str]]:
-    """An archive of `rows` threads and more members, its bytes then changed."""
+    """Make an archive of `rows` threads and more members, then change its bytes."""
 
     def make(folder: Path) -> Sequence[str]:
         members = [(TWEET.format(i, i), json.dumps({"text": f"a tweet with words {i}"}).encode()) for i in range(rows)]

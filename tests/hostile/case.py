@@ -1,4 +1,4 @@
-"""What a hostile input is, and how it meets the project: through the commands a person types, within this process."""
+"""A hostile input, and how to run a user's command on it within this process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from dropattack.runs import cli, experiment
 from dropattack.runs.config import compose
 
 ROOT = Path(__file__).resolve().parents[2]
-# A case works in its own folder, so the same words mean another place in each, and are composed once.
+# Each case has its own folder, so the same relative paths can be composed once for all cases.
 QUIET = (
     "tracker=none",
     "scale=smoke",
@@ -42,7 +42,7 @@ Use = Callable[[Path, Sequence[str]], int]
 
 @dataclass(frozen=True)
 class Said:
-    """What came of it: the exit code, what stood on stdout and stderr, and which files were written."""
+    """The outcome: exit code, stdout and stderr, and the files written."""
 
     code: int
     out: str
@@ -51,15 +51,15 @@ class Said:
 
 
 def run(folder: Path, overrides: Sequence[str]) -> int:
-    """`run.py` with these overrides; it reads `folder/data` and writes `folder/out`."""
+    """Call `run.py` with these overrides; it reads `folder/data` and writes `folder/out`."""
     arguments = [*QUIET, *overrides]
-    # Composing is most of a case's time, and Hydra would do it twice.
+    # Composing takes most of a case's time, and Hydra would do it twice.
     with mock.patch.object(cli, "compose", lambda conf, given: composed(conf, tuple(given))):
         return cli.main(lambda: print(experiment.run(composed(experiment.CONF, tuple(arguments)))), arguments)
 
 
 def script(name: str) -> Use:
-    """A command of scripts/, in its own words."""
+    """Return a use that calls a command of scripts/."""
 
     def use(folder: Path, arguments: Sequence[str]) -> int:
         with mock.patch.object(sys, "argv", [f"{name}.py", *arguments]):
@@ -69,7 +69,7 @@ def script(name: str) -> Use:
 
 
 def reader(read: Callable[..., object]) -> Use:
-    """A function that reads one file, behind the guard that all commands share."""
+    """Return a use that calls a function reading one file, inside the guard that all commands share."""
 
     def use(folder: Path, arguments: Sequence[str]) -> int:
         try:
@@ -87,12 +87,12 @@ class Case:
     """One hostile input.
 
     Attributes:
-        name: what it is, in a few words.
-        make: puts it below an empty folder and returns the arguments of `use`.
-        says: a regular expression that the one sentence fits; it names the thing and what to do.
-        code: 2 where it is refused; 0 where it is named and left out.
-        use: the command that meets it.
-        lines: of stderr; more than one where several things are left out, one a line.
+        name: short description.
+        make: creates it in an empty folder and returns the arguments of `use`.
+        says: regular expression for the message, which must name the fault and what to do.
+        code: exit code: 2 if the input is rejected, 0 if it is reported and left out.
+        use: the command to run.
+        lines: number of lines on stderr; more than one if several things are left out.
     """
 
     name: str
@@ -103,7 +103,7 @@ class Case:
     lines: int = 1
 
     def meet(self, folder: Path) -> Said:
-        """Make the input below `folder`, use it, and return what was said."""
+        """Create the input in `folder`, run the command, and return its outcome."""
         arguments = self.make(folder)
         before = _files(folder)
         conf = folder / "conf"
@@ -126,12 +126,12 @@ class Case:
 
 
 def own_conf(folder: Path) -> Path:
-    """A copy of conf/ to spoil."""
+    """Copy conf/, to be modified."""
     return Path(shutil.copytree(experiment.CONF, folder / "conf"))
 
 
 class Bomb:
-    """Pickled, it is code that leaves a file behind when anything loads it."""
+    """An object whose pickle executes code that creates a file when loaded."""
 
     def __init__(self, canary: Path) -> None:
         self.canary = canary
@@ -140,7 +140,7 @@ class Bomb:
         return open, (str(self.canary), "w")
 
 
-CANARY = "canary"  # the file that code in an input would make, below the case's folder
+CANARY = "canary"  # the file that code in an input would create in the case's folder
 
 
 def _files(folder: Path) -> set[Path]:
@@ -174,7 +174,7 @@ def _working_in(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_network() -> Iterator[None]:
-    """No case may reach for a network, whatever the machine's own settings."""
+    """Prevent network access, whatever the machine's settings."""
     import dropattack.data.cifar10
     import dropattack.data.hub
     import dropattack.data.mnist

@@ -1,4 +1,4 @@
-"""Hostile checkpoints. A broken one is named and passed over: the run begins anew. One of another run is refused."""
+"""Hostile checkpoints. A broken one is reported and skipped, so the run starts over; one of another run is rejected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Change = Callable[[Path, Path], object]  # (the checkpoint's folder, the case's)
 
 
 def checkpoint(change: Change) -> Callable[[Path], Sequence[str]]:
-    """A whole checkpoint in the place where this run looks for one, then changed."""
+    """Put a complete checkpoint where this run looks for one, then change it."""
 
     def make(folder: Path) -> Sequence[str]:
         import torch
@@ -46,7 +46,7 @@ def lost(name: str) -> Change:
 
 
 def said(edit: Callable[[dict[str, Any]], Any]) -> Change:
-    """Another state.json, whose sha256 is right: someone wrote it on purpose."""
+    """Replace state.json by another with a correct sha256, as if written on purpose."""
 
     def change(place: Path, folder: Path) -> None:
         content = json.loads((place / "state.json").read_text().partition("\n")[2])
@@ -60,7 +60,7 @@ def sealed(place: Path, body: str) -> None:
 
 
 def pickled(place: Path, folder: Path) -> None:
-    """The tensors as a pickle with code in it, whose size and sha256 the state states."""
+    """Replace the tensors by a pickle with code, with the correct size and sha256 in the state."""
     data = pickle.dumps(Bomb(folder / CANARY))
     (place / "tensors.safetensors").write_bytes(data)
     stated = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}

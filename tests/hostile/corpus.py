@@ -1,4 +1,4 @@
-"""All hostile inputs. `python -m tests.hostile.corpus` meets each of them and prints what was said, as Markdown."""
+"""All hostile inputs. `python -m tests.hostile.corpus` runs each of them and prints the messages as Markdown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CASES: dict[str, tuple[Case, ...]] = {
 
 
 def sentence(said: Said, folder: Path | None = None) -> str:
-    """What stood on stderr, in a table's cell, without the temporary folder's name."""
+    """Return stderr as a table cell, without the name of the temporary folder."""
     text = said.err.strip().removeprefix("error: ").replace("\n", "; ")
     if folder is not None:
         text = text.replace(f"{folder}/", "")
@@ -33,7 +33,7 @@ def sentence(said: Said, folder: Path | None = None) -> str:
 
 
 def main(only: Sequence[str] = ()) -> int:
-    """Print the whole table, or `only` the rooms of these titles."""
+    """Print the whole table, or `only` the sections with these titles."""
     count = 0
     print("# Broken inputs, and what is said of each\n")
     print("`python -m tests.hostile.corpus > results/survival/inputs.md`\n")

@@ -22,7 +22,7 @@ Make = Callable[[Path], Sequence[str]]
 
 
 def mnist(name: str, change: Callable[[bytes], bytes], packed: bool = False) -> Make:
-    """MNIST with one file changed."""
+    """Write MNIST with one file changed."""
 
     def make(folder: Path) -> Sequence[str]:
         path = write_mnist(folder / "data", packed=packed) / (name + ".gz" * packed)
@@ -38,7 +38,7 @@ def unlabelled(folder: Path) -> Sequence[str]:
 
 
 def cifar10(column: str, value: Any) -> Make:
-    """CIFAR-10 with one cell of its first file changed."""
+    """Write CIFAR-10 with one cell of its first file changed."""
 
     def make(folder: Path) -> Sequence[str]:
         write_cifar10(folder / "data", count=4)
@@ -56,7 +56,7 @@ def good_image(side: int = 32) -> bytes:
 
 
 def gigantic_image() -> bytes:
-    """A PNG of 100 bytes that says it is 50,000 × 50,000 pixels."""
+    """Return a PNG of 100 bytes that claims to have 50,000 × 50,000 pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -68,7 +68,7 @@ def gigantic_image() -> bytes:
 
 
 def in_layout_of_the_hub(folder: Path) -> Sequence[str]:
-    """The image as a mapping, as the hub's own Parquet files have it."""
+    """Return the image as a mapping, like the hub's own Parquet files."""
     write_cifar10(folder / "data", count=4)
     images = [{"bytes": good_image(), "path": None}] * 4
     write_table(folder / "data" / "cifar10" / "train_1_of_5.parquet", {"image": images, "label": [0, 1, 2, 3]})
@@ -95,7 +95,7 @@ def cut_file(folder: Path) -> Sequence[str]:
 
 
 def pickles(folder: Path) -> Sequence[str]:
-    """torchvision's layout, each of whose files is a pickle that makes the canary."""
+    """Write torchvision's layout, with pickles that create the canary."""
     place = folder / "data" / "cifar10" / "cifar-10-batches-py"
     place.mkdir(parents=True)
     for name in (*(f"data_batch_{part}" for part in range(1, 6)), "test_batch", "batches.meta"):

@@ -1,4 +1,4 @@
-"""Hostile folders of pretrained models: without weights, with others', with code in them."""
+"""Hostile folders of pretrained models: without weights, with weights of another model, with code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CODE = "open({canary!r}, 'w')\n"
 
 
 def bert(*changes: Callable[[Path], object]) -> Callable[[Path], Sequence[str]]:
-    """A folder of BERT's with a tokenizer and without weights, then changed."""
+    """Make a folder of BERT with a tokenizer but no weights, then change it."""
 
     def make(folder: Path) -> Sequence[str]:
         good(folder)
@@ -54,7 +54,7 @@ def others(place: Path) -> None:
 
 
 def pickled(place: Path) -> None:
-    """Weights as torch once saved them: a pickle, here with code in it."""
+    """Write weights in torch's old format, a pickle, here with code in it."""
     import torch
 
     torch.save({"embeddings.word_embeddings.weight": Bomb(place.parent / CANARY)}, place / "pytorch_model.bin")
@@ -69,7 +69,7 @@ def pickle_by_another_name(place: Path) -> None:
 
 
 def own_model_code(place: Path) -> None:
-    """A config that names a class in the folder, to be imported from there."""
+    """Write a config that names a class to be imported from the folder."""
     (place / "modeling_evil.py").write_text(CODE.format(canary=str(place.parent / CANARY)))
     auto = {"AutoConfig": "modeling_evil.Config", "AutoModel": "modeling_evil.Model"}
     (place / "config.json").write_text(json.dumps({"model_type": "evil", "auto_map": auto, **SIZES}))

@@ -1,4 +1,4 @@
-"""Hostile records: the analysis names each and leaves it out; a table of nothing else is refused."""
+"""Hostile records: the analysis lists each and leaves it out; a table with no other records is an error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONFIG: dict[str, Any] = {
 
 
 def finished(seed: int = 0) -> dict[str, Any]:
-    """A whole record of a finished run."""
+    """Return a complete record of a finished run."""
     scores = {"accuracy": 0.9, "macro_f1": 0.9, "loss": 0.3}
     return record.blank({**CONFIG, "seed": seed}) | {
         "status": "finished", "data": {"fingerprint": "f", "sizes": {"train": 9}}, "validation": scores | {"epoch": 2},
@@ -28,7 +28,7 @@ def finished(seed: int = 0) -> dict[str, Any]:
 
 
 def read_all(folder: Path, arguments: Sequence[str]) -> int:
-    """Read all records below a folder; say what was left out and count the rest."""
+    """Read all records below a folder; print what was left out and count the rest."""
     import sys
 
     from dropattack.analysis.records import read_records
@@ -41,7 +41,7 @@ def read_all(folder: Path, arguments: Sequence[str]) -> int:
 
 
 def bad(name: str, says: str, put: Callable[[Path], object], lines: int = 1) -> Case:
-    """A good record, and beside it what `put` makes of the path bad.json."""
+    """Make a good record, and next to it bad.json as written by `put`."""
 
     def make(folder: Path) -> Sequence[str]:
         record.write(folder / "records" / "good.json", finished(seed=1))
@@ -56,7 +56,7 @@ def text(change: Callable[[str], str]) -> Callable[[Path], object]:
 
 
 def edited(*keys: str, **values: Any) -> Callable[[Path], object]:
-    """Other values below the nested `keys`."""
+    """Replace values below the nested `keys`."""
 
     def put(path: Path) -> None:
         whole = finished()
@@ -120,36 +120,38 @@ CASES = (
     bad("a record without an accuracy", r"incomplete \(KeyError: 'accuracy'", edited(test={"macro_f1": 0.5})),
     bad(
         "a record with an accuracy of NaN",
-        r"incomplete \(ValueError: nan is no number from 0 to 1",
+        r"incomplete \(ValueError: nan is not a number from 0 to 1",
         edited("test", accuracy=float("nan")),
     ),
     bad(
         "a record with an accuracy of 90",
-        r"incomplete \(ValueError: 90\.0 is no number from 0 to 1",
+        r"incomplete \(ValueError: 90\.0 is not a number from 0 to 1",
         edited("test", accuracy=90.0),
     ),
     bad(
         "a record with an accuracy as text",
-        r"incomplete \(ValueError: '0\.99' is no number from 0 to 1",
+        r"incomplete \(ValueError: '0\.99' is not a number from 0 to 1",
         edited("test", accuracy="0.99"),
     ),
     bad(
         "a record with an accuracy of 400 digits",
-        r"incomplete \(ValueError: 10+ is no number from 0 to 1",
+        r"incomplete \(ValueError: 10+ is not a number from 0 to 1",
         edited("test", accuracy=10**400),
     ),
     bad("a record with seconds of 400 digits", r"incomplete \(OverflowError", edited(seconds=10**400)),
-    bad("a record with half a seed", r"incomplete \(ValueError: 0\.5 is no whole number", edited("config", seed=0.5)),
+    bad(
+        "a record with half a seed", r"incomplete \(ValueError: 0\.5 is not a whole number", edited("config", seed=0.5)
+    ),
     bad("a record whose folders are a list", r"incomplete \(AttributeError", edited("config", paths=[1])),
     bad("a record whose data set has no name", r"incomplete \(TypeError", edited("config", dataset=["digits"])),
     bad(
         "a record with markup for a name",
-        r"incomplete \(ValueError: '\[/red\]\|<b>\\n' is no name",
+        r"incomplete \(ValueError: '\[/red\]\|<b>\\n' is not a name",
         edited("config", reg={"name": "[/red]|<b>\n"}),
     ),
     bad(
         "a record with half a character for a name",
-        r"incomplete \(ValueError: '\\ud800' is no name",
+        r"incomplete \(ValueError: '\\ud800' is not a name",
         edited("config", reg={"name": "\ud800"}),
     ),
     bad(
@@ -166,15 +168,13 @@ CASES = (
         lambda path: record.write(path, finished(seed=1) | {"test": {"accuracy": 0.1, "macro_f1": 0.1, "loss": 1.0}}),
         2,
     ),
-    bad("a folder called like a record", r"unreadable \(it is no file", Path.mkdir),
-    bad("a pipe called like a record", r"unreadable \(it is no file", os.mkfifo),
-    bad(
-        "a link to nowhere called like a record", r"unreadable \(it is no file", lambda path: path.symlink_to("nowhere")
-    ),
+    bad("a folder called like a record", r"unreadable \(not a file", Path.mkdir),
+    bad("a pipe called like a record", r"unreadable \(not a file", os.mkfifo),
+    bad("a link to nowhere called like a record", r"unreadable \(not a file", lambda path: path.symlink_to("nowhere")),
     Case(
         "a table of bad records alone",
         table_of_nothing,
-        r"table vision: there is no finished record in results/mini/vision; run it first",
+        r"table vision: no finished record in results/mini/vision; run the table first",
         2,
         script("table"),
     ),

@@ -14,7 +14,7 @@ RUN = ("dataset=imdb", "model=lstm")
 
 
 def good(folder: Path) -> dict[str, list[Any]]:
-    """A good data set; returns the columns of its training table, to be spoilt."""
+    """Write a good data set; return the columns of its training table, to be modified."""
     split = texts(400)
     for part in ("train", "test"):
         write_split(folder / "data" / "imdb" / f"{part}.parquet", split)
@@ -22,7 +22,7 @@ def good(folder: Path) -> dict[str, list[Any]]:
 
 
 def rows(column: str, value: Any, at: int = 3) -> Callable[[Path], Sequence[str]]:
-    """The training table with one cell changed."""
+    """Write the training table with one cell changed."""
 
     def make(folder: Path) -> Sequence[str]:
         columns = good(folder)
@@ -34,7 +34,7 @@ def rows(column: str, value: Any, at: int = 3) -> Callable[[Path], Sequence[str]
 
 
 def columns(change: Callable[[dict[str, list[Any]]], dict[str, list[Any]]]) -> Callable[[Path], Sequence[str]]:
-    """The training table with other columns."""
+    """Write the training table with other columns."""
 
     def make(folder: Path) -> Sequence[str]:
         write_table(folder / "data" / "imdb" / "train.parquet", change(good(folder)))
@@ -44,7 +44,7 @@ def columns(change: Callable[[dict[str, list[Any]]], dict[str, list[Any]]]) -> C
 
 
 def csv(data: bytes, suffix: str = ".csv") -> Callable[[Path], Sequence[str]]:
-    """The training table as these bytes; without a header line `text,label` is put before them."""
+    """Write these bytes as the training table, after a line `text,label` unless they have a header."""
 
     def make(folder: Path) -> Sequence[str]:
         good(folder)
@@ -57,7 +57,7 @@ def csv(data: bytes, suffix: str = ".csv") -> Callable[[Path], Sequence[str]]:
 
 
 def spoilt(change: Callable[[bytes], bytes]) -> Callable[[Path], Sequence[str]]:
-    """The training Parquet file with other bytes."""
+    """Write the training Parquet file with other bytes."""
 
     def make(folder: Path) -> Sequence[str]:
         good(folder)
@@ -93,7 +93,7 @@ def twice_the_column(folder: Path) -> Sequence[str]:
 
 
 def held_out(folder: Path) -> Sequence[str]:
-    """AG News's marks of the authors' validation rows as words: each would count as true."""
+    """Write AG News with words instead of flags for the authors' validation rows; each word would count as true."""
     place, split = folder / "data" / "agnews", texts(200, classes=4)
     write_split(place / "train.parquet", split, in_author_val=["no"] * len(split))
     for name in ("test.parquet", "author_val_ag1.csv.gz", "author_test_ag1.csv.gz"):

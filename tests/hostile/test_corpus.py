@@ -1,4 +1,4 @@
-"""Each hostile input is answered in one sentence, by the right exit code, and leaves nothing half-written behind."""
+"""Each hostile input gives one sentence and the right exit code, and leaves no partial file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ALL = [pytest.param(case, id=case.name) for cases in CASES.values() for case in 
 
 
 @pytest.mark.parametrize("case", ALL)
-def test_is_answered(case: Case, tmp_path: Path) -> None:
+def test_input_is_handled(case: Case, tmp_path: Path) -> None:
     said = case.meet(tmp_path)
     assert "Traceback" not in said.err
     assert said.code == case.code, said.err
@@ -30,17 +30,17 @@ def test_is_answered(case: Case, tmp_path: Path) -> None:
 
 
 def left_behind(said: Said) -> list[Path]:
-    """What a refused input may not leave: records, checkpoints, files beside the output, half a file of the cache."""
-    kept = [path for path in said.written if path.name != "lock"]  # of the run, and empty
+    """Return what a rejected input must not leave: records, checkpoints, files outside the output, partial caches."""
+    kept = [path for path in said.written if path.name != "lock"]  # the run's own, and empty
     return [path for path in kept if path.parent.name != "cache" or path.name.startswith(".")]
 
 
-def test_names_are_told_apart_and_there_are_enough() -> None:
+def test_names_are_unique_and_there_are_enough() -> None:
     names = [case.name for cases in CASES.values() for case in cases]
     assert len(set(names)) == len(names) >= 60
 
 
-def test_the_table_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     room = "PHEME's archive"
     assert main([room]) == 0
     out = capsys.readouterr().out

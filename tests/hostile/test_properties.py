@@ -1,4 +1,4 @@
-"""Whatever a file holds and whatever is typed: a reader answers with a UserError, or with what is really there."""
+"""Property tests: whatever a file or command line holds, a reader raises UserError or returns what is really there."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from dropattack.runs.config import compose, parse
 from tests.data.makers import idx, write_table
 from tests.hostile.records import finished
 
-# One set of examples for everybody: a failure here is a failure there.
+# The same examples for everybody: a failure in one place is a failure in all.
 ALWAYS = settings(derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 MANY, SOME = (settings(ALWAYS, max_examples=count) for count in (150, 60))
 
-# What JSON can say: with NaN, infinity, whole numbers of any size and halves of characters; without subnormal numbers,
-# which are zero in a process where a run has been.
+# JSON values, including NaN, infinity, integers of any size and lone surrogates, but without subnormal numbers, which
+# are zero in a process that has executed a run.
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_subnormal=False) | st.text()
     | st.sampled_from([10**400, "\ud800"])
@@ -54,7 +54,7 @@ def _no_git() -> Iterator[None]:
 
 @contextmanager
 def file(name: str, content: bytes | str = b"") -> Iterator[Path]:
-    """A file that is there as long as one example."""
+    """Make a file that exists during one example."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content)
@@ -62,7 +62,7 @@ def file(name: str, content: bytes | str = b"") -> Iterator[Path]:
 
 
 def answer(read: Callable[[], Any]) -> tuple[Any, str | None]:
-    """What a reader returned, and what it refused with; anything but a UserError fails the test."""
+    """Return what a reader returned, or the UserError it raised; any other error fails the test."""
     try:
         return read(), None
     except UserError as error:
@@ -70,7 +70,7 @@ def answer(read: Callable[[], Any]) -> tuple[Any, str | None]:
 
 
 def as_json_has_it(value: Any) -> Any:
-    """NaN and infinity are null, tuples are lists."""
+    """Replace NaN and infinity by null, and tuples by lists."""
     if isinstance(value, dict):
         return {key: as_json_has_it(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -80,7 +80,7 @@ def as_json_has_it(value: Any) -> Any:
 
 @SOME
 @given(st.dictionaries(st.text(), VALUES, max_size=5), st.lists(VALUES, max_size=3))
-def test_a_record_comes_back_as_it_was_written(notes, history):
+def test_record_round_trip(notes, history):
     whole = finished() | {"data": {"notes": notes}, "history": history}
     with file("r.json") as path:
         record.write(path, whole)
@@ -89,14 +89,14 @@ def test_a_record_comes_back_as_it_was_written(notes, history):
 
 @MANY
 @given(st.binary() | st.text() | VALUES.map(json.dumps))
-def test_a_record_of_anything_is_refused(content):
+def test_rejects_arbitrary_records(content):
     with file("r.json", content) as path, pytest.raises(UserError, match=r"r\.json"):
         record.read(path)
 
 
 @st.composite
 def mutated(draw) -> str:
-    """A whole record of which one value, at any depth, is another, or is gone."""
+    """Change or remove one value, at any depth, of a complete record."""
     whole = finished()
     inner: Any = whole
     while True:
@@ -113,7 +113,7 @@ def mutated(draw) -> str:
 
 @MANY
 @given(mutated(), st.none() | st.integers(0, 2000))
-def test_a_mutated_record_counts_or_is_named(text, cut):
+def test_mutated_record_is_counted_or_listed(text, cut):
     with file("mutated.json", text if cut is None else text[:cut]) as path:
         read, _ = answer(lambda: record.read(path))
         found = read_records(path)
@@ -130,7 +130,7 @@ def test_a_mutated_record_counts_or_is_named(text, cut):
 
 @MANY
 @given(st.binary(max_size=300), st.sampled_from([".csv", ".csv.gz", ".parquet"]))
-def test_a_table_of_any_bytes_is_refused(content, suffix):
+def test_rejects_arbitrary_bytes_as_table(content, suffix):
     with file(f"train{suffix}", content) as path, pytest.raises(UserError, match=r"train\."):
         read_table(path, 2)
 
@@ -141,8 +141,8 @@ ROWS = st.lists(st.tuples(CELLS.filter(str.strip), st.integers(0, 1)), min_size=
 
 @MANY
 @given(ROWS, st.booleans())
-def test_a_table_has_the_rows_that_were_written(rows, packed):
-    """By Python's own writer: quotes, commas and line breaks inside a text cost no row."""
+def test_table_round_trip(rows, packed):
+    """Written by Python's csv module: quotes, commas and line breaks inside a text lose no row."""
     buffer = io.StringIO(newline="")
     csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).writerows([("text", "label"), *rows])
     with file("train.csv", buffer.getvalue()) as path:
@@ -155,7 +155,7 @@ def test_a_table_has_the_rows_that_were_written(rows, packed):
 
 @SOME
 @given(ROWS, st.data())
-def test_a_spoilt_table_is_refused_or_read_as_another_reader_reads_it(rows, data):
+def test_damaged_table_is_rejected_or_read_like_another_reader(rows, data):
     buffer = io.StringIO(newline="")
     csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).writerows([("text", "label"), *rows])
     content = bytearray(buffer.getvalue().encode())
@@ -171,14 +171,14 @@ def test_a_spoilt_table_is_refused_or_read_as_another_reader_reads_it(rows, data
 
 @MANY
 @given(st.binary(max_size=300), st.sampled_from(["", ".gz"]), st.integers(1, 3))
-def test_idx_of_any_bytes_is_refused(content, suffix, dimensions):
+def test_rejects_arbitrary_bytes_as_idx(content, suffix, dimensions):
     with file(f"images{suffix}", content) as path, pytest.raises(UserError, match="images"):
         read_idx(path, dimensions)
 
 
 @MANY
 @given(st.integers(0, 40), st.integers(-4, 40), st.binary(max_size=4), st.integers(0, 50))
-def test_idx_has_the_rows_that_its_header_says(rows, said, more, cut):
+def test_idx_has_the_rows_in_its_header(rows, said, more, cut):
     content = bytearray(idx(np.arange(rows, dtype=np.uint8)) + more)
     content[4:8] = said.to_bytes(4, "big", signed=True)
     content = content[: len(content) - cut] if cut else content
@@ -192,9 +192,9 @@ def test_idx_has_the_rows_that_its_header_says(rows, said, more, cut):
 
 @MANY
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=6), st.booleans(), st.integers(3, 12), st.integers(1, 9))
-def test_words_of_any_text(texts, lowercase, vocabulary_size, max_length):
+def test_tokenizes_any_text(texts, lowercase, vocabulary_size, max_length):
     split = TextSplit(texts, np.zeros(len(texts), np.int64))
-    dataset = object.__new__(Dataset)  # unchecked: also texts that a data set would refuse
+    dataset = object.__new__(Dataset)  # unchecked, to include texts that a data set would reject
     for name, value in {"train": split, "validation": split, "test": split}.items():
         object.__setattr__(dataset, name, value)
     words = WordTokenizer(lowercase=lowercase, vocabulary_size=vocabulary_size, max_length=max_length).fit(dataset)
@@ -209,7 +209,7 @@ def test_words_of_any_text(texts, lowercase, vocabulary_size, max_length):
     st.binary(max_size=200)
     | st.lists(st.sampled_from(["red", "1", "0.5", "nan", "1e39", "x", "2 2", "\n"])).map(" ".join)
 )
-def test_vectors_of_anything(content):
+def test_arbitrary_vectors(content):
     vocabulary = ("[PAD]", "red", "green")
     with file("glove.txt", content) as path:
         read, refused = answer(lambda: load_vectors(path, vocabulary))
@@ -236,14 +236,14 @@ MEANINGFUL = st.builds(
 
 @MANY
 @given(st.lists(MEANINGFUL | st.text(max_size=30), max_size=3))
-def test_anything_typed_is_parsed_or_refused(overrides):
+def test_arbitrary_overrides_are_parsed_or_rejected(overrides):
     parsed, refused = answer(lambda: parse(overrides))
     assert refused.isprintable() if refused else len(parsed) == len(overrides)
 
 
 @MANY
 @given(st.lists(MEANINGFUL, min_size=1, max_size=2))
-def test_anything_typed_is_composed_or_refused(overrides):
+def test_arbitrary_overrides_are_composed_or_rejected(overrides):
     values, refused = answer(lambda: experiment.resolve(compose(experiment.CONF, overrides)))
     if refused:
         assert refused.isprintable()

@@ -1,4 +1,4 @@
-"""What a run leaves and says holds no secret, no home folder and no name of anyone; what it is called leads nowhere."""
+"""Runs leave and print no secrets, home folders or user names; names from the outside never become paths."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RUN = (*QUIET, "dataset=digits", "model=cnn", "reg=fgm", "trainer.max_steps=2", 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Someone's home folder, in which the project lies, and an environment full of secrets."""
+    """Make a home folder that contains the project, and an environment full of secrets."""
     home = tmp_path / "home-of-somebody"
     (home / "project").mkdir(parents=True)
     monkeypatch.chdir(home / "project")
@@ -51,13 +51,13 @@ def go(*overrides: str) -> int:
 
 
 def written(folder: Path) -> str:
-    """All that lies below a folder, with the names of the files."""
+    """Return everything below a folder, with the names of the files."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return "\n".join(f"{path.relative_to(folder)}\n{path.read_bytes().decode('latin-1')}" for path in files)
 
 
 @pytest.mark.parametrize("absolute", [False, True])
-def test_a_run_keeps_and_says_nothing_private(home, monkeypatch, capsys, absolute):
+def test_run_stores_and_prints_nothing_private(home, monkeypatch, capsys, absolute):
     told: list[Any] = []
     monkeypatch.setattr(NullTracker, "start", lambda self, *args, **options: told.append((args, options)))
     monkeypatch.setattr(NullTracker, "log", lambda self, *args: told.append(args))
@@ -75,7 +75,7 @@ def test_a_run_keeps_and_says_nothing_private(home, monkeypatch, capsys, absolut
         assert secret not in kept
 
 
-def test_the_record_of_a_failure_keeps_nothing_private(home, monkeypatch, capsys):
+def test_record_of_a_failure_stores_nothing_private(home, monkeypatch, capsys):
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError(f"GET https://host/?key={SECRETS['WANDB_API_KEY']}: no {home}/cache, {sys.prefix}/lib\nmore")
 
@@ -88,12 +88,12 @@ def test_the_record_of_a_failure_keeps_nothing_private(home, monkeypatch, capsys
     for secret in private(home):
         assert secret not in path.read_text()
     said = capsys.readouterr()
-    assert "Traceback" in said.err  # a bug of ours is shown in full
+    assert "Traceback" in said.err  # our own bugs are shown in full
     for secret in SECRETS.values():
         assert secret not in said.err + said.out
 
 
-def test_wandb_is_told_nothing_private(home, monkeypatch, capsys):
+def test_wandb_gets_nothing_private(home, monkeypatch, capsys):
     told: list[Any] = []
     run = SimpleNamespace(id="r", log=lambda *a, **k: told.append(a), finish=lambda **k: None, summary={})
     wandb = SimpleNamespace(
@@ -103,7 +103,7 @@ def test_wandb_is_told_nothing_private(home, monkeypatch, capsys):
     monkeypatch.setenv("WANDB_MODE", "online")
     assert go("tracker=wandb", "tracker.group=../../evil", f"paths.data={home / 'data'}") == 0
     asked = told[0]
-    assert asked["mode"] == "online"  # there is a key, which is wandb's own to read
+    assert asked["mode"] == "online"  # there is a key, which only wandb reads
     switches = asked.pop("settings")
     assert all(switches[name] for name in ("x_disable_meta", "x_disable_machine_info", "disable_git"))
     assert Path(asked.pop("dir")) == Path("out").resolve()
@@ -133,7 +133,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: ascii(name[:20]))
 @pytest.mark.parametrize("key", ["dataset.name", "model.name", "reg.name", "tracker.name", "settings.name"])
-def test_no_name_becomes_a_path(key, name):
+def test_names_do_not_become_paths(key, name):
     config = composed(experiment.CONF, RUN).copy()
     group, _, leaf = key.partition(".")
     config[group][leaf] = name
@@ -142,7 +142,7 @@ def test_no_name_becomes_a_path(key, name):
 
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: ascii(name[:20]))
-def test_no_name_leads_out_of_the_cache(tmp_path, name):
+def test_names_do_not_leave_the_cache(tmp_path, name):
     folder = tmp_path / "cache"
     for _ in range(2):
         arrays, values = cached(folder, name, {"k": 1}, lambda: ({"a": np.arange(3)}, {"v": 1}))
@@ -152,7 +152,7 @@ def test_no_name_leads_out_of_the_cache(tmp_path, name):
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_longest_names_make_a_file(tmp_path):
+def test_longest_names_make_valid_file_names(tmp_path):
     config = composed(experiment.CONF, RUN).copy()
     for group in ("dataset", "model", "reg"):
         config[group]["name"] = 60 * "x"

@@ -1,4 +1,4 @@
-"""Hostile values on the command line: what cannot be meant, what leads elsewhere, what does not fit together."""
+"""Hostile values on the command line: meaningless values, paths to elsewhere, incompatible choices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LONG = 5_000 * "x"
 
 
 def typed(name: str, says: str, *overrides: str, base: Sequence[str] = DIGITS) -> Case:
-    """A command line with `overrides`; the data it names are there."""
+    """Make a command line with `overrides`; the data it names exists."""
 
     def make(folder: Path) -> Sequence[str]:
         if base is TEXT:

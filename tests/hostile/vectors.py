@@ -1,4 +1,4 @@
-"""Hostile word vectors, met by an LSTM of scale=smoke: eight numbers a word."""
+"""Hostile word vectors, read by an LSTM at scale=smoke: eight numbers per word."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EIGHT = " ".join(["0.5"] * 8)
 
 
 def vectors(*lines: str | bytes) -> Callable[[Path], Sequence[str]]:
-    """A file of these lines."""
+    """Write a file with these lines."""
 
     def make(folder: Path) -> Sequence[str]:
         data = b"".join((line.encode() if isinstance(line, str) else line) + b"\n" for line in lines)
@@ -26,7 +26,7 @@ def vectors(*lines: str | bytes) -> Callable[[Path], Sequence[str]]:
 
 
 def instead(put: Callable[[Path], object]) -> Callable[[Path], Sequence[str]]:
-    """Something that is no regular file."""
+    """Make something that is not a regular file."""
 
     def make(folder: Path) -> Sequence[str]:
         put(folder / "glove.txt")

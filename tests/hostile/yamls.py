@@ -1,4 +1,4 @@
-"""Hostile YAML: tables, tuned settings, plans, and files of the config's groups."""
+"""Hostile YAML: tables, tuned settings, tuning plans, and files of config groups."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DIGITS = ("dataset=digits", "model=cnn")
 
 
 def written(name: str, where: str, content: str | bytes, says: str, *arguments: str, use=run) -> Case:
-    """A copy of conf/ with one file more, or another."""
+    """Copy conf/ with one file added or replaced."""
 
     def make(folder: Path) -> Sequence[str]:
         path = own_conf(folder) / where
@@ -136,7 +136,7 @@ CASES = (
         "a plan that lacks a method",
         PLAN,
         planned("{none: [{}]}"),
-        r"conf/tune/default\.yaml has no strengths of dropattack, .*; add as many as others have",
+        r"conf/tune/default\.yaml has no strengths for dropattack, .*; add as many as the other methods have",
         *TUNE,
         use=tune,
     ),

@@ -1,6 +1,7 @@
 """The Lightning mixin against a loop by hand: precision, accumulation, clipping, schedules, checkpoints, EMA."""
 
 import copy
+import itertools
 
 import lightning as L
 import pytest
@@ -14,13 +15,21 @@ from torch.utils.data import DataLoader, TensorDataset
 from dropattack import FGM, PGD, SAM, DropAttack, FreeLB, Identity, Output, RDrop
 from dropattack.integrations.lightning import RegularizerMixin
 
+
+def alternating(m: nn.Module, name: str) -> nn.Module:
+    """In place of dropout, whose masks depend on who else draws: every second output of a layer is larger."""
+    factors = itertools.cycle((1.0, 1.5))
+    m.get_submodule(name).register_forward_hook(lambda module, args, output: output * next(factors))
+    return m
+
+
 METHODS = {
     "identity": lambda m, net: Identity(m),
     "fgm": lambda m, net: FGM(m, f"{net}0.weight", epsilon=0.5),
     "pgd": lambda m, net: PGD(m, [f"{net}0", f"{net}0.weight"], steps=2),
     "freelb": lambda m, net: FreeLB(m, f"{net}0", seed=0),
     "dropattack": lambda m, net: DropAttack(m, [f"{net}0", f"{net}0.weight"], epsilon=0.5, steps=2, seed=0),
-    "rdrop": lambda m, net: RDrop(m, alpha=2.0),
+    "rdrop": lambda m, net: RDrop(alternating(m, f"{net}2"), alpha=2.0),
     "sam": lambda m, net: SAM(m, rho=0.2),
 }
 each_method = pytest.mark.parametrize("method", METHODS)

@@ -1,4 +1,4 @@
-"""A small trained network, made once: digits, a few epochs, with its record and its weights."""
+"""A small network trained once: digits, a few epochs, with its record and weights."""
 
 import importlib.util
 import sys
@@ -24,7 +24,7 @@ def train(folder: Path, *overrides: str) -> Path:
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory) -> list[Path]:
-    """Two records: without a regularizer, and with FGM."""
+    """Train two runs, without a regularizer and with FGM, and return their records."""
     folder = tmp_path_factory.mktemp("runs")
     return [train(folder, "reg=none"), train(folder, "reg=fgm", "reg.epsilon=0.2")]
 
@@ -36,7 +36,7 @@ def restored(runs):
 
 @pytest.fixture
 def vgg() -> CNN:
-    """A network with BatchNorm, whose statistics are not those of its first day."""
+    """Return a network with BatchNorm statistics that differ from their initial values."""
     torch.manual_seed(0)
     model = CNN(spec=DataSpec("image", 10, image_shape=(3, 32, 32)), arch="vgg", depth=11, width=0.0625)
     model.train()(torch.randn(16, 3, 32, 32))
@@ -45,7 +45,7 @@ def vgg() -> CNN:
 
 @pytest.fixture
 def published(monkeypatch):
-    """What was sent to the dashboard, by name, in the place of its sending."""
+    """Collect what would be sent to the dashboard, by name, instead of sending it."""
     sent: dict[str, dict] = {}
     monkeypatch.setattr("dropattack.sweeps.publish.publish", lambda files, *, name, **about: sent.update(
         {name: {"files": [path.name for path in files], **about}}))  # fmt: skip
@@ -54,7 +54,7 @@ def published(monkeypatch):
 
 @pytest.fixture
 def script(monkeypatch, published):
-    """`script("probe", "record.json", "--rows", "9")` runs scripts/probe.py in this process; returns its exit code."""
+    """Run scripts/probe.py in this process: `script("probe", "record.json", "--rows", "9")`; return the exit code."""
 
     def run(name: str, *arguments: object) -> int:
         spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
@@ -70,7 +70,7 @@ def script(monkeypatch, published):
 
 @pytest.fixture
 def changed(runs, tmp_path):
-    """A copy of the first record with some keys changed; its weights stay where they are."""
+    """Copy the first record with some keys changed; its weights stay where they are."""
 
     def make(**changes):
         return record.write(tmp_path / "records" / "changed.json", {**record.read(runs[0]), **changes})

@@ -1,4 +1,4 @@
-"""The commands: from records to files, tables and figures; done once; and a sentence for every mistake."""
+"""The commands: from records to files, tables and figures, without repeated work, and with clear errors."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ def place(tmp_path_factory):
     return tmp_path_factory.mktemp("probes")
 
 
-def test_probes_are_made_once_and_become_a_table(script, published, runs, place, capsys, monkeypatch):
+def test_probes_are_measured_once_and_become_a_table(script, published, runs, place, capsys, monkeypatch):
     assert script("probe", *runs, "--output", place / "probes", "--only", "calibration,gradients", *FEW) == 0
     paths = [place / "probes" / f"{path.stem}.json" for path in runs]
     assert capsys.readouterr().out.split() == [str(path) for path in paths]
@@ -49,7 +49,7 @@ def test_probes_are_made_once_and_become_a_table(script, published, runs, place,
     assert all(Path(path).read_bytes() == data for path, data in again.items())
 
 
-def test_verdicts_follow_which_way_is_better(runs, place):
+def test_verdicts_follow_the_better_direction(runs, place):
     frame = analysis.with_probes(read_records(runs[0].parent).frame, place / "probes")
     assert len(frame) == 2
     many = []
@@ -74,7 +74,7 @@ def test_flat_names():
     assert analysis.flat(probes) == {"flatness.sharpness": 0.1, "robustness.clean": 0.9, "robustness.pgd.0.1": 0.5}
 
 
-def test_a_landscape_from_records_to_figures(script, published, runs, place, capsys):
+def test_landscape_from_records_to_figures(script, published, runs, place, capsys):
     options = ("--output", place / "landscape", "--grid", 3, "--rows", 20, "--workers", 1)
     assert script("landscape", *runs, *options) == 0
     written = capsys.readouterr().out.split()
@@ -100,12 +100,12 @@ def test_a_landscape_from_records_to_figures(script, published, runs, place, cap
         (("probe", "nowhere.json"), "there is no record nowhere.json"),
         (("probe", "nowhere.json", "--only", "speed"), "there is no probe 'speed'; probes: calibration"),
         (("landscape", "nowhere.json"), "there is no record nowhere.json"),
-        (("landscape", "nowhere.json", "--line"), "name two, not 1"),
+        (("landscape", "nowhere.json", "--line"), "--line needs two records, got 1"),
         (("landscape", "nowhere.json", "--draw"), "cannot be read as a landscape"),
         (("probe_table", "--records", "nowhere", "--probes", "nowhere"), "there is no folder nowhere"),
     ],
 )
-def test_mistakes_are_answered_in_a_sentence(script, command, message, tmp_path, capsys):
+def test_mistakes_give_one_sentence(script, command, message, tmp_path, capsys):
     output = () if command[0] == "probe_table" else ("--output", tmp_path / "out")
     assert script(*command, *output) == 2
     said = capsys.readouterr().err
@@ -114,7 +114,7 @@ def test_mistakes_are_answered_in_a_sentence(script, command, message, tmp_path,
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_without_weights_does_not_stop_the_others(script, changed, runs, tmp_path, capsys):
+def test_run_without_weights_does_not_stop_the_others(script, changed, runs, tmp_path, capsys):
     code = script("probe", changed(), runs[0], "--output", tmp_path / "p", "--only", "calibration", "--jobs", 1)
     shown = capsys.readouterr()
     assert code == 2

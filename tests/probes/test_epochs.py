@@ -1,4 +1,4 @@
-"""Gradient norms over training: in the history when asked for, and of no influence on the run."""
+"""Gradient norms during training: recorded in the history if requested, without affecting the run."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from dropattack.runs import record
 from tests.probes.conftest import train
 
 
-def test_norms_go_into_the_history_and_change_nothing_else(runs, tmp_path):
+def test_norms_are_recorded_and_change_nothing_else(runs, tmp_path):
     path = train(tmp_path, "reg=none", "trainer.probe_gradients=2")
     plain, probed = record.read(runs[0]), record.read(path)
     assert probed["run_id"] == plain["run_id"]
@@ -20,6 +20,6 @@ def test_norms_go_into_the_history_and_change_nothing_else(runs, tmp_path):
     assert probed["history"][0]["gradients"] != probed["history"][-1]["gradients"]
 
 
-def test_a_number_of_batches_is_asked_for(tmp_path):
+def test_rejects_invalid_number_of_batches(tmp_path):
     with pytest.raises(UserError, match="probe_gradients=-1 does not fit"):
         train(tmp_path, "trainer.probe_gradients=-1")

@@ -1,4 +1,4 @@
-"""Flatness against closed forms: on a quadratic everything is known."""
+"""Flatness against closed forms: on a quadratic, everything has one."""
 
 import numpy as np
 import pytest
@@ -73,10 +73,10 @@ def test_sharpness_of_a_quadratic():
     true = float((((w + ball) ** 2 * scales).sum(1) - (w**2 * scales).sum()).max() / 2)
     assert one < best <= true * 1.001
     assert best == pytest.approx(true, rel=1e-2)
-    assert torch.equal(scratch.parameters["w"], w)  # and home again
+    assert torch.equal(scratch.parameters["w"], w)  # home again
 
 
-def test_adaptive_sharpness_steps_as_asam_does():
+def test_adaptive_sharpness_takes_the_steps_of_asam():
     scales = torch.tensor([1.0, 4.0, 9.0])
     scratch = Quadratic(torch.diag(scales), torch.tensor([0.3, -0.2, 0.1]))
     w, g = scratch.home["w"], scales * scratch.home["w"]
@@ -85,7 +85,7 @@ def test_adaptive_sharpness_steps_as_asam_does():
     assert sharpness(scratch, {}, rho=0.5, steps=1, adaptive=True)[0] == pytest.approx(expected, rel=1e-5)
 
 
-def test_where_the_gradient_is_zero_nothing_is_made_up():
+def test_zero_gradient_gives_zero_sharpness():
     assert sharpness(Quadratic(torch.eye(3), torch.zeros(3)), {}, rho=0.1) == (0.0, 0.0)
 
 
@@ -96,11 +96,11 @@ def test_noise_raises_a_quadratic_by_half_its_trace():
     same = noise_rise(scratch, [], sigma=0.1, draws=2)
     assert same == rises[:2]
     elsewhere = Quadratic(torch.eye(3), torch.tensor([0.0, 2.0, 0.0]))
-    relative = noise_rise(elsewhere, [], sigma=0.1, kind="filter", draws=3000)  # only the second moves, by 0.2
+    relative = noise_rise(elsewhere, [], sigma=0.1, kind="filter", draws=3000)  # only the second one moves, by 0.2
     assert np.mean(relative) == pytest.approx(0.04 / 2, rel=0.5)
 
 
-def test_everything_at_once_leaves_the_model_alone(restored):
+def test_all_measures_leave_the_model_unchanged(restored):
     before = {name: value.clone() for name, value in restored.model.state_dict().items()}
     batches = restored.random_batches("train", count=2, rows=40)
     found = flatness(restored.model, batches, steps=2, probes=2, draws=2)
@@ -111,13 +111,13 @@ def test_everything_at_once_leaves_the_model_alone(restored):
     assert all(p.grad is None for p in restored.model.parameters())
 
 
-def test_what_is_not_known_is_null():
+def test_unknown_values_are_null():
     assert summary([1.0]) == {"mean": 1.0, "sd": None, "low": None, "high": None, "n": 1}
     assert summary([1.0, float("nan")])["mean"] is None
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "bigru", "bert"])
-def test_texts_networks_can_be_differentiated_twice(name):
+def test_text_models_support_double_backward(name):
     spec = DataSpec("text", 3, tuple(f"w{i}" for i in range(12)), padding_id=0)
     torch.manual_seed(0)
     if name == "bert":

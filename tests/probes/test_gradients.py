@@ -1,4 +1,4 @@
-"""Gradient norms against gradients written by hand."""
+"""Gradient norms against hand-written gradients."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def test_norms_of_a_linear_model_by_hand():
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_a_texts_input_is_the_output_of_its_embedding():
+def test_input_of_a_text_is_the_output_of_its_embedding():
     torch.manual_seed(0)
     spec = DataSpec("text", 2, tuple(f"w{i}" for i in range(9)), padding_id=0)
     model = RNNClassifier(spec=spec, hidden_size=4, embedding_size=4).train()
@@ -46,14 +46,14 @@ def test_a_texts_input_is_the_output_of_its_embedding():
     points = {"input": "embed.weight", "hidden": "rnn.weight_ih_l0"}
     found = gradient_norms(model, [batch], points)
     norms = []
-    for row in range(2):  # no word occurs twice: an example's gradient on its words' rows is that on their embeddings
+    for row in range(2):  # no word occurs twice, so an example's gradient on its rows equals that on its embeddings
         loss = F.cross_entropy(model(ids[row : row + 1], lengths[row : row + 1]), labels[row : row + 1])
         norms.append(float(torch.autograd.grad(loss, model.embed.weight)[0].norm()))
     assert found["input"]["mean"] == pytest.approx(sum(norms) / 2, rel=1e-5)
-    assert model.training  # put back
+    assert model.training  # restored
 
 
-def test_the_epoch_probe_draws_no_random_number_and_follows_the_weights():
+def test_epoch_probe_uses_no_random_numbers_and_current_weights():
     model, x = Linear(), torch.randn(4, 6)
     probe = EpochProbe(model, [{"pixels": x, "labels": torch.tensor([0, 1, 2, 0])}], {"input": "<input>"})
     state = torch.get_rng_state()

@@ -1,4 +1,4 @@
-"""Landscapes against closed forms and naive evaluation; nothing of the network moves; what is stopped goes on."""
+"""Landscapes against closed forms and naive evaluation, without changing the network; interrupted ones are resumed."""
 
 import copy
 import json
@@ -35,7 +35,7 @@ def batches(*shape: int, classes: int = 10, count: int = 2, rows: int = 6):
 
 
 def naive(model, given, offset, classes=10):
-    """The loss and accuracy of a copy whose weights were set by name, by the project's own `evaluate`."""
+    """Return the loss and accuracy, by the project's `evaluate`, of a copy whose weights are set by name."""
     moved = copy.deepcopy(model)
     state = moved.state_dict()
     for coefficient, direction in offset:
@@ -85,7 +85,7 @@ def test_weights_and_batchnorm_statistics_are_bit_identical_afterwards(vgg, tmp_
     assert any(isinstance(module, nn.MaxPool2d) for module in vgg.modules())
 
 
-def test_a_scratch_copy_goes_home_exactly(vgg):
+def test_scratch_copy_returns_home_exactly(vgg):
     scratch, given = Scratch(vgg), batches(3, 32, 32)
     before = scratch.measure(given)
     scratch.move([(0.3, random_direction(scratch.home, seed=0))])
@@ -95,7 +95,7 @@ def test_a_scratch_copy_goes_home_exactly(vgg):
     assert all(torch.equal(p, scratch.home[name]) for name, p in scratch.parameters.items())
 
 
-def test_directions_are_of_the_seed_and_the_shapes_alone(restored, vgg):
+def test_directions_depend_on_seed_and_shapes_alone(restored, vgg):
     trained = dict(restored.model.named_parameters())
     other = {name: torch.randn(p.shape) for name, p in trained.items()}
     first, second = random_direction(trained, seed=5), random_direction(other, seed=5)
@@ -118,7 +118,7 @@ def test_normalised_directions_have_the_norms_they_should_have(vgg):
         normalised(drawn, parameters, "layer")
 
 
-def test_the_authors_directions_are_their_notebooks_loop():
+def test_authors_directions_equal_the_loop_in_their_notebook():
     parameters = {name: p.detach() for name, p in Linear().named_parameters()}
     drawn = random_direction(parameters, seed=0)
     expected = {name: value.clone() for name, value in drawn.items()}
@@ -142,11 +142,11 @@ def test_the_ends_of_a_line_are_the_two_networks(vgg, tmp_path):
     assert found[1] == pytest.approx(naive(vgg, given, ())[0], rel=1e-6)
     assert found[3] == pytest.approx(naive(other, given, ())[0], rel=1e-5)
     assert "features.1.running_mean" in between(vgg, other)
-    with pytest.raises(UserError, match="other parameters"):
+    with pytest.raises(UserError, match="different parameters"):
         line(vgg, Linear())
 
 
-def test_a_stopped_landscape_goes_on_and_equals_an_unbroken_one(tmp_path):
+def test_resumed_landscape_equals_an_uninterrupted_one(tmp_path):
     model, given, about = Linear(), batches(4, classes=3), {"run_id": "a"}
     grid = plane(model, grid=5)
     whole = measure(grid, lambda: Crew(model, given), tmp_path / "whole.json", about)
@@ -169,7 +169,7 @@ def test_a_stopped_landscape_goes_on_and_equals_an_unbroken_one(tmp_path):
     assert measure(grid, lambda: pytest.fail("it is done"), path, about) == resumed
 
 
-def test_a_file_of_other_values_is_not_gone_on_with(tmp_path):
+def test_file_of_another_landscape_is_not_resumed(tmp_path):
     model, given = Linear(), batches(4, classes=3)
     path = tmp_path / "a.json"
     measure(plane(model, grid=1), lambda: Crew(model, given), path, {"run_id": "a"})
@@ -184,7 +184,7 @@ def test_a_file_of_other_values_is_not_gone_on_with(tmp_path):
         plane(model, grid=0)
 
 
-def test_a_loss_without_bounds_is_written_and_read(tmp_path):
+def test_infinite_loss_is_written_and_read(tmp_path):
     model = Linear()
     with torch.no_grad():
         model.head.weight.fill_(1e30)

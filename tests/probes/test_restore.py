@@ -1,4 +1,4 @@
-"""A record gives back the network that was tested, and nothing else under its name."""
+"""A record restores the network that was tested; anything else is rejected."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from dropattack.training.evaluate import evaluate
 DATA = Path("data")
 
 
-def test_the_restored_model_gives_the_result_on_record(restored):
+def test_restored_model_reproduces_the_recorded_result(restored):
     test = evaluate(restored.model, restored.batches("test", size=50), classes=10)
     assert test == pytest.approx(restored.record["test"], rel=1e-6)
     assert not restored.model.training
@@ -34,13 +34,13 @@ def test_random_batches_are_disjoint(restored):
     rows = torch.cat([batch["pixels"] for batch in batches]).flatten(1)
     assert [len(batch["labels"]) for batch in batches] == [17, 17, 16]
     assert len(rows.unique(dim=0)) == 50
-    with pytest.raises(UserError, match="2 rows of train make no 3 batches"):
+    with pytest.raises(UserError, match="cannot split 2 rows of train into 3 batches"):
         restored.random_batches("train", count=3, rows=2)
     with pytest.raises(UserError, match="no split 'dev'"):
         restored.batches("dev")
 
 
-def test_errors_name_the_record_and_what_is_wrong(runs, changed):
+def test_errors_name_the_record_and_the_fault(runs, changed):
     output = runs[0].parents[1]
     content = record.read(runs[0])
     with pytest.raises(UserError, match="a run that diverged"):
@@ -55,7 +55,7 @@ def test_errors_name_the_record_and_what_is_wrong(runs, changed):
         restore(Path("nowhere.json"), data=DATA)
 
 
-def test_weights_of_another_run_or_another_model_are_refused(runs, changed, tmp_path):
+def test_rejects_weights_of_another_run_or_model(runs, changed, tmp_path):
     run_id = record.read(runs[0])["run_id"]
     folder = shutil.copytree(runs[0].parents[1] / "checkpoints" / run_id, tmp_path / "checkpoints" / run_id)
     path = changed()

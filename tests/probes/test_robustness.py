@@ -1,4 +1,4 @@
-"""Attacks and corruptions: they hurt more as they grow, stay in bounds, and are the same for every model."""
+"""Attacks and corruptions: more harm with more strength, within bounds, and the same for every model."""
 
 import pytest
 import torch
@@ -14,13 +14,13 @@ def pixels(restored):
     return [(split.inputs.float() / 255, split.labels)], Pixels(restored.model, restored.mean, restored.std).eval()
 
 
-def test_the_wrapped_model_reads_pixels_as_the_loader_gives_them(restored, pixels):
+def test_wrapped_model_normalises_pixels_like_the_loader(restored, pixels):
     batches, model = pixels
     (given,) = restored.batches("test", size=1000)
     torch.testing.assert_close(model(batches[0][0]), restored.model(given["pixels"]), rtol=1e-4, atol=1e-5)
 
 
-def test_accuracy_falls_with_epsilon_and_pgd_is_the_stronger_attack(pixels):
+def test_accuracy_falls_with_epsilon_and_pgd_is_stronger(pixels):
     batches, model = pixels
     epsilons = [0.0, 0.03, 0.1, 0.3]
     fgsm = attack_accuracy(model, batches, "fgsm", epsilons)
@@ -35,7 +35,7 @@ def test_accuracy_falls_with_epsilon_and_pgd_is_the_stronger_attack(pixels):
         attack_accuracy(model, batches, "bim", epsilons)
 
 
-def test_all_of_a_run_leaves_the_global_generator_alone(restored):
+def test_robustness_leaves_the_global_generator_unchanged(restored):
     state = torch.get_rng_state()
     found = robustness(restored, rows=30, epsilons=[0.1], steps=2)
     assert torch.equal(state, torch.get_rng_state())
@@ -45,7 +45,7 @@ def test_all_of_a_run_leaves_the_global_generator_alone(restored):
 
 
 @pytest.mark.parametrize("kind", IMAGE)
-def test_spoilt_images_are_images_and_worse_when_severer(kind):
+def test_corrupted_images_stay_in_range_and_worsen_with_severity(kind):
     x = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     spoilt = [corrupted_image(x, kind, severity) for severity in IMAGE[kind]]
     assert all(s.shape == x.shape and s.min() >= 0 and s.max() <= 1 for s in spoilt)
@@ -57,7 +57,7 @@ def test_spoilt_images_are_images_and_worse_when_severer(kind):
 def test_unknown_corruptions_are_named(restored):
     with pytest.raises(ValueError, match="no corruption 'fog'"):
         corrupted_image(torch.rand(1, 1, 8, 8), "fog", 1.0)
-    with pytest.raises(ValueError, match="no corruption 'word_drop' of such data"):
+    with pytest.raises(ValueError, match="no corruption 'word_drop' for this data"):
         corrupted_text(restored.split("test"), restored.encoded.spec, "word_drop", 0.1)
 
 
@@ -73,7 +73,7 @@ def text():
 
 
 @pytest.mark.parametrize("kind", TEXT)
-def test_texts_keep_their_frame_and_their_padding(text, kind):
+def test_corrupted_texts_keep_special_tokens_and_padding(text, kind):
     split, spec = text
     for rate in (0.0, 0.5, 1.0):
         spoilt = corrupted_text(split, spec, kind, rate)
@@ -83,14 +83,14 @@ def test_texts_keep_their_frame_and_their_padding(text, kind):
             assert own[-1] == 3
             assert (ids[length:] == 0).all()
             assert set(own) <= set(before.tolist())
-            assert len(own) >= 3  # one word stays
+            assert len(own) >= 3  # one word remains
         if rate == 0:
             assert torch.equal(spoilt.inputs, split.inputs)
         again = corrupted_text(split, spec, kind, rate)
         assert torch.equal(spoilt.inputs, again.inputs)
 
 
-def test_rates_are_what_they_say(text):
+def test_rates_are_met(text):
     _, spec = text
     ids = torch.arange(4, 44, dtype=torch.int32).repeat(200, 1)
     split = TensorSplit(ids, torch.zeros(200, dtype=torch.int64), torch.full((200,), 40))

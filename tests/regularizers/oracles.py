@@ -439,6 +439,15 @@ def fsam(
     return sam(land, draws, rho, adaptive)
 
 
+def msam(land: Landscape, draws: list[Tensor], rho: float) -> Expected:
+    """The momenta are those that `following` hands to the library: drawn for all parameters in their order."""
+    generator = torch.Generator().manual_seed(0)
+    momenta = {n: torch.randn(w.shape, dtype=w.dtype, generator=generator) for n, w in land.theta.items()}
+    norm = torch.stack([momenta[name].norm() for name in land.targets]).norm()
+    moved = land.at({name: -rho * momenta[name] / norm for name in land.targets})
+    return Expected(moved.weights, moved.loss, (), moved.loss)
+
+
 def flooding(land: Landscape, draws: list[Tensor], level: float) -> Expected:
     clean = land.at({})
     sign = 1.0 if clean.loss > level else -1.0

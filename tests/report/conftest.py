@@ -1,4 +1,4 @@
-"""One filled results/ folder and its page, made once a worker."""
+"""One filled results/ folder and its page, made once per worker."""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def quick_git() -> Iterator[None]:
-    """Records without a call of git each."""
+    """Write records without calling git for each."""
     with without_git():
         yield
 
@@ -32,7 +32,7 @@ def without_git() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_collections() -> Iterator[None]:
-    """statsmodels collects garbage at every correction: not through all that was imported."""
+    """Exclude imported objects from garbage collection, which statsmodels triggers at every correction."""
     gc.freeze()
     yield
     gc.unfreeze()
@@ -40,13 +40,13 @@ def quick_collections() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory) -> Path:
-    with without_git():  # for this alone: other tests of the worker want the real one
+    with without_git():  # only here, because other tests of the worker need the real one
         return folders.fill(tmp_path_factory.mktemp("filled") / "results")
 
 
 @pytest.fixture(scope="session")
 def make() -> Callable[[Path], str]:
-    """`make(results)`: the page of a folder."""
+    """Return `make(results)`, which makes the page of a folder."""
     tables = [load_table(CONF, name) for name in ("vision", "half_data", "ablation", "bert")]
     return lambda results: build(results, tables=tables, docs=ROOT / "docs")
 

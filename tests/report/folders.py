@@ -1,4 +1,4 @@
-"""Small made-up results/ folders in the real forms: records, probes, landscapes, a benchmark, a kill test."""
+"""Small made-up results/ folders in the real formats: records, probes, landscapes, a benchmark, a kill test."""
 
 import json
 import math
@@ -18,7 +18,7 @@ SEEDS = range(4)
 
 
 def fill(results: Path) -> Path:
-    """Everything that the report knows; returns `results`."""
+    """Write everything that the report can show; return `results`."""
     for method in GAINS:
         for seed in SEEDS:
             for dataset, model in (("mnist", "cnn"), ("cifar10", "vgg")):
@@ -49,7 +49,7 @@ def run(
     fraction: float | None = 1.0, status: str = "finished", cpu: str = "a processor", commit: str = "0123456789abcdef",
     epochs: int = 4, **reg: Any,
 ) -> Path:  # fmt: skip
-    """One more run of the table in `folder`; returns its record, below `folder/outputs`."""
+    """Add a run to the table in `folder`; return its record, below `folder/outputs`."""
     dice = random.Random(f"{method} {seed} {dataset} {fraction} {sorted(reg.items())}")
     accuracy = base + GAINS.get(method, 0.0) + 0.01 * reg.get("p", 0) + 0.002 * seed + 0.002 * dice.random()
     config = {

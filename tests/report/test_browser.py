@@ -1,4 +1,4 @@
-"""The page as a reader has it: in a browser without a network. Skipped where there is no Chromium."""
+"""The page in a browser without a network. Skipped if there is no Chromium."""
 
 import shutil
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ VISIBLE_ROWS = "[...document.querySelectorAll('#table-mini-vision > .grid tr.ite
 def browser() -> Iterator:
     path = next(filter(None, map(shutil.which, NAMES)), None)
     with sync_api.sync_playwright() as playwright:
-        try:  # Playwright's own, where there is no other
+        try:  # Playwright's own, if there is no other
             started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         except sync_api.Error as error:
             pytest.skip(f"no Chromium that starts: {str(error).splitlines()[0]}")
@@ -33,7 +33,7 @@ def address(page, tmp_path_factory) -> str:
 
 @pytest.fixture
 def opened(browser, address) -> Iterator:
-    """`opened(hash, **options)`: a page of its own, on which nothing goes wrong and nothing is asked of a network."""
+    """Return `opened(hash, **options)`, which opens the page; errors and network requests fail the test."""
     contexts, trouble = [], []
 
     def go(place: str = "", **options):
@@ -55,7 +55,7 @@ def rows(tab) -> list[str]:
     return tab.evaluate(f"{VISIBLE_ROWS}.map(e => e.dataset.dataset + ' ' + e.dataset.method)")
 
 
-def test_it_opens_with_all_it_has(opened):
+def test_opens_with_everything_visible(opened):
     tab = opened()
     assert len(rows(tab)) == 8
     assert tab.title() == "DropAttack: the report"
@@ -64,7 +64,7 @@ def test_it_opens_with_all_it_has(opened):
     assert tab.evaluate(f"{pictures}.every(e => e.alt || e.querySelector('title')?.textContent.length > 10)")
 
 
-def test_filters_take_away_what_is_of_something_else(opened):
+def test_filters_hide_everything_else(opened):
     tab = opened()
     tab.check("input[name=dataset][value=mnist]")
     tab.check("input[name=method][value=fgm]")
@@ -81,7 +81,7 @@ def test_filters_take_away_what_is_of_something_else(opened):
     assert tab.is_visible("#method-dropattack")
 
 
-def test_a_search_finds_words_in_rows_and_opens_what_is_folded(opened):
+def test_search_finds_words_in_rows_and_unfolds_them(opened):
     tab = opened()
     tab.fill("input[name=q]", "better dropattack")
     assert rows(tab) == ["cifar10 dropattack", "mnist dropattack"]
@@ -92,7 +92,7 @@ def test_a_search_finds_words_in_rows_and_opens_what_is_folded(opened):
     assert tab.locator("#tables > .nothing").is_visible()
 
 
-def test_the_address_keeps_the_state_and_brings_it_back(opened):
+def test_address_keeps_and_restores_the_state(opened):
     tab = opened()
     tab.check("input[name=dataset][value=cifar10]")
     tab.fill("input[name=q]", "fgm worse")
@@ -111,14 +111,14 @@ def test_the_address_keeps_the_state_and_brings_it_back(opened):
 @pytest.mark.parametrize(
     "place", ["#", "#%", "#nothing&&=&dataset=%E0%A4%A&q=%", "#dataset=other", "#table-mini-vision"]
 )
-def test_no_address_breaks_it(opened, place):
+def test_malformed_addresses_are_harmless(opened, place):
     tab = opened(place)
     assert tab.is_visible("h1")
     tab.check("input[name=method][value=none]", force=True)
     assert tab.evaluate("document.querySelectorAll('#method-none.off').length") == 0
 
 
-def test_it_can_be_used_by_keyboard_alone(opened):
+def test_usable_by_keyboard_alone(opened):
     tab = opened()
     tab.keyboard.press("Tab")
     assert tab.evaluate("document.activeElement.className") == "skip"
@@ -141,13 +141,13 @@ def test_it_can_be_used_by_keyboard_alone(opened):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [TELEPHONE, DESK], ids=["telephone", "desk"])
-def test_the_page_is_never_wider_than_the_screen(opened, size, scheme):
+def test_page_is_never_wider_than_the_screen(opened, size, scheme):
     tab = opened(viewport=size, color_scheme=scheme)
     tab.evaluate("document.querySelectorAll('details').forEach(e => { e.open = true; })")
     assert tab.evaluate("document.documentElement.scrollWidth") <= size["width"]
 
 
-def test_on_a_telephone_contents_and_filter_fold_and_stay_in_reach(opened):
+def test_contents_and_filter_fold_on_a_phone(opened):
     tab = opened(viewport=TELEPHONE)
     assert not tab.is_visible("nav a")
     tab.evaluate("window.scrollTo(0, 4000)")
@@ -170,7 +170,7 @@ def test_light_and_dark_follow_the_system(opened):
     assert shades == {"light": "rgb(253, 253, 251)", "dark": "rgb(21, 24, 27)"}
 
 
-def test_on_paper_all_is_open_and_there_are_no_controls(opened):
+def test_print_shows_everything_without_controls(opened):
     tab = opened(viewport={"width": 703, "height": 1000}, color_scheme="dark")
     assert not tab.locator("#method-fgm math").first.is_visible()
     tab.emulate_media(media="print")

@@ -1,4 +1,4 @@
-"""The page as a document: valid, whole without a network, the same each time, and true to `compare`."""
+"""The page as a document: valid, self-contained, reproducible, and consistent with `compare`."""
 
 import json
 import re
@@ -22,7 +22,7 @@ EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 
 
 def parse(text: str):
-    """The document as a tree; an error in its HTML raises."""
+    """Parse the document; invalid HTML raises."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(text)
@@ -42,14 +42,14 @@ def words(element) -> str:
 
 
 def rows_of(tree, section: str) -> list[list[str]]:
-    """The words of each row of the first table of a section, pictures and their titles left out."""
+    """Return the text of each row of the first table in a section, without pictures and their titles."""
     found = next(e for e in named(tree, "section") if e.get("id") == section)
     table = named(found, "table")[0]
     rows = [row for row in named(table, "tr") if "item" in (row.get("class") or "")]
     return [[words(cell) for cell in row if "picture" not in (cell.get("class") or "")] for row in rows]
 
 
-def test_it_is_valid_html_with_one_of_each_id_and_no_link_into_nothing(tree):
+def test_valid_html_with_unique_ids_and_no_dead_links(tree):
     ids = Counter(e.get("id") for e in tree.iter() if e.get("id"))
     assert max(ids.values()) == 1
     for link in named(tree, "a"):
@@ -57,7 +57,7 @@ def test_it_is_valid_html_with_one_of_each_id_and_no_link_into_nothing(tree):
         assert target.startswith("https://") or target[1:] in ids, target
 
 
-def test_the_same_folder_gives_the_same_bytes_wherever_it_lies(make, page, filled, tmp_path):
+def test_same_folder_gives_the_same_bytes_in_any_place(make, page, filled, tmp_path):
     shutil.copytree(filled, tmp_path / "elsewhere")
     again = make(tmp_path / "elsewhere")
     assert again == page
@@ -75,7 +75,7 @@ def test_nothing_is_loaded(page, tree):
 
 
 @pytest.mark.parametrize(("name", "section"), [("vision", "table-mini-vision"), ("half_data", "table-mini-half_data")])
-def test_its_numbers_are_those_of_compare(tree, filled, name, section):
+def test_numbers_equal_those_of_compare(tree, filled, name, section):
     compared = compare(read_records(filled / "mini" / name).frame)
     expected = [list(row[1:]) for row in comparison_table(compared, seeds=5).rows]
     shown = rows_of(tree, section)
@@ -84,13 +84,13 @@ def test_its_numbers_are_those_of_compare(tree, filled, name, section):
     assert any("▲ better" in row for row in shown)
 
 
-def test_a_method_s_section_has_its_rows_of_every_table(tree):
+def test_section_of_a_method_has_its_rows_of_every_table(tree):
     shown = rows_of(tree, "method-dropattack")
     assert len(shown) == 2 + 4 + 4  # vision, half_data, ablation
     assert shown[1][:3] == ["mnist / cnn", "dropattack", "4 of 5"]
 
 
-def test_every_picture_says_what_it_shows(tree):
+def test_every_picture_has_a_description(tree):
     pictures = [e for e in named(tree, "svg") if e.get("aria-hidden") != "true"]
     assert len(pictures) > 30
     for picture in pictures:
@@ -112,13 +112,13 @@ def test_all_parts_are_there(page, tree):
     assert "calibration error (ECE)" in page
     assert "50 kills: 50 equal." in page
     assert "imdb-lstm" in page
-    assert "the loss was not finite" in page  # the run that failed is named
+    assert "the loss was not finite" in page  # the failed run is listed
     assert "<math" in page
     assert "72 finished, seeds 0 to 3" in page
     assert "0123456789" in page
 
 
-def test_what_is_missing_is_said_with_the_command_that_makes_it(make, tmp_path):
+def test_missing_parts_name_the_command_that_makes_them(make, tmp_path):
     tree = parse(make(tmp_path))
     said = [words(e) for e in named(tree, "p") if e.get("class") == "missing"]
     for command in ("make table-vision SCALE=mini", "make bench", "make kill-test", "python scripts/landscape.py"):
@@ -127,19 +127,19 @@ def test_what_is_missing_is_said_with_the_command_that_makes_it(make, tmp_path):
     assert len([e for e in named(tree, "section") if (e.get("id") or "").startswith("method-")]) == 8
 
 
-def test_a_table_without_probes_names_their_command(page):
+def test_table_without_probes_names_their_command(page):
     assert "make probes TABLE=ablation SCALE=mini" in page
     assert "make probes TABLE=vision SCALE=mini" not in page
 
 
-def test_nothing_of_a_record_is_markup(quick_git, make, tmp_path):
+def test_records_are_escaped(quick_git, make, tmp_path):
     folder = tmp_path / "mini" / "vision"
     for seed in range(3):
         folders.run(folder, seed=seed, cpu=EVIL, commit="<b>&'\"</b>xx")
         folders.run(folder, "fgm", seed=seed, cpu=EVIL, commit="<b>&'\"</b>xx", targets=[EVIL])
         folders.run(folder, "fgm", seed=seed, cpu=EVIL, commit="<b>&'\"</b>xx", targets=["x"])
     with (folder / "runs.txt").open("a") as runs:
-        runs.write("<i>-s0-0 -\n")  # which the store does not have
+        runs.write("<i>-s0-0 -\n")  # missing from the store
     folders.landscape(tmp_path / "landscape" / "a.json", EVIL, 1.0)
     (tmp_path / "bench").mkdir()
     cell = folders.BENCH["cells"][0] | {"workload": EVIL}
@@ -157,7 +157,7 @@ def test_nothing_of_a_record_is_markup(quick_git, make, tmp_path):
     assert {e.get("class") for e in named(tree, "g") if e.get("data-method") == EVIL} == {"m"}
 
 
-def test_the_policy_lets_this_script_run_alone(page):
+def test_policy_allows_only_this_script(page):
     assert re.search(r"default-src 'none'; [^\"]*script-src 'sha256-[\w+/]+={0,2}'", page.replace("&#39;", "'"))
 
 
@@ -173,7 +173,7 @@ def test_the_policy_lets_this_script_run_alone(page):
         ("mini/records.jsonl", "{"),
     ],
 )
-def test_a_broken_file_is_named_and_the_rest_is_shown(quick_git, make, tmp_path, place, content):
+def test_broken_file_is_listed_and_the_rest_is_shown(quick_git, make, tmp_path, place, content):
     folders.run(tmp_path / "mini" / "vision")
     path = tmp_path / place
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,27 +185,27 @@ def test_a_broken_file_is_named_and_the_rest_is_shown(quick_git, make, tmp_path,
     assert rows_of(tree, "table-mini-vision")
 
 
-def test_probes_of_another_form_are_named(quick_git, make, tmp_path):
+def test_malformed_probes_are_listed(quick_git, make, tmp_path):
     folders.run(tmp_path / "mini" / "vision")
     (tmp_path / "mini" / "vision" / "probes").mkdir()
     (tmp_path / "mini" / "vision" / "probes" / "a.json").write_text("{}")
-    assert "is no file of probes" in make(tmp_path)
+    assert "is not a probe file" in make(tmp_path)
 
 
-def test_a_half_done_landscape_is_left_out(make, tmp_path):
+def test_unfinished_landscape_is_left_out(make, tmp_path):
     folders.landscape(tmp_path / "landscape" / "half.json", "none", 1.0, done=False)
     page = make(tmp_path)
-    assert "half.json: it is not finished" in page
-    assert "There is no landscape yet" in page
+    assert "half.json: it is unfinished" in page
+    assert "No landscapes yet" in page
 
 
-def test_pictures_without_values_are_taken_in(make, tmp_path):
+def test_pictures_without_values_are_included(make, tmp_path):
     (tmp_path / "landscapes").mkdir()
     (tmp_path / "landscapes" / "mnist-cnn-contour.png").write_bytes(b"\x89PNG")
     assert '<img alt="mnist cnn contour, drawn by' in make(tmp_path)
 
 
-def test_a_reference_that_is_no_yaml_is_an_error_of_the_user(make, tmp_path):
+def test_invalid_reference_yaml_is_a_user_error(make, tmp_path):
     (tmp_path / "reference.yaml").write_text("a: [")
     with pytest.raises(UserError, match=r"reference\.yaml"):
         make(tmp_path)
@@ -217,17 +217,17 @@ def test_one_seed_and_no_baseline(quick_git, make, tmp_path):
     assert "no none with the same data" in " ".join(rows_of(tree, "table-mini-vision")[0])
 
 
-def test_docs_are_not_needed_for_a_method_of_another_name(quick_git, make, tmp_path):
+def test_method_without_docs_is_shown(quick_git, make, tmp_path):
     for seed in range(3):
         folders.run(tmp_path / "mini" / "vision", seed=seed)
         folders.run(tmp_path / "mini" / "vision", "mymethod", seed=seed)
     tree = parse(make(tmp_path))
     section = next(e for e in named(tree, "section") if e.get("id") == "method-mymethod")
-    assert "There is no card" in words(section)
+    assert "does not exist" in words(section)
     assert len(rows_of(tree, "method-mymethod")) == 1
 
 
-def test_every_command_it_names_exists(make, tmp_path):
+def test_every_command_on_the_page_exists(make, tmp_path):
     root = Path(__file__).resolve().parents[2]
     makefile = (root / "Makefile").read_text()
     for command in re.findall(r"<code>((?:make|python) [^<]+)</code>", make(tmp_path)):
@@ -239,7 +239,7 @@ def test_every_command_it_names_exists(make, tmp_path):
             assert (root / first).is_file(), command
 
 
-def test_at_a_glance_says_each_comparison_s_difference_and_verdict(tree, filled):
+def test_overview_has_difference_and_verdict_of_each_comparison(tree, filled):
     compared = compare(read_records(filled / "mini" / "vision").frame)
     shown = {(row[0], i): cell for row in rows_of(tree, "glance") for i, cell in enumerate(row)}
     for row in compared[compared["method"] != "none"].itertuples():
@@ -249,7 +249,7 @@ def test_at_a_glance_says_each_comparison_s_difference_and_verdict(tree, filled)
         assert said.endswith(row.verdict)
 
 
-def test_a_setting_that_is_no_number_is_not_drawn(quick_git, make, tmp_path):
+def test_non_numeric_setting_is_not_drawn(quick_git, make, tmp_path):
     folders.run(tmp_path / "mini" / "half_data", fraction=None)
     folders.run(tmp_path / "mini" / "ablation", "none")
     folders.run(tmp_path / "mini" / "ablation", "dropattack", epsilon="large")
@@ -258,7 +258,7 @@ def test_a_setting_that_is_no_number_is_not_drawn(quick_git, make, tmp_path):
     assert len(rows_of(tree, "table-mini-ablation")) == 2
 
 
-def test_dropattack_stands_beside_every_other_method(tree, filled):
+def test_dropattack_is_compared_with_every_other_method(tree, filled):
     frame = read_records(filled / "mini" / "vision").frame
     shown = {(row[0], i): cell for row in rows_of(tree, "others") for i, cell in enumerate(row)}
     found = rivals({"vision": frame})

@@ -1,4 +1,4 @@
-"""The small pieces: axes, intervals, learning curves, colours, cards, and the command."""
+"""Elements of the page: axes, intervals, learning curves, colours, cards; and the command."""
 
 import json
 import math
@@ -35,7 +35,7 @@ def test_ticks_are_round_and_inside():
 
 @pytest.mark.parametrize("values", [[], [3.0], [0.0, 0.0], [math.nan, 1.0], [1e-9, 1e9], [-5.0, 5.0]])
 @pytest.mark.parametrize("log", [False, True])
-def test_an_axis_has_room_for_whatever_comes(values, log):
+def test_axis_covers_any_values(values, log):
     axis = around(values, log=log)
     assert axis.low < axis.high
     assert all(0 <= axis.share(tick) <= 1 for tick, _ in axis.ticks())
@@ -43,13 +43,13 @@ def test_an_axis_has_room_for_whatever_comes(values, log):
 
 def test_the_interval_is_drawn_to_scale():
     drawn = interval(difference(0.5, 0.25), 1.0, "fgm", "fgm: +0.50")
-    assert '<path class="interval" d="M73.0,10.0H99.0"/>' in drawn  # 120 wide, 8 of margin: 52 a point from 60
+    assert '<path class="interval" d="M73.0,10.0H99.0"/>' in drawn  # 120 wide, margin 8: 52 per point, from 60
     assert "translate(86.0 10.0)" in drawn
     assert "<title>fgm: +0.50</title>" in drawn
     assert "arrow" not in drawn
 
 
-def test_an_interval_of_few_seeds_is_cut_and_says_so():
+def test_wide_interval_is_clipped_with_arrows():
     wide, narrow = difference(0.1, 12.0), difference(0.5, 0.2)
     assert reach([wide, narrow]) == 2.0
     assert interval(wide, 2.0, "fgm", "").count("arrow") == 2
@@ -58,7 +58,7 @@ def test_an_interval_of_few_seeds_is_cut_and_says_so():
     assert reach([difference(0.0)]) > 0
 
 
-def test_learning_curves_are_means_over_the_seeds_of_epochs_that_all_reached(quick_git, tmp_path):
+def test_learning_curves_are_means_over_epochs_that_all_seeds_reached(quick_git, tmp_path):
     table = tmp_path / "mini" / "t"
     paths = [folders.run(table, seed=seed, epochs=epochs) for seed, epochs in ((0, 4), (1, 3), (2, 4))]
     read = [history.read_history(entries)["validation.accuracy"] for entries in read_records(table).frame["epochs"]]
@@ -71,11 +71,11 @@ def test_learning_curves_are_means_over_the_seeds_of_epochs_that_all_reached(qui
 @pytest.mark.parametrize(
     "entries", [[], [1, {"epoch": "1"}, {"epoch": 1, "validation": 2}],
                 [{"epoch": 1, "validation": {"accuracy": "nan", "loss": True}}]])  # fmt: skip
-def test_a_history_of_another_form_has_no_points(entries):
+def test_malformed_history_has_no_points(entries):
     assert not any(history.read_history(entries).values())
 
 
-def test_figures_say_the_numbers_they_draw(filled):
+def test_figures_describe_the_numbers_they_draw(filled):
     compared = compare(read_records(filled / "mini" / "vision").frame)
     (row,) = [r for r in compared.itertuples() if r.method == "fgm" and r.dataset == "mnist"]
     (figure,) = [f for f in gain_against_cost(compared) if f.facets.dataset == "mnist"]
@@ -83,7 +83,7 @@ def test_figures_say_the_numbers_they_draw(filled):
     assert f"at {row.cost:.1f}×" in figure.panels[0]
 
 
-def test_the_heat_map_has_a_square_a_pair_and_the_curve_a_point_a_setting(filled):
+def test_heat_map_has_one_square_per_pair_and_curve_one_point_per_setting(filled):
     ablation = compare(read_records(filled / "mini" / "ablation").frame)
     (squares,) = heat_map(ablation, "reg.epsilon", "reg.p")
     assert squares.panels[0].count("<rect") == 4
@@ -93,7 +93,7 @@ def test_the_heat_map_has_a_square_a_pair_and_the_curve_a_point_a_setting(filled
     assert [key.method for key in curve.legend] == ["none", "dropattack"]
 
 
-def test_words_in_a_chart_are_escaped():
+def test_text_in_a_chart_is_escaped():
     panel = Panel("<b>", Axis(0, 1, "<i>"), Axis(0, 1))
     panel.words(0, 0, "<u>", method='"<s>')
     panel.mark(0, 0, "<q>", says="<a>")
@@ -102,11 +102,11 @@ def test_words_in_a_chart_are_escaped():
     assert not re.search(r"<[biusqap]>", drawn)
 
 
-def test_colours_are_those_of_every_figure_and_show_on_both_pages():
+def test_colours_match_all_figures_and_contrast_with_both_pages():
     style = colours.stylesheet()
     for method, colour in COLOURS.items():
         assert f"--m-{method}:{colour};" in style
-        assert colours.contrast(colours.lifted(colour, colours.DARK), colours.DARK) >= 3
+        assert colours.contrast(colours.lightened(colour, colours.DARK), colours.DARK) >= 3
     assert set(colours.MARKS) == set(COLOURS)
     assert len(set(colours.MARKS.values())) == len(COLOURS)
     assert colours.contrast("#000000", "#ffffff") == pytest.approx(21)
@@ -115,7 +115,7 @@ def test_colours_are_those_of_every_figure_and_show_on_both_pages():
     assert f"--page: {colours.DARK}" in css
 
 
-def test_a_difference_without_a_seed_in_common_is_no_number():
+def test_difference_without_a_common_seed_is_nan():
     assert paired_difference({}, {}).n == 0
     assert reach([paired_difference({}, {})]) > 0
 
@@ -130,7 +130,7 @@ def test_every_card_is_rendered_with_its_formulas(path):
     assert not re.search(r'(?:href|src)="(?!https://|#method-)', html)
 
 
-def test_markdown_lets_no_html_through_and_keeps_odd_formulas_readable():
+def test_markdown_escapes_html_and_keeps_odd_formulas_readable():
     html = cards.render("# a\n\n<script>x</script> [a](javascript:x) ![b](https://c/d.png) $\\nosuch{<b>$ [e](../f.md)")
     assert not re.search(r"<(script|img|b)\b", html)
     assert "javascript" not in re.sub(r">[^<]*<", "", html)
@@ -153,7 +153,7 @@ def test_the_command_writes_the_page(quick_git, tmp_path):
 
 
 @pytest.mark.parametrize("at", ["results", "output"])
-def test_a_place_that_cannot_be_is_one_sentence(tmp_path, at):
+def test_impossible_path_gives_one_sentence(tmp_path, at):
     (tmp_path / "file").write_text("")
     places = {"results": tmp_path, "output": tmp_path / "a.html"} | {at: tmp_path / "file" / "nothing"}
     done = run("--results", str(places["results"]), "--output", str(places["output"]))

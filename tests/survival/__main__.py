@@ -1,9 +1,9 @@
-"""Kill runs with SIGKILL, continue them by the same command, and compare with runs that were left alone.
+"""Kill runs with SIGKILL, resume them with the same command, and compare with uninterrupted runs.
 
-Of ten kills five come at a moment drawn over the whole run, four within the writing of a checkpoint, and one within the
-writing of the result (for these the process is stopped first, to be sure of the place). Some runs are killed twice.
-Equal means: the same record but for its times, and the same best weights, bit for bit. Most runs are forked from a
-process that has imported torch; every ninth cell goes through `python run.py`. Exit code 0: all are equal.
+Of ten kills, five come at a random moment of the run, four while a checkpoint is written, and one while the result is
+written (for these, the process is stopped first to make sure of the moment). Some runs are killed twice. Equal means
+the same record except for its times, and the same best weights, bit for bit. Most runs are forked from a process that
+has imported torch; every ninth cell uses `python run.py`. Exit code 0: all are equal.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from dropattack import provenance
 from tests.survival.killing import Cell, Kill
 
 METHODS = ("none", "dropout", "fgm", "pgd", "freelb", "dropattack", "rdrop", "sam")
-MODELS = (  # a second or a few of training each
+MODELS = (  # a few seconds of training each
     "dataset=digits model=cnn dataset.train_rows=800 trainer.epochs=6",
     "dataset=pydoc model=lstm dataset.train_rows=640 trainer.epochs=5",
     "dataset=pydoc model=bigru dataset.train_rows=480 trainer.epochs=5 trainer.schedule=cosine",
@@ -48,7 +48,7 @@ HEAD = ("cell (run, kill)", "entry", "killed at", "within", "newest checkpoint",
 
 
 def cells(extra: str = "") -> list[Cell]:
-    """Every method with every model, and `extra` overrides; every third accumulates gradients."""
+    """Return every method with every model, plus `extra` overrides; every third accumulates gradients."""
     found = []
     for number, (method, model) in enumerate(itertools.product(METHODS, MODELS)):
         overrides = f"{model} reg={method} {COMMON} trainer.accumulation={1 + number % 3 // 2} {extra}".split()
@@ -58,13 +58,13 @@ def cells(extra: str = "") -> list[Cell]:
 
 
 def plan(kills: int, seed: int, cells: list[Cell]) -> dict[Cell, list[list[Kill]]]:
-    """The kills of each run of each cell: the cells in turn, and where a cell has a run already, by lot of that one."""
+    """Return the kills of each run of each cell, cycling through the cells; repeated cells are chosen at random."""
     drawn = random.Random(seed)
     planned: dict[Cell, list[list[Kill]]] = {cell: [] for cell in cells}
     for number in range(kills):
         kill, runs = {"aim": AIMS[number % len(AIMS)], "at": drawn.random()}, planned[cells[number % len(cells)]]
         again = drawn.random() < 0.5
-        if runs and again and runs[-1][-1]["aim"] != "result":  # after which little is left to kill
+        if runs and again and runs[-1][-1]["aim"] != "result":  # little is left to kill after that
             runs[-1].append(kill)
         else:
             runs.append([kill])
@@ -112,7 +112,7 @@ def summary(rows: list[Kill]) -> str:
 
 
 def write(path: Path, rows: list[Kill], args: argparse.Namespace) -> None:
-    """The JSON, and the table as Markdown beside it."""
+    """Write the JSON, and the table as Markdown next to it."""
     found = {"seed": args.seed, "kills": len(rows), "equal": sum(not row["differs"] for row in rows),
              "commit": provenance.commit(), "versions": provenance.versions(), "hardware": provenance.hardware(),
              "rows": rows}  # fmt: skip

@@ -1,4 +1,4 @@
-"""One run that is killed and continued, beside the same run left alone: the hands of `python -m tests.survival`."""
+"""One run that is killed and resumed, compared with the same run left alone, for `python -m tests.survival`."""
 
 import hashlib
 import json
@@ -17,19 +17,19 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 300.0  # seconds that any run may take
 RESULT = ("run_id", "status", "config", "data", "validation", "test", "steps", "skipped", "passes_per_step")
-Kill = dict[str, Any]  # `aim`: time, checkpoint or result; `at`: share of the run's time; and what came of it
+Kill = dict[str, Any]  # `aim`: time, checkpoint or result; `at`: share of the run's time; and the outcome
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is run, and how: `command` takes `python run.py`, else a fork that has imported torch already."""
+    """A cell to run, and how: `command` uses `python run.py`, otherwise a fork that has already imported torch."""
 
     name: str
     overrides: tuple[str, ...]
     command: bool = False
 
     def start(self, out: Path, *extra: str) -> int:
-        """Start a run into `out`, its words going to `<out>.log`; returns the number of the process."""
+        """Start a run into `out`, logging to `<out>.log`; return its process id."""
         if pid := os.fork():
             return pid
         code: Any = 70
@@ -52,7 +52,7 @@ class Cell:
         os._exit(code)
 
     def whole(self, out: Path, *extra: str) -> float:
-        """Let a run end; returns its seconds."""
+        """Let a run end; return its seconds."""
         begin, pid = time.monotonic(), self.start(out, *extra)
         while not self._ended(pid, out):
             if time.monotonic() - begin > LIMIT:
@@ -61,14 +61,14 @@ class Cell:
         return time.monotonic() - begin
 
     def killed(self, out: Path, kill: Kill, seconds: float) -> Kill | None:
-        """Start a run, or continue it, and kill it; None if it ended first."""
+        """Start or resume a run and kill it; return None if it ended first."""
         before, begin = files(out), time.monotonic()
         pid = self.start(out)
         while not self._ended(pid, out):
             now = time.monotonic() - begin
             reached = now >= kill["at"] * seconds
             if reached and kill["aim"] in ("time", place(out, before)):
-                os.kill(pid, signal.SIGSTOP)  # now nothing moves: is it still there?
+                os.kill(pid, signal.SIGSTOP)  # now nothing changes: is it still there?
                 if self._ended(pid, out, os.WUNTRACED):
                     return None
                 found = place(out, before)
@@ -92,7 +92,7 @@ class Cell:
         return True
 
     def tried(self, out: Path, kills: list[Kill], seconds: float, cache: Path) -> list[Kill] | None:
-        """Kill a new run as planned, and let it end; None if it ended before its last kill."""
+        """Kill a new run as planned, and let it end; return None if it ended before its last kill."""
         fresh(out, cache)
         done: list[Kill] = []
         for kill in kills:
@@ -106,9 +106,9 @@ class Cell:
         return done
 
     def run(self, runs: list[list[Kill]], folder: Path) -> list[Kill]:
-        """All kills of the cell, one row each, every run compared with the one that was left alone."""
+        """Perform all kills of the cell; return one row each, comparing every run with the uninterrupted one."""
         own, rows = folder / self.name, []
-        cache = own / "prepared" / "cache"  # so that most of a run's time is training
+        cache = own / "prepared" / "cache"  # so that runs mostly train
         own.mkdir(parents=True)
         if "dataset=pydoc" in self.overrides:
             self.whole(own / "prepared", "trainer.max_steps=1")
@@ -117,14 +117,14 @@ class Cell:
         expected = outcome(own / "whole")
         for number, kills in enumerate(runs, 1):
             out = own / f"run-{number}"
-            for attempt in range(10):  # one that ends before it is hit is tried again, and hit sooner
+            for attempt in range(10):  # a run that ends before the kill is repeated, with an earlier kill
                 sooner = [{**kill, "at": kill["at"] * 0.8**attempt} for kill in kills]
                 if (done := self.tried(out, sooner, seconds, cache)) is not None:
                     break
             else:
                 raise RuntimeError(f"{self.name}: it always ended before it was killed")
             found = outcome(out)
-            if done[-1]["resumed"] == "the record":  # it was done: checkpoints may be left
+            if done[-1]["resumed"] == "the record":  # the run was finished: checkpoints may be left
                 found["files"] = expected["files"]
             differs = [key for key, value in expected.items() if found[key] != value]
             for order, kill in enumerate(done, 1):
@@ -147,7 +147,7 @@ def files(out: Path) -> set[str]:
 
 
 def place(out: Path, before: set[str]) -> str:
-    """What a run is at, by the files that it has made so far."""
+    """Return the stage that a run has reached, by the files that it has made."""
     now = files(out)
     new = now - before
     if any(re.search(r"^records/|/\.?best\.", file) for file in new):
@@ -158,7 +158,7 @@ def place(out: Path, before: set[str]) -> str:
 
 
 def resumed(out: Path) -> str:
-    """Where a run said that it went on."""
+    """Return what a run reported that it resumed from."""
     log = Path(f"{out}.log").read_text()
     if found := re.search(r"going on from (step \d+)", log):
         return found[1]
@@ -166,7 +166,7 @@ def resumed(out: Path) -> str:
 
 
 def outcome(out: Path) -> dict[str, Any]:
-    """What has to be equal."""
+    """Return what must be equal."""
     (path,) = out.glob("records/*.json")
     (weights,) = out.glob("checkpoints/*/best.safetensors")
     record = json.loads(path.read_text())

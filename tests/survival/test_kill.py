@@ -1,4 +1,4 @@
-"""Runs that are killed with SIGKILL end as if they had been left alone, wherever it hits them (`make kill-test`)."""
+"""Runs killed with SIGKILL at any moment end like uninterrupted runs (`make kill-test`)."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_killed_runs_end_as_if_left_alone(tmp_path):
+def test_killed_runs_end_like_uninterrupted_ones(tmp_path):
     command = [sys.executable, "-m", "tests.survival", "--kills", "4", "--only", "cnn-dropattack", "--jobs", "1",
                "dataset.train_rows=320", "trainer.epochs=4"]  # fmt: skip
     done = subprocess.run(

@@ -11,7 +11,7 @@
 
   const chosen = (kind) => boxes.filter((box) => box.name === kind && box.checked).map((box) => box.value);
 
-  /** All that can be searched for in an item: its words, what it is about, the headings above it. */
+  /** The searchable text of an item: its words, its facets, and the headings above it. */
   const known = new Map();
   function said(item) {
     if (!known.has(item)) {
@@ -22,7 +22,7 @@
     return known.get(item);
   }
 
-  /** Show what is about one of the chosen; nothing chosen of a kind means all of it. */
+  /** Show items that match a chosen value; a kind with nothing chosen matches everything. */
   function apply() {
     const wanted = Object.fromEntries(KINDS.map((kind) => [kind, new Set(chosen(kind))]));
     const words = form.elements.q.value.trim().toLowerCase().split(/\s+/).filter(Boolean);
@@ -44,7 +44,7 @@
       const empty = filtering && inside.length > 0 && inside.every((item) => item.closest(".off"));
       section.querySelector(":scope > .nothing").hidden = !empty;
     }
-    for (const one of document.querySelectorAll("details.numbers")) {  // what was searched for is not folded away
+    for (const one of document.querySelectorAll("details.numbers")) {  // unfold what the search found
       one.open = words.length > 0 && one.querySelector(".item:not(.off)") !== null;
     }
     const shown = items.filter((item) => !item.closest(".off")).length;
@@ -63,7 +63,7 @@
     try { return decodeURIComponent(text); } catch { return text; }
   }
 
-  /** The state from the address, then the place it names. */
+  /** Restore the state from the address, then scroll to the anchor. */
   function restore() {
     const parts = location.hash.slice(1).split("&");
     anchor = parts[0].includes("=") ? "" : decode(parts.shift());
@@ -102,7 +102,7 @@
     go(anchor);
   });
 
-  // On paper all is open, and afterwards as it was.
+  // Open everything for printing, and restore it afterwards.
   const foldable = [...document.querySelectorAll("details.more")];
   let before = [];
   matchMedia("print").addEventListener("change", (event) => {
@@ -110,7 +110,7 @@
     foldable.forEach((one, i) => { one.open = event.matches || before[i]; });
   });
 
-  // Where the reader is, in the contents.
+  // Highlight the reader's position in the contents.
   const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
   const watcher = new IntersectionObserver((entries) => {
     for (const entry of entries) {

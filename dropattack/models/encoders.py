@@ -1,0 +1,223 @@
+"""Pretrained text encoders of every family that transformers' `AutoModel` maps: loading, and how each is read."""
+
+import inspect
+import pickle
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, BertModel, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_MAPPING
+from transformers.utils import logging
+
+from dropattack.data.pretrained import resolve_pretrained
+from dropattack.errors import UserError
+
+# What the families call the dropout of hidden states and of attention weights.
+DROPOUTS = (
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "hidden_dropout",
+    "resid_pdrop", "embd_pdrop", "attn_pdrop", "embedding_dropout", "mlp_dropout", "embd_dropout", "resid_dropout",
+    "dropout_rate", "embed_dropout", "emb_pdrop",
+)  # fmt: skip
+QUERY = re.compile(
+    r"\b(query|query_proj|q_proj|q_a_proj|q_lin|q|wq|in_proj|c_attn|wqkv|qkv|qkv_proj|query_key_value)(\.weight)?$",
+    re.I,
+)
+BERT_POINTS = {
+    "input": "encoder.embeddings.word_embeddings.weight",
+    "hidden": "encoder.encoder.layer.0.attention.self.query.weight",
+}
+TOKENS, PADDING = 2, 6  # of the text that an encoder is tried with: short, so that padding is near what is read
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a text's vector is read from an encoder's output.
+
+    Attributes:
+        width: of the vector.
+        pooled: It is the encoder's own `pooler_output`.
+        last: It is the state of the last token: in a causal model the first token sees no other. Else of the first.
+    """
+
+    width: int
+    pooled: bool = True
+    last: bool = False
+
+    def __call__(self, output: Any, lengths: Tensor) -> Tensor:
+        """[B, width] of the encoder's `output`, for texts of `lengths` [B]."""
+        if self.pooled:
+            return output.pooler_output
+        states = output.last_hidden_state
+        if not self.last:
+            return states[:, 0]
+        at = lengths.to(states.device, non_blocking=True) - 1
+        return states[torch.arange(len(states), device=states.device), at]
+
+
+def load(pretrained: str, *, attention: str, dropout: float) -> tuple[PreTrainedModel, Reading]:
+    """The encoder of that name, in float32, and how it is read.
+
+    `attention` is `sdpa` or `eager`; a family without `sdpa` gets `eager`, which computes the same. `dropout` goes
+    wherever the family has one. Of an encoder-decoder the encoder is taken.
+
+    Raises:
+        UserError: no weights to be had under that name, weights of another model, or a family that does not turn
+            right-padded token ids into states that are independent of the padding.
+    """
+    place = resolve_pretrained(pretrained)
+    try:
+        with _quiet():
+            # A folder's own code is not run, nor is anyone asked whether it may be; pickles are read as tensors alone.
+            config = AutoConfig.from_pretrained(place, trust_remote_code=False)
+            _check_kind(config, pretrained)
+            for name in DROPOUTS:
+                if isinstance(getattr(config, name, None), float | int):
+                    setattr(config, name, dropout)
+            if hasattr(config, "use_cache"):
+                config.use_cache = False
+            model, report = AutoModel.from_pretrained(
+                place, config=config, output_loading_info=True, trust_remote_code=False, weights_only=True,
+                attn_implementation=attention if _has_sdpa(config) else "eager",
+            )  # fmt: skip
+    except UserError:
+        raise
+    except Exception as error:  # no config, no weights, a truncated file, not there on the hub: as many kinds of error
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(" .:")
+        if isinstance(error, pickle.UnpicklingError):  # torch's words are how to run it all the same
+            reason = "its weights are a pickle of more than tensors, which was not run"
+        raise UserError(
+            f"model.pretrained={pretrained}: no encoder could be loaded from {place} ({reason[:200]}). Name a folder "
+            "that save_pretrained wrote, a model of the Hugging Face hub, or take model.pretrained=minilm."
+        ) from error
+    # A pooler is often missing (masked-language checkpoints) and is then learnt; anything else means random weights.
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        raise UserError(
+            f"model.pretrained={pretrained}: the weights in {place} lack {len(missing)} of the encoder's tensors "
+            f"({missing[0]}, …); they belong to another model."
+        )
+    encoder = model.get_encoder() if config.is_encoder_decoder else model
+    encoder = encoder.float()  # half-precision checkpoints too: autocast lowers the precision, not the weights
+    return encoder, reading_of(encoder, pretrained)
+
+
+def reading_of(encoder: PreTrainedModel, pretrained: str) -> Reading:
+    """Tries the encoder on one short text. (A BERT is known.)
+
+    Raises:
+        UserError: it does not run on token ids and a mask alone, or padding changes its states.
+    """
+    if isinstance(encoder, BertModel):
+        return Reading(encoder.config.hidden_size)
+    kind, training = encoder.config.model_type, encoder.training
+    encoder.eval()
+    try:
+        ids = torch.arange(5, 5 + TOKENS)[None]
+        other = ids[:, -1] + 1
+        another_end, another_start = ids.clone(), ids.clone()
+        another_end[:, -1] = another_start[:, 0] = other
+        padded = torch.cat([ids, other.expand(1, PADDING)], dim=1)
+        with torch.no_grad(), torch.random.fork_rng(devices=()):
+            output, ended, started, wider = (
+                encoder(input_ids=x, attention_mask=(torch.arange(x.shape[1]) < TOKENS)[None].long())
+                for x in (ids, another_end, another_start, padded)
+            )
+        states, pooled = output.last_hidden_state, getattr(output, "pooler_output", None)
+        if states.shape[:2] != (1, TOKENS):
+            raise ValueError(f"{TOKENS} tokens become states of shape {tuple(states.shape)}")
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:150].rstrip(" .:")
+        raise UserError(
+            f"model.pretrained={pretrained}: a {kind} model does not encode a short text from its token ids and a mask "
+            f"alone ({reason}). Take another family, such as BERT, RoBERTa or DistilBERT."
+        ) from error
+    finally:
+        encoder.train(training)
+    if isinstance(pooled, Tensor) and pooled.dim() == 2:
+        reading = Reading(pooled.shape[-1])
+    elif _differ(states[:, 0], ended.last_hidden_state[:, 0]):
+        reading = Reading(states.shape[-1], pooled=False)
+    elif _differ(states[:, -1], started.last_hidden_state[:, -1]):
+        reading = Reading(states.shape[-1], pooled=False, last=True)
+    else:
+        raise UserError(
+            f"model.pretrained={pretrained}: in a {kind} model on this machine no token sees another (its attention "
+            "may need a GPU kernel). Take another family, such as BERT, RoBERTa or DistilBERT."
+        )
+    length = torch.tensor([TOKENS])
+    if _differ(reading(output, length), reading(wider, length), 1e-5):
+        raise UserError(
+            f"model.pretrained={pretrained}: in a {kind} model padding changes what a text means, so results would "
+            "depend on the batch. Take another family, such as BERT, RoBERTa or DistilBERT."
+        )
+    return reading
+
+
+def _differ(one: Tensor, two: Tensor, tolerance: float = 1e-6) -> bool:
+    """Beyond rounding, which mixtures of experts do in another order for other tokens."""
+    return bool((one - two).abs().max() > tolerance * one.abs().max())
+
+
+def positions(encoder: PreTrainedModel) -> int | None:
+    """The longest text in tokens, or None without a limit. RoBERTa's kin count from the padding's id on."""
+    most = getattr(encoder.config, "max_position_embeddings", None)
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.Embedding) and name.endswith("position_embeddings") and module.padding_idx is not None:
+            return module.num_embeddings - module.padding_idx - 1
+    return most if isinstance(most, int) and most > 0 else None
+
+
+def attack_points(encoder: PreTrainedModel) -> dict[str, str]:
+    """`input`: the word embeddings; `hidden`: the first layer's query matrix (or the first matrix after the words).
+
+    Names are those of the parameters of a module that holds the encoder as `encoder`.
+    """
+    words = next(encoder.get_input_embeddings().parameters())
+    (of_words,) = (name for name, p in encoder.named_parameters() if p is words)
+    matrices = [
+        name for name, p in encoder.named_parameters() if p.dim() >= 2 and p is not words and "embed" not in name
+    ]
+    hidden = next((name for name in matrices if QUERY.search(name)), matrices[0])
+    return {"input": f"encoder.{of_words}", "hidden": f"encoder.{hidden}"}
+
+
+def _check_kind(config: PreTrainedConfig, pretrained: str) -> None:
+    family = _class_of(config)
+    if family is None:
+        raise ValueError(f"transformers has no encoder of the kind {config.model_type}")
+    if family.main_input_name != "input_ids" or "input_ids" not in inspect.signature(family.forward).parameters:
+        raise UserError(
+            f"model.pretrained={pretrained}: a {config.model_type} model reads {family.main_input_name}, not the token "
+            "ids of a text. Take a text encoder, such as BERT, RoBERTa or DistilBERT."
+        )
+
+
+def _class_of(config: PreTrainedConfig) -> Any:
+    found = MODEL_MAPPING.get(type(config), None)
+    return found[0] if isinstance(found, tuple | list) else found
+
+
+def _has_sdpa(config: PreTrainedConfig) -> bool:
+    return bool(getattr(_class_of(config), "_supports_sdpa", False))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bar, its report on the pretraining head, and torch's warnings on old pickles."""
+    bar, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
