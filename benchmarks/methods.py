@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from benchmarks.authors_step import bernoulli, notebook_step
 from benchmarks.workloads import Setup
 from dropattack import regularizers
-from dropattack.regularizers import AWP, FGM, PGD, SAM, Compose, DropAttack, FreeLB, Identity, RDrop
+from dropattack.regularizers import AWP, FGM, PGD, RAT, SAM, Compose, DropAttack, FreeLB, Identity, RDrop
 from dropattack.regularizers.base import Regularizer
 from dropattack.training.memory import keep_freed_memory
 
@@ -102,6 +102,8 @@ class _Ours:
 
     def _make(self, method: str) -> tuple[Step, float]:
         regularizer = REGULARIZERS[method](self.model, self.setup)
+        if isinstance(regularizer, RDrop | RAT):  # the networks have no dropout, which does not change the cost
+            regularizer._agreement._checked_in_mode = self.model.training
         regularizer.follow(self.optimizer)
         autocast = partial(torch.autocast, self.setup.device.type, torch.bfloat16, self.setup.precision == "bf16")
 
