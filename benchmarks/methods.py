@@ -37,7 +37,6 @@ REGULARIZERS: dict[str, Callable[[nn.Module, Setup], Regularizer]] = {
     "freelb": lambda model, setup: FreeLB(model, setup.targets[:1]),
     "dropattack": lambda model, setup: _dropattack(model, setup),
     "dropattack-joint": lambda model, setup: _dropattack(model, setup, grouping="joint"),
-    "dropattack-parallel": lambda model, setup: _dropattack(model, setup, parallel=True),
     "rdrop": lambda model, _: RDrop(model),
     "sam": lambda model, _: SAM(model),
 }
@@ -47,7 +46,6 @@ for _name, _class in {name: getattr(regularizers, name) for name in regularizers
         REGULARIZERS.setdefault(_name.lower(), partial(_found, _class))
 AUTHORS = ("authors-plain", "authors")
 METHODS = (*REGULARIZERS, *AUTHORS)
-OF_A_GPU = ("dropattack-parallel",)  # elsewhere, measured only on request
 
 
 def _dropattack(model: nn.Module, setup: Setup, **options: Any) -> DropAttack:

@@ -197,7 +197,7 @@ def freelb(
 def dropattack(
     land: Landscape, draws: list[Tensor], epsilon: float | None, p: float, steps: int = 1, mode: str = "paper",
     projection: str | None = None, grouping: str = "sequential", relative: bool = False, attack: bool = True,
-    parallel: bool = False, norm: str = "l2", weight: float = 1.0,
+    norm: str = "l2", weight: float = 1.0,
 ) -> Expected:  # fmt: skip
     clean = land.at({})
     if not attack:
@@ -215,10 +215,9 @@ def dropattack(
     assert not list(recorded), "more masks were drawn than there are targets"
 
     groups = [land.targets] if grouping == "joint" else [(name,) for name in land.targets]
-    order = [group for group in groups for _ in range(steps)]  # of the forwards: fresh dropout masks depend on it
     direction = dict(clean.attacked)
     shift = {name: torch.zeros_like(like) for name, like in clean.attacked.items()}
-    for group in groups * steps if parallel else order:
+    for group in [group for group in groups for _ in range(steps)]:
         for name in group:
             unit = land.unit(name, direction[name]) if norm == "l2" else direction[name].sign()
             shift[name] = shift[name] + masks[name] * radii[name] * unit

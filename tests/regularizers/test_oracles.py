@@ -70,11 +70,6 @@ METHODS = (
     Method("DropAttack", {**DROP, "steps": 3, "grouping": "joint", "mode": "notebook", "projection": "l2"}, SEVERAL),
     Method("DropAttack", {"epsilon": 0.2, "p": 0.6, "steps": 1, "relative": True}),
     Method("DropAttack", {"epsilon": 0.2, "p": 0.6, "steps": 3, "relative": True, "projection": "l2"}, SEVERAL),
-    Method("DropAttack", {**DROP, "steps": 1, "parallel": True}),
-    Method(
-        "DropAttack", {**DROP, "steps": 3, "parallel": True, "projection": "l2"}, ("weights", "activations", "mixed")
-    ),
-    Method("DropAttack", {**DROP, "steps": 3, "parallel": True, "mode": "notebook"}, SEVERAL),
     Method("RandomAttack", {"epsilon": 0.7, "p": 0.6}),
     Method("RandomAttack", {}),  # ε = 0.1 of what is attacked
     Method("RandomAttack", {"epsilon": 0.2, "relative": True, "p": 0.6, "grouping": "joint"}, SEVERAL),
