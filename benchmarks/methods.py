@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from benchmarks.authors_step import bernoulli, notebook_step
 from benchmarks.workloads import Setup
 from dropattack import regularizers
-from dropattack.regularizers import AWP, FGM, PGD, SAM, Compose, DropAttack, FreeLB, Identity, RDrop
+from dropattack.regularizers import AWP, FGM, PGD, RAT, SAM, Compose, DropAttack, FreeLB, Identity, RDrop
 from dropattack.regularizers.base import Regularizer
 from dropattack.training.memory import keep_freed_memory
 
@@ -37,7 +37,6 @@ REGULARIZERS: dict[str, Callable[[nn.Module, Setup], Regularizer]] = {
     "freelb": lambda model, setup: FreeLB(model, setup.targets[:1]),
     "dropattack": lambda model, setup: _dropattack(model, setup),
     "dropattack-joint": lambda model, setup: _dropattack(model, setup, grouping="joint"),
-    "dropattack-parallel": lambda model, setup: _dropattack(model, setup, parallel=True),
     "rdrop": lambda model, _: RDrop(model),
     "sam": lambda model, _: SAM(model),
 }
@@ -47,7 +46,6 @@ for _name, _class in {name: getattr(regularizers, name) for name in regularizers
         REGULARIZERS.setdefault(_name.lower(), partial(_found, _class))
 AUTHORS = ("authors-plain", "authors")
 METHODS = (*REGULARIZERS, *AUTHORS)
-OF_A_GPU = ("dropattack-parallel",)  # elsewhere, measured only on request
 
 
 def _dropattack(model: nn.Module, setup: Setup, **options: Any) -> DropAttack:
@@ -102,6 +100,8 @@ class _Ours:
 
     def _make(self, method: str) -> tuple[Step, float]:
         regularizer = REGULARIZERS[method](self.model, self.setup)
+        if isinstance(regularizer, RDrop | RAT):  # the networks have no dropout, which does not change the cost
+            regularizer._agreement._checked_in_mode = self.model.training
         regularizer.follow(self.optimizer)
         autocast = partial(torch.autocast, self.setup.device.type, torch.bfloat16, self.setup.precision == "bf16")
 

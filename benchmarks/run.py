@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.memory import ROOT, peak_memory
-from benchmarks.methods import METHODS, OF_A_GPU, Steps, set_up
+from benchmarks.methods import METHODS, Steps, set_up
 from benchmarks.timing import Clock, time_methods, timings
 from benchmarks.workloads import WORKLOADS, Setup
 from dropattack import provenance
@@ -76,8 +76,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), metavar="WORKLOAD",
                         help=f"some of {', '.join(WORKLOADS)}")  # fmt: skip
     parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD",
-                        help=f"some of {', '.join(METHODS)}; plain is always timed, {', '.join(OF_A_GPU)} only on a "
-                             "GPU unless named")  # fmt: skip
+                        help=f"some of {', '.join(METHODS)}; plain is always timed")  # fmt: skip
     parser.add_argument("--vocabularies", nargs="+", type=int, metavar="WORDS", help="vocabulary sizes of the RNNs")
     parser.add_argument("--rounds", type=int, help=f"timings per method (default: {ROUNDS}; quick: {QUICK_ROUNDS})")
     parser.add_argument("--batch", type=int, help=f"batch size (default: the model's recipe; quick: {QUICK_BATCH})")
@@ -101,10 +100,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     asked.least_seconds = asked.least_seconds or (QUICK_SECONDS if asked.quick else LEAST_SECONDS)
     asked.batch = asked.batch or (QUICK_BATCH if asked.quick else None)
     asked.device = asked.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    # Concurrent passes pay off only on a GPU, and CUDA graphs share memory.
-    passed_over = () if asked.device.startswith("cuda") and not asked.compile else OF_A_GPU
-    wanted = asked.methods or [m for m in METHODS if m not in passed_over]
-    asked.methods = [m for m in METHODS if m == "plain" or m in wanted]
+    asked.methods = [m for m in METHODS if m == "plain" or not asked.methods or m in asked.methods]
     if asked.rounds < 1:
         parser.error("--rounds must be at least 1")
     return asked

@@ -54,7 +54,8 @@ def runs() -> dict[str, list[str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    argparse.ArgumentParser(description=__doc__, epilog=f"It takes no options, and writes to {OUTPUT}/.").parse_args(argv)
+    parser = argparse.ArgumentParser(description=__doc__, epilog=f"It takes no options, and writes to {OUTPUT}/.")
+    parser.parse_args(argv)
     console = Console(width=None if sys.stdout.isatty() else 140)
     asked = {name: Run.asked(given) for name, given in runs().items()}
     paths = [run.record_path for run in asked.values()]

@@ -11,7 +11,7 @@ from typing import Any
 from dropattack.gpu.stages import Stage, python
 
 WORKLOADS = ("imdb-lstm", "agnews-bigru", "mnist-lenet", "cifar10-vgg")
-METHODS = ("fgm", "pgd", "freelb", "dropattack", "dropattack-joint", "dropattack-parallel", "rdrop", "sam")
+METHODS = ("fgm", "pgd", "freelb", "dropattack", "dropattack-joint", "rdrop", "sam")
 COMPILED = ("fgm", "dropattack", "sam")
 RUNS = (1, 4, 8, 16)
 RECORDS = "records.jsonl"
@@ -50,14 +50,13 @@ def stages(folder: Path, *, device: str, scale: str, tables: Sequence[str], jobs
     rnn_input = ["--device", device, *text, "--output", str(folder / "rnn-input" / "rnn-input.json")]
     cells = ["--to", str(folder / "cells"), "--scale", scale, "--device", device, "--tables", *tables]
     mode = "reduce-overhead" if device == "cuda" else "default"  # CUDA graphs
-    ours = [m for m in METHODS if m != "dropattack-parallel" or device == "cuda"]
     planned = [
         Stage("start", 90, python("-c", START)),
         Stage("tests", 90, python("scripts/gpu.py", "tests", *(["--collect-only"] if device == "cpu" else []))),
-        cost("cost-fp32", 75, "--methods", *ours, "authors-plain", "authors"),
+        cost("cost-fp32", 75, "--methods", *METHODS, "authors-plain", "authors"),
         many("many"),
         Stage("rnn-input", 30, python("-m", "benchmarks.rnn_input", *rnn_input)),
-        cost("cost-bf16", 60, "--precision", "bf16", "--methods", *ours),
+        cost("cost-bf16", 60, "--precision", "bf16", "--methods", *METHODS),
         many("many-mps", "--mps"),
         Stage("cells", EVER, python("scripts/gpu.py", "cells", *cells, *(["--jobs", str(jobs)] if jobs else []))),
         cost("cost-graphs", 60, "--compile", mode, "--methods", *COMPILED, workloads=("mnist-lenet",)),

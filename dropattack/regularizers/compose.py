@@ -160,9 +160,6 @@ class _FirstPass:
             self.output = Output(output.loss.detach(), None if logits is None else logits.detach(), output.mask)
         return output
 
-    def together(self, *args: Any, **kwargs: Any) -> None:
-        self._run.together(*args, **kwargs)
-
     def put_back(self) -> None:
         """What the first pass gave, which a method's own passes have replaced since."""
         for target, result in self._results.items():
@@ -188,6 +185,3 @@ class _Follower:
             return self._run.forward()
         assert self._first.output is not None
         return self._first.output
-
-    def together(self, *args: Any, **kwargs: Any) -> None:
-        self._run.together(*args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,17 +39,13 @@ class DropAttack(Regularizer):
             1 + K passes, L(θ) + (1/K) Σ_k L(θ + r_k).
         relative: ε is a fraction of the 2-norm of what is attacked (of an embedding: the batch's rows), so that one
             setting fits layers and initialisations of any size.
-        parallel: The k-th passes of all targets run side by side, each on a stream of its own on a GPU, with one
-            backward: the same objective (the sum is rounded in another order) for the memory of as many graphs as there
-            are targets. It pays where a pass leaves a GPU idle; on a CPU it never does. What it refuses:
-            docs/library.md.
         norm: `"l2"`, or `"linf"`: steps of ε sign(g).
         weight: λ.
+        parallel: Removed, and ignored with a warning: it changed only when the passes ran, and was not faster.
         common: See `Regularizer`.
 
     Raises:
-        ValueError: An argument is out of its range, a target matches nothing, or parallel goes with grouping="joint",
-            whose targets share a pass.
+        ValueError: An argument is out of its range, or a target matches nothing.
     """
 
     strengths = ("epsilon", "weight")
@@ -65,9 +62,9 @@ class DropAttack(Regularizer):
         projection: Literal["l2", "linf"] | None = None,
         grouping: Literal["sequential", "joint"] = "sequential",
         relative: bool = False,
-        parallel: bool = False,
         norm: Norm = "l2",
         weight: float = 1.0,
+        parallel: bool | None = None,
         **common: Unpack[Common],
     ) -> None:
         self.epsilon = RELATIVE_EPSILON if epsilon is None else non_negative(epsilon, "epsilon")
@@ -76,12 +73,15 @@ class DropAttack(Regularizer):
         self.mode = one_of(mode, "mode", ("paper", "notebook"))
         self.projection = one_of(projection, "projection", (None, "l2", "linf"))
         self.grouping = one_of(grouping, "grouping", ("sequential", "joint"))
-        self.relative, self.parallel = relative or epsilon is None, parallel
+        self.relative = relative or epsilon is None
         self.norm = one_of(norm, "norm", ("l2", "linf"))
         self.weight = non_negative(weight, "weight")
-        if parallel and grouping == "joint":
-            raise ValueError(
-                "parallel=True runs the passes of several targets at once, and grouping='joint' has only one"
+        if parallel is not None:
+            warnings.warn(
+                "DropAttack's parallel was removed and is ignored: the objective is the same, and running the passes "
+                "concurrently was not faster on a GPU; leave it out",
+                DeprecationWarning,
+                stacklevel=2,
             )
         super().__init__(model, required(targets, model, "DropAttack"), **common)
 
@@ -90,13 +90,12 @@ class DropAttack(Regularizer):
         self._set_passes(1 + self._attacks)
 
     def _backwards(self) -> int:
-        return 1 + (self.steps if self.parallel else self._attacks)
+        return 1 + self._attacks
 
     def _attack(self, run: Passes) -> None:
         run(read=self.targets)
         radii = {t: self._length(t, self.epsilon) for t in self.targets}  # of the clean point
-        at_once = self.grouping == "joint" or self.parallel
-        for group in [self.targets] if at_once else [[t] for t in self.targets]:
+        for group in [self.targets] if self.grouping == "joint" else [[t] for t in self.targets]:
             self._ascend(run, group, [radii[t] for t in group])
 
     def _ascend(self, run: Passes, targets: Sequence[Target], radii: Sequence[float | Tensor]) -> None:
@@ -111,13 +110,8 @@ class DropAttack(Regularizer):
                 pairs = zip(targets, moved, radii, strict=True)
                 moved = [project(r, e, self.projection, t.per_example) for t, r, e in pairs]
             shifts = list(moved)
-            if self.parallel:
-                run.together(
-                    list(zip(targets, moved, strict=True)), scale=self.weight / self.steps, read=k < self.steps
-                )
-            else:
-                with self._shifted(targets, shifts):
-                    run(scale=self.weight / self.steps, read=targets if k < self.steps else ())
+            with self._shifted(targets, shifts):
+                run(scale=self.weight / self.steps, read=targets if k < self.steps else ())
             if k < self.steps:
                 accumulate = self.mode == "notebook"
                 directions = [

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from dropattack.regularizers.checks import kind
 from dropattack.regularizers.gradients import LateHooks, aside
 from dropattack.regularizers.graph import leaves
-from dropattack.regularizers.lanes import Lanes, no_recomputation, weights_stay
 from dropattack.regularizers.state import State
 from dropattack.regularizers.targets import Target
 
@@ -119,34 +118,6 @@ class Passes:
         self._check_reached(read, loss)
         if keep:
             self._objective = self._objective + scale * loss.detach()
-
-    def together(self, moves: Sequence[tuple[Target, Tensor]], *, scale: float = 1.0, read: bool = False) -> None:
-        """A forward for each of `moves`, with that target alone moved by its r, side by side; and one backward for all.
-
-        Args:
-            scale: Weight of each forward's loss in the objective.
-            read: Whether each target's gradient in its own forward is wanted.
-        """
-        self._done += 1
-        with ExitStack() as stack:
-            if self._done < self._total:
-                stack.enter_context(self._no_sync())
-            losses = []
-            lanes = stack.enter_context(
-                Lanes(self._model, len(moves), in_order=self._state is None or self._state.is_shared)
-            )
-            with weights_stay(self._model):
-                for lane, (target, r) in zip(lanes, moves, strict=True):
-                    with lane, target.beside(self._model, r, read=read):
-                        losses.append(self.forward().loss)
-            lanes.join()
-            objective = torch.stack(losses).sum() * scale
-            for (target, _), loss in zip(moves, losses, strict=True):
-                stack.enter_context(target.joining(loss))
-            stack.enter_context(no_recomputation(self._model))
-            self._backward(objective)
-            lanes.join()
-        self._objective = self._objective + objective.detach()
 
     def _hold_outside(self, loss: Tensor) -> None:
         """Looks once, and again when the model has changed, for weights that are not the model's: a head, a loss's."""

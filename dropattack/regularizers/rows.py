@@ -60,11 +60,6 @@ class Rows:
         at, found = rows._find(self.index)
         return values[at] * (found if self.used is None else found & self.used).unsqueeze(-1)
 
-    def spread(self, values: Tensor, ids: Tensor) -> Tensor:
-        """`values` [n, D] of these rows, for each of `ids` [...]: [..., D]; zero for an id that is not among them."""
-        at, found = self._find(ids)
-        return values[at] * found.unsqueeze(-1)
-
     def _find(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         at = torch.searchsorted(self.index, ids.contiguous()).clamp_(max=len(self.index) - 1)
         return at, self.index[at] == ids
@@ -210,12 +205,9 @@ class EmbeddingRows(Weight):
             yield
             return
 
-        spent = []  # what another stream may still read lives until the block ends
-
         def add(gradient: Tensor) -> Tensor:
             while self._pending:
                 rows, values = self._pending.pop()
-                spent.append((rows, values))
                 values = values.to(gradient.dtype)
                 if gradient.is_sparse:
                     gradient = gradient + torch.sparse_coo_tensor(
@@ -260,45 +252,6 @@ class EmbeddingRows(Weight):
         finally:
             with torch.no_grad():
                 self.parameter.index_copy_(0, index, backup)
-
-    @contextmanager
-    def beside(self, model: nn.Module | None, r: Tensor, *, read: bool) -> Iterator[None]:
-        self._own: list[tuple[Tensor, Tensor]] | None = None
-        rows = self._rows
-        if rows is None:
-            with super().beside(model, r, read=read):
-                yield
-            return
-        self.gradient, self._reached, own = None, False, []
-
-        def move(module: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> Tensor:
-            ids = args[0] if args else kwargs["input"]
-
-            def arrive(gradient: Tensor) -> None:
-                self._reached = True
-                own.append((ids, gradient.detach()))
-
-            moved = output + rows.spread(r, ids).to(output.dtype)
-            if moved.requires_grad:
-                moved.register_hook(arrive)
-            return moved
-
-        hook = self._module.register_forward_hook(move, prepend=True, with_kwargs=True)
-        try:
-            yield
-        finally:
-            hook.remove()
-        self._own = own if read else None
-
-    @contextmanager
-    def joining(self, loss: Tensor) -> Iterator[None]:
-        # The clean pass's rows are added to the first dense gradient, and are then no longer pending.
-        with self._adding_pending(), super().joining(loss):
-            yield
-        if self._own and self._rows is not None:
-            rows, values = self._reduce(self._own)
-            self.gradient = values if rows is self._rows else self._rows.take(values, rows)
-            self._own = None
 
     def value(self) -> Tensor:
         if self._rows is None:

@@ -127,12 +127,6 @@ class State:
         copied = self._start.copies.get(slot) if self._start else None
         return copied is not None and (slot in self._moving.slots or not torch.equal(copied[2], value))
 
-    @property
-    def is_shared(self) -> bool:
-        """Whether a forward may read what another wrote."""
-        copies = () if self._after is None else self._after.copies.values()
-        return any(not _writes_statistics(module) for module, *_ in copies)
-
     def restore(self) -> None:
         if self._forwards < 2:
             return

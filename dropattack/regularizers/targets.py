@@ -7,16 +7,12 @@ Every target answers to the same few calls, so that a method is written once for
     target.gradient                                            # of that pass alone, or None if it had none
     with target.shifted(r):                                    # attacked value + r, put back bit for bit afterwards
         ...
-    with target.beside(model, r, read=True):                   # the same of a copy, around a forward alone
-        ...
-    with target.joining(loss):                                 # around the one backward of such forwards' losses
-        ...
 """
 
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, Protocol
 
@@ -24,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from dropattack.regularizers.gradients import isolated
-from dropattack.regularizers.lanes import reads_directly, replaced
 
 Start = Callable[[Tensor, Tensor | None], Tensor]
 """Makes an activation's first perturbation from its value [B, …] and what of it is not padding (or None)."""
@@ -57,13 +52,6 @@ class Target(Protocol):
     def shifted(self, r: Any) -> AbstractContextManager[None]:
         """The attacked value plus `r` (None: as it is) inside the block, and bit for bit the old value after it."""
 
-    def beside(self, model: nn.Module | None, r: Tensor, *, read: bool) -> AbstractContextManager[None]:
-        """The attacked value plus `r` in the forward inside, whose backward comes later; nothing moves in place."""
-
-    def joining(self, loss: Tensor) -> AbstractContextManager[None]:
-        """Around the backward of all such forwards, of which this target's own gave `loss`; then its own `gradient` is
-        there, if it was `read`."""
-
     def value(self) -> Tensor:
         """What is attacked, in the shape of `gradient`."""
 
@@ -83,9 +71,6 @@ class Weight:
         self.attacked = self.parameter = parameter
         self.optional = self.reached = False
         self.gradient: Tensor | None = None
-        # Of the forwards side by side: whether the copy was used, and once, whether nothing but it was.
-        self._reached = self._is_checked = False
-        self._copy: Tensor | None = None
 
     def begin(self) -> None:
         self.gradient = None
@@ -126,34 +111,6 @@ class Weight:
         finally:
             with torch.no_grad():
                 self.parameter.copy_(backup)
-
-    @contextmanager
-    def beside(self, model: nn.Module | None, r: Tensor, *, read: bool) -> Iterator[None]:
-        self.gradient, self._reached = None, False
-        moved = (self.parameter + r).to(self.parameter.dtype)
-
-        def arrive(gradient: Tensor) -> None:
-            self._reached = True
-            if read:
-                self.gradient = upcast(gradient.to_dense() if gradient.is_sparse else gradient.detach())
-
-        moved.register_hook(arrive)
-        with replaced(model, self.parameter, moved):
-            yield
-        self._copy = None if self._is_checked else moved
-
-    @contextmanager
-    def joining(self, loss: Tensor) -> Iterator[None]:
-        # Once will do: it is how the model is written that matters.
-        aside = self._copy is not None and reads_directly(loss, self.parameter, self._copy)
-        self._copy, self._is_checked = None, True
-        if not aside:
-            yield
-        if aside or not self._reached:
-            raise RuntimeError(
-                f"attack target {self.name!r} was attacked in a copy, and the model used the original: parallel=True "
-                "needs a weight that is read from its module in every forward; take parallel=False"
-            )
 
     def value(self) -> Tensor:
         return self.parameter.detach()
@@ -239,14 +196,6 @@ class Activation:
             yield
         finally:
             self._shift = None
-
-    @contextmanager
-    def beside(self, model: nn.Module | None, r: Tensor, *, read: bool) -> Iterator[None]:
-        with self.shifted(r), self.listening(read=read, keep=True, last=False):
-            yield
-
-    def joining(self, loss: Tensor) -> AbstractContextManager[None]:
-        return nullcontext()  # what was read is stored when the backward comes to it
 
     def value(self) -> Tensor:
         if self._value is None:

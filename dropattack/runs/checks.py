@@ -121,7 +121,6 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "reg.projection": _or_null(_one_of("l2", "linf")),
     "reg.grouping": _one_of("sequential", "joint"),
     "reg.relative": _FLAG,
-    "reg.parallel": _FLAG,
     "reg.adaptive": _FLAG,
     "reg.dropout_masks": _one_of("fresh", "shared"),
     "trainer.epochs": _integer(1),

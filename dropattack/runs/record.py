@@ -53,7 +53,7 @@ _CUT = "is no whole JSON record (cut short?)"
 _NOT_IDENTITY = ("paths", "tracker", "rerun", "settings")
 _NOT_IDENTITY_WITHIN = {
     "trainer": ("device", "threads", "progress", "checkpoint", "eval_batch_size", "probe_gradients"),
-    "reg": ("parallel",),  # the same objective, summed in another order
+    "reg": ("parallel",),  # of earlier configs; ignored now
     "model": ("recipe",),  # defaults of the trainer, which holds what was taken of them
 }
 

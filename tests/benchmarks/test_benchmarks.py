@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import methods
 from benchmarks import run as bench
-from benchmarks.methods import METHODS, OF_A_GPU, Steps
+from benchmarks.methods import METHODS, Steps
 from benchmarks.workloads import WORKLOADS, Setup
 from dropattack.errors import UserError
 from dropattack.report.cost import markdown, measures, promises
@@ -64,19 +64,18 @@ def test_smoke(tmp_path):
     printed = run(output, "--only", "mnist-lenet", "--rounds", "2")
     result = json.loads(output.read_text())
     (cell,) = result["cells"]
-    timed = [m for m in METHODS if m not in OF_A_GPU]
-    assert list(cell["methods"]) == timed
+    assert list(cell["methods"]) == list(METHODS)
     for name, method in cell["methods"].items():
         assert method["seconds"] > 0, name
         assert method["peak_mb"] > 0, name
         assert len(method["samples"]) == (
-            2 if name != "plain" else 2 * len(timed)
+            2 if name != "plain" else 2 * len(METHODS)
         )  # 2 rounds, each with one more than there are others, name
     assert result["machine"]["threads"] == 1
     assert result["machine"]["allocator"].get("malloc") == (bench.KEPT_MEMORY if libc_ver()[0] == "glibc" else None)
     assert markdown(result) in printed
     assert markdown(result) == output.with_suffix(".md").read_text()
-    assert all(f"| {method} " in printed for method in timed)
+    assert all(f"| {method} " in printed for method in METHODS)
 
 
 def test_allocator_is_configured_as_in_training_by_default(monkeypatch):
@@ -132,11 +131,11 @@ def test_promise_on_gpu(result):
 @pytest.mark.slow  # compiles
 def test_our_steps_in_bf16_and_compiled(tmp_path):
     output = tmp_path / "bench.json"
-    options = ("--methods", "dropattack", "dropattack-parallel", "--no-memory", "--rounds", "1")
+    options = ("--methods", "dropattack", "--no-memory", "--rounds", "1")
     printed = run(output, "--only", "mnist-lenet", *options, "--precision", "bf16", "--compile", "default")
     assert "bf16, compiled (default)" in printed
     first = json.loads(output.read_text())
-    assert set(first["cells"][0]["methods"]) == {"plain", "dropattack", "dropattack-parallel"}
+    assert set(first["cells"][0]["methods"]) == {"plain", "dropattack"}
     run(output, "--only", "mnist-lenet", *options)
     assert json.loads(output.read_text())["precision"] == "fp32", "another precision is no part of the same table"
 

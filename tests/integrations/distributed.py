@@ -62,10 +62,6 @@ def drop_attack(model: nn.Module) -> DropAttack:
     return DropAttack(model, WEIGHTS, epsilon=0.5, p=0.5, steps=2, seed=3)
 
 
-def parallel(model: nn.Module) -> DropAttack:
-    return DropAttack(model, WEIGHTS, epsilon=0.5, p=0.5, steps=2, parallel=True, seed=3)
-
-
 def freelb(model: nn.Module) -> FreeLB:
     return FreeLB(model, "embed", alpha=0.3, steps=3, epsilon=0.5, init=0.0)  # δ_0 = 0: no draw that depends on rows
 
@@ -81,12 +77,6 @@ CASES = (
     Case("dropattack, accumulating", drop_attack, accumulate=2),
     Case("dropattack, bucket view", drop_attack, ddp={"gradient_as_bucket_view": True}, accumulate=2),
     Case("dropattack, kept views", drop_attack, ddp={"gradient_as_bucket_view": True}, set_to_none=False),
-    Case("dropattack, parallel", parallel),
-    Case("dropattack, parallel, accumulating", parallel, accumulate=2),
-    Case("dropattack, parallel, unused", parallel, net={"unused": True}, ddp={"find_unused_parameters": True}),
-    Case("dropattack, parallel, bucket view", parallel, ddp={"gradient_as_bucket_view": True}, accumulate=2),
-    Case("dropattack, parallel, static graph", parallel, ddp={"static_graph": True}, accumulate=2),
-    Case("dropattack, parallel, batchnorm", parallel, net={"batchnorm": True}),
     Case("dropattack, unused", drop_attack, net={"unused": True}, ddp={"find_unused_parameters": True}),
     Case("dropattack, static graph", drop_attack, ddp={"static_graph": True}, accumulate=2),
     Case("pgd, static graph", lambda m: PGD(m, WEIGHTS, steps=2), ddp={"static_graph": True}),

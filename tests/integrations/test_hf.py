@@ -158,14 +158,17 @@ def test_the_mixin_fits_other_trainers_and_losses(tmp_path):
 @pytest.mark.parametrize("method", [RDrop, RAT, VAT, SMART, CreAT, Flooding])
 def test_what_is_not_linear_asks_what_an_accumulated_loss_is(tmp_path, method):
     options = arguments(tmp_path, gradient_accumulation_steps=2)
-    trainer = RegularizedTrainer(model=bert(), args=options, train_dataset=Rows(), regularizer=method)
+    trainer = RegularizedTrainer(
+        model=bert(), args=options, train_dataset=Rows(), regularizer=lambda model: method(model)
+    )
     with pytest.raises(ValueError, match=f"{method.__name__} with gradient accumulation .*loss_is_scaled_for_ga"):
         trainer.train()
 
 
 def test_msam_gets_the_trainers_optimizer(tmp_path):
-    trainer = RegularizedTrainer(model=bert(), args=arguments(tmp_path), train_dataset=Rows(), regularizer=MSAM)
-    trainer.train()
-    assert (
-        trainer.regularizer_for(trainer.model)._momentum(trainer.regularizer_for(trainer.model).targets[0]) is not None
+    trainer = RegularizedTrainer(
+        model=bert(), args=arguments(tmp_path), train_dataset=Rows(), regularizer=lambda model: MSAM(model)
     )
+    trainer.train()
+    regularizer = trainer.regularizer_for(trainer.model)
+    assert regularizer._momentum(regularizer.targets[0]) is not None

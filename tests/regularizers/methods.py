@@ -66,18 +66,6 @@ METHODS = (
         ),
         passes=3,
     ),
-    Method(
-        "dropattack-parallel",
-        lambda model, weights, activations: DropAttack(model, weights[:2], steps=2, parallel=True, seed=1),
-        passes=5, backwards=3,
-    ),
-    Method(
-        "dropattack-parallel-mixed",
-        lambda model, weights, activations: DropAttack(
-            model, [*weights[1:2], *activations[-1:]], mode="notebook", steps=2, relative=True, parallel=True, seed=1
-        ),
-        passes=5, backwards=3,
-    ),
     Method("randomattack", lambda model, weights, activations: RandomAttack(model, weights[:2], seed=1), passes=3),
     Method(
         "randomattack-joint",

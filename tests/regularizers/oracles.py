@@ -197,7 +197,7 @@ def freelb(
 def dropattack(
     land: Landscape, draws: list[Tensor], epsilon: float | None, p: float, steps: int = 1, mode: str = "paper",
     projection: str | None = None, grouping: str = "sequential", relative: bool = False, attack: bool = True,
-    parallel: bool = False, norm: str = "l2", weight: float = 1.0,
+    norm: str = "l2", weight: float = 1.0,
 ) -> Expected:  # fmt: skip
     clean = land.at({})
     if not attack:
@@ -215,10 +215,9 @@ def dropattack(
     assert not list(recorded), "more masks were drawn than there are targets"
 
     groups = [land.targets] if grouping == "joint" else [(name,) for name in land.targets]
-    order = [group for group in groups for _ in range(steps)]  # of the forwards: fresh dropout masks depend on it
     direction = dict(clean.attacked)
     shift = {name: torch.zeros_like(like) for name, like in clean.attacked.items()}
-    for group in groups * steps if parallel else order:
+    for group in [group for group in groups for _ in range(steps)]:
         for name in group:
             unit = land.unit(name, direction[name]) if norm == "l2" else direction[name].sign()
             shift[name] = shift[name] + masks[name] * radii[name] * unit
@@ -437,6 +436,15 @@ def fsam(
 ) -> Expected:
     """The first step: the average starts as the gradient, and the direction is the gradient itself."""
     return sam(land, draws, rho, adaptive)
+
+
+def msam(land: Landscape, draws: list[Tensor], rho: float) -> Expected:
+    """The momenta are those that `following` hands to the library: drawn for all parameters in their order."""
+    generator = torch.Generator().manual_seed(0)
+    momenta = {n: torch.randn(w.shape, dtype=w.dtype, generator=generator) for n, w in land.theta.items()}
+    norm = torch.stack([momenta[name].norm() for name in land.targets]).norm()
+    moved = land.at({name: -rho * momenta[name] / norm for name in land.targets})
+    return Expected(moved.weights, moved.loss, (), moved.loss)
 
 
 def flooding(land: Landscape, draws: list[Tensor], level: float) -> Expected:

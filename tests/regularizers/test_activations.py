@@ -32,7 +32,6 @@ METHODS = {
     "freelb": lambda m, **k: FreeLB(m, "embed.weight", init=0.0, epsilon=0.2, **k),
     "dropattack": lambda m, **k: DropAttack(m, "embed", epsilon=0.1, p=1.0, steps=2, relative=True, **k),
     "joint": lambda m, **k: DropAttack(m, ["embed", "out.weight"], p=1.0, grouping="joint", projection="l2", **k),
-    "parallel": lambda m, **k: DropAttack(m, ["embed", "out.weight"], p=1.0, parallel=True, **k),
 }
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -269,6 +270,19 @@ def test_tied_and_sparse_embeddings_are_exact(method):
     sparse = copy.deepcopy(dense)
     sparse[0].sparse = True
     torch.testing.assert_close(gradient(sparse, "0.weight"), gradient(dense, "0.weight"))
+
+
+def test_parallel_is_ignored_with_a_warning():
+    model, x, y = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3)), torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])
+    gradients = []
+    for options in ({}, {"parallel": True}, {"parallel": True, "grouping": "joint"}, {"grouping": "joint"}):
+        model.zero_grad()
+        with pytest.warns(DeprecationWarning, match="parallel was removed") if "parallel" in options else nullcontext():
+            reg = DropAttack(model, ["0.weight", "1.weight"], seed=1, **options)
+        reg.backward(lambda: F.cross_entropy(model(x), y))
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert torch.equal(gradients[0], gradients[1])
+    assert torch.equal(gradients[2], gradients[3])
 
 
 def test_ids_may_change_between_the_passes():

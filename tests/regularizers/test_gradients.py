@@ -132,7 +132,6 @@ def stepping(ps, lr=0.5):
         lambda m: PGD(m, "2.weight"),
         lambda m: SAM(m, rho=0.5),
         lambda m: DropAttack(m, ["0.weight", "2.weight"], p=1.0, steps=2),
-        lambda m: DropAttack(m, ["0.weight", "2.weight"], p=1.0, parallel=True),
         lambda m: FreeLB(m, "0", init=0.0),
         Identity,
     ],

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import dropattack.regularizers
 from tests.regularizers import oracles
+from tests.regularizers.methods import following
 from tests.regularizers.networks import NETWORKS, PADDING, TARGETS, Network
 
 TOLERANCE = 1e-10
@@ -36,6 +37,11 @@ class Method(NamedTuple):
         if self.cls == "RAT":  # as R-Drop's, its two passes have to differ
             return ("fresh",)
         return {"weights": ("none", "fresh", "shared"), "activations": ("fresh", "shared")}.get(which, ("fresh",))
+
+    def of(self, network: Network) -> "Method":
+        """This row with the network's name for what AWP's `inputs` attacks."""
+        which = self.kwargs.get("inputs")
+        return self._replace(kwargs={**self.kwargs, "inputs": network.targets(which)[0]}) if which else self
 
     def __str__(self) -> str:
         return " ".join([self.cls, *(f"{k}={v}" for k, v in self.kwargs.items() if k not in ("epsilon", "rho"))])
@@ -64,11 +70,6 @@ METHODS = (
     Method("DropAttack", {**DROP, "steps": 3, "grouping": "joint", "mode": "notebook", "projection": "l2"}, SEVERAL),
     Method("DropAttack", {"epsilon": 0.2, "p": 0.6, "steps": 1, "relative": True}),
     Method("DropAttack", {"epsilon": 0.2, "p": 0.6, "steps": 3, "relative": True, "projection": "l2"}, SEVERAL),
-    Method("DropAttack", {**DROP, "steps": 1, "parallel": True}),
-    Method(
-        "DropAttack", {**DROP, "steps": 3, "parallel": True, "projection": "l2"}, ("weights", "activations", "mixed")
-    ),
-    Method("DropAttack", {**DROP, "steps": 3, "parallel": True, "mode": "notebook"}, SEVERAL),
     Method("RandomAttack", {"epsilon": 0.7, "p": 0.6}),
     Method("RandomAttack", {}),  # ε = 0.1 of what is attacked
     Method("RandomAttack", {"epsilon": 0.2, "relative": True, "p": 0.6, "grouping": "joint"}, SEVERAL),
@@ -89,10 +90,12 @@ METHODS = (
     Method("CreAT", {"alpha": 0.3, "epsilon": 0.5, "sigma": 0.05, "steps": 2, "tau": 2.0}, ("activations",)),
     Method("AWP", {"gamma": 0.05}, ("weights",)),
     Method("AWP", {"gamma": 0.3, "relative": False}, ("weights",)),
+    Method("AWP", {"gamma": 0.05, "inputs": "activation", "epsilon": 0.5, "steps": 2}, ("weights",)),
     Method("RWP", {"gamma": 0.05, "alpha": 0.3}, ("*", "weights")),
     Method("RWP", {"gamma": 0.05, "relative": False}, ("weights",)),
     Method("NEFTune", {"alpha": 2.0}, EXAMPLES),
     Method("FSAM", {"rho": 0.3}, ("*", "weights")),
+    Method("MSAM", {"rho": 0.5}, ("*", "weights")),
     Method("Flooding", {"level": 0.5}, ("none",)),
     Method("Flooding", {"level": 2.0}, ("none",)),
     Method("SAM", {"rho": 0.3}, ("*", "weight", "weights")),
@@ -112,7 +115,8 @@ def targets_of(network: Network, which: str) -> tuple[tuple[str, ...], tuple[str
 
 def library(method: Method, model: torch.nn.Module, targets: tuple[str, ...], **more: Any):
     args = () if "none" in method.targets else (list(targets),)
-    return getattr(dropattack, method.cls)(model, *args, **method.kwargs, **more)
+    reg = getattr(dropattack, method.cls)(model, *args, **method.kwargs, **more)
+    return following(reg, model) if method.cls == "MSAM" else reg
 
 
 USES_OF_CHANCE = [
@@ -159,7 +163,9 @@ def error(found: dict[str, Tensor | None], wanted: dict[str, Tensor]) -> float:
 
 def compare(method: Method, network: Network, which: str, dropout: str) -> float:
     """Makes one call of the library and checks all that it promises; returns the relative error of the gradient."""
+    method = method.of(network)
     given, meant = targets_of(network, which)
+    meant = (*meant, *filter(None, [method.kwargs.get("inputs")]))
     model, batch = network.build(0.0 if dropout == "none" else 0.3), network.batch()
     before = {name: w.detach().clone() for name, w in model.named_parameters()}
     land = oracles.Landscape(network, model, batch, meant, shared=dropout == "shared")
@@ -210,6 +216,7 @@ def test_gradient_and_losses_are_the_oracles(method, network, which):
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_adds_to_what_is_there_and_scales(method, network):
     """Earlier gradients are added to, never attacked along; `backward` may scale (AMP): 1024 × is exact in binary."""
+    method = method.of(network)
     given, _ = targets_of(network, method.targets[-1])
     model, batch = network.build(0.3), network.batch()
     twin = copy.deepcopy(model)
