@@ -94,7 +94,11 @@ def test_clean(tweet, cleaned):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"{}", "no tweet with a text"), (b"not json", "no tweet with a text"), (b" " * (1 << 21), "bytes are no tweet")],
+    [
+        (b"{}", "not a tweet with a text"),
+        (b"not json", "not a tweet with a text"),
+        (b" " * (1 << 21), "bytes are too many for a tweet"),
+    ],
 )
 def test_bad_tweet_is_named(tmp_path, content, said):
     path = archive(tmp_path / "p.tar.bz2", [(f"{FOLDER}/rumours/1/reactions/2.json", content)])

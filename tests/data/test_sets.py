@@ -31,13 +31,15 @@ def test_a_class_that_a_split_lacks_is_named(whole, split):
     made(**whole)
     for label in (0, 1):
         alone = labelled(whole[split], np.full(len(whole[split]), label))
-        with pytest.raises(UserError, match=rf"split {split}: .* none has label {1 - label} \(c{1 - label}\)"):
+        with pytest.raises(
+            UserError, match=rf"split {split}: none of its .* rows has label {1 - label} \(c{1 - label}\)"
+        ):
             made(**{**whole, split: alone})
 
 
 def test_labels_that_begin_at_one_are_named():
     shifted = texts(30, classes=3, prefix="a")
-    with pytest.raises(UserError, match=r"none has label 0 \(c0\)"):
+    with pytest.raises(UserError, match=r"none of its .* rows has label 0 \(c0\)"):
         made(labelled(shifted, shifted.labels + 1), texts(20, classes=4, prefix="b"), classes=4)
 
 
@@ -89,7 +91,7 @@ def test_leaks_and_contradictions_are_counted_and_leaks_can_be_dropped(whole, ki
 
 
 def test_a_split_that_leaks_as_a_whole_is_not_dropped_as_a_whole():
-    with pytest.raises(UserError, match="drop_leaks leaves no row of validation"):
+    with pytest.raises(UserError, match="drop_leaks leaves no row in validation"):
         made(WHOLE["train"], WHOLE["test"], WHOLE["test"], drop_leaks=True)
 
 

@@ -107,7 +107,7 @@ def test_leaks_leave_train_and_validation_but_not_test():
         ({"fraction": 0}, "fraction=0"),
         ({"fraction": 1.5}, "fraction=1.5"),
         ({"fraction": float("nan")}, "fraction=nan"),
-        ({"fraction": 0.001}, "is none"),
+        ({"fraction": 0.001}, "is zero"),
         ({"validation_fraction": 1.0}, "validation_fraction"),
         ({"validation_fraction": 0.0001}, "validation"),
         ({"train_rows": 361}, "train_rows=361.*360"),

@@ -117,7 +117,7 @@ def test_pieces_from_a_folder(tmp_path):
 
 
 def test_pieces_that_cannot_be_had(tmp_path):
-    with pytest.raises(UserError, match=rf"{tmp_path}.*no tokenizer"):
+    with pytest.raises(UserError, match=rf"{tmp_path}.*no usable tokenizer"):
         PretrainedTokenizer(str(tmp_path)).fit(dataset())
     with pytest.raises(UserError, match=r"some-org/some-model.*hf download some-org/some-model"):
         PretrainedTokenizer("some-org/some-model").fit(dataset())

@@ -48,7 +48,7 @@ def test_bad_lines_are_named(tmp_path, text, said):
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"nothing\.txt.*glove\.6B"):
         load_vectors(tmp_path / "nothing.txt", VOCABULARY)
-    with pytest.raises(UserError, match=r"no word vectors"):
+    with pytest.raises(UserError, match=r"cannot read word vectors"):
         load_vectors(tmp_path, VOCABULARY)
 
 

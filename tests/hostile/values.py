@@ -91,7 +91,7 @@ CASES = (
     typed("a seed in words", r"seed=lucky should be a number, such as 0", "seed=lucky"),
     typed(
         "a negative seed of the split",
-        r"dataset\.seed=-1: the seed of the split has to be a whole number from 0",
+        r"dataset\.seed=-1: the seed of the split must be a whole number of at least 0",
         "dataset.seed=-1",
     ),
     typed(
@@ -102,7 +102,7 @@ CASES = (
     typed("a dropout of 1", r"model\.dropout=1 does not fit: it has to be .*less than 1", "model.dropout=1"),
     typed(
         "more rows than there are",
-        r"digits: train_rows=1000000000, but the split has 1 to 1097 rows to give",
+        r"digits: train_rows=1000000000 must be from 1 to 1097 \(the split's rows\)",
         "dataset.train_rows=1000000000",
     ),
     typed(
@@ -126,13 +126,13 @@ CASES = (
     typed("a width of -1", r"model\.width=-1 does not fit: it has to be a number of more than 0", "model.width=-1"),
     typed(
         "a text of no tokens",
-        r"tokenizer\.max_length=0 has to be a whole number from 1",
+        r"tokenizer\.max_length=0 must be a whole number of at least 1",
         "model.tokenizer.max_length=0",
         base=TEXT,
     ),
     typed(
         "a vocabulary of one",
-        r"tokenizer\.vocabulary_size=1 has to be a whole number from 3",
+        r"tokenizer\.vocabulary_size=1 must be a whole number of at least 3",
         "model.tokenizer.vocabulary_size=1",
         base=TEXT,
     ),
