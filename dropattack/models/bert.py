@@ -22,8 +22,8 @@ class Bert(nn.Module):
     is read, or in a causal model (GPT-2) the last. An encoder-decoder is read after its encoder. Submodules:
     `encoder`, `dropout`, `head`.
 
-    `conf/model/bert.yaml` attacks the first layer's query matrix as `hidden`. That is our choice: whether the 2021
-    paper used BERT, and which of its weights it attacked, is not known.
+    `conf/model/bert.yaml` attacks the first layer's query matrix as `hidden`. This is our choice: it is unknown whether
+    the 2021 paper used BERT, and which of its weights it attacked.
 
     Args:
         spec: the data's `vocabulary`, `padding_id` and number of `classes`; the vocabulary has to be the encoder's.
@@ -33,7 +33,8 @@ class Bert(nn.Module):
         dropout: in the encoder (wherever its family has one) and before the head.
         layers, hidden_size, heads: from scratch only.
 
-    The head starts from N(0, 0.02²) and zero, as BERT's own layers, drawn from torch's global generator.
+    The head is initialised like BERT's own layers, with weights from N(0, 0.02²) and zero bias, using torch's global
+    generator.
 
     Attributes:
         aliases: {name in a BERT: name here} of the attack points, empty for a BERT: a config names them as in a BERT.
@@ -82,10 +83,10 @@ class Bert(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
-        """Logits [B, C] of right-padded `input_ids` int64 [B, T] with `lengths` int64 [B]; padding never matters.
+        """Return logits [B, C] of right-padded `input_ids` int64 [B, T] with `lengths` int64 [B]; padding is ignored.
 
         Raises:
-            UserError: T is beyond the encoder's positions.
+            UserError: T exceeds the encoder's positions.
         """
         width, most = input_ids.shape[1], self._positions
         if most is not None and width > most:
@@ -96,10 +97,10 @@ class Bert(nn.Module):
         return self.head(self.dropout(self._read(states, lengths)))
 
     def _mask(self, input_ids: Tensor, lengths: Tensor) -> Tensor | None:
-        """What the encoder may attend to: [B, 1, T, T] for a BERT, else [B, T]; None is everything.
+        """Return the attention mask: [B, 1, T, T] for a BERT, otherwise [B, T]; None attends to everything.
 
-        Given [B, T], a BERT would wait for the device, to see whether there is any padding. Here the lengths tell that,
-        where they lie on the host.
+        Given [B, T], a BERT would synchronise with the device to see whether there is any padding. Here the lengths
+        show it if they are on the host.
         """
         B, T = input_ids.shape
         finished = isinstance(self.encoder, BertModel) and self.encoder.config._attn_implementation == "sdpa"
@@ -110,7 +111,7 @@ class Bert(nn.Module):
 
 
 def _no_padding(lengths: Tensor, width: int) -> bool:
-    """Whether it is known, without waiting for a device, that no row is shorter than `width`."""
+    """Return whether no row is shorter than `width`, as far as that is known without synchronising."""
     return lengths.device.type == "cpu" and int(lengths.min()) >= width
 
 
