@@ -31,6 +31,7 @@ def load(
     A local copy may hold only part of the official training rows; `notes` records how many.
 
     Args:
+        root: the data folder.
         split: `official` (7,600 test rows; validation carved from train), or `author`: the validation (10,000 rows) and
             test files of the DropAttack notebooks, `author_{val,test}_ag1.csv.gz` in `root/agnews`, with the training
             rows that are not in that validation file (110,000 of the official ones).

@@ -31,6 +31,7 @@ def cached(folder: str | Path | None, name: str, key: Mapping[str, Any], build: 
         folder: the cache folder; None disables caching.
         name: a readable prefix of the file's name.
         key: JSON values that determine the content.
+        build: returns the arrays and JSON values to cache.
     """
     if folder is None:
         return build()

@@ -35,6 +35,7 @@ def load(
     Pixels are uint8 [N, 3, 32, 32]. `notes` counts the images that a Parquet file marks as not `exact`.
 
     Args:
+        root: the data folder.
         split: `official`; the DropAttack authors published no split.
         cache: folder for the decoded images.
         subset: see `splits.finish`.
@@ -53,7 +54,7 @@ def load(
     elif len(missing) < 6:
         raise UserError(
             f"Dataset cifar10 is incomplete: {folder} lacks {', '.join(missing)}. "
-            f"Prepare it anew with `python scripts/prepare_data.py cifar10 --to {root}`."
+            f"Prepare it again with `python scripts/prepare_data.py cifar10 --to {root}`."
         )
     else:
         try:

@@ -28,8 +28,9 @@ def load(
     is our own, stratified and fixed: 1,097 / 300 / 400 (the validation share can be set).
 
     Args:
-        root, cache: unused; accepted because every data set takes them.
+        root: unused, like `cache`; accepted because every data set takes them.
         split: `official`, the only one.
+        cache: unused.
         subset: see `splits.finish`.
 
     Raises:

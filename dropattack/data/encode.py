@@ -41,6 +41,7 @@ def encode(dataset: Dataset, tokenizer: Tokenizer | None = None, *, cache: str |
     """Return the data set as tensors; see `TensorSplit` for their shapes.
 
     Args:
+        dataset: the data set.
         tokenizer: required for text, unused for images.
         cache: folder for encoded text, keyed by the data's fingerprint and the tokenizer's settings; None: no cache.
 

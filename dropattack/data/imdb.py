@@ -26,6 +26,7 @@ def load(
     """Load IMDB from `root/imdb/{train,test}.parquet`, or else from the Hugging Face hub.
 
     Args:
+        root: the data folder.
         split: `official` (25,000 test rows; validation carved from train), or `author`: 40,000 / 5,000 / 5,000 of the
             50,000 pooled rows, as in the DropAttack notebooks. The authors' files are not published: we draw our own.
         cache: unused; accepted because every data set takes it.

@@ -163,6 +163,7 @@ def shifted(pixels: Tensor, offsets: Tensor, flips: Tensor, padding: int) -> Ten
         pixels: [B, C, H, W].
         offsets: int64 [B, 2], first row and column of the crop, in 0..2·padding.
         flips: bool [B].
+        padding: pixels on each side.
 
     Returns:
         [B, C, H, W].

@@ -34,6 +34,7 @@ def load(
     Pixels are uint8 [N, 1, 28, 28].
 
     Args:
+        root: the data folder.
         split: `official`; the DropAttack authors published no split.
         cache: unused; accepted because every data set takes it.
         subset: see `splits.finish`.
@@ -48,7 +49,7 @@ def load(
         if len(missing) < 4:
             raise UserError(
                 f"Dataset mnist is incomplete: {folder} lacks {', '.join(missing)}. "
-                f"Prepare it anew with `python scripts/prepare_data.py mnist --to {root}`."
+                f"Prepare it again with `python scripts/prepare_data.py mnist --to {root}`."
             )
         try:
             download(root)

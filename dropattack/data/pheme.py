@@ -32,6 +32,7 @@ def load(
     No hub has a copy: `scripts/prepare_data.py pheme` makes these files from figshare record 6392078.
 
     Args:
+        root: the data folder.
         split: `official` (the three files), or `author`: validation and test from the authors' own
             `author_pheme2018_{dev,test}.csv.gz`, which hold the same threads where the copy follows them, with the
             tweets in the authors' arbitrary order.

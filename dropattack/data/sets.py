@@ -44,6 +44,7 @@ def check_sets(name: str, splits: Mapping[str, AnySplit], rows: Mapping[str, lis
     """Check the final splits for faults that would make every result meaningless.
 
     Args:
+        name: the data set's name, for errors.
         splits: train, validation and test.
         rows: the `examples` of each split.
 

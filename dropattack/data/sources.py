@@ -111,7 +111,7 @@ def train_and_test(
         absent = "test" if train_path else "train"
         raise UserError(
             f"Dataset {name} is incomplete: {folder} holds {there.name} but no {absent}.parquet. "
-            f"Prepare it anew with `python scripts/prepare_data.py {name} --to {root}`."
+            f"Prepare it again with `python scripts/prepare_data.py {name} --to {root}`."
         )
     try:
         tables = {split: hub_columns(hub, split) for split in ("train", "test")}

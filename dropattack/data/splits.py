@@ -87,13 +87,20 @@ def finish(
     """Finish every `load`: carve the validation split, take the requested subsets, and check the result.
 
     Args:
+        name: the data set's name.
+        classes: names of the classes.
+        train: the training split.
+        test: the test split.
+        notes: JSON values for the run's record.
         validation: None carves a stratified share `validation_fraction` from train.
         drop_leaks: drop examples from train (and validation) that also occur in a later split. The test split stays
             whole, so its accuracy compares with published ones. `notes` counts them in either case.
         validation_fraction: used only if the data has no validation split of its own.
         seed: the seed of the split, not of the run, so all runs of a comparison use the same rows.
-        train_rows, validation_rows, test_rows: sizes of stratified subsets; None keeps all rows. Subsets are nested: a
-            larger one contains a smaller one.
+        train_rows: size of a stratified subset; None keeps all rows. Subsets are nested: larger ones contain smaller
+            ones.
+        validation_rows: like `train_rows`.
+        test_rows: like `train_rows`.
         fraction: the share of the training rows (after `train_rows`) to train on; also nested.
 
     Raises:

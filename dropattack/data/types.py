@@ -139,7 +139,7 @@ class TensorSplit:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What a model needs to know about its data."""
+    """The properties of the data that a model needs."""
 
     kind: Kind
     classes: int

@@ -63,7 +63,7 @@ def load_vectors(path: str | Path, vocabulary: Sequence[str]) -> tuple[Tensor, T
                     rows, header = _header(line)
                     size = header or fields
                     if size > MOST_NUMBERS:
-                        raise UserError(f"{path}, line 1: {size} numbers are no word vector; fetch the file again.")
+                        raise UserError(f"{path}, line 1: {size} numbers are too many; fetch the file again.")
                     values = np.zeros((len(vocabulary), size), np.float32)
                     if header:
                         continue

@@ -65,7 +65,7 @@ class CNN(nn.Module):
 class _Parts(NamedTuple):
     features: nn.Module
     hidden: nn.Module  # a linear layer or a convolution
-    after: nn.Module  # what follows `hidden`, down to [B, outputs]
+    after: nn.Module  # the layers after `hidden`, down to [B, outputs]
     outputs: int
 
 

@@ -16,6 +16,7 @@ def evaluate(
     """Evaluate in eval mode and restore the mode; synchronise with the device once, at the end.
 
     Args:
+        model: the model.
         batches: dicts of the model's inputs and `labels` [B].
         classes: number of classes C; logits are [B, C].
         check: called before each batch; may raise to stop.

@@ -44,7 +44,7 @@ class PeakMemory:
 def keep_freed_memory() -> bool:
     """Make the C library reuse freed memory instead of returning it to the system.
 
-    By default glibc maps every large tensor anew, and the kernel zeroes its pages: a third of a step on a CPU with an
+    By default glibc maps new pages for each large tensor, which the kernel zeroes: a third of a step on a CPU with an
     embedding of 80,000 × 300.
 
     Returns:

@@ -94,7 +94,7 @@ def guarded_step(
         scaler.update()
     else:
         fused: Any = optimizer
-        fused.found_inf = skipped  # what GradScaler sets on a fused optimizer
+        fused.found_inf = skipped  # GradScaler sets this on a fused optimizer
         fused.step()
         del fused.found_inf
     optimizer.zero_grad(set_to_none=True)
