@@ -48,7 +48,7 @@ CASES = (
         "+reg.gamma=1",
     ),
     typed(
-        "an option that is ours to give", r"reg\.model is not for a config to set: remove it", "reg=fgm", "+reg.model=1"
+        "an option that is ours to give", r"reg\.model cannot be set in a config: remove it", "reg=fgm", "+reg.model=1"
     ),
     typed("a word without a value", r"cannot read the override 'trainer': write key=value", "trainer"),
     typed("a value without a key", r"cannot read the override '=3': write key=value", "=3"),
@@ -60,32 +60,30 @@ CASES = (
     ),
     typed(
         "a negative ε",
-        r"reg\.epsilon=-1 does not fit: it has to be a number of at least 0",
+        r"reg\.epsilon=-1 is invalid: it must be a number of at least 0",
         "reg=dropattack",
         "reg.epsilon=-1",
     ),
     typed(
         "an infinite ε",
-        r"reg\.epsilon=inf does not fit: it has to be a number of at least 0",
+        r"reg\.epsilon=inf is invalid: it must be a number of at least 0",
         "reg=fgm",
         "reg.epsilon=inf",
     ),
     typed("an ε in words", r"reg\.epsilon=large should be a number, such as 1\.0", "reg=fgm", "reg.epsilon=large"),
-    typed("p above 1", r"reg\.p=1\.5 does not fit: it has to be .* at most 1", "reg=dropattack", "reg.p=1.5"),
-    typed(
-        "p below 0", r"reg\.p=-0\.1 does not fit: it has to be a number of at least 0", "reg=dropattack", "reg.p=-0.1"
-    ),
-    typed("K of 0", r"reg\.steps=0 does not fit: it has to be a whole number of at least 1", "reg=pgd", "reg.steps=0"),
+    typed("p above 1", r"reg\.p=1\.5 is invalid: it must be .* at most 1", "reg=dropattack", "reg.p=1.5"),
+    typed("p below 0", r"reg\.p=-0\.1 is invalid: it must be a number of at least 0", "reg=dropattack", "reg.p=-0.1"),
+    typed("K of 0", r"reg\.steps=0 is invalid: it must be a whole number of at least 1", "reg=pgd", "reg.steps=0"),
     typed(
         "K of one and a half",
-        r"reg\.steps=1\.5 does not fit: it has to be a whole number of at least 1",
+        r"reg\.steps=1\.5 is invalid: it must be a whole number of at least 1",
         "reg=dropattack",
         "reg.steps=1.5",
     ),
-    typed("a negative seed", r"seed=-1 does not fit: it has to be a whole number from 0", "seed=-1"),
+    typed("a negative seed", r"seed=-1 is invalid: it must be a whole number from 0", "seed=-1"),
     typed(
         "a seed beyond 32 bits",
-        r"seed=4294967296 does not fit: it has to be a whole number from 0 to 4294967295",
+        r"seed=4294967296 is invalid: it must be a whole number from 0 to 4294967295",
         "seed=4294967296",
     ),
     typed("a seed in words", r"seed=lucky should be a number, such as 0", "seed=lucky"),
@@ -96,10 +94,10 @@ CASES = (
     ),
     typed(
         "a learning rate that is no number",
-        r"trainer\.learning_rate=nan does not fit: it has to be a number of more than 0",
+        r"trainer\.learning_rate=nan is invalid: it must be a number of more than 0",
         "trainer.learning_rate=nan",
     ),
-    typed("a dropout of 1", r"model\.dropout=1 does not fit: it has to be .*less than 1", "model.dropout=1"),
+    typed("a dropout of 1", r"model\.dropout=1 is invalid: it must be .*less than 1", "model.dropout=1"),
     typed(
         "more rows than there are",
         r"digits: train_rows=1000000000 must be from 1 to 1097 \(the split's rows\)",
@@ -107,23 +105,23 @@ CASES = (
     ),
     typed(
         "a hidden size of -1",
-        r"model\.hidden_size=-1 does not fit: it has to be a whole number of at least 1",
+        r"model\.hidden_size=-1 is invalid: it must be a whole number of at least 1",
         "model.hidden_size=-1",
         base=TEXT,
     ),
     typed(
         "no layers",
-        r"model\.layers=0 does not fit: it has to be a whole number of at least 1",
+        r"model\.layers=0 is invalid: it must be a whole number of at least 1",
         "model.layers=0",
         base=TEXT,
     ),
     typed(
         "embeddings of size 0",
-        r"model\.embedding_size=0 does not fit: it has to be a whole number of at least 1",
+        r"model\.embedding_size=0 is invalid: it must be a whole number of at least 1",
         "model.embedding_size=0",
         base=TEXT,
     ),
-    typed("a width of -1", r"model\.width=-1 does not fit: it has to be a number of more than 0", "model.width=-1"),
+    typed("a width of -1", r"model\.width=-1 is invalid: it must be a number of more than 0", "model.width=-1"),
     typed(
         "a text of no tokens",
         r"tokenizer\.max_length=0 must be a whole number of at least 1",
@@ -196,60 +194,58 @@ CASES = (
     ),
     typed(
         "a data set's name that climbs out",
-        r"dataset\.name=\.\./\.\./evil does not fit: it has to be a name",
+        r"dataset\.name=\.\./\.\./evil is invalid: it must be a name",
         "dataset.name=../../evil",
     ),
     typed(
         "a model's name that is a path",
-        r"model\.name=/evil does not fit: it has to be a name",
+        r"model\.name=/evil is invalid: it must be a name",
         "model.name=/evil",
     ),
     typed(
         "a method's name with a line break",
-        r"reg\.name=none\\nevil does not fit: it has to be a name",
+        r"reg\.name=none\\nevil is invalid: it must be a name",
         "reg.name='none\nevil'",
     ),
     typed(
         "a data set's name with a NUL byte",
-        r"dataset\.name=a\\x00b does not fit: it has to be a name",
+        r"dataset\.name=a\\x00b is invalid: it must be a name",
         "dataset.name='a\0b'",
     ),
-    typed(
-        "a method's name of 5,000 letters", r"reg\.name=x{80}… does not fit: it has to be a name", f"reg.name={LONG}"
-    ),
+    typed("a method's name of 5,000 letters", r"reg\.name=x{80}… is invalid: it must be a name", f"reg.name={LONG}"),
     typed("a dashboard's group of 5,000 letters", r"tracker=none has no option group", f"+tracker.group={LONG}"),
     typed(
         "an output folder of 5,000 letters",
-        r"paths\.output=x{80}… does not fit: it has to be a path",
+        r"paths\.output=x{80}… is invalid: it must be a path",
         f"paths.output={LONG}",
     ),
     typed(
         "an output folder with a NUL byte",
-        r"paths\.output=a\\x00b does not fit: it has to be a path",
+        r"paths\.output=a\\x00b is invalid: it must be a path",
         "paths.output='a\0b'",
     ),
     typed(
         "a data folder of 5,000 letters",
-        r"paths\.data=x{80}… does not fit: it has to be a path",
+        r"paths\.data=x{80}… is invalid: it must be a path",
         f"paths.data={LONG}",
         base=TEXT,
     ),
     typed(
         "a data folder with a NUL byte",
-        r"paths\.data=a\\x00b does not fit: it has to be a path",
+        r"paths\.data=a\\x00b is invalid: it must be a path",
         "paths.data='a\0b'",
         base=TEXT,
     ),
     typed(
         "vectors of 5,000 letters",
-        r"model\.vectors=x{80}… does not fit: it has to be a path",
+        r"model\.vectors=x{80}… is invalid: it must be a path",
         f"model.vectors={LONG}",
         base=TEXT,
     ),
     Case(
         "a file for an output folder",
         output_is_a_file,
-        r"cannot write out/records/.*Not a directory; is paths\.output a folder",
+        r"cannot write out/records/.*Not a directory; is paths\.output a writable folder",
     ),
     typed(
         "a secret of the environment",

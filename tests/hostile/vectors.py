@@ -75,12 +75,12 @@ CASES = (
     Case(
         "a header that asks for a terabyte",
         vectors("400000 99999999999", f"red {EIGHT}"),
-        r"glove\.txt, line 1: 99999999999 numbers are no word vector; fetch the file again",
+        r"glove\.txt, line 1: 99999999999 numbers are too many; fetch the file again",
     ),
     Case(
         "a header of 5,000 digits",
         vectors("1 " + 5_000 * "9", f"red {EIGHT}"),
-        r"glove\.txt, line 1: 9+ numbers are no word vector; fetch the file again",
+        r"glove\.txt, line 1: 9+ numbers are too many; fetch the file again",
     ),
     Case(
         "a header alone",
