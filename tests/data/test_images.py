@@ -1,4 +1,4 @@
-"""MNIST and CIFAR-10 from small files in their layouts, bad files, and the two data sets that need none."""
+"""MNIST and CIFAR-10 from small files in their layouts, bad files, and the digits, which need no files."""
 
 import gzip
 
@@ -102,7 +102,7 @@ def test_cifar10_truncated_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("module", [mnist, cifar10])
-def test_images_that_are_nowhere(tmp_path, module):
+def test_missing_images(tmp_path, module):
     name = module.__name__.rsplit(".", 1)[-1]
     with pytest.raises(UserError, match=f"Dataset {name} was not found.*{tmp_path}.*prepare_data.py {name} --to"):
         module.load(root=tmp_path)

@@ -21,8 +21,8 @@ def test_order_is_a_permutation(labels, seed):
 
 
 @given(LABELS, st.integers(0, 100), st.floats(0, 1))
-def test_every_beginning_is_stratified(labels, seed, share):
-    """No class is off its share by more than Sainte-Laguë's bound: half a row, and its part of the others' halves."""
+def test_every_prefix_is_stratified(labels, seed, share):
+    """Every class's share deviates by at most Sainte-Laguë's bound: half a row plus its part of the others' halves."""
     count = round(share * len(labels))
     taken = np.bincount(labels[stratified_order(labels, seed)[:count]], minlength=5)
     whole = np.bincount(labels, minlength=5) / len(labels)

@@ -74,7 +74,7 @@ def test_another_archive_is_refused(tmp_path, content):
         glove.prepare(tmp_path, tmp_path / "file.txt")
 
 
-def test_glove_that_is_not_there_is_named(tmp_path):
+def test_missing_glove_is_named(tmp_path):
     with pytest.raises(UserError, match=r"prepare_data\.py glove"):
         find_vectors("glove", tmp_path)
     assert find_vectors("my/file.txt", tmp_path) == Path("my/file.txt")
