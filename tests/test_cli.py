@@ -207,7 +207,7 @@ print(json.dumps(said))
 
 @pytest.fixture(scope="module")
 def helps(tmp_path_factory) -> tuple[dict, Path]:
-    """The exit code and the help of each script, all asked in one process, and the folder that it ran in."""
+    """Return the exit code and help of each script, from one process, and the folder in which it ran."""
     folder = tmp_path_factory.mktemp("empty")
     command = [sys.executable, "-c", ASK_EACH, str(ROOT / "scripts"), *SCRIPTS]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -281,7 +281,7 @@ def test_a_killed_run_continues(tmp_path, number):
 
 
 @pytest.mark.slow  # within one process: test_exit_codes, test_launching.py, tests/training/test_resume.py
-def test_a_second_process_says_so(tmp_path):
+def test_a_second_process_is_refused(tmp_path):
     arguments = [*QUICK, "trainer.epochs=100", "dataset.train_rows=1000"]
     first = start(tmp_path, *arguments)
     try:
@@ -298,7 +298,7 @@ def test_a_second_process_says_so(tmp_path):
 
 
 @pytest.mark.slow  # within one process: tests/training/test_experiment.py
-def test_bad_input_that_only_a_model_can_tell(tmp_path):
+def test_bad_input_that_only_the_model_detects(tmp_path):
     """An unknown target lists what there is, with exit code 2, and no record."""
     code, out, err = result(tmp_path, *QUICK, "reg=dropattack", "reg.targets=[nothing]")
     assert code == 2

@@ -171,7 +171,7 @@ def instantiate(group: str, config: Mapping[str, Any], **extra: Any) -> Any:
 
 
 def _accepted(target: Any) -> list[str] | None:
-    """The options that `target` takes; None if it takes any. `**common` of a method stands for those that all take."""
+    """Return the options that `target` takes; None if it takes any. `**common` means the options of all methods."""
     parameters = inspect.signature(target).parameters
     named = [name for name, parameter in parameters.items() if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
     if len(named) == len(parameters):

@@ -57,7 +57,7 @@ _NOT_IDENTITY_WITHIN = {
     "model": ("recipe",),  # defaults of the trainer, whose own keys hold the values used
 }
 
-# Options that came after records were made. At the value that means what was before them they are no part of the
+# Options that came after records were made. At the value that means what was before them they are not a part of the
 # identity, so that a record keeps its own; the methods named have had the option from the start.
 _NEUTRAL: dict[str, tuple[Any, tuple[str, ...]]] = {
     "reg.every": (1, ("dropattack",)),

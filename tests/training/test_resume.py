@@ -155,7 +155,7 @@ def test_unsupported_values_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["state.json", "tensors.safetensors", "best.safetensors"])
 @pytest.mark.parametrize("damage", ["truncate", "flip", "flip the last", "remove"])
-def test_a_broken_checkpoint_is_passed_over(tmp_path, capsys, name, damage):
+def test_a_broken_checkpoint_is_skipped(tmp_path, capsys, name, damage):
     checkpoints = Checkpoints(tmp_path)
     good = checkpoints.save(snapshot(1))
     keep = tmp_path / "keep"
