@@ -1,4 +1,4 @@
-"""Run one experiment: `python run.py dataset=imdb model=lstm reg=dropattack`. `--help` says the rest."""
+"""Run one experiment: `python run.py dataset=imdb model=lstm reg=dropattack`. See `--help`."""
 
 import hydra
 from omegaconf import DictConfig

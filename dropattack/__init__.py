@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dropattack.regularizers import *  # noqa: F403
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     # What the library exports begins with a capital letter, and no submodule does: `from dropattack import config`
     # asks here first, and must not import torch.
     if name == "__all__" or name[:1].isupper():

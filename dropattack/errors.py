@@ -1,12 +1,12 @@
-"""The exceptions that end a run or a command with a sentence of their own."""
+"""Exceptions that end a run or a command with one sentence."""
 
 import signal
 
-MOST = 2_000  # characters of a sentence
+MOST = 2_000  # characters per sentence
 
 
 class UserError(Exception):
-    """Bad input: one sentence that names the thing, the file or the key, and says what to do.
+    """Bad input: one sentence that names the file, key or value, and says what to do.
 
     `run.py` prints it on stderr, without a traceback, and exits with code 2.
     """
@@ -16,17 +16,18 @@ class UserError(Exception):
 
 
 class DivergedError(Exception):
-    """Training found no finite gradient for too many steps in a row; the record says where."""
+    """Gradients stayed non-finite for too many steps; see the record."""
 
 
 class AlreadyRunningError(Exception):
-    """Another process runs the same experiment at this moment."""
+    """Another process is running the same experiment."""
 
 
 class Interrupted(BaseException):
-    """A signal asked the run to stop, and its state was saved.
+    """A signal stopped the run, and its state was saved.
 
-    Like KeyboardInterrupt no `Exception`: `except Exception` around one cell of a sweep must not go on to the next.
+    Like KeyboardInterrupt, this is not an `Exception`: `except Exception` around one cell of a sweep must not continue
+    with the next.
     """
 
     def __init__(self, number: int) -> None:
@@ -40,6 +41,6 @@ class Interrupted(BaseException):
 
 
 def one_line(text: str) -> str:
-    """`text` as one printable line: it may quote a file, whose escapes are not the terminal's to obey."""
+    """Return `text` as one printable line, because it may quote escape sequences from a file."""
     shown = text if len(text) <= MOST else f"{text[: MOST // 2]} … {text[-MOST // 2 :]}"
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)

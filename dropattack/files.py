@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves the old one or the whole new one, and naming what went wrong."""
+"""Atomic writes (a crash leaves either the old or the new file), and messages for failed writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside the file, force it to the disk, and put it in the file's place."""
+    """Write a temporary file beside `path`, sync it to disk, and move it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -30,7 +30,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Force a rename in `folder` to the disk (where the system lets a folder be opened)."""
+    """Sync a rename in `folder` to disk, if the system can open folders."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -41,7 +41,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def system_errors() -> Iterator[None]:
-    """Raise the OSError that was meant where safetensors reports a full disk as an exception of its own kind."""
+    """Convert safetensors' own exception for a full disk back to an OSError."""
     try:
         yield
     except Exception as error:
@@ -52,7 +52,7 @@ def system_errors() -> Iterator[None]:
 
 
 def disk_problem(path: Path, error: OSError) -> str:
-    """One sentence about a failed write."""
+    """Return one sentence about a failed write."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"cannot write {path}: no space left there; free some, or take another folder with paths.output=…"
-    return f"cannot write {path}: {error.strerror or error}; is paths.output a folder that you may write to?"
+        return f"cannot write {path}: no space left; free some, or choose another folder with paths.output=…"
+    return f"cannot write {path}: {error.strerror or error}; is paths.output a writable folder?"

@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a bar on a terminal, otherwise a line each."""
+"""Progress of long work on stderr: a bar on a terminal, otherwise one line per item."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def bar(*columns: Any, **options: Any) -> Any:
-    """A bar of rich's on stderr: description, share, count, the given columns, and the time that is left."""
+    """Return a rich progress bar on stderr: description, share, count, the given columns, and the time left."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -20,7 +20,7 @@ def bar(*columns: Any, **options: Any) -> Any:
 
 @contextmanager
 def counting(unit: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
-    """Count `total` things of a kind, such as `runs`, of which some are done; call the result with each one's name."""
+    """Count `total` items, such as `runs`, of which `done` are done; call the result with each finished item's name."""
     if not sys.stderr.isatty():
 
         def line(name: str) -> None:

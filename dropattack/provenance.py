@@ -1,4 +1,4 @@
-"""What a record says of the code and the machine: fixed lists of fields, never a name of a person, host or folder."""
+"""The code and machine entries of a record: fixed fields, never the name of a person, host or folder."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)  # in the name of a variable
+SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)  # matched against names of variables
 PACKAGES = ("torch", "numpy", "accelerate", "transformers", "torchvision", "hydra-core", "safetensors")
 
 
 def commit() -> dict[str, Any] | None:
-    """The commit of this project's code, and whether the code or the configs differ from it.
+    """Return the commit of this project's code, and whether code or configs differ from it; None if unknown.
 
-    The variable `DROPATTACK_COMMIT`, the JSON that `scripts/gpu.py pack` writes, says both of a copy on a lent
-    machine, whose repository is missing or older. None where there is neither.
+    For a copy on a remote machine, whose repository is missing or older, the variable `DROPATTACK_COMMIT` holds both,
+    as the JSON written by `scripts/gpu.py pack`.
     """
     if (declared := _declared_commit()) is not None:
         return declared
@@ -33,7 +33,7 @@ def commit() -> dict[str, Any] | None:
                               check=True).stdout.strip()  # fmt: skip
 
     try:
-        git("ls-files", "--error-unmatch", "__init__.py")  # a virtual environment in someone's repository is not ours
+        git("ls-files", "--error-unmatch", "__init__.py")  # a virtual environment may be in another repository
         head = git("rev-parse", "HEAD")
         dirty = bool(git("status", "--porcelain", "--", ".", "../conf"))
         return {"hash": head, "dirty": dirty}
@@ -50,7 +50,7 @@ def _declared_commit() -> dict[str, Any] | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of a fixed list of packages."""
+    """Return the versions of Python and of a fixed list of packages."""
     found = {"python": platform.python_version()}
     for package in ("dropattack", *PACKAGES):
         with suppress(metadata.PackageNotFoundError):
@@ -59,24 +59,26 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """The machine's kind, never its name. The GPU, if any, is torch's to know: the experiment adds it."""
+    """Return the type of machine, never its name. The experiment adds the GPU, which needs torch."""
     return {"system": sys.platform, "machine": platform.machine(), "cpu": _cpu(), "cores": os.cpu_count()}
 
 
 def scrubbed(text: str, folders: Mapping[str, str]) -> str:
-    """The words of an error as a record may keep them: neither folders of this machine nor secrets of its environment.
+    """Remove this machine's folders and the environment's secrets from an error message, for a record.
 
-    `folders`: the name that stands for each folder, such as `<data>`.
+    Args:
+        text: the message.
+        folders: the replacement for each folder, such as `<data>`.
     """
     known = {**folders, os.getcwd(): ".", str(Path.home()): "~", sys.prefix: "<python>"}
-    for folder, name in sorted(known.items(), key=lambda item: -len(item[0])):  # the innermost first
+    for folder, name in sorted(known.items(), key=lambda item: -len(item[0])):  # innermost first
         if os.path.isabs(folder) and folder != "/":
             text = text.replace(folder, name)
     return without_secrets(text)
 
 
 def without_secrets(text: str) -> str:
-    """`text` with the names of the environment's secrets in the place of their values."""
+    """Replace the values of the environment's secrets in `text` by their names."""
     for name, value in os.environ.items():
         if SECRET.search(name) and len(value) >= 8:
             text = text.replace(value, f"<{name}>")

@@ -1,4 +1,4 @@
-"""Shared by all tests: one torch thread a worker, no network, and where the real data lies."""
+"""Shared by all tests: one torch thread per worker, no network, and the folder of real data."""
 
 import atexit
 import gc
@@ -16,7 +16,7 @@ import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
-# The same examples everywhere, and no clock: a busy machine is no failure.
+# The same examples everywhere and no deadline, so that a busy machine causes no failure.
 settings.register_profile("project", derandomize=True, database=None, deadline=None)
 settings.load_profile("project")
 
@@ -25,14 +25,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(autouse=True)
 def denormals():
-    """A training flushes them for the rest of its process; the next test starts with what a process starts with."""
+    """Restore denormal numbers, because training flushes them for the rest of its process."""
     yield
     torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real data sets; the test skips where there is none."""
+    """Return the folder of real data sets; skip the test if there is none."""
     root = Path(os.environ.get("DROPATTACK_DATA", ROOT / "data"))
     if not (root / "imdb").is_dir():
         pytest.skip("real data: set DROPATTACK_DATA to the folder that holds imdb/, mnist/, …")
@@ -41,7 +41,7 @@ def real_data() -> Path:
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 1 MB, to be filled up; the test skips where none can be mounted."""
+    """Mount a file system of 1 MB; skip the test if that is not possible."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]

@@ -1,4 +1,4 @@
-"""What is typed wrongly is answered in one sentence, at once, and leaves nothing behind."""
+"""Bad command lines are answered immediately in one sentence, and leave no files behind."""
 
 import json
 import os
@@ -137,14 +137,14 @@ def result(folder: Path, *arguments: str) -> tuple[int, str, str]:
 
 
 def loaded(out: str, folder: Path) -> dict:
-    """The record that the last line of stdout names."""
+    """Return the record named in the last line of stdout."""
     last = out.splitlines()[-1]
     assert last.endswith(".json")
     return json.loads((folder / last).read_text())
 
 
-def test_light_answers_do_not_import_torch(tmp_path):
-    """--help, a bad override and a run that is done already take well under a second on an idle machine."""
+def test_fast_answers_do_not_import_torch(tmp_path):
+    """--help, a bad override and a finished run take well under a second on an idle machine."""
     probe = (
         "import sys; sys.argv = ['run.py', *sys.argv[1:]]; from dropattack.runs import cli; "
         "code = cli.main(lambda: None); assert not {'torch', 'wandb', 'numpy', 'accelerate'} & set(sys.modules); "
@@ -161,12 +161,15 @@ EARLY = [
     ([*QUICK, "dataset.split=offical"], "split=offical is unknown; choose one of official"),
     (["dataset=pheme", "model=bigru", "tracker=none"], "Dataset pheme was not found"),
     (["dataset=imdb", "model=lstm", "tracker=none"], "Dataset imdb was not found"),
-    ([*QUICK, "tracker=wandb", "tracker.mode=auto"], "WANDB_MODE=offlin in the environment is no mode of W&B (did you"),
+    (
+        [*QUICK, "tracker=wandb", "tracker.mode=auto"],
+        "WANDB_MODE=offlin in the environment is not a mode of W&B (did you",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "said"), EARLY, ids=lambda value: value[-1] if isinstance(value, list) else "")
-def test_what_cannot_run_is_refused_before_torch_is_imported(arguments, said, tmp_path):
+def test_impossible_runs_are_refused_before_importing_torch(arguments, said, tmp_path):
     probe = (
         "import sys, hydra; from dropattack.runs import cli; sys.argv = ['run.py', *sys.argv[1:]]\n"
         "def run(config): cli.execute(config)\n"
@@ -204,7 +207,7 @@ print(json.dumps(said))
 
 @pytest.fixture(scope="module")
 def helps(tmp_path_factory) -> tuple[dict, Path]:
-    """The exit code and the help of each script, all asked in one process, and the folder that it ran in."""
+    """Return the exit code and help of each script, from one process, and the folder in which it ran."""
     folder = tmp_path_factory.mktemp("empty")
     command = [sys.executable, "-c", ASK_EACH, str(ROOT / "scripts"), *SCRIPTS]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -222,7 +225,7 @@ def test_help_of_a_script_starts_nothing(script, helps):
 
 
 def test_run_then_skip(tmp_path):
-    """A run ends with its record; given again it answers at once; nothing lies outside paths.output."""
+    """A run prints its record; repeated, it answers immediately; it writes only below paths.output."""
     code, out, err = result(tmp_path, *QUICK)
     assert code == 0, err
     record = loaded(out, tmp_path)
@@ -248,7 +251,7 @@ def test_run_then_skip(tmp_path):
     ],
 )
 def test_a_killed_run_continues(tmp_path, number):
-    """Kill it anywhere and start it again: the record and the weights are those of a run that was left alone."""
+    """A run that is killed anywhere and restarted has the record and weights of an uninterrupted run."""
     arguments = [*QUICK, "reg=dropattack", "model.dropout=0.2", "trainer.epochs=6", "dataset.train_rows=600",
                  "trainer.checkpoint.every_minutes=1e-3", "trainer.checkpoint.share=1"]  # fmt: skip
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -278,7 +281,7 @@ def test_a_killed_run_continues(tmp_path, number):
 
 
 @pytest.mark.slow  # within one process: test_exit_codes, test_launching.py, tests/training/test_resume.py
-def test_a_second_process_says_so(tmp_path):
+def test_a_second_process_is_refused(tmp_path):
     arguments = [*QUICK, "trainer.epochs=100", "dataset.train_rows=1000"]
     first = start(tmp_path, *arguments)
     try:
@@ -287,7 +290,7 @@ def test_a_second_process_says_so(tmp_path):
             time.sleep(0.05)
         code, _, err = result(tmp_path, *arguments)
         assert code == 1
-        assert "another process runs this experiment" in err
+        assert "another process is running this experiment" in err
         assert "Traceback" not in err
     finally:
         first.kill()
@@ -295,7 +298,7 @@ def test_a_second_process_says_so(tmp_path):
 
 
 @pytest.mark.slow  # within one process: tests/training/test_experiment.py
-def test_bad_input_that_only_a_model_can_tell(tmp_path):
+def test_bad_input_that_only_the_model_detects(tmp_path):
     """An unknown target lists what there is, with exit code 2, and no record."""
     code, out, err = result(tmp_path, *QUICK, "reg=dropattack", "reg.targets=[nothing]")
     assert code == 2

@@ -1,4 +1,4 @@
-"""Every dataset, model, method and scale composes, and every value is what the checks ask for."""
+"""Every dataset, model, method and scale composes, and every value passes the checks."""
 
 import inspect
 import itertools
@@ -49,8 +49,8 @@ def test_the_whole_table_composes(dataset, model):
 @pytest.mark.parametrize(
     ("group", "name"), [(g, n) for g in ("dataset", "model", "reg", "tracker") for n in choices(CONF, g)]
 )
-def test_every_option_is_taken_by_what_it_is_for(group, name):
-    """No dead option: each key of a file is an argument of its target, or is read by the experiment."""
+def test_every_option_is_used(group, name):
+    """Each key of a file is an argument of its target, or is read by the experiment."""
     fitting = next((d for d, m in FITTING if m == name), None)
     extra = [f"dataset={fitting}"] if group == "model" else []
     model = next((m for d, m in FITTING if d == name), None)
@@ -79,7 +79,7 @@ def test_presets_compose(preset):
     ],
 )
 def test_notebooks(dataset, model, hidden, steps, p, epochs):
-    """The table of docs: model, K, ε, p, hidden weight and epochs of each of the authors' notebooks."""
+    """Model, K, ε, p, hidden weight and epochs of the authors' notebooks, as in the table of the docs."""
     config = experiment.resolve(compose(CONF, [f"experiment=notebook_{dataset}"]))
     assert config["dataset"]["name"] == dataset
     assert config["dataset"]["split"] == "author"
@@ -104,27 +104,27 @@ def test_notebooks(dataset, model, hidden, steps, p, epochs):
 
 
 def test_a_preset_can_be_overridden():
-    """Another method under the notebook's conditions: nothing of DropAttack's settings stays."""
+    """Another method under the notebook's conditions keeps none of DropAttack's settings."""
     config = compose(CONF, ["experiment=notebook_imdb", "reg=fgm", "trainer.epochs=2"])
     assert config.trainer.epochs == 2
     assert set(config.reg) == set(compose(CONF, ["reg=fgm"]).reg)
 
 
 @pytest.mark.parametrize(("dataset", "model"), [(d, m) for d in DATASETS for m in MODELS if (d, m) not in FITTING][:6])
-def test_a_model_that_does_not_fit_names_those_that_do(dataset, model):
+def test_a_model_of_the_wrong_kind_lists_the_fitting_ones(dataset, model):
     with pytest.raises(UserError, match="models that fit: ") as error:
         experiment.resolve(compose(CONF, [f"dataset={dataset}", f"model={model}"]))
     assert next(m for d, m in FITTING if d == dataset) in str(error.value)
 
 
-def test_dropout_is_the_models():
+def test_reg_dropout_sets_the_models_dropout():
     config = experiment.resolve(compose(CONF, ["reg=dropout"]))
     assert config["model"]["dropout"] == config["reg"]["rate"] == 0.5
     assert experiment.resolve(compose(CONF, ["reg=dropout", "model.dropout=0.2"]))["model"]["dropout"] == 0.2
 
 
-def test_every_check_is_about_a_key_that_exists():
-    """A check of a key that no file has would silently check nothing."""
+def test_every_check_has_an_existing_key():
+    """A check of a nonexistent key would silently check nothing."""
     from dropattack.runs.checks import CHECKS
 
     keys = set()
@@ -147,7 +147,7 @@ def test_the_cells_of_a_sweep_are_all_combinations_and_the_last_override_counts(
     given = ["reg=fgm,pgd", "seed=range(2)", "trainer.epochs=3", "reg.targets=[input,hidden]", "trainer.epochs=4"]
     common = ["trainer.epochs=4", "reg.targets=[input,hidden]"]
     assert cells(given) == [[f"reg={reg}", f"seed={seed}", *common] for reg in ("fgm", "pgd") for seed in (0, 1)]
-    assert cells(["+reg.x=a b"]) == [[r"+reg.x=a\ b"]]  # quoted, as it has to be read again
+    assert cells(["+reg.x=a b"]) == [[r"+reg.x=a\ b"]]  # quoted, because it is parsed again
     for cell in cells(given):
         assert compose(CONF, cell).trainer.epochs == 4
 

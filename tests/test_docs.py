@@ -1,4 +1,4 @@
-"""The documents are true: their Python runs, their commands compose, their links lead somewhere.
+"""The documents are correct: their Python runs, their commands compose, their links resolve.
 
 A ```python block whose first line starts with `# not run` is only compiled. Blocks of one file share their names.
 """
@@ -30,13 +30,13 @@ BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def blocks(name: str, language: str) -> list[tuple[int, str]]:
-    """(line number, text) of each fenced block."""
+    """Return (line number, text) of each fenced block."""
     text = (ROOT / name).read_text()
     return [(text[: m.start()].count("\n") + 2, m.group(2)) for m in BLOCK.finditer(text) if m.group(1) == language]
 
 
 def test_the_example_of_a_method_is_a_method():
-    """CONTRIBUTING.md's class passes for what it says it is."""
+    """The class in CONTRIBUTING.md computes the gradient that it documents."""
     names: dict = {"__name__": "document"}
     (source,) = [source for _, source in blocks("CONTRIBUTING.md", "python")]
     exec(compile(source, "CONTRIBUTING.md", "exec"), names)
@@ -58,7 +58,7 @@ def documents() -> list[str]:
 
 
 class Classifier(nn.Module):
-    """What README.md and docs/architecture.md call `model`."""
+    """The `model` of README.md and docs/architecture.md."""
 
     def __init__(self):
         super().__init__()
@@ -70,7 +70,7 @@ class Classifier(nn.Module):
 
 
 def given(name: str) -> dict:
-    """What a file's blocks may use without making it: some show a loop, not a model."""
+    """Return the names that a file's blocks may use without defining them: some show a loop, not a model."""
     if name not in ("README.md", "docs/architecture.md"):
         return {}
     model = Classifier()
@@ -127,7 +127,7 @@ def test_every_relative_link_leads_somewhere(name):
 
 
 def anchors(path: Path) -> set[str]:
-    """The anchors that GitHub gives a file's headings."""
+    """Return the anchors that GitHub makes for a file's headings."""
     headings = re.findall(r"^#+ +(.+)$", BLOCK.sub("", path.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

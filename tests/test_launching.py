@@ -1,4 +1,4 @@
-"""What surrounds a run: Hydra's own options, torchrun's variables, and cells that are the same run."""
+"""The environment of a run: Hydra's own options, torchrun's variables, and cells that are the same run."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("options", "parts"), REFUSED, ids=lambda value: str(value[-1]))
-def test_what_a_sweep_cannot_follow_starts_nothing(options, parts, capsys, tmp_path, monkeypatch):
+def test_unsupported_hydra_options_start_no_sweep(options, parts, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(lambda: pytest.fail("a sweep was started"), [*SWEEP, *options]) == 2
     said = capsys.readouterr().err
@@ -43,13 +43,13 @@ def test_what_a_sweep_cannot_follow_starts_nothing(options, parts, capsys, tmp_p
 
 
 @pytest.mark.parametrize("option", ["hydra.job.chdir=true", "hydra.run.dir=/proc/x", "hydra.mode=MULTIRUN"])
-def test_a_single_run_refuses_the_same(option, capsys):
+def test_unsupported_hydra_options_are_refused_in_single_runs(option, capsys):
     assert cli.main(lambda: pytest.fail("a run was started"), [*QUICK, option]) == 2
     assert option.partition("=")[0] in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["hydra.sweep.dir={}/a/b", "hydra.sweep.subdir=x", "hydra.job.chdir=false"])
-def test_what_does_no_harm_is_let_through(option, tmp_path):
+def test_harmless_hydra_options_are_accepted(option, tmp_path):
     launching.check_hydra(experiment.CONF, [*QUICK, option.format(tmp_path)], sweep=True)
 
 
@@ -63,7 +63,7 @@ def test_what_does_no_harm_is_let_through(option, tmp_path):
         ({"RANK": "first"}, "whole numbers"),
     ],
 )
-def test_variables_that_somebody_left_behind_are_named(environment, said):
+def test_leftover_variables_are_named(environment, said):
     with pytest.raises(UserError, match=said):
         launching.check_environment(environment)
 
@@ -71,14 +71,14 @@ def test_variables_that_somebody_left_behind_are_named(environment, said):
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 
 
-def test_torchrun_itself_and_one_process_are_let_through():
+def test_torchrun_and_single_processes_are_accepted():
     for environment in ({}, TORCHRUN, {"WORLD_SIZE": "1", "RANK": "0"}, {"MASTER_ADDR": "here"}):
         launching.check_environment(environment)
     with pytest.raises(UserError, match="every process of this sweep"):
         launching.check_environment(TORCHRUN, shared=True)
 
 
-def test_cells_that_are_the_same_run_are_run_once_and_finish(tmp_path):
+def test_cells_with_the_same_run_run_once_and_finish(tmp_path):
     command = [sys.executable, "run.py", *QUICK, "--multirun", "seed=0,0", "trainer.threads=1,null",
                f"paths.output={tmp_path}"]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
@@ -88,7 +88,7 @@ def test_cells_that_are_the_same_run_are_run_once_and_finish(tmp_path):
     assert len(list((tmp_path / "records").glob("*.json"))) == 1
 
 
-def test_a_cell_waits_for_the_process_that_has_its_run(monkeypatch, capsys):
+def test_a_cell_waits_for_the_process_holding_its_run(monkeypatch, capsys):
     answers = [AlreadyRunningError("another process runs it"), AlreadyRunningError("it still does"), Path("r.json")]
 
     def run(config):
@@ -111,14 +111,14 @@ def test_a_sweep_that_ends_early_says_why(monkeypatch, capsys, tmp_path):
     assert "the sweep ended early: OSError: the launcher lost its workers" in capsys.readouterr().err
 
 
-def test_a_table_names_a_launcher_that_is_not_installed(monkeypatch, tmp_path):
+def test_a_table_reports_a_missing_launcher(monkeypatch, tmp_path):
     monkeypatch.setattr("dropattack.sweeps.table.SLURM", ("submitit_nowhere",))
     table = load_table(experiment.CONF, "vision", seeds=1)
     with pytest.raises(UserError, match="no hydra/launcher 'submitit_nowhere'"):
         run_cells(table, tmp_path / "kept", Engine("submitit_nowhere"), scale="smoke", output=tmp_path / "out")
 
 
-def test_settings_that_nobody_tuned_are_said(capsys):
+def test_missing_tuned_settings_are_reported(capsys):
     values = experiment.resolve(compose(experiment.CONF, [*QUICK, "settings=tuned"]))
     cli.say_untuned([values, values])
     assert capsys.readouterr().err.count("nothing was tuned for smoke-digits-cnn-none") == 1
@@ -126,7 +126,7 @@ def test_settings_that_nobody_tuned_are_said(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_an_option_that_came_later_leaves_the_runs_before_it_their_names():
+def test_newer_options_do_not_rename_older_runs():
     def run(*overrides: str) -> tuple[str, dict]:
         values = experiment.resolve(compose(experiment.CONF, [*QUICK, *overrides]))
         without = {**values, "dataset": {k: v for k, v in values["dataset"].items() if k != "drop_leaks"}}

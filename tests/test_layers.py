@@ -1,4 +1,4 @@
-"""Which folder imports which: every arrow between two folders is listed here, and none leads in a circle."""
+"""The dependencies between folders: all are listed here, and there are no cycles."""
 
 import ast
 import sys
@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 GROUND = {"errors", "files", "progress", "provenance", "source", "statistics"}  # modules at the package's root
-# What each folder may import. The library imports nothing else of the project; what trains knows nothing of configs.
+# The allowed imports of each folder. The library imports nothing else of the project; training code knows no configs.
 MAY_IMPORT: dict[str, set[str]] = {
     **{module: set() for module in GROUND},
     "regularizers": set(),
@@ -31,7 +31,7 @@ KNOW_HYDRA = {"runs", "sweeps"}
 
 
 def imported(source: str) -> Iterator[str]:
-    """Every module that the source imports, at its top or within a function."""
+    """Yield every module that the source imports, at the top or within a function."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -41,40 +41,40 @@ def imported(source: str) -> Iterator[str]:
 
 
 def room(parts: tuple[str, ...]) -> str:
-    """The folder below dropattack/, or the module at its root, that a path or a dotted name belongs to."""
+    """Return the folder below dropattack/, or the module at its root, of a path or a dotted name."""
     return parts[1] if parts[0] == "dropattack" and len(parts) > 1 else parts[0]
 
 
 def modules() -> dict[tuple[str, ...], str]:
-    """(package, folder, …, module) → source, of the package."""
+    """Map (package, folder, …, module) to source, for the whole package."""
     paths = sorted((ROOT / "dropattack").rglob("*.py"))
     return {path.relative_to(ROOT).with_suffix("").parts: path.read_text() for path in paths}
 
 
 def strangers(where: str, source: str) -> set[str]:
-    """What a module of the folder `where` imports of the project and may not."""
+    """Return the forbidden imports from the project in a module of the folder `where`."""
     rooms = {room(tuple(name.split("."))) for name in imported(source) if name.split(".")[0] in {"dropattack", *ABOVE}}
     return rooms - MAY_IMPORT[where] - {where}
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)
-def test_a_folder_imports_what_lies_below_it_alone(folder):
+def test_folders_only_import_lower_folders(folder):
     own = {parts: source for parts, source in modules().items() if room(parts) == folder}
     assert own
     assert {parts: found for parts, source in own.items() if (found := strangers(folder, source))} == {}
 
 
-def test_every_folder_has_its_place():
+def test_every_folder_is_listed():
     assert {room(parts) for parts in modules()} - {"__init__"} == set(MAY_IMPORT)
 
 
-def test_no_folder_is_in_a_circle():
+def test_folders_have_no_cycles():
     TopologicalSorter(MAY_IMPORT).prepare()
     with pytest.raises(CycleError):
         TopologicalSorter({**MAY_IMPORT, "probes": {"runs"}}).prepare()
 
 
-def test_no_module_is_in_a_circle():
+def test_modules_have_no_cycles():
     known = set(modules())
     graph = {}
     for parts, source in modules().items():
@@ -83,7 +83,7 @@ def test_no_module_is_in_a_circle():
     TopologicalSorter(graph).prepare()
 
 
-def test_hydra_stays_where_configs_are_composed():
+def test_only_runs_and_sweeps_import_hydra():
     for parts, source in modules().items():
         if room(parts) not in KNOW_HYDRA:
             assert not {name.split(".")[0] for name in imported(source)} & {"hydra", "omegaconf"}, "/".join(parts)
@@ -95,7 +95,7 @@ def test_the_library_imports_torch_and_the_standard_library_alone():
             assert {n.split(".")[0] for n in imported(source)} <= {"dropattack", "torch", *sys.stdlib_module_names}
 
 
-def test_a_stranger_is_found_at_the_top_and_within_a_function():
+def test_imports_are_found_at_the_top_and_within_functions():
     assert strangers("data", "from dropattack.runs import record") == {"runs"}
     assert strangers("data", "def f():\n    from dropattack import sweeps") == {"sweeps"}
     assert strangers("regularizers", "import dropattack.errors") == {"errors"}

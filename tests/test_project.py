@@ -1,4 +1,4 @@
-"""What the project promises about itself: its commands, its documents, its imports, its versions."""
+"""Promises of the project about its commands, documents, imports and versions."""
 
 import importlib.metadata
 import os
@@ -21,7 +21,7 @@ def run(*command: str) -> str:
 
 
 def project_files() -> list[Path]:
-    """Every file that is tracked or would be: not what .gitignore names."""
+    """Every file that is tracked or would be, so not ignored by .gitignore."""
     names = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     return [path for name in names if name and (path := ROOT / name).is_file()]
 
@@ -93,8 +93,13 @@ def test_every_dependency_has_a_tested_version():
 
 
 def test_pre_commit_runs_the_linter_that_ci_runs():
-    (rev,) = re.findall(r"rev: v(\S+)", (ROOT / ".pre-commit-config.yaml").read_text())
+    config = (ROOT / ".pre-commit-config.yaml").read_text()
+    (rev,) = re.findall(r"ruff-pre-commit\n\s+rev: v(\S+)", config)
     assert pins()["ruff"] == {rev}
+
+
+def test_pre_commit_refuses_large_files():
+    assert "id: check-added-large-files" in (ROOT / ".pre-commit-config.yaml").read_text()
 
 
 def test_ci_can_be_run():

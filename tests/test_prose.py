@@ -13,11 +13,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+ROOT_TESTS = ("cli", "configs", "docs", "launching", "layers", "project", "prose", "record", "source")
 DONE = (
     *("benchmarks", "conf", "examples", "scripts", "docs/architecture.md", "docs/probes.md", "results/README.md"),
+    *("CHANGELOG.md", "CONTRIBUTING.md", "docs/methods/README.md", "run.py"),
+    *(f"docs/methods/{name}.md" for name in ("dropout", "fgm", "freelb", "none", "pgd", "randomattack", "sam")),
+    *(f"dropattack/{name}" for name in ("data", "models", "runs", "sweeps", "tracking", "training")),
+    *(f"dropattack/{name}.py" for name in ("errors", "files", "progress", "provenance")),
     *("dropattack/analysis", "dropattack/gpu", "dropattack/probes", "dropattack/report", "dropattack/statistics.py"),
     *("tests/analysis", "tests/benchmarks", "tests/gpu", "tests/hostile", "tests/probes", "tests/report"),
-    *("tests/survival", "tests/test_prose.py"),
+    *("tests/survival", "tests/data", "tests/models", "tests/sweeps", "tests/tracking", "tests/training"),
+    *("tests/conftest.py", *(f"tests/test_{name}.py" for name in ROOT_TESTS)),
 )
 UNIT = (
     "batch|cell|column|curve|data set|dataset|epoch|example|file|kernel|key|layer|line|method|model|network|norm|pair|"

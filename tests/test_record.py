@@ -1,4 +1,4 @@
-"""Records survive kills, tell what is wrong with them, show nobody's folders, and have one identity each."""
+"""Records survive kills, report what is wrong with them, reveal no folders, and have one identity each."""
 
 import copy
 import errno
@@ -47,13 +47,13 @@ def test_round_trip(tmp_path):
     record.write(path, finished())
     loaded = record.read(path)
     assert loaded["run_id"] == record.run_id(CONFIG)
-    assert loaded["test"]["loss"] is None  # NaN is no JSON
+    assert loaded["test"]["loss"] is None  # JSON has no NaN
     assert list(loaded) == list(record.KEYS)
     assert record.is_done(path) == "finished"
     assert [file.name for file in path.parent.iterdir()] == ["r.json"]
 
 
-def test_where_it_lies():
+def test_path_of_a_record():
     assert record.record_path(CONFIG) == Path(f"outputs/records/imdb-lstm-fgm-s3-{record.run_id(CONFIG)}.json")
 
 
@@ -77,7 +77,7 @@ def test_identity_changes(key, value):
     assert record.run_id(changed(key, value)) != record.run_id(CONFIG)
 
 
-def test_identity_does_not_depend_on_where_things_lie():
+def test_identity_does_not_depend_on_folders():
     moved = copy.deepcopy(CONFIG)
     moved["paths"] = {"output": "/moved", "data": "elsewhere"}
     moved["dataset"] |= {"root": "elsewhere", "cache": "/moved/cache"}
@@ -126,16 +126,16 @@ def test_only_fixed_fields_of_the_machine():
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda text: text[: len(text) // 2], "cut short"),
-        (lambda text: "", "cut short"),
-        (lambda text: "[]", "no mapping"),
+        (lambda text: text[: len(text) // 2], "truncated"),
+        (lambda text: "", "truncated"),
+        (lambda text: "[]", "not a mapping"),
         (lambda text: text.replace('"schema": 1', '"schema": 99'), "schema is 99"),
         (lambda text: text.replace('"history"', '"histories"'), "lacks history"),
         (lambda text: text.replace('"status": "finished"', '"status": "perfect"'), "status is 'perfect'"),
         (lambda text: text.replace('"versions": {', '"versions": 3, "other": {'), "versions is a int"),
     ],
 )
-def test_a_spoilt_record_is_named(tmp_path, spoil, message):
+def test_an_invalid_record_is_named(tmp_path, spoil, message):
     path = record.write(tmp_path / "r.json", finished())
     path.write_text(spoil(path.read_text()))
     with pytest.raises(UserError, match=message) as error:
@@ -163,7 +163,7 @@ def test_finished_without_a_result_is_refused(tmp_path, key):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_said_and_leaves_the_old_record(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_keeps_the_old_record(tmp_path, monkeypatch):
     path = record.write(tmp_path / "r.json", finished())
     before = path.read_text()
 
@@ -192,7 +192,7 @@ def test_commit_is_this_projects_or_none():
     assert found is None or (len(found["hash"]) == 40 and isinstance(found["dirty"], bool))
 
 
-def test_why_a_run_has_no_record_is_its_latest_word(tmp_path):
+def test_the_latest_error_explains_a_missing_record(tmp_path):
     path = tmp_path / "records" / "a.json"
     assert record.why(path) == "no record was written"
     record.note_error(path, "there is no data")
@@ -201,4 +201,4 @@ def test_why_a_run_has_no_record_is_its_latest_word(tmp_path):
     record.note_error(path, "still none")
     assert record.why(path) == "still none"
     record.forget_error(path)
-    assert "no whole JSON record" in record.why(path)
+    assert "not a complete JSON record" in record.why(path)

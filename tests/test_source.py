@@ -1,4 +1,4 @@
-"""Modules as syntax trees: which a run uses, and that prose is not code."""
+"""Modules as syntax trees: which ones a run uses, and that docstrings do not count as code."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def area(r: float) -> float:
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package in the place of ours; `write(name, text)` makes one of its modules."""
+    """Replace our package by another; `write(name, text)` adds a module to it."""
     monkeypatch.setattr(source, "ROOT", tmp_path)
 
     def write(name: str, text: str) -> str:
@@ -55,7 +55,7 @@ CODE = [
 ]
 
 
-def test_prose_leaves_the_digest_and_code_does_not(package):
+def test_docstrings_do_not_change_the_digest_but_code_does(package):
     name = package("one", BEFORE)
     before = source.digest([name])
     for text in PROSE:
@@ -67,7 +67,7 @@ def test_prose_leaves_the_digest_and_code_does_not(package):
         assert source.digest([name]) != before, text
 
 
-def test_what_is_imported_is_followed_and_what_passes_names_on_is_not(package):
+def test_imports_are_followed_but_not_reexports(package):
     package("__init__", "")
     package("deep", "X = 1\n")
     package("types_alone", "T = int\n")
@@ -84,7 +84,7 @@ def test_what_is_imported_is_followed_and_what_passes_names_on_is_not(package):
 
 
 def test_options_are_those_of_the_signature():
-    """Against the real constructors, of every choice in conf/ that can be imported."""
+    """Compared with the real constructors of all choices in conf/ that can be imported."""
     import inspect
     from importlib import import_module
 
@@ -106,7 +106,7 @@ def test_options_are_those_of_the_signature():
     assert seen >= 15
 
 
-def test_a_run_is_named_by_the_code_it_uses_and_not_by_more(monkeypatch):
+def test_the_digest_covers_only_the_code_of_the_run(monkeypatch):
     def code(*overrides: str) -> dict[str, str]:
         return record.code(resolve(compose(CONF, ["dataset=digits", "model=cnn", "tracker=none", *overrides])))
 
@@ -124,7 +124,7 @@ def test_a_run_is_named_by_the_code_it_uses_and_not_by_more(monkeypatch):
     assert code("reg=sam")["method"] != sam["method"]
 
 
-def test_what_is_left_out_of_the_digest_is_there():
+def test_modules_excluded_from_the_digest_exist():
     assert all(source.path_of(module) is not None for module in source.NEUTRAL)
 
 
@@ -134,7 +134,7 @@ def test_what_is_left_out_of_the_digest_is_there():
         ("reg", {"_target_": "dropattack.regularizers.FGMM"}, "no such object in dropattack.regularizers"),
         ("reg", {"_target_": "os.system"}, "reg._target_=os.system"),
         ("dataset", {"path": "x"}, "dataset=digits has no option path; options: root, split, cache, validation_fract"),
-        ("model", {"spec": 1}, "model.spec is not for a config to set"),
+        ("model", {"spec": 1}, "model.spec cannot be set in a config"),
         ("tracker", {"_target_": "dropattack.tracking.wandb"}, "there is no such object"),
     ],
 )

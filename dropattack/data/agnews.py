@@ -26,16 +26,17 @@ def load(
     cache: str | Path | None = None,
     **subset: Unpack[SubsetOptions],
 ) -> Dataset:
-    """AG News from `root/agnews/{train,test}.parquet`, else from the Hugging Face hub.
+    """Load AG News from `root/agnews/{train,test}.parquet`, or else from the Hugging Face hub.
 
-    A local copy may hold a part of the official training rows; `notes` say how many.
+    A local copy may hold only part of the official training rows; `notes` records how many.
 
     Args:
-        split: `official` (7,600 test rows; validation carved from train), or `author`: the DropAttack notebooks'
-            validation (10,000) and test files `author_{val,test}_ag1.csv.gz` in `root/agnews`, and the training rows
-            that are not among the former (110,000 of the official ones).
-        cache: unused; every data set takes it.
-        subset: see `splits.finish`; `validation_fraction` has no effect on `author`.
+        root: the data folder.
+        split: `official` (7,600 test rows; validation carved from train), or `author`: the validation (10,000 rows) and
+            test files of the DropAttack notebooks, `author_{val,test}_ag1.csv.gz` in `root/agnews`, with the training
+            rows that are not in that validation file (110,000 of the official ones).
+        cache: unused; accepted because every data set takes it.
+        subset: see `splits.finish`; `validation_fraction` has no effect with `author`.
 
     Raises:
         UserError: not found, a bad file or row, or a bad option.
@@ -55,7 +56,7 @@ def load(
         )
         held_out = columns.get("in_author_val") or _occurs_in(train, validation)
         if not all(isinstance(mark, bool) for mark in held_out):  # as text, "no" would be true
-            raise UserError("Dataset agnews: the column in_author_val of train has to hold true or false; correct it.")
+            raise UserError("Dataset agnews: the column in_author_val of train must hold true or false; correct it.")
         train = train.take(np.flatnonzero(~np.array(held_out, dtype=bool)))
         notes["train_rows_of_author"] = f"{len(train):,} of {AUTHOR_TRAIN_ROWS:,}"
         notes["left_out_as_author_validation"] = int(sum(held_out))
@@ -63,7 +64,7 @@ def load(
 
 
 def _occurs_in(train: TextSplit, validation: TextSplit) -> list[bool]:
-    """Whether a row is one of the author's, whose files join title and description without a blank."""
+    """Return whether each row is in the authors' file, which joins title and description without a space."""
 
     def key(text: str) -> str:
         return "".join(filter(str.isalnum, text)).lower()

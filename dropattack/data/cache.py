@@ -1,4 +1,4 @@
-"""Arrays that take long to make, kept on disk under the hash of what they were made from."""
+"""A disk cache for arrays that are slow to build, keyed by a hash of their inputs."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ Content = tuple[dict[str, np.ndarray], dict[str, Any]]  # arrays, and JSON value
 
 
 def cached(folder: str | Path | None, name: str, key: Mapping[str, Any], build: Callable[[], Content]) -> Content:
-    """What `build()` returns: from `folder`, when it was made there before from the same `key`.
+    """Return the result of `build()`, read from `folder` if it was cached there under the same `key`.
 
     One safetensors file holds the arrays and, in its header, the JSON values and a sha256 over both. It is written to
-    one side and moved into place, so several processes may build at once. A file that does not match its sha256 is
-    built anew; a folder that cannot be written costs a warning only.
+    a temporary file and moved into place, so several processes may build at once. A file that does not match its
+    sha256 is rebuilt; a folder that cannot be written only causes a warning.
 
     Args:
-        folder: None: build, keep nothing.
-        name: the beginning of the file's name, for people.
+        folder: the cache folder; None disables caching.
+        name: a readable prefix of the file's name.
         key: JSON values that determine the content.
+        build: returns the arrays and JSON values to cache.
     """
     if folder is None:
         return build()
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    plain = re.sub(r"[^\w.-]", "-", name, flags=re.ASCII)[:60]  # a name is no path
+    plain = re.sub(r"[^\w.-]", "-", name, flags=re.ASCII)[:60]  # the name must not act as a path
     path = Path(folder) / f"{plain}-{digest[:20]}.safetensors"
     if path.exists():
         try:
             return _read(path)
-        except Exception as error:  # whatever a damaged file makes the reader raise
+        except Exception as error:  # a damaged file can raise anything
             log.warning("the cached %s is damaged (%s); building it anew", path, error)
     arrays, values = build()
     try:
@@ -79,7 +80,7 @@ def _write(path: Path, arrays: dict[str, np.ndarray], values: dict[str, Any]) ->
     try:
         with system_errors():
             save_file(arrays, temporary, metadata={"values": text, "sha256": _digest(arrays, text)})
-        os.chmod(temporary, 0o644)  # mkstemp's files are their owner's alone
+        os.chmod(temporary, 0o644)  # mkstemp makes files readable by their owner only
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky 2009): 32 × 32 colour photographs of ten classes; 50,000 to train on, 10,000 to test."""
+"""CIFAR-10 (Krizhevsky 2009): 32 × 32 colour photographs of ten classes; 50,000 for training, 10,000 for testing."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ def load(
     cache: str | Path | None = None,
     **subset: Unpack[SubsetOptions],
 ) -> Dataset:
-    """CIFAR-10 from `root/cifar10`: Parquet files of images, or torchvision's own; else downloaded there.
+    """Load CIFAR-10 from `root/cifar10` (Parquet files or torchvision's files), or else download it there.
 
-    Pixels are uint8 [N, 3, 32, 32]. Images that a Parquet file marks as not `exact` are counted in `notes`.
+    Pixels are uint8 [N, 3, 32, 32]. `notes` counts the images that a Parquet file marks as not `exact`.
 
     Args:
-        split: `official`; no split of the DropAttack authors is known.
+        root: the data folder.
+        split: `official`; the DropAttack authors published no split.
         cache: folder for the decoded images.
         subset: see `splits.finish`.
 
@@ -53,7 +54,7 @@ def load(
     elif len(missing) < 6:
         raise UserError(
             f"Dataset cifar10 is incomplete: {folder} lacks {', '.join(missing)}. "
-            f"Prepare it anew with `python scripts/prepare_data.py cifar10 --to {root}`."
+            f"Prepare it again with `python scripts/prepare_data.py cifar10 --to {root}`."
         )
     else:
         try:
@@ -91,26 +92,30 @@ def _decode_files(paths: list[Path]) -> Content:
             approximate += table["exact"].to_pylist().count(False)
         for row, (image, label) in enumerate(zip(table["image"].to_pylist(), table["label"].to_pylist(), strict=True)):
             if type(label) is not int or not 0 <= label < len(CLASSES):
-                raise UserError(f"{path}, row {row} (the first is 0): label {label!r} is none of 0..9; correct it.")
+                raise UserError(f"{path}, row {row} (the first is 0): label {label!r} is not one of 0..9; correct it.")
             labels.append(label)
             pixels.append(decode(image, f"{path}, row {row} (the first is 0)"))
         if not table.num_rows:
             raise UserError(f"{path} has no rows; replace the file.")
-    # Contiguous, since what comes back from the cache is, and both have to be the same.
+    # Contiguous, like arrays read from the cache: a fresh build must return the same as a cached one.
     array = np.ascontiguousarray(np.stack(pixels).transpose(0, 3, 1, 2))
     return {"pixels": array, "labels": np.array(labels, dtype=np.int64)}, {"approximate": approximate}
 
 
 def decode(data: bytes | None, where: str) -> np.ndarray:
-    """uint8 [32, 32, 3] of an encoded image. Raises UserError, which begins with `where`."""
+    """Decode an image to uint8 [32, 32, 3]; error messages begin with `where`.
+
+    Raises:
+        UserError: the image is damaged, or not 32 × 32 RGB.
+    """
     from PIL import Image
 
     if not isinstance(data, bytes | None):
         raise UserError(f"{where}: the image is a {type(data).__name__}, not the bytes of a file; replace the file.")
     try:
-        # Naming the formats spares Pillow trying every one it knows: half of the time.
+        # Naming the formats keeps Pillow from trying all of them, which takes half of the time.
         with Image.open(io.BytesIO(data or b""), formats=("WEBP", "PNG")) as image:
-            # Before it is decoded: a hundred bytes can say that they are a gigabyte of pixels.
+            # Check before decoding: a hundred bytes can claim to be a gigabyte of pixels.
             if image.size != (32, 32) or image.mode != "RGB":
                 shape = f"{(image.height, image.width)} and is {image.mode}"
                 raise UserError(f"{where}: the image has shape {shape}, not (32, 32) and RGB; replace the file.")
@@ -120,10 +125,10 @@ def decode(data: bytes | None, where: str) -> np.ndarray:
 
 
 def from_torchvision(root: str | Path) -> tuple[ImageSplit, ImageSplit]:
-    """(train, test) by torchvision, which verifies each file's MD5; downloaded into `root/cifar10` if need be.
+    """Return (train, test) from torchvision, which checks each file's MD5; download to `root/cifar10` if needed.
 
     Raises:
-        Unavailable: it can be neither read nor downloaded.
+        Unavailable: the data can be neither read nor downloaded.
     """
     folder = Path(root) / "cifar10"
     present = (folder / PICKLES).is_dir()

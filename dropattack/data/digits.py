@@ -1,4 +1,4 @@
-"""Handwritten digits of scikit-learn: 1,797 real 8 × 8 images that come with the package, for demonstrations."""
+"""The handwritten digits of scikit-learn: 1,797 real 8 × 8 images that ship with the package, for demonstrations."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ def load(
     cache: str | Path | None = None,
     **subset: Unpack[SubsetOptions],
 ) -> Dataset:
-    """The UCI digits (Alpaydin and Kaynak 1998) as scikit-learn ships them: no download, one file for all versions.
+    """Load the UCI digits (Alpaydin and Kaynak 1998) that ship with scikit-learn; every version has the same file.
 
-    Pixels are uint8 [N, 1, 8, 8]: the file's 0..16 times 15, so that 0..240 reads as other images' 0..255. The split is
-    ours, stratified and fixed: 1,097 / 300 / 400 (the validation share can be set).
+    Pixels are uint8 [N, 1, 8, 8]: the file's 0..16 times 15, so 0..240, close to the 0..255 of other images. The split
+    is our own, stratified and fixed: 1,097 / 300 / 400 (the validation share can be set).
 
     Args:
-        root, cache: unused; every data set takes them.
-        split: `official`; there is no other.
+        root: unused, like `cache`; accepted because every data set takes them.
+        split: `official`, the only one.
+        cache: unused.
         subset: see `splits.finish`.
 
     Raises:
@@ -38,20 +39,20 @@ def load(
     one_of("digits", "split", split, ("official",))
     images, labels = _shipped()
     everything = ImageSplit((images * 15).astype(np.uint8)[:, None], labels.astype(np.int64))
-    train, test = carve(everything, TEST_ROWS, 0, 10)  # one test split, whatever the split seed
+    train, test = carve(everything, TEST_ROWS, 0, 10)  # the test split does not depend on the split seed
     subset.setdefault("validation_fraction", VALIDATION_ROWS / len(train))
     notes = {"source": "scikit-learn's load_digits", "split": split, "pixels": "0..16 times 15"}
     return finish(name="digits", classes=CLASSES, train=train, test=test, notes=notes, **subset)
 
 
 def _shipped() -> tuple[np.ndarray, np.ndarray]:
-    """(images [N, 8, 8] of 0..16, labels [N]): scikit-learn's file; its import would outlast the training."""
-    spec = importlib.util.find_spec("sklearn")  # a top-level package: found without running it
+    """Return (images [N, 8, 8] in 0..16, labels [N]). Importing scikit-learn would take longer than the training."""
+    spec = importlib.util.find_spec("sklearn")  # finding a top-level package does not import it
     file = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz" if spec and spec.origin else None
     if file is not None and file.is_file():
         rows = np.loadtxt(file, delimiter=",")
         return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1]
-    from sklearn.datasets import load_digits  # of a version that keeps it elsewhere
+    from sklearn.datasets import load_digits  # a version that stores the file elsewhere
 
     bunch = load_digits()
     return bunch.images, bunch.target

@@ -1,4 +1,4 @@
-"""Dataset → tensors, once: texts are tokenised, padded and kept in a cache; images pass through."""
+"""Convert a Dataset to tensors once: texts are tokenised, padded and cached; images pass through."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dropattack.data.cache import Content, cached
 from dropattack.data.types import Dataset, DataSpec, Encoded, ImageSplit, TensorSplit, TextSplit
 from dropattack.errors import UserError
 
-FORMAT = 1  # raise it when what is written here changes
+FORMAT = 1  # increase when the cached content changes
 
 
 class Fitted(Protocol):
@@ -23,26 +23,27 @@ class Fitted(Protocol):
     padding_id: int
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, at least one."""
+        """Return the token ids of each text, at least one per text."""
         ...
 
 
 class Tokenizer(Protocol):
-    """What `encode` needs: `WordTokenizer` and `PretrainedTokenizer`."""
+    """The interface that `encode` needs; see `WordTokenizer` and `PretrainedTokenizer`."""
 
     def settings(self) -> dict[str, Any]:
-        """JSON values that, with the texts, determine the encoding."""
+        """Return the JSON values that, together with the texts, determine the encoding."""
         ...
 
     def fit(self, dataset: Dataset) -> Fitted: ...
 
 
 def encode(dataset: Dataset, tokenizer: Tokenizer | None = None, *, cache: str | Path | None = None) -> Encoded:
-    """The data set as tensors; see `TensorSplit` for their shapes.
+    """Return the data set as tensors; see `TensorSplit` for their shapes.
 
     Args:
-        tokenizer: for text; images need none.
-        cache: folder for encoded text, keyed by the data's fingerprint and the tokenizer's settings; None: none.
+        dataset: the data set.
+        tokenizer: required for text, unused for images.
+        cache: folder for encoded text, keyed by the data's fingerprint and the tokenizer's settings; None: no cache.
 
     Raises:
         UserError: text without a tokenizer.
@@ -86,7 +87,7 @@ def _tokenise(dataset: Dataset, tokenizer: Tokenizer) -> Content:
 
 
 def padded(ids: Sequence[Sequence[int] | np.ndarray], padding_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """(int32 [N, longest] padded on the right, int64 [N] lengths) of N rows of token ids."""
+    """Pad N rows of token ids on the right: (int32 [N, longest], int64 [N] lengths)."""
     lengths = np.array([len(row) for row in ids], dtype=np.int64)
     matrix = np.full((len(ids), lengths.max()), padding_id, dtype=np.int32)
     matrix[np.arange(matrix.shape[1]) < lengths[:, None]] = np.concatenate([np.asarray(row, np.int32) for row in ids])

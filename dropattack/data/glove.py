@@ -1,4 +1,4 @@
-"""GloVe 6B, 100 dimensions (Pennington, Socher and Manning 2014), from its official archive to one Parquet table."""
+"""Convert the official archive of GloVe 6B, 100 dimensions (Pennington, Socher and Manning 2014), to Parquet."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ SIZE = 100
 
 
 def prepare(to: Path, archive: Path | None = None) -> str:
-    """Write `to/glove6b_100d/words.parquet` from a local archive, else from the official one.
+    """Write `to/glove6b_100d/words.parquet` from a local archive, or else from the official one.
 
     Args:
-        to: the folder of all data.
+        to: the data folder.
         archive: glove.6B.zip, or glove.6B.100d.txt itself.
 
     Returns:
-        A sentence on what is there now.
+        A sentence that describes the written file.
 
     Raises:
-        Unavailable: there is no archive, and the official one cannot be fetched.
-        UserError: the archive is not GloVe's.
+        Unavailable: no archive was given, and the official one cannot be fetched.
+        UserError: the file is not GloVe's archive.
     """
     if archive is not None:
         return _from_file(archive, to)

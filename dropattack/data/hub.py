@@ -1,4 +1,4 @@
-"""The Hugging Face hub, asked only when it answers: without a route its clients retry for up to a minute."""
+"""Access to the Hugging Face hub. Check that it is reachable first: offline, its clients retry for up to a minute."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from pathlib import Path
 from typing import Any
 
 
-class Unavailable(Exception):  # noqa: N818  (a state of the world, as KeyboardInterrupt is)
-    """An official source gave nothing; the message says why, to stand after "and"."""
+class Unavailable(Exception):  # noqa: N818  (not an error of the program, like KeyboardInterrupt)
+    """An official source is not available. The message gives the reason as a clause that can follow "and"."""
 
 
 def reachable(url: str, timeout: float = 4.0) -> bool:
-    """Whether a server answers at all; `timeout` in seconds. Honours the proxies of the environment."""
+    """Return whether a server answers within `timeout` seconds. Honours the proxies in the environment."""
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=timeout).close()
     except urllib.error.HTTPError:
         return True
     except urllib.error.URLError as error:
-        return isinstance(error.reason, ssl.SSLError)  # it answered; its client may know other certificates
+        return isinstance(error.reason, ssl.SSLError)  # it answered; the client may accept its certificate
     except (OSError, ValueError):
         return False
     return True
 
 
 def hub_reachable() -> bool:
-    """Whether the hub (or HF_ENDPOINT's mirror) answers; False at once where the environment says to stay offline."""
+    """Return whether the hub (or the mirror in HF_ENDPOINT) answers; False immediately in offline mode."""
     from huggingface_hub import constants
 
     return not constants.HF_HUB_OFFLINE and reachable(constants.ENDPOINT)
@@ -38,7 +38,7 @@ def hub_reachable() -> bool:
 
 @contextmanager
 def offline_unless_reachable() -> Iterator[None]:
-    """Within it the hub's clients look in their caches alone, and fail at once, when the hub does not answer."""
+    """Make the hub's clients use only their caches, and fail immediately, if the hub does not answer."""
     import datasets.config
     from huggingface_hub import constants
 
@@ -54,7 +54,7 @@ def offline_unless_reachable() -> Iterator[None]:
 
 
 def _has_cached(repository: str) -> bool:
-    """Whether an earlier call may have left the data set in one of the hub clients' caches."""
+    """Return whether one of the hub clients' caches may hold the data set."""
     from huggingface_hub import constants
 
     prepared = Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets")
@@ -63,18 +63,18 @@ def _has_cached(repository: str) -> bool:
 
 
 def hub_columns(repository: str, split: str) -> dict[str, list[Any]]:
-    """The columns of one split of a data set on the hub, or in its cache.
+    """Return the columns of one split of a data set on the hub, or in its cache.
 
     Raises:
-        Unavailable: it cannot be had.
+        Unavailable: neither holds it.
     """
-    if not (_has_cached(repository) or hub_reachable()):  # `datasets` takes seconds to import, only to say the same
+    if not (_has_cached(repository) or hub_reachable()):  # importing `datasets` takes seconds
         raise Unavailable(f"the Hugging Face hub, which has {repository}, does not answer")
     try:
         import datasets
 
         with offline_unless_reachable():
             return datasets.load_dataset(repository, split=split).to_dict()
-    except Exception as error:  # the client raises errors of a dozen kinds; each means that it gave no data
+    except Exception as error:  # the client raises a dozen kinds of errors; all mean that there is no data
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise Unavailable(f"the Hugging Face hub gave no {repository} ({reason})") from error

@@ -1,4 +1,4 @@
-"""IMDB movie reviews (Maas et al., ACL 2011): 25,000 to train on, 25,000 to test, positive or negative."""
+"""IMDB movie reviews (Maas et al., ACL 2011): 25,000 for training, 25,000 for testing, positive or negative."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dropattack.data.types import Dataset, one_of
 
 CLASSES = ("negative", "positive")
 HUB = "stanfordnlp/imdb"
-AUTHOR_ROWS = 5_000  # of the 50,000, for validation and for test each
+AUTHOR_ROWS = 5_000  # of the 50,000, for validation and test each
 
 
 def load(
@@ -23,13 +23,14 @@ def load(
     cache: str | Path | None = None,
     **subset: Unpack[SubsetOptions],
 ) -> Dataset:
-    """IMDB from `root/imdb/{train,test}.parquet`, else from the Hugging Face hub.
+    """Load IMDB from `root/imdb/{train,test}.parquet`, or else from the Hugging Face hub.
 
     Args:
+        root: the data folder.
         split: `official` (25,000 test rows; validation carved from train), or `author`: 40,000 / 5,000 / 5,000 of the
-            50,000 pooled, as in the DropAttack notebooks. The authors' files are not published: the draw is ours.
-        cache: unused; every data set takes it.
-        subset: see `splits.finish`. Of the official test reviews 123 have a text that also occurs in train.
+            50,000 pooled rows, as in the DropAttack notebooks. The authors' files are not published: we draw our own.
+        cache: unused; accepted because every data set takes it.
+        subset: see `splits.finish`. The text of 123 official test reviews also occurs in train.
 
     Raises:
         UserError: not found, a bad file or row, or a bad option.

@@ -1,4 +1,4 @@
-"""Tensors → batches, as a pure function of (seed, epoch): a run that was killed resumes in mid-epoch."""
+"""Batches of tensors as a pure function of (seed, epoch), so that a killed run can resume mid-epoch."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ Batch = dict[str, Tensor]
 Augment = Literal["none", "crop_flip", "shift"]
 MEGABATCH = 50  # batches sorted by length together
 RESIDENT_BYTES = 2 << 30  # a split up to this size lives on the device
-READY_BYTES = 256 << 20  # images that are not augmented, up to this size, are made float32 once and not in every batch
+READY_BYTES = 256 << 20  # unaugmented images up to this size are converted to float32 once
 
 
 class Loader:
     """Batches of one split, on `device`.
 
     Text: `{"input_ids" int64 [B, T], "lengths" int64 [B], "labels" int64 [B]}`, T the batch's longest row; the lengths
-    stay on the host, which has to know them to pack a batch and would wait for the device otherwise. Images:
+    stay on the host, which needs them to pack a batch without waiting for the device. Images:
     `{"pixels" float32 [B, C, H, W], "labels" int64 [B]}`, (x/255 − mean)/std.
 
     Args:
-        split: what to read; the last, incomplete batch is kept.
-        batch_size: rows of a batch over all processes.
-        shuffle: a new order every epoch. Without it (evaluation): text sorted by length, images as they lie.
-        seed: of order and augmentation.
-        augment: images only. `crop_flip`: a random crop out of the image padded by an eighth with black (4 pixels of
-            32), mirrored half of the time. `shift`: the crop alone, for digits.
-        bucket: text only. Rows of similar length share a batch, and lie there longest first; False: purely random
-            batches.
-        rank, world: this process's part of every batch (each world-th row), for data-parallel training. Rows of a last
-            batch that has fewer than `world` join the batch before, since no process may stand idle.
+        split: the data; the last, incomplete batch is kept.
+        batch_size: rows per batch, over all processes.
+        shuffle: use a new order every epoch. Otherwise (evaluation) text is sorted by length and images keep their
+            order.
+        seed: seed of the order and the augmentation.
+        augment: images only. `crop_flip`: a random crop of the image padded with black by an eighth (4 pixels of 32),
+            mirrored half of the time. `shift`: the crop only, for digits.
+        bucket: text only. Rows of similar length share a batch, longest first; False: purely random batches.
+        rank, world: this process's part of every batch (every world-th row), for data-parallel training. If the last
+            batch has fewer than `world` rows, they join the previous batch, because every process needs a row.
         mean, std: per channel, of pixels in 0..1; None: pixels stay in 0..1. `pixel_statistics(train)` computes them.
 
     Raises:
@@ -88,7 +88,7 @@ class Loader:
             self._inputs = self._standardised(self._inputs)
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Return the number of batches per epoch."""
         return len(self._ends)
 
     def _batch_ends(self, rows: int) -> np.ndarray:
@@ -98,7 +98,7 @@ class Loader:
         return np.array([*ends, rows])
 
     def rows(self, epoch: int = 0) -> list[np.ndarray]:
-        """The rows of `split` in each batch of the epoch, over all processes: int64 [B] each."""
+        """Return the rows of `split` in each batch of the epoch, over all processes: int64 [B] each."""
         count = len(self.split)
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(count) if self.shuffle else np.arange(count)
@@ -113,12 +113,12 @@ class Loader:
         return [batches[i] for i in rng.permutation(len(batches))] if self.shuffle else batches
 
     def padding_share(self, epoch: int = 0) -> float:
-        """The share of the epoch's tokens that are padding, in 0..1 (text)."""
+        """Return the share of the epoch's tokens that are padding, in 0..1 (text only)."""
         lengths = [self._lengths[rows] for rows in self.rows(epoch)]
         return 1 - sum(batch.sum() for batch in lengths) / sum(batch.max() * len(batch) for batch in lengths)
 
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
-        """The epoch's batches from the `start`-th on; this process's rows of each."""
+        """Return this process's rows of the epoch's batches, from batch `start` on."""
         if not 0 <= start <= len(self):
             raise ValueError(f"start={start}: the epoch has {len(self)} batches")
         batches = self.rows(epoch)
@@ -147,7 +147,7 @@ class Loader:
         return (tensor.pin_memory() if self.device.type == "cuda" else tensor).to(self.device, non_blocking=True)
 
     def _augmented(self, pixels: Tensor, total: int, mine: slice, epoch: int, number: int) -> Tensor:
-        # Drawn on the CPU for the whole batch: the same images on every device and for every number of processes.
+        # Drawn on the CPU for the whole batch, so the images do not depend on the device or the number of processes.
         state = np.random.SeedSequence([self.seed, epoch, number]).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(state) >> 1)
         padding = max(1, pixels.shape[-1] // 8)
@@ -157,12 +157,13 @@ class Loader:
 
 
 def shifted(pixels: Tensor, offsets: Tensor, flips: Tensor, padding: int) -> Tensor:
-    """Each image cropped at its own offset out of itself padded with zeros, then mirrored where `flips` says so.
+    """Pad each image with zeros, crop it at its own offset, and mirror it where `flips` is true.
 
     Args:
         pixels: [B, C, H, W].
-        offsets: int64 [B, 2], the crop's first row and column, in 0..2·padding.
+        offsets: int64 [B, 2], first row and column of the crop, in 0..2·padding.
         flips: bool [B].
+        padding: pixels on each side.
 
     Returns:
         [B, C, H, W].
@@ -171,14 +172,14 @@ def shifted(pixels: Tensor, offsets: Tensor, flips: Tensor, padding: int) -> Ten
     y = torch.arange(H, device=pixels.device) + offsets[:, :1]  # [B, H]
     x = torch.arange(W, device=pixels.device)
     x = torch.where(flips[:, None], x.flip(0), x) + offsets[:, 1:]  # [B, W]
-    # One flat index for all channels: indexing by image, row and column takes four times as long on a CPU.
+    # One flat index for all channels: indexing by image, row and column is four times slower on a CPU.
     source = y[:, :, None] * (W + 2 * padding) + x[:, None, :]  # [B, H, W]
     padded = F.pad(pixels, (padding,) * 4).flatten(2)
     return padded.gather(2, source.view(B, 1, H * W).expand(B, C, H * W)).view(B, C, H, W)
 
 
 def pixel_statistics(split: TensorSplit) -> tuple[list[float], list[float]]:
-    """(mean, standard deviation) of each channel of uint8 [N, C, H, W], in 0..1; 1 for a channel that is constant."""
+    """Return (mean, standard deviation) per channel of uint8 [N, C, H, W], in 0..1; std is 1 for a constant channel."""
     counts = [torch.bincount(channel.flatten(), minlength=256).double() for channel in split.inputs.transpose(0, 1)]
     levels = torch.arange(256, dtype=torch.float64) / 255
     means = [(count * levels).sum() / count.sum() for count in counts]

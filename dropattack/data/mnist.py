@@ -1,4 +1,4 @@
-"""MNIST (LeCun, Cortes and Burges): handwritten digits, 28 × 28; 60,000 to train on, 10,000 to test."""
+"""MNIST (LeCun, Cortes and Burges): handwritten digits, 28 × 28; 60,000 for training, 10,000 for testing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dropattack.errors import UserError
 CLASSES = tuple("0123456789")
 FOLDER = Path("MNIST", "raw")  # torchvision's layout
 PREFIXES = {"train": "train", "test": "t10k"}
-MOST_BYTES = 64 << 20  # of a file, unpacked; the largest has 47,040,016. A packed one may unfold to anything.
+MOST_BYTES = 64 << 20  # per unpacked file; the largest has 47,040,016. A packed file can expand to any size.
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/train-labels-idx1-ubyte.gz"
 
 
@@ -29,13 +29,14 @@ def load(
     cache: str | Path | None = None,
     **subset: Unpack[SubsetOptions],
 ) -> Dataset:
-    """MNIST from the IDX files (packed or not) in `root/mnist/MNIST/raw`, else downloaded there by torchvision.
+    """Load MNIST from the IDX files (packed or not) in `root/mnist/MNIST/raw`, or else download it there.
 
     Pixels are uint8 [N, 1, 28, 28].
 
     Args:
-        split: `official`; no split of the DropAttack authors is known.
-        cache: unused; every data set takes it.
+        root: the data folder.
+        split: `official`; the DropAttack authors published no split.
+        cache: unused; accepted because every data set takes it.
         subset: see `splits.finish`.
 
     Raises:
@@ -48,7 +49,7 @@ def load(
         if len(missing) < 4:
             raise UserError(
                 f"Dataset mnist is incomplete: {folder} lacks {', '.join(missing)}. "
-                f"Prepare it anew with `python scripts/prepare_data.py mnist --to {root}`."
+                f"Prepare it again with `python scripts/prepare_data.py mnist --to {root}`."
             )
         try:
             download(root)
@@ -61,7 +62,11 @@ def load(
 
 
 def download(root: str | Path) -> None:
-    """torchvision's download into `root/mnist`. Raises Unavailable when it cannot be had."""
+    """Download MNIST into `root/mnist` with torchvision.
+
+    Raises:
+        Unavailable: the download fails.
+    """
     if not reachable(MIRROR):
         raise Unavailable("torchvision's mirrors do not answer")
     from torchvision.datasets import MNIST
@@ -73,7 +78,11 @@ def download(root: str | Path) -> None:
 
 
 def read_split(folder: Path, prefix: str) -> ImageSplit:
-    """Images and labels of one split. Raises UserError, which names the file."""
+    """Read the images and labels of one split.
+
+    Raises:
+        UserError: a bad file, which the message names.
+    """
     images_path, labels_path = (
         _find(folder, f"{prefix}-{kind}") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
     )
@@ -84,17 +93,17 @@ def read_split(folder: Path, prefix: str) -> ImageSplit:
         raise UserError(f"{images_path} has {len(pixels)} images but {labels_path} {len(labels)} labels; replace them.")
     if (wrong := np.flatnonzero(labels > 9)).size:
         where = f"{labels_path}, row {wrong[0]} (the first is 0)"
-        raise UserError(f"{where}: label {labels[wrong[0]]} is none of 0..9; replace it.")
+        raise UserError(f"{where}: label {labels[wrong[0]]} is not one of 0..9; replace it.")
     return ImageSplit(pixels[:, None], labels.astype(np.int64))
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """An IDX file of bytes, packed by gzip or not: uint8 with `dimensions` axes.
+    """Read an IDX file of bytes, gzipped or not: uint8 with `dimensions` axes.
 
-    The format: two zero bytes, type 8 (unsigned byte), the number of axes, one big-endian int32 an axis, the values.
+    The format: two zero bytes, type 8 (unsigned byte), the number of axes, one big-endian int32 per axis, the values.
 
     Raises:
-        UserError: not such a file, or one that is too short or too long.
+        UserError: not an IDX file of bytes, or too short or too long.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
@@ -102,22 +111,22 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be read ({error}); it may be truncated: replace it.") from error
     if len(data) > MOST_BYTES:
-        raise UserError(f"{path} holds more than {MOST_BYTES >> 20} MB, and MNIST's files less; replace it.")
+        raise UserError(f"{path} holds more than {MOST_BYTES >> 20} MB, and MNIST's files are smaller; replace it.")
     head = 4 + 4 * dimensions
     if len(data) < head:
-        raise UserError(f"{path} is no IDX file: it ends within its header, after {len(data)} bytes; replace it.")
+        raise UserError(f"{path} is not an IDX file: it ends within its header, after {len(data)} bytes; replace it.")
     if data[:4] != bytes((0, 0, 8, dimensions)):
         raise UserError(
-            f"{path} is no IDX file of bytes with {dimensions} axes: it begins with {data[:4].hex(' ')}, not "
+            f"{path} is not an IDX file of bytes with {dimensions} axes: it begins with {data[:4].hex(' ')}, not "
             f"00 00 08 {dimensions:02x}; replace it."
         )
     shape = tuple(np.frombuffer(data, ">i4", dimensions, 4).tolist())
     if len(data) - head != np.prod(shape, dtype=np.int64):
         raise UserError(
-            f"{path} holds {len(data) - head} values, its header says {shape}; it may be truncated: replace it."
+            f"{path} holds {len(data) - head} values, but its header says {shape}; it may be truncated: replace it."
         )
     if dimensions == 3 and shape[1:] != (28, 28):
-        raise UserError(f"{path} holds images of {shape[1]} × {shape[2]}, MNIST's are 28 × 28; replace it.")
+        raise UserError(f"{path} holds images of {shape[1]} × {shape[2]}, but MNIST's are 28 × 28; replace it.")
     return np.frombuffer(data, np.uint8, offset=head).reshape(shape).copy()  # `data` is read-only
 
 

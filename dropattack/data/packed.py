@@ -1,6 +1,6 @@
-"""Encoded data sets that travel: what a run needs of a data set, in one small file, without its texts.
+"""Portable encoded data sets: everything a run needs from a data set in one small file, without the texts.
 
-A machine without the original files trains on the packed form. A run finds it in `paths.data`/packed, by the options of
+Machines without the original files train on the packed form. A run looks it up in `paths.data`/packed by the options of
 the data set and the tokenizer, and its record holds the same fingerprint, sizes and notes.
 """
 
@@ -23,12 +23,12 @@ from dropattack.data.types import SPLITS, Dataset, DataSpec, Encoded, TensorSpli
 from dropattack.errors import UserError
 
 FOLDER = "packed"
-PLACES = ("root", "cache")  # options of a data set that say where, not what
+PLACES = ("root", "cache")  # options of a data set that are locations, not content
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a record says of the data: see `dropattack.data.types.Dataset`."""
+    """The description of the data in a record: see `dropattack.data.types.Dataset`."""
 
     name: str
     fingerprint: str
@@ -43,7 +43,7 @@ class Facts:
 
 
 def path_of(root: str | Path, dataset: Mapping[str, Any], tokenizer: Mapping[str, Any] | None) -> Path:
-    """Where the packed form of a data set lies below the data folder `root`, from its resolved options."""
+    """Return the path of a data set's packed form in the data folder `root`, given its resolved options."""
     options = {key: value for key, value in dataset.items() if key not in PLACES}
     key = json.dumps({"dataset": options, "tokenizer": tokenizer}, sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
@@ -51,10 +51,10 @@ def path_of(root: str | Path, dataset: Mapping[str, Any], tokenizer: Mapping[str
 
 
 def write(path: Path, facts: Facts, encoded: Encoded) -> Path:
-    """Pack an encoded text data set: token ids without padding, byte planes apart, compressed.
+    """Pack an encoded text data set: token ids without padding, split into byte planes, compressed.
 
     Raises:
-        ValueError: it holds images, whose own files are as small.
+        ValueError: the data set holds images, whose own files are already compact.
     """
     if encoded.spec.kind != "text":
         raise ValueError("only text is packed: image files are as small as they get")
@@ -72,14 +72,14 @@ def write(path: Path, facts: Facts, encoded: Encoded) -> Path:
     arrays["values"] = np.frombuffer(json.dumps(values).encode(), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
-    np.savez(content, **arrays)  # type: ignore[arg-type]  # numpy's stubs take every keyword for allow_pickle
+    np.savez(content, **arrays)  # type: ignore[arg-type]  # numpy's stubs treat every keyword as allow_pickle
     path.write_bytes(lzma.compress(content.getvalue()))
     return path
 
 
 @lru_cache(maxsize=2)  # a worker runs many cells on the same data
 def read(path: Path) -> tuple[Facts, Encoded]:
-    """What `write` packed; the same tensors, bit for bit.
+    """Read what `write` packed: the same tensors, bit for bit.
 
     Raises:
         UserError: the file is damaged.
@@ -98,7 +98,7 @@ def _split(arrays: Any, name: str, padding_id: int) -> TensorSplit:
     flat = np.ascontiguousarray(arrays[f"{name}.ids"].T).view("<u4").ravel().astype(np.int32)
     lengths = arrays[f"{name}.lengths"].astype(np.int64)
     rows = np.split(flat, np.cumsum(lengths)[:-1])
-    import torch  # which asking for a file's place can do without
+    import torch  # imported here because `path_of` does not need it
 
     from dropattack.data.encode import padded
 

@@ -27,18 +27,19 @@ def load(
     cache: str | Path | None = None,
     **subset: Unpack[SubsetOptions],
 ) -> Dataset:
-    """PHEME from `root/pheme/{train,val,test}.parquet`: a thread a row, its tweets joined by ` | `.
+    """Load PHEME from `root/pheme/{train,val,test}.parquet`: one thread per row, its tweets joined by ` | `.
 
-    There is no copy on a hub: figshare record 6392078, made into these files by `scripts/prepare_data.py pheme`.
+    No hub has a copy: `scripts/prepare_data.py pheme` makes these files from figshare record 6392078.
 
     Args:
+        root: the data folder.
         split: `official` (the three files), or `author`: validation and test from the authors' own
-            `author_pheme2018_{dev,test}.csv.gz`, the same threads where the copy follows them, with the tweets in the
-            authors' arbitrary order.
-        drop_source_only: leave out the training threads of which only the source tweet is known
-            (`form` = source_only). It drops whole events.
-        cache: unused; every data set takes it.
-        subset: see `splits.finish`; `validation_fraction` has no effect, validation has a file of its own.
+            `author_pheme2018_{dev,test}.csv.gz`, which hold the same threads where the copy follows them, with the
+            tweets in the authors' arbitrary order.
+        drop_source_only: leave out the training threads for which only the source tweet is known
+            (`form` = source_only). This drops whole events.
+        cache: unused; accepted because every data set takes it.
+        subset: see `splits.finish`; `validation_fraction` has no effect, because validation has its own file.
 
     Raises:
         UserError: not found, a bad file or row, or a bad option.
@@ -63,7 +64,7 @@ def load(
         notes["author"] = "train has the source tweet first, the authors' validation and test files have any order"
     if drop_source_only:
         if "form" not in columns:
-            raise UserError(f"{paths['train']} has no column form, so dataset.drop_source_only cannot be had.")
+            raise UserError(f"{paths['train']} has no column form, which dataset.drop_source_only=true needs.")
         kept = np.flatnonzero(np.array(columns["form"]) != "source_only")
         notes["source_only_dropped"] = len(train) - len(kept)
         train = train.take(kept)

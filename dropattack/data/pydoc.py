@@ -1,4 +1,4 @@
-"""Docstrings of the installed scientific packages: which package wrote them? Real text without any download."""
+"""Docstrings of the installed scientific packages, classified by package: real text without a download."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dropattack.data.splits import SubsetOptions, carve, finish
 from dropattack.data.types import Dataset, TextSplit, one_of
 from dropattack.errors import UserError
 
-PACKAGES = {  # import name: name of the distribution
+PACKAGES = {  # import name: distribution name
     "matplotlib": "matplotlib",
     "numpy": "numpy",
     "pandas": "pandas",
@@ -28,13 +28,13 @@ PACKAGES = {  # import name: name of the distribution
     "sklearn": "scikit-learn",
     "torch": "torch",
 }
-ROWS = 600  # a class
-FILE_ROWS = 12  # docstrings of one file: they resemble each other
-FILE_BYTES = 80_000  # longer files cost seconds to parse and give no more than FILE_ROWS either
+ROWS = 600  # per class
+FILE_ROWS = 12  # per file, because docstrings of one file resemble each other
+FILE_BYTES = 80_000  # longer files take seconds to parse and also give only FILE_ROWS docstrings
 LEAST_WORDS = 8
 TEST_SHARE = 0.2
 MASK = "maskedpackage"
-# A package's name, wherever it stands ("PyTorch"), and the names under which the packages are usually imported.
+# A package's name, also within a word ("PyTorch"), and the usual import aliases.
 NAMES = re.compile(
     r"(?:numpy|scipy|pandas|sklearn|scikits?(?:[-_ ]learn)?|(?:py)?torch|matplotlib|pyplot)\w*"
     r"|\b(?:np|sp|pd|plt|mpl)\b",
@@ -43,7 +43,7 @@ NAMES = re.compile(
 SKIPPED = re.compile(
     r"(^|[/_.])(tests?|testing|conftest|externals?|extern|vendor\w*|_vendor\w*|compat|array_api_\w+)([/_.]|$)"
 )
-FORMAT = 1  # raise it when the collection below changes
+FORMAT = 1  # increase when the collection below changes
 
 
 def load(
@@ -53,15 +53,15 @@ def load(
     cache: str | Path | None = None,
     **subset: Unpack[SubsetOptions],
 ) -> Dataset:
-    """Up to 600 docstrings each of six packages, the packages' names masked. No package is imported.
+    """Load up to 600 docstrings from each of six packages, with the packages' names masked. Import none of them.
 
-    Which docstrings: a draw by hash, so that it depends on the installed versions alone (`notes` and the fingerprint
-    tell them). Stratified: 20 % test, fixed; of the rest `validation_fraction`.
+    Docstrings are drawn by hash, so the draw depends only on the installed versions (see `notes` and the fingerprint).
+    The split is stratified: a fixed 20 % test, and `validation_fraction` of the rest.
 
     Args:
-        root: unused; every data set takes it.
-        split: `official`; there is no other.
-        cache: folder for the collected texts, which take seconds to collect.
+        root: unused; accepted because every data set takes it.
+        split: `official`, the only one.
+        cache: folder for the texts, which take seconds to collect.
         subset: see `splits.finish`.
 
     Raises:
@@ -78,7 +78,7 @@ def load(
 
 
 def _collect() -> Content:
-    seen: set[str] = set()  # over all packages: a text that two of them share has no label
+    seen: set[str] = set()  # over all packages: a text that two of them share has no label of its own
     found = []
     for name in PACKAGES:
         own = dict.fromkeys(_docstrings(_folder(name), seen))
@@ -90,7 +90,7 @@ def _collect() -> Content:
 
 
 def _docstrings(folder: Path, seen: set[str]) -> Iterator[str]:
-    """Masked docstrings in the order of their files' hashes, a little more than ROWS."""
+    """Yield slightly more than ROWS masked docstrings, in the order of their files' hashes."""
     count = 0
     paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*.py"))
     for path in sorted((path for path in paths if not SKIPPED.search(path)), key=_hash):
@@ -100,19 +100,19 @@ def _docstrings(folder: Path, seen: set[str]) -> Iterator[str]:
         own = [NAMES.sub(MASK, text) for text in sorted(docstrings(source), key=_hash)[:FILE_ROWS]]
         yield from (text for text in own if text not in seen)
         count += len(own)
-        if count > ROWS * 1.2:  # some of them are repeats
+        if count > ROWS * 1.2:  # some are duplicates
             return
 
 
 def docstrings(source: bytes) -> list[str]:
-    """The docstrings of at least LEAST_WORDS words of a file's module, classes, functions and methods."""
+    """Return the docstrings of a file's module, classes, functions and methods that have at least LEAST_WORDS words."""
     if b'"""' not in source:
         return []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # invalid escapes in other people's strings
+        warnings.simplefilter("ignore")  # invalid escape sequences in the packages' strings
         try:
             nodes: list[ast.AST] = [ast.parse(source)]
-        except (SyntaxError, ValueError):  # a template, or a file for another Python: not ours to judge
+        except (SyntaxError, ValueError):  # a template, or a file for another version of Python
             return []
     found = []
     while nodes:
@@ -129,7 +129,7 @@ def _hash(text: str) -> str:
 
 
 def _folder(name: str) -> Path:
-    spec = importlib.util.find_spec(name)  # a top-level package: found without running it
+    spec = importlib.util.find_spec(name)  # finding a top-level package does not import it
     if spec is None or spec.origin is None:
         raise _not_installed(name)
     return Path(spec.origin).parent

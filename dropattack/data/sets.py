@@ -1,6 +1,6 @@
-"""What only a data set as a whole shows: missing classes, examples that are all the same, leaks between splits.
+"""Checks of a data set as a whole: missing classes, identical examples, leaks between splits.
 
-Each row may be fine where the set is not: a slice of a sorted file has one class, and trains to an accuracy of 1.
+Every row can be valid in a set that is not: a slice of a sorted file has one class, and trains to an accuracy of 1.
 """
 
 from __future__ import annotations
@@ -18,37 +18,38 @@ AnySplit = TextSplit | ImageSplit
 
 
 def examples(split: AnySplit) -> list[Hashable]:
-    """Each row's example, to be compared with others: the text, or a digest of the pixels."""
+    """Return each row's example in comparable form: the text, or a digest of the pixels."""
     if isinstance(split, TextSplit):
         return list(split.texts)
     return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in split.pixels]
 
 
 def check_classes(name: str, classes: Sequence[str], whole: Mapping[str, AnySplit]) -> None:
-    """Every class has to occur in each split, before subsets are taken of it.
+    """Check that every class occurs in each split, before subsets are taken.
 
     Raises:
-        UserError: which names the split, the classes that are missing, and what it has instead.
+        UserError: names the split and the missing classes.
     """
     for split_name, split in whole.items():
         counts = np.bincount(split.labels, minlength=len(classes))
         missing = [f"{label} ({classes[label]})" for label in range(len(classes)) if counts[label] == 0]
         if missing:
             raise UserError(
-                f"Dataset {name}, split {split_name}: of its {len(split)} rows none has label {', '.join(missing)}; a "
-                "part of a sorted file, or labels that begin elsewhere? Replace the file with one that has all classes."
+                f"Dataset {name}, split {split_name}: none of its {len(split)} rows has label {', '.join(missing)}; is "
+                "it part of a sorted file, or do labels start elsewhere? Replace it with a file that has all classes."
             )
 
 
 def check_sets(name: str, splits: Mapping[str, AnySplit], rows: Mapping[str, list[Hashable]]) -> None:
-    """What would make a result of these splits, as they are trained and tested on, say nothing.
+    """Check the final splits for faults that would make every result meaningless.
 
     Args:
+        name: the data set's name, for errors.
         splits: train, validation and test.
-        rows: the `examples` of each.
+        rows: the `examples` of each split.
 
     Raises:
-        UserError: one class alone, one example alone, or a split that is a part of another.
+        UserError: only one class, only one distinct example, or a split that is contained in another.
     """
     unique = {split: set(found) for split, found in rows.items()}
     for split_name, split in splits.items():
@@ -67,7 +68,7 @@ def check_sets(name: str, splits: Mapping[str, AnySplit], rows: Mapping[str, lis
 
 
 def counted(splits: Mapping[str, AnySplit], rows: Mapping[str, list[Hashable]]) -> dict[str, Any]:
-    """For a record's notes: test and validation rows that were seen before, and examples with more than one label."""
+    """Count, for a record's notes, the test and validation rows seen earlier and the examples with several labels."""
     train, validation = set(rows["train"]), set(rows["validation"])
     labels: dict[Hashable, set[int]] = {}
     for split_name, split in splits.items():
@@ -82,7 +83,7 @@ def counted(splits: Mapping[str, AnySplit], rows: Mapping[str, list[Hashable]]) 
 
 
 def warnings(name: str, sizes: Mapping[str, int], notes: Mapping[str, Any]) -> list[str]:
-    """What of `counted` a person has to know before reading a result, one sentence each."""
+    """Return the warnings that follow from the counts of `counted`, one sentence each."""
     said = []
     for kind in ("texts", "images"):
         if leaked := notes.get(f"test_{kind}_in_train"):

@@ -1,4 +1,4 @@
-"""Where a data set is found: its local copy, else its official source, else one error that says what to do."""
+"""Find a data set: its local copy, or else its official source, or else one error that says what to do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Columns = dict[str, list[Any]]
 
 
 def not_found(name: str, root: str | Path, looked: str, why: str, prepare: str | None = None) -> UserError:
-    """The one error for a data set that is neither here nor to be had. `looked`: the missing files, in words."""
+    """Return the error for a data set that is neither local nor downloadable. `looked` describes the missing files."""
     command = prepare or f"python scripts/prepare_data.py {name} --to {root}"
     return UserError(
         f"Dataset {name} was not found: no {looked} in {Path(root) / name}, and {why}. "
@@ -26,15 +26,15 @@ def not_found(name: str, root: str | Path, looked: str, why: str, prepare: str |
 
 
 def find_table(folder: Path, stem: str) -> Path | None:
-    """`folder/stem` with one of SUFFIXES, or None."""
+    """Return the path `folder/stem` with one of SUFFIXES, or None."""
     return next((path for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()), None)
 
 
 def read_table(path: Path, classes: int, extra: Sequence[str] = ()) -> tuple[TextSplit, Columns]:
-    """A Parquet or CSV file with the columns `text` and `label` (0..classes-1), and `extra` ones where it has them.
+    """Read a Parquet or CSV file with the columns `text` and `label` (0..classes-1), and `extra` columns if present.
 
     Raises:
-        UserError: unreadable or truncated file, missing column, or a bad row, which it names.
+        UserError: unreadable or truncated file, missing column, or a bad row, which the message names.
     """
     import pyarrow as pa
     import pyarrow.csv
@@ -61,7 +61,7 @@ def read_table(path: Path, classes: int, extra: Sequence[str] = ()) -> tuple[Tex
 
 def _reason(error: Exception) -> str:
     reason = (str(error).splitlines() or [type(error).__name__])[0].strip().rstrip(".")
-    # Arrow's own words are about its block size.
+    # Arrow's own message is about its block size.
     return "a row is longer than 1 MB (a quote left open?)" if "straddling" in reason else reason
 
 
@@ -70,7 +70,7 @@ def _remedy(path: Path) -> str:
 
 
 def checked_rows(columns: Columns, classes: int, where: str, names: Iterable[str]) -> TextSplit:
-    """`text` and `label` of a table, each row checked. `where`: the table's name in an error."""
+    """Check `text` and `label` row by row and return them. `where` names the table in error messages."""
     if missing := [column for column in ("text", "label") if column not in columns]:
         raise UserError(
             f"{where} has no column {' and no column '.join(missing)}; its columns are {', '.join(names)}. "
@@ -78,14 +78,14 @@ def checked_rows(columns: Columns, classes: int, where: str, names: Iterable[str
         )
     for row, (text, label) in enumerate(zip(columns["text"], columns["label"], strict=True)):
         if text is not None and not isinstance(text, str):
-            raise UserError(f"{where}, row {row} (the first is 0): {text!r:.40} is no text; correct it.")
+            raise UserError(f"{where}, row {row} (the first is 0): {text!r:.40} is not a text; correct it.")
         if not text or not text.strip():
             raise UserError(f"{where}, row {row} (the first is 0): the text is empty; fill it or remove the row.")
-        if "\0" in text:  # no text has one: a block of the disk was lost, or the encoding is another
+        if "\0" in text:  # a damaged file, or another encoding
             raise UserError(f"{where}, row {row} (the first is 0): the text holds a NUL byte; replace the file.")
         if type(label) is not int or not 0 <= label < classes:
             raise UserError(
-                f"{where}, row {row} (the first is 0): label {label!r} is no whole number from 0 to {classes - 1}; "
+                f"{where}, row {row} (the first is 0): label {label!r} is not a whole number from 0 to {classes - 1}; "
                 "correct it or remove the row."
             )
     if not columns["text"]:
@@ -96,10 +96,10 @@ def checked_rows(columns: Columns, classes: int, where: str, names: Iterable[str
 def train_and_test(
     name: str, root: str | Path, hub: str, classes: int, extra: Sequence[str] = ()
 ) -> tuple[TextSplit, TextSplit, Columns, str]:
-    """(train, test, train's extra columns, source) from `root/name/{train,test}`, else from the hub's `hub`.
+    """Return (train, test, train's extra columns, source) from `root/name/{train,test}`, or else from `hub`.
 
     Raises:
-        UserError: neither is there, or the local copy is incomplete or bad.
+        UserError: neither is available, or the local copy is incomplete or bad.
     """
     folder = Path(root) / name
     train_path, test_path = (find_table(folder, split) for split in ("train", "test"))
@@ -111,7 +111,7 @@ def train_and_test(
         absent = "test" if train_path else "train"
         raise UserError(
             f"Dataset {name} is incomplete: {folder} holds {there.name} but no {absent}.parquet. "
-            f"Prepare it anew with `python scripts/prepare_data.py {name} --to {root}`."
+            f"Prepare it again with `python scripts/prepare_data.py {name} --to {root}`."
         )
     try:
         tables = {split: hub_columns(hub, split) for split in ("train", "test")}
@@ -122,7 +122,7 @@ def train_and_test(
 
 
 def author_table(name: str, root: str | Path, stem: str, classes: int, repository: str) -> TextSplit:
-    """A table that the DropAttack authors published, from `root/name`. `repository`: where a person finds it."""
+    """Read a table published by the DropAttack authors from `root/name`. `repository` says where to find it."""
     folder = Path(root) / name
     if (path := find_table(folder, stem)) is None:
         raise UserError(

@@ -13,12 +13,12 @@ from dropattack.errors import UserError
 
 Split = TypeVar("Split", TextSplit, ImageSplit)
 
-# Streams of the split seed: the rows that one draw takes must say nothing about those that another takes.
+# Streams of the split seed: draws must be independent of each other.
 _VALIDATION, _TRAIN_ROWS, _VALIDATION_ROWS, _TEST_ROWS = range(4)
 
 
 class SubsetOptions(TypedDict, total=False):
-    """The keyword arguments that every data set's `load` shares; `finish` explains them."""
+    """The keyword arguments that all `load` functions share; see `finish`."""
 
     validation_fraction: float
     seed: int
@@ -30,10 +30,10 @@ class SubsetOptions(TypedDict, total=False):
 
 
 def stratified_order(labels: np.ndarray, *seed: int) -> np.ndarray:
-    """A random permutation of the rows of which every beginning has (nearly) the class shares of the whole.
+    """Return a random permutation of the rows whose every prefix is (nearly) stratified.
 
-    The j-th row of a class with n rows, in random order, stands at (j + ½)/n of the way: Sainte-Laguë's apportionment.
-    Subsets taken from the front are therefore nested and stratified at once.
+    The j-th row of a class with n rows, in random order, gets position (j + ½)/n: Sainte-Laguë's apportionment.
+    Subsets taken from the front are therefore both nested and stratified.
 
     Args:
         labels: int64 [N].
@@ -43,27 +43,27 @@ def stratified_order(labels: np.ndarray, *seed: int) -> np.ndarray:
         int64 [N].
 
     Raises:
-        UserError: another seed.
+        UserError: any other seed.
     """
     if not all(isinstance(part, int) and part >= 0 for part in seed):
-        raise UserError(f"dataset.seed={seed[0]}: the seed of the split has to be a whole number from 0.")
+        raise UserError(f"dataset.seed={seed[0]}: the seed of the split must be a whole number of at least 0.")
     rng = np.random.default_rng(list(seed))
     shuffled = rng.permutation(len(labels))
     position = np.empty(len(labels))
     for label in np.unique(labels):
         members = np.flatnonzero(labels[shuffled] == label)
         position[members] = (np.arange(len(members)) + 0.5) / len(members)
-    return shuffled[np.argsort(position, kind="stable")]  # classes that tie stay in random order
+    return shuffled[np.argsort(position, kind="stable")]  # ties between classes stay in random order
 
 
 def carve(split: Split, count: int, *seed: int) -> tuple[Split, Split]:
-    """(the rest, `count` stratified rows), each in the order of `split`."""
+    """Return (the rest, `count` stratified rows), each in the order of `split`."""
     order = stratified_order(split.labels, *seed)
     return split.take(np.sort(order[count:])), split.take(np.sort(order[:count]))
 
 
 def pool(first: TextSplit, *others: TextSplit) -> TextSplit:
-    """The splits' rows, one split after the other."""
+    """Concatenate the splits' rows."""
     parts = (first, *others)
     return TextSplit([text for part in parts for text in part.texts], np.concatenate([part.labels for part in parts]))
 
@@ -84,25 +84,32 @@ def finish(
     test_rows: int | None = None,
     fraction: float = 1.0,
 ) -> Dataset:
-    """The last step of every `load`: carve the validation split, take the subsets that were asked for, check.
+    """Finish every `load`: carve the validation split, take the requested subsets, and check the result.
 
     Args:
-        validation: None: a stratified share `validation_fraction` is carved from train.
-        drop_leaks: leave out of train (and validation) the examples that also occur in a later split. The test split
-            stays whole, so that its accuracy compares with everybody's. How many there are is in `notes` either way.
-        validation_fraction: used only where the data has no validation split of its own.
-        seed: the seed of the split (not of the run): the same rows in every run of a comparison.
-        train_rows, validation_rows, test_rows: sizes of stratified subsets; None keeps all. Nested: the rows of a
-            smaller size are among those of a larger one.
-        fraction: the share of the training rows (after `train_rows`) to train on; nested likewise.
+        name: the data set's name.
+        classes: names of the classes.
+        train: the training split.
+        test: the test split.
+        notes: JSON values for the run's record.
+        validation: None carves a stratified share `validation_fraction` from train.
+        drop_leaks: drop examples from train (and validation) that also occur in a later split. The test split stays
+            whole, so its accuracy compares with published ones. `notes` counts them in either case.
+        validation_fraction: used only if the data has no validation split of its own.
+        seed: the seed of the split, not of the run, so all runs of a comparison use the same rows.
+        train_rows: size of a stratified subset; None keeps all rows. Subsets are nested: larger ones contain smaller
+            ones.
+        validation_rows: like `train_rows`.
+        test_rows: like `train_rows`.
+        fraction: the share of the training rows (after `train_rows`) to train on; also nested.
 
     Raises:
-        UserError: a size or share that cannot be had, what `Dataset` refuses, and a set whose results would say
-            nothing: see `sets`.
+        UserError: a size or share out of range, data that `Dataset` refuses, or a set whose results would be
+            meaningless: see `sets`.
     """
     for option, share, below in (("validation_fraction", validation_fraction, "<"), ("fraction", fraction, "<=")):
         if not 0 < share <= 1 or (below == "<" and share == 1):
-            raise UserError(f"Dataset {name}: {option}={share} has to be > 0 and {below} 1.")
+            raise UserError(f"Dataset {name}: {option}={share} must be > 0 and {below} 1.")
     notes = dict(notes)
     given = {"train": train, "validation": validation, "test": test}
     sets.check_classes(name, classes, {split: rows for split, rows in given.items() if rows is not None})
@@ -125,10 +132,10 @@ def _subset(name: str, option: str, split: Split, rows: int | None, fraction: fl
     if rows is None and fraction == 1:
         return split
     if rows is not None and (not isinstance(rows, int) or isinstance(rows, bool) or not 1 <= rows <= len(split)):
-        raise UserError(f"Dataset {name}: {option}={rows}, but the split has 1 to {len(split)} rows to give.")
+        raise UserError(f"Dataset {name}: {option}={rows} must be from 1 to {len(split)} (the split's rows).")
     count = round(fraction * (len(split) if rows is None else rows))
     if count == 0:
-        raise UserError(f"Dataset {name}: fraction={fraction} of {len(split) if rows is None else rows} rows is none.")
+        raise UserError(f"Dataset {name}: fraction={fraction} of {len(split) if rows is None else rows} rows is zero.")
     return split.take(np.sort(stratified_order(split.labels, *seed)[:count]))
 
 
@@ -138,7 +145,7 @@ def _without_leaks(name: str, train: Split, validation: Split, test: Split) -> t
     clean_train = train.take(_absent(train, later | set(sets.examples(clean_validation))))
     for split, left in (("train", clean_train), ("validation", clean_validation)):
         if not len(left):
-            raise UserError(f"Dataset {name}: drop_leaks leaves no row of {split}: all of them occur in a later split.")
+            raise UserError(f"Dataset {name}: drop_leaks leaves no row in {split}: all of them occur in a later split.")
     dropped = {"train": len(train) - len(clean_train), "validation": len(validation) - len(clean_validation)}
     return clean_train, clean_validation, dropped
 

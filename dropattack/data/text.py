@@ -20,27 +20,27 @@ LINE_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)  # IMDB's reviews are HTML
 # A word keeps its apostrophes ("don't"); any other run of visible characters is punctuation.
 WORDS = re.compile(r"\w+(?:['’]\w+)*")
 WORDS_AND_PUNCTUATION = re.compile(WORDS.pattern + r"|[^\w\s]+")
-CHUNK = 2_000  # texts in flight: the word-piece library's result holds far more than the ids
+CHUNK = 2_000  # texts encoded at a time: the word-piece library's result holds far more than the ids
 
 
 @dataclass(frozen=True)
 class WordTokenizer:
-    """Words of a vocabulary counted on the data, most frequent first; [PAD] is 0, [UNK] is 1.
+    """Split text into words; the vocabulary is counted on the data, most frequent first. [PAD] is 0, [UNK] is 1.
 
     Plain Python: on one core it takes half the time of Hugging Face's word-level tokenizer (10 CPU seconds for IMDB).
 
     The notebooks' setting is `remove_stop_words=True, remove_punctuation=True, vocabulary_size=250_000,
-    vocabulary_from="all"`. Theirs are NLTK's tokenizer and stop words, which need a download; the stop words here are
-    scikit-learn's ENGLISH_STOP_WORDS (318 words, NLTK has fewer), and "don't" stays one word where NLTK makes two.
+    vocabulary_from="all"`. They use NLTK's tokenizer and stop words, which need a download; the stop words here are
+    scikit-learn's ENGLISH_STOP_WORDS (318 words, NLTK has fewer), and "don't" stays one word, where NLTK makes two.
 
     Args:
-        vocabulary_size: at most, with the two special tokens; among equally frequent words the alphabet decides.
+        vocabulary_size: maximum, including the two special tokens; ties in frequency are broken alphabetically.
         min_frequency: rarer words are unknown.
-        max_length: tokens a text, after stop words and punctuation are gone; the rest is cut off.
-        vocabulary_from: `train`, or `all` splits (as the notebooks do: test words get embeddings that no step trains).
+        max_length: tokens per text, after removing stop words and punctuation; the rest is cut off.
+        vocabulary_from: `train`, or `all` splits (the notebooks' choice: test words get untrained embeddings).
 
     Raises:
-        UserError: a setting that makes no sense.
+        UserError: an invalid setting.
     """
 
     lowercase: bool = True
@@ -62,7 +62,7 @@ class WordTokenizer:
         return {"type": "words", **identity, **asdict(self)}
 
     def fit(self, dataset: Dataset) -> Words:
-        """Counts the vocabulary."""
+        """Count the vocabulary."""
         stop_words = self._stop_words()
         counts: Counter[str] = Counter()
         for text in _clean(_texts(dataset, self.vocabulary_from)):
@@ -86,7 +86,7 @@ class WordTokenizer:
 
 @dataclass(frozen=True)
 class Words:
-    """A word vocabulary, ready to encode. `dropped` words leave no token."""
+    """A word vocabulary, ready to encode. Words in `dropped` produce no token."""
 
     vocabulary: tuple[str, ...]
     dropped: frozenset[str]
@@ -102,7 +102,7 @@ class Words:
         object.__setattr__(self, "_ids", ids)
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, at most `max_length`; a text of which nothing is left becomes one [UNK]."""
+        """Return the ids of each text, at most `max_length`; a text with no tokens left becomes one [UNK]."""
         find, get, unknown = self.pattern.findall, self._ids.get, self.unknown_id
         result = []
         for text in _clean(texts):
@@ -117,13 +117,13 @@ class PretrainedTokenizer:
     """The word pieces of a pretrained model, or of a BERT vocabulary trained on the data.
 
     Args:
-        name: a model of the Hugging Face hub, a folder, `minilm` (see `pretrained.resolve_pretrained`), or None: a
-            lower-cased word-piece vocabulary of `vocabulary_size` is trained on the train split.
-        max_length: tokens a text, [CLS] and [SEP] included.
-        vocabulary_size: of the trained vocabulary; with a name it has no effect.
+        name: a model of the Hugging Face hub, a folder, `minilm` (see `pretrained.resolve_pretrained`), or None, which
+            trains a lower-cased word-piece vocabulary of `vocabulary_size` on the train split.
+        max_length: tokens per text, including [CLS] and [SEP].
+        vocabulary_size: size of the trained vocabulary; has no effect with a name.
 
     Raises:
-        UserError: a setting that makes no sense; in `fit`: a name that cannot be had.
+        UserError: an invalid setting; in `fit`: a name that is not available.
     """
 
     name: str | None = "minilm"
@@ -144,7 +144,7 @@ class PretrainedTokenizer:
         return {"type": "pieces", "tokenizers": tokenizers.__version__, **own}
 
     def fit(self, dataset: Dataset) -> Pieces:
-        """Loads the vocabulary, or trains it on the train split."""
+        """Load the vocabulary, or train it on the train split."""
         if self.name is None:
             backend, pad, unknown = trained_pieces(lambda: _clean(_texts(dataset, "train")), self.vocabulary_size)
         else:
@@ -166,7 +166,7 @@ class Pieces:
     unknown_id: int
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, with the model's special tokens."""
+        """Return the ids of each text, with the model's special tokens."""
         result = []
         for start in range(0, len(texts), CHUNK):
             encodings = self.backend.encode_batch_fast(list(_clean(texts[start : start + CHUNK])))
@@ -188,4 +188,4 @@ def _at_least(tokenizer: object, **least: int) -> None:
     for option, smallest in least.items():
         value = getattr(tokenizer, option)
         if not isinstance(value, int) or value < smallest:
-            raise UserError(f"tokenizer.{option}={value} has to be a whole number from {smallest}.")
+            raise UserError(f"tokenizer.{option}={value} must be a whole number of at least {smallest}.")

@@ -1,4 +1,4 @@
-"""What a data set is, before tokenising (`Dataset`) and after it (`Encoded`)."""
+"""Data sets before tokenisation (`Dataset`) and after it (`Encoded`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from dropattack.errors import UserError
 
-if TYPE_CHECKING:  # a data set is read, or found missing, before torch is imported
+if TYPE_CHECKING:  # reading a data set, or finding it missing, needs no torch
     from torch import Tensor
 
 Kind = Literal["text", "image"]
@@ -30,7 +30,7 @@ class TextSplit:
         return len(self.labels)
 
     def take(self, rows: np.ndarray) -> TextSplit:
-        """The given rows, in the given order."""
+        """Return the given rows, in the given order."""
         return TextSplit([self.texts[row] for row in rows], self.labels[rows])
 
 
@@ -45,19 +45,18 @@ class ImageSplit:
         return len(self.labels)
 
     def take(self, rows: np.ndarray) -> ImageSplit:
-        """The given rows, in the given order."""
+        """Return the given rows, in the given order."""
         return ImageSplit(self.pixels[rows], self.labels[rows])
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Three splits of one kind, checked when it is made.
+    """Three splits of one kind, checked on construction.
 
-    `notes` (JSON values) go into the run's record: where the data came from and in what it differs from the official
-    release.
+    `notes` (JSON values) go into the run's record: the source of the data and how it differs from the official release.
 
     Raises:
-        UserError: an empty split, a label that is no class, or a text of white space alone.
+        UserError: an empty split, a label that is not a class, or a blank text.
     """
 
     name: str
@@ -84,14 +83,14 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over the classes, and the examples and labels of all splits in their order."""
+        """The sha256 over the classes, and over the examples and labels of all splits in order."""
         digest = hashlib.sha256(repr((self.kind, self.classes)).encode())
         for name, split in self.splits.items():
             digest.update(f"{name} {len(split)}".encode())
             if isinstance(split, TextSplit):
                 for text in split.texts:
                     data = text.encode("utf-8", "surrogatepass")
-                    digest.update(len(data).to_bytes(8, "little"))  # or "ab","c" would equal "a","bc"
+                    digest.update(len(data).to_bytes(8, "little"))  # otherwise "ab","c" would equal "a","bc"
                     digest.update(data)
             else:
                 digest.update(repr(split.pixels.shape).encode())
@@ -113,7 +112,7 @@ def _check(name: str, split_name: str, split: TextSplit | ImageSplit, classes: i
     wrong = np.flatnonzero((split.labels < 0) | (split.labels >= classes))
     if len(wrong):
         raise UserError(
-            f"{where}, row {wrong[0]} (the first is 0): label {split.labels[wrong[0]]} is none of 0..{classes - 1}; "
+            f"{where}, row {wrong[0]} (the first is 0): label {split.labels[wrong[0]]} is not one of 0..{classes - 1}; "
             "correct it in the data."
         )
     if isinstance(split, TextSplit):
@@ -132,7 +131,7 @@ class TensorSplit:
 
     inputs: Tensor  # text: int32 [N, T], padded; images: uint8 [N, C, H, W]
     labels: Tensor  # int64 [N]
-    lengths: Tensor | None = None  # text: int64 [N], tokens a row, at least 1; images: None
+    lengths: Tensor | None = None  # text: int64 [N], tokens per row, at least 1; images: None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -140,11 +139,11 @@ class TensorSplit:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What a model has to know about its data."""
+    """The properties of the data that a model needs."""
 
     kind: Kind
     classes: int
-    vocabulary: tuple[str, ...] | None = None  # text: token of each id
+    vocabulary: tuple[str, ...] | None = None  # text: the token of each id
     padding_id: int | None = None
     image_shape: tuple[int, int, int] | None = None  # images: C, H, W
 
@@ -160,6 +159,10 @@ class Encoded:
 
 
 def one_of(dataset: str, option: str, value: object, choices: Sequence[str]) -> None:
-    """Raises UserError, with the choices, when `value` is none of them."""
+    """Check that `value` is one of `choices`.
+
+    Raises:
+        UserError: it is not; the message lists the choices.
+    """
     if value not in choices:
         raise UserError(f"Dataset {dataset}: {option}={value} is unknown; choose one of {', '.join(choices)}.")

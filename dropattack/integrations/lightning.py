@@ -268,5 +268,5 @@ class _Held:
         self.returned: Any = None  # by `regularized_step` under automatic optimization
         self.passes = 0  # training steps begun in this step; 0 outside
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return _Held, ()

@@ -1,4 +1,4 @@
-"""The models: `rnn.RNNClassifier`, `cnn.CNN`, `bert.Bert`.
+"""The models: `rnn.RNNClassifier`, `cnn.CNN`, `cifarnet.CifarNet`, `bert.Bert`.
 
-Import the submodule you need: this package imports nothing, so that naming a model in a config costs no `import torch`.
+Import the submodule you need: this package imports nothing, so naming a model in a config does not import torch.
 """

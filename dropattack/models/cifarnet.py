@@ -13,7 +13,7 @@ POOLINGS = 3  # 2 × 2 max poolings before the last one
 class CifarNet(nn.Module):
     """Stem → three groups of two convolutions each → max pooling → linear head.
 
-    A group is convolution, 2 × 2 max pooling, batch normalisation, GELU, convolution, batch normalisation, GELU. The
+    A group is: convolution, 2 × 2 max pooling, batch normalisation, GELU, convolution, batch normalisation, GELU. The
     layout and the widths follow the networks of the CIFAR-10 speed records (Page 2018; Jordan 2024, arXiv 2404.00498);
     their whitening layer, test-time augmentation and label smoothing are left out. As in `CNN`, `hidden` is the last
     layer with weights before the head, so `hidden.weight` names an attack point.
@@ -22,11 +22,11 @@ class CifarNet(nn.Module):
         spec: the data's `image_shape` (at least 16 × 16) and number of `classes`.
         stem: channels of the first convolution.
         widths: channels of the three groups.
-        scale: what the logits are multiplied by (Jordan 2024: 1/9).
-        dropout: before the head.
+        scale: factor on the logits (Jordan 2024: 1/9).
+        dropout: dropout before the head.
 
     Raises:
-        UserError: data without images, images that are too small, or widths that are not three positive numbers.
+        UserError: data without images, images below 16 × 16, or widths that are not three positive numbers.
     """
 
     def __init__(
@@ -57,18 +57,18 @@ class CifarNet(nn.Module):
         self.head = nn.Linear(widths[-1], spec.classes, bias=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits [B, C] of `pixels`, float [B, channels, height, width]."""
+        """Return logits [B, C] of `pixels`, float [B, channels, height, width]."""
         return self.head(self.dropout(self.after(self.hidden(self.features(pixels))))) * self.scale
 
 
 class _GlobalMax(nn.Module):
-    """[B, C, H, W] → [B, C]; unlike torch's adaptive max pooling it has a deterministic backward on a GPU."""
+    """Global max pooling [B, C, H, W] → [B, C]; unlike torch's, its backward is deterministic on a GPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.amax((-2, -1))
 
 
 def _convolution(inputs: int, outputs: int, *, pool: bool = False) -> list[nn.Module]:
-    """A 3 × 3 convolution, perhaps a pooling, batch normalisation and GELU. The normalisation makes a bias useless."""
+    """Return a 3 × 3 convolution (no bias: the norm removes it), an optional pooling, batch norm and GELU."""
     convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
     return [convolution, *[nn.MaxPool2d(2)] * pool, nn.BatchNorm2d(outputs), nn.GELU()]

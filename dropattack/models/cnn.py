@@ -8,7 +8,7 @@ from dropattack.data.types import DataSpec
 from dropattack.errors import UserError
 from dropattack.models.conv import ImageConv2d
 
-SIZES = {"lenet5": 28, "vgg": 32, "small": 8}  # pixels a side
+SIZES = {"lenet5": 28, "vgg": 32, "small": 8}  # pixels per side
 # Simonyan and Zisserman (2015), configurations A and D: channels of the 3 × 3 convolutions, 0 for a 2 × 2 max pool.
 VGG_PLANS = {
     11: (64, 0, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512, 0),
@@ -17,25 +17,25 @@ VGG_PLANS = {
 
 
 class CNN(nn.Module):
-    """`features` → `hidden` → `after` → `dropout` → `head`, whatever the architecture.
+    """`features` → `hidden` → `after` → `dropout` → `head`, for every architecture.
 
     `hidden` is the last layer with weights before the head: a linear layer in LeNet-5 and the small network, the last
-    convolution in VGG. So `hidden.weight` names an attack point in all of them. It is our choice: which layer, and of
-    which networks, the paper attacks on MNIST and CIFAR-10 is not known. The first convolution would be the closer
-    relative of the notebooks' `weight_ih_l0`, but LeNet-5's has 150 weights: an absolute ε made for matrices of
-    10⁵ elements would wipe it out.
+    convolution in VGG. So `hidden.weight` names an attack point in all of them. This is our choice: it is unknown which
+    networks and layers the paper attacks on MNIST and CIFAR-10. The first convolution would be closer to the notebooks'
+    `weight_ih_l0`, but LeNet-5's has 150 weights: an absolute ε meant for matrices of 10⁵ elements would destroy it.
 
     Args:
         spec: the data's `image_shape` and number of `classes`; any number of channels.
         arch: `lenet5` (28 × 28), `vgg` (32 × 32), `small` (8 × 8), or `auto`: the one that fits the images.
-        depth: of the VGG alone: 11 or 16 layers in the original's count (8 or 13 convolutions and one linear layer).
-        width: of the VGG alone: multiplies its channels.
-        dropout: before the head.
+        depth: VGG only: 11 or 16 layers in the original's count (8 or 13 convolutions and one linear layer).
+        width: VGG only: factor on the channels.
+        dropout: dropout before the head.
 
-    Initialisation is torch's own, drawn from its global generator: one seed, one start, whatever the regularizer.
+    Initialisation is torch's own, drawn from its global generator, so a seed gives the same weights with every
+    regularizer.
 
     Raises:
-        UserError: data without images, an unknown architecture or depth, a size that the architecture cannot read.
+        UserError: data without images, an unknown architecture or depth, or images of a size it cannot read.
     """
 
     def __init__(
@@ -58,19 +58,19 @@ class CNN(nn.Module):
         self.head = nn.Linear(outputs, spec.classes)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits [B, C] of `pixels`, float [B, channels, height, width]."""
+        """Return logits [B, C] of `pixels`, float [B, channels, height, width]."""
         return self.head(self.dropout(self.after(self.hidden(self.features(pixels)))))
 
 
 class _Parts(NamedTuple):
     features: nn.Module
     hidden: nn.Module  # a linear layer or a convolution
-    after: nn.Module  # what follows `hidden`, down to [B, outputs]
+    after: nn.Module  # the layers after `hidden`, down to [B, outputs]
     outputs: int
 
 
 def _choose(arch: str, spec: DataSpec) -> tuple[str, int]:
-    """The architecture's name and the images' channels."""
+    """Return the architecture's name and the number of channels."""
     if spec.image_shape is None:
         raise UserError(f"A CNN reads images, and this data set holds {spec.kind}; take model=lstm or model=bigru.")
     if arch != "auto" and arch not in SIZES:
@@ -85,7 +85,7 @@ def _choose(arch: str, spec: DataSpec) -> tuple[str, int]:
 
 
 def _lenet5(channels: int) -> _Parts:
-    """LeCun et al. (1998) as it is trained today: ReLU for tanh, max for average pooling, a linear head."""
+    """LeNet-5 (LeCun et al. 1998) as trained today: ReLU, not tanh; max pooling, not average; a linear head."""
     features = nn.Sequential(
         *(ImageConv2d(channels, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),  # the paper pads 28 × 28 to 32 × 32
         *(nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)),
@@ -95,7 +95,7 @@ def _lenet5(channels: int) -> _Parts:
 
 
 def _small(channels: int) -> _Parts:
-    """Two convolutions and a hidden layer: some 40,000 weights, for scikit-learn's digits."""
+    """Two convolutions and a hidden layer, about 40,000 weights, for scikit-learn's digits."""
     features = nn.Sequential(
         *(ImageConv2d(channels, 16, 3, padding=1), nn.ReLU()),
         *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
@@ -105,11 +105,11 @@ def _small(channels: int) -> _Parts:
 
 
 def _vgg(channels: int, depth: int, width: float) -> _Parts:
-    """VGG for CIFAR, as in kuangliu/pytorch-cifar: batch normalisation, and one linear layer for the three."""
+    """VGG for CIFAR, as in kuangliu/pytorch-cifar: batch normalisation, and one linear layer instead of three."""
     if depth not in VGG_PLANS:
         raise UserError(f"model.depth={depth} is not known; choose one of {', '.join(map(str, VGG_PLANS))}.")
     if width <= 0:
-        raise UserError(f"model.width={width} has to be above 0; 1 is the original VGG.")
+        raise UserError(f"model.width={width} must be above 0; 1 is the original VGG.")
     layers: list[nn.Module] = []
     for planned in VGG_PLANS[depth]:
         if planned == 0:
@@ -117,7 +117,7 @@ def _vgg(channels: int, depth: int, width: float) -> _Parts:
             continue
         outputs = max(1, round(planned * width))
         convolution = nn.Conv2d if layers else ImageConv2d
-        # No bias: batch normalisation would subtract it again.
+        # No bias: batch normalisation would remove it.
         layers += [convolution(channels, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
         channels = outputs
     *features, hidden, norm, relu, pool = layers

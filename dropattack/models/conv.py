@@ -1,4 +1,4 @@
-"""A convolution whose gradient with respect to its input is not slow where the input is an image."""
+"""Conv2d with a fast CPU input gradient for few channels."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from torch.autograd.function import once_differentiable
 
 
 class ImageConv2d(nn.Conv2d):
-    """`nn.Conv2d` for the first layer of a CNN: the same weights, names, start and output.
+    """`nn.Conv2d` for the first layer of a CNN: the same weights, names, initialisation and output.
 
-    An attack on the image asks for a gradient that plain training never does. oneDNN, which computes it on a CPU, is
-    made for many channels: of one or three, that gradient takes several times as long as the sum of shifted products
-    here. What is left of it stands in the benchmark, in each method's time over its floor on mnist-lenet.
-    Elsewhere, in mixed precision, compiled, or where nobody asks for the gradient, it is `nn.Conv2d` itself.
+    An attack on the image needs the input gradient, which plain training never computes. On a CPU, oneDNN optimises it
+    for many channels: with one or three it is several times slower than the sum of shifted products used here. The
+    benchmark shows the remaining cost: each method's time over its floor on mnist-lenet.
+    On other devices, in mixed precision, when compiled, or without an input gradient, this is plain `nn.Conv2d`.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -51,10 +51,10 @@ class _Convolution(torch.autograd.Function):
 
 
 def _of_input(gradient: Tensor, weight: Tensor, shape: torch.Size, padding: tuple[int, int]) -> Tensor:
-    """[B, O, h, w] and [O, C, m, n] → [B, C, H, W]: each weight's share of the gradient, added where it read."""
+    """[B, O, h, w] and [O, C, m, n] → [B, C, H, W]: add each weight's share of the gradient where it read."""
     B, C, H, W = shape
     (m, n), (h, w), (top, left) = weight.shape[2:], gradient.shape[2:], padding
-    # Not `@`: of a weight that requires a gradient it would copy the other factor into one large matrix.
+    # Not `@`: if the weight requires a gradient, it would copy the other factor into one large matrix.
     shares = torch.bmm(weight.flatten(1).T.expand(B, -1, -1), gradient.flatten(2)).view(B, C, m, n, h, w)
     padded = gradient.new_zeros(B, C, H + 2 * top, W + 2 * left)
     for i in range(m):

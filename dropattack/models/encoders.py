@@ -1,4 +1,4 @@
-"""Pretrained text encoders of every family that transformers' `AutoModel` maps: loading, and how each is read."""
+"""Pretrained text encoders of every family that transformers' `AutoModel` maps: how to load and read each."""
 
 import inspect
 import pickle
@@ -18,7 +18,7 @@ from transformers.utils import logging
 from dropattack.data.pretrained import resolve_pretrained
 from dropattack.errors import UserError
 
-# What the families call the dropout of hidden states and of attention weights.
+# The families' names for the dropout of hidden states and of attention weights.
 DROPOUTS = (
     "hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "hidden_dropout",
     "resid_pdrop", "embd_pdrop", "attn_pdrop", "embedding_dropout", "mlp_dropout", "embd_dropout", "resid_dropout",
@@ -32,17 +32,17 @@ BERT_POINTS = {
     "input": "encoder.embeddings.word_embeddings.weight",
     "hidden": "encoder.encoder.layer.0.attention.self.query.weight",
 }
-TOKENS, PADDING = 2, 6  # of the text that an encoder is tried with: short, so that padding is near what is read
+TOKENS, PADDING = 2, 6  # of the text used to try an encoder: short, so that padding is close to the token that is read
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a text's vector is read from an encoder's output.
+    """How to read a text's vector from an encoder's output.
 
     Attributes:
-        width: of the vector.
-        pooled: It is the encoder's own `pooler_output`.
-        last: It is the state of the last token: in a causal model the first token sees no other. Else of the first.
+        width: size of the vector.
+        pooled: use the encoder's own `pooler_output`.
+        last: use the state of the last token, because a causal model's first token sees no other; else the first.
     """
 
     width: int
@@ -50,7 +50,7 @@ class Reading:
     last: bool = False
 
     def __call__(self, output: Any, lengths: Tensor) -> Tensor:
-        """[B, width] of the encoder's `output`, for texts of `lengths` [B]."""
+        """Return [B, width] from the encoder's `output`, for texts of `lengths` [B]."""
         if self.pooled:
             return output.pooler_output
         states = output.last_hidden_state
@@ -61,19 +61,19 @@ class Reading:
 
 
 def load(pretrained: str, *, attention: str, dropout: float) -> tuple[PreTrainedModel, Reading]:
-    """The encoder of that name, in float32, and how it is read.
+    """Load an encoder in float32, and determine how to read it.
 
-    `attention` is `sdpa` or `eager`; a family without `sdpa` gets `eager`, which computes the same. `dropout` goes
-    wherever the family has one. Of an encoder-decoder the encoder is taken.
+    `attention` is `sdpa` or `eager`; a family without `sdpa` gets `eager`, which computes the same. `dropout` applies
+    wherever the family has one. An encoder-decoder contributes its encoder.
 
     Raises:
-        UserError: no weights to be had under that name, weights of another model, or a family that does not turn
+        UserError: no weights are available under that name, weights of another model, or a family that does not turn
             right-padded token ids into states that are independent of the padding.
     """
     place = resolve_pretrained(pretrained)
     try:
         with _quiet():
-            # A folder's own code is not run, nor is anyone asked whether it may be; pickles are read as tensors alone.
+            # Never run a folder's own code, nor ask whether to; read only tensors from pickles.
             config = AutoConfig.from_pretrained(place, trust_remote_code=False)
             _check_kind(config, pretrained)
             for name in DROPOUTS:
@@ -87,15 +87,15 @@ def load(pretrained: str, *, attention: str, dropout: float) -> tuple[PreTrained
             )  # fmt: skip
     except UserError:
         raise
-    except Exception as error:  # no config, no weights, a truncated file, not there on the hub: as many kinds of error
+    except Exception as error:  # missing or damaged files raise many kinds of errors
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(" .:")
-        if isinstance(error, pickle.UnpicklingError):  # torch's words are how to run it all the same
+        if isinstance(error, pickle.UnpicklingError):  # torch's message explains how to run it anyway
             reason = "its weights are a pickle of more than tensors, which was not run"
         raise UserError(
             f"model.pretrained={pretrained}: no encoder could be loaded from {place} ({reason[:200]}). Name a folder "
             "that save_pretrained wrote, a model of the Hugging Face hub, or take model.pretrained=minilm."
         ) from error
-    # A pooler is often missing (masked-language checkpoints) and is then learnt; anything else means random weights.
+    # Masked-language checkpoints often lack a pooler, which is then learnt; anything else would stay random.
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
     if missing:
         raise UserError(
@@ -103,15 +103,15 @@ def load(pretrained: str, *, attention: str, dropout: float) -> tuple[PreTrained
             f"({missing[0]}, …); they belong to another model."
         )
     encoder = model.get_encoder() if config.is_encoder_decoder else model
-    encoder = encoder.float()  # half-precision checkpoints too: autocast lowers the precision, not the weights
+    encoder = encoder.float()  # also for half-precision checkpoints: lowering precision is left to autocast
     return encoder, reading_of(encoder, pretrained)
 
 
 def reading_of(encoder: PreTrainedModel, pretrained: str) -> Reading:
-    """Tries the encoder on one short text. (A BERT is known.)
+    """Determine how to read the encoder by trying it on one short text; a BERT needs no trial.
 
     Raises:
-        UserError: it does not run on token ids and a mask alone, or padding changes its states.
+        UserError: the encoder needs more than token ids and a mask, or padding changes its states.
     """
     if isinstance(encoder, BertModel):
         return Reading(encoder.config.hidden_size)
@@ -160,12 +160,12 @@ def reading_of(encoder: PreTrainedModel, pretrained: str) -> Reading:
 
 
 def _differ(one: Tensor, two: Tensor, tolerance: float = 1e-6) -> bool:
-    """Beyond rounding, which mixtures of experts do in another order for other tokens."""
+    """Return whether two tensors differ beyond rounding, whose order in mixtures of experts depends on the tokens."""
     return bool((one - two).abs().max() > tolerance * one.abs().max())
 
 
 def positions(encoder: PreTrainedModel) -> int | None:
-    """The longest text in tokens, or None without a limit. RoBERTa's kin count from the padding's id on."""
+    """Return the maximum length of a text in tokens, or None. RoBERTa-like models count from the padding id."""
     most = getattr(encoder.config, "max_position_embeddings", None)
     for name, module in encoder.named_modules():
         if isinstance(module, nn.Embedding) and name.endswith("position_embeddings") and module.padding_idx is not None:
@@ -174,9 +174,9 @@ def positions(encoder: PreTrainedModel) -> int | None:
 
 
 def attack_points(encoder: PreTrainedModel) -> dict[str, str]:
-    """`input`: the word embeddings; `hidden`: the first layer's query matrix (or the first matrix after the words).
+    """Return the names of `input`, the word embeddings, and `hidden`, the first layer's query (or first) matrix.
 
-    Names are those of the parameters of a module that holds the encoder as `encoder`.
+    The names are those of parameters in a module that holds the encoder as `encoder`.
     """
     words = next(encoder.get_input_embeddings().parameters())
     (of_words,) = (name for name, p in encoder.named_parameters() if p is words)
@@ -209,7 +209,7 @@ def _has_sdpa(config: PreTrainedConfig) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' progress bar, its report on the pretraining head, and torch's warnings on old pickles."""
+    """Silence transformers' progress bar, its report on the pretraining head, and torch's warnings on old pickles."""
     bar, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()

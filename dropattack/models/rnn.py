@@ -1,4 +1,4 @@
-"""LSTM and GRU classifiers that read padded batches exactly, without packing where packing is slow."""
+"""LSTM and GRU classifiers with exact results on padded batches, without packing where it is slow."""
 
 from typing import Literal
 
@@ -16,22 +16,22 @@ class RNNClassifier(nn.Module):
 
     The notebooks' three models are `cell="lstm"` (IMDB), `cell="gru", bidirectional=True` (PHEME), and the same with
     `layers=2` (AGNews). Submodules: `embed`, `rnn` (a real `nn.LSTM` or `nn.GRU`, so its weights have torch's names and
-    a state dict fits the packed model), `dropout`, `head`.
+    state dicts are interchangeable), `dropout`, `head`.
 
     Args:
         spec: the data's `vocabulary`, `padding_id` and number of `classes`.
         vectors: pretrained embeddings [V, embedding_size]; trained further, as in the notebooks.
-        found: bool [V], the rows of `vectors` that are known; the others keep their random start. None: all of them.
-        embedding_std: standard deviation of the random embeddings; an absolute ε has to be read against it.
-        dropout: on the embeddings, between layers and before the head. The notebooks have none.
-        packed: how right-padded batches are read; the result is the same. True packs; False runs over the padding and
-            reads each row's last valid state; None packs bidirectional networks on a GPU, for the reasons below.
+        found: bool [V], the known rows of `vectors`; the others keep their random values. None: all rows.
+        embedding_std: standard deviation of the random embeddings; judge an absolute ε against it.
+        dropout: dropout on the embeddings, between layers and before the head. The notebooks use none.
+        packed: how to read right-padded batches; the result is the same. True packs; False runs over the padding and
+            takes each row's last valid state; None packs bidirectional networks on a GPU, for the reasons below.
 
     Initialisation: embeddings N(0, embedding_std²) with a zero padding row; `rnn` and `head` as torch does it
-    (uniform ±1/√hidden_size). All of it is drawn from torch's global generator, so one seed gives one start, whatever
-    the regularizer and whatever `packed` is.
+    (uniform ±1/√hidden_size). All values come from torch's global generator, so the initial weights depend only on the
+    seed, not on the regularizer or `packed`.
 
-    Packed over padded, forward and backward (batch 32, T = 256, hidden and embeddings 300, 10,000 words, 7 to 9 %
+    Time packed / padded, forward and backward (batch 32, T = 256, hidden and embeddings 300, 10,000 words, 7 to 9 %
     padding as in length-sorted batches; float32, one thread of an AMD EPYC, torch 2.15; CPU seconds, medians of
     interleaved steps, n = 5; in brackets, n = 3, with an allocator that keeps its memory, MALLOC_TRIM_THRESHOLD_):
 
@@ -39,9 +39,9 @@ class RNNClassifier(nn.Module):
         BiLSTM              11.9 (3.6)      BiGRU              2.7 (2.3)
         BiLSTM, 2 layers     9.6            BiGRU, 2 layers    2.6
 
-    So a CPU reads over the padding with either cell; packing could pay off only where more than half is padding. On a
-    GPU a bidirectional network's padded form copies its weights at every call, so short texts are faster packed; an
-    LSTM of one direction is faster padded (`python -m benchmarks.rnn_input`).
+    So a CPU runs over the padding with either cell; packing could pay off only if more than half were padding. On a
+    GPU, a padded bidirectional network copies its weights at every call, so short texts are faster packed; a
+    unidirectional LSTM is faster padded (`python -m benchmarks.rnn_input`).
 
     Raises:
         UserError: an unknown cell, data without a vocabulary, or vectors of another shape.
@@ -75,7 +75,7 @@ class RNNClassifier(nn.Module):
             num_layers=layers,
             bidirectional=bidirectional,
             batch_first=True,
-            dropout=dropout if layers > 1 else 0.0,  # torch warns where there is no "between layers"
+            dropout=dropout if layers > 1 else 0.0,  # torch warns if there is only one layer
         )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden_size * (1 + bidirectional), spec.classes)
@@ -97,11 +97,11 @@ class RNNClassifier(nn.Module):
             weight[self.embed.padding_idx] = 0.0
 
     def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
-        """Logits [B, C] of right-padded `input_ids` int64 [B, T] with `lengths` int64 [B], at most T.
+        """Return logits [B, C] of right-padded `input_ids` int64 [B, T] with `lengths` int64 [B], at most T.
 
-        What stands behind a row's length never matters. A row of length 0 is read as its first token alone, padding
-        or not: an empty text has to get some prediction. Lengths may lie on the host or on the device; packing reads
-        them on the host, which waits for the device in the second case alone.
+        Values beyond a row's length have no effect. A row of length 0 is read as its first token, padding or not,
+        because an empty text needs some prediction. Lengths may be on the host or on the device; packing reads them
+        on the host, which synchronises only if they are on the device.
         """
         x = self.dropout(self.embed(input_ids))
         lengths = lengths.clamp(min=1)
@@ -112,9 +112,9 @@ class RNNClassifier(nn.Module):
         return x.is_cuda and self.rnn.bidirectional if self.packed is None else self.packed
 
     def _packed(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """[B, T, E] → [B, D·H] by packing, which needs the lengths on the host."""
+        """Map [B, T, E] → [B, D·H] by packing, which needs the lengths on the host."""
         host = lengths if lengths.device.type == "cpu" else lengths.cpu()
-        # Sorted here and not by `enforce_sorted=False`, which waits for the order's way to the device.
+        # Sort here: `enforce_sorted=False` would wait for the copy of the order to the device.
         host, order = host.sort(descending=True, stable=True)
         order = order.to(x.device, non_blocking=True)
         sequence = nn.utils.rnn.pack_padded_sequence(x.index_select(0, order), host, batch_first=True)
@@ -124,11 +124,11 @@ class RNNClassifier(nn.Module):
         return h[-directions:].transpose(0, 1).flatten(1).index_select(0, order.argsort())
 
     def _padded(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """[B, T, E] → [B, D·H] over the padding.
+        """Map [B, T, E] → [B, D·H] by running over the padding.
 
-        Left to right, padding comes after all that counts. Right to left it would come first, so each row is flipped
-        within its length and read left to right with the `_reverse` weights. Those are run as one-layer RNNs on the
-        very parameters of `self.rnn`: attacked in place or not, there is no copy that could go stale.
+        Left to right, padding comes after the valid tokens. Right to left it would come first, so each row is flipped
+        within its length and read left to right with the `_reverse` weights. One-layer RNNs run directly on the
+        parameters of `self.rnn`, so attacks in place take effect: no copy can go stale.
         """
         lengths = lengths.to(x.device, non_blocking=True)
         if not self.rnn.bidirectional:
@@ -141,12 +141,12 @@ class RNNClassifier(nn.Module):
         return torch.cat([_at(ahead, lengths - 1), _at(back, lengths - 1)], dim=-1)
 
     def _layer(self, layer: int, x: Tensor, flip: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, T, ·] → both directions' [B, T, H] of one bidirectional layer; the second is still flipped."""
+        """Run one bidirectional layer: [B, T, ·] → [B, T, H] per direction; the second is still flipped."""
         ahead, back = self.rnn.all_weights[2 * layer : 2 * layer + 2]  # 4 tensors each
         return self._one_direction(x, ahead), self._one_direction(_permute(x, flip), back)
 
     def _one_direction(self, x: Tensor, weights: list[Tensor]) -> Tensor:
-        """[B, T, ·] → [B, T, H], one layer, left to right; what `nn.LSTM` and `nn.GRU` call themselves."""
+        """Run one layer left to right, [B, T, ·] → [B, T, H], with the ops that `nn.LSTM` and `nn.GRU` call."""
         zeros = x.new_zeros(1, x.shape[0], self.rnn.hidden_size)
         # has_biases, num_layers, dropout, train, bidirectional, batch_first
         options = (True, 1, 0.0, self.training, False, True)
@@ -156,14 +156,14 @@ class RNNClassifier(nn.Module):
 
 
 def _at(x: Tensor, position: Tensor) -> Tensor:
-    """Row b of [B, T, H] at `position[b]`: [B, H]."""
+    """Return row b of `x` [B, T, H] at `position[b]`: [B, H]."""
     return x[torch.arange(len(x), device=x.device), position]
 
 
 def _flip_index(lengths: Tensor, width: int) -> Tensor:
-    """int64 [B·T]: where each cell of a flattened [B, T] batch comes from when every row is flipped within its length.
+    """Return int64 [B·T], the source of each cell of a flattened [B, T] batch when each row is flipped in its length.
 
-    It is its own inverse, and leaves the padding where it is.
+    The permutation is its own inverse and leaves the padding in place.
     """
     at = torch.arange(width, device=lengths.device)
     end = lengths[:, None]
@@ -172,5 +172,5 @@ def _flip_index(lengths: Tensor, width: int) -> Tensor:
 
 
 def _permute(x: Tensor, index: Tensor) -> Tensor:
-    """[B, T, ·] with its B·T cells taken in the order of `index`; whole rows are copied, unlike with `gather`."""
+    """Reorder the B·T cells of [B, T, ·] by `index`; copies whole rows, unlike `gather`."""
     return x.flatten(0, 1).index_select(0, index).view_as(x)

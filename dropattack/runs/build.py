@@ -1,4 +1,4 @@
-"""What a config names, built: data, model, regularizer, loaders. What does not fit is a UserError with its group."""
+"""Build what a config names: data, model, regularizer, loaders. A UserError names the group that is wrong."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from dropattack.regularizers import Regularizer
 
 ATTACKED = ("targets", "inputs")  # options of a method that name parameters, modules or the model's attack points
-NOT_ARGUMENTS = {  # what a group's file says to others than the object it names
+NOT_ARGUMENTS = {  # keys of a group that are not arguments of its object
     "dataset": {"name", "kind", "augment"},
     "model": {"name", "kind", "attack_points", "tokenizer", "recipe", "vectors"},
     "reg": {"name", "rate", *ATTACKED},
     "tracker": {"name"},
 }
 
-HOMES = {  # where what a group's `_target_` names is at home: a config file from elsewhere must not call just anything
+HOMES = {  # allowed module prefix of each group's `_target_`: a foreign config file must not call arbitrary code
     "dataset": "dropattack.data",
     "model": "dropattack.models",
     "model.tokenizer": "dropattack.data",
@@ -40,10 +40,10 @@ HOMES = {  # where what a group's `_target_` names is at home: a config file fro
 
 
 def check_targets(config: Mapping[str, Any]) -> None:
-    """Check what the config names, and the options it is given, by its source: nothing is imported.
+    """Check the objects that the config names and their options against the source, without importing anything.
 
     Raises:
-        UserError: there is no such object, or it has no such option.
+        UserError: the object does not exist, or has no such option.
     """
     extra = {"model": {"spec", "vectors", "found"}, "reg": {"model", "seed"}}
     for group in HOMES:
@@ -61,7 +61,7 @@ def check_targets(config: Mapping[str, Any]) -> None:
 
 
 def read_data(config: Mapping[str, Any]) -> Dataset | Path:
-    """The dataset, or the file of its packed form where `paths.data` holds one. Does without torch."""
+    """Return the dataset, or the file of its packed form if `paths.data` has one. Needs no torch."""
     from dropattack.data import packed
 
     found = packed.path_of(config["paths"]["data"], config["dataset"], config["model"].get("tokenizer"))
@@ -69,7 +69,7 @@ def read_data(config: Mapping[str, Any]) -> Dataset | Path:
 
 
 def encode_data(config: Mapping[str, Any], found: Dataset | Path) -> tuple[Facts, Encoded]:
-    """What `read_data` found, as tensors."""
+    """Return the result of `read_data` as tensors."""
     from dropattack.data import packed
     from dropattack.data.encode import encode
 
@@ -83,14 +83,14 @@ def encode_data(config: Mapping[str, Any], found: Dataset | Path) -> tuple[Facts
 
 
 def load_data(config: Mapping[str, Any]) -> tuple[Facts, Encoded]:
-    """Load and encode the dataset, or read its packed form where `paths.data` holds one."""
+    """Load and encode the dataset, or read its packed form if `paths.data` has one."""
     return encode_data(config, read_data(config))
 
 
 def build_model(config: Mapping[str, Any], encoded: Encoded, notes: dict[str, Any] | None = None) -> nn.Module:
-    """Build the model; its first weights follow from the seed alone, so they are the same under every regularizer.
+    """Build the model; its initial weights depend only on the seed, so they are the same for every regularizer.
 
-    How many of the words have a pretrained vector is put into `notes`.
+    `notes` gets the number of words that have a pretrained vector.
     """
     import torch
 
@@ -108,13 +108,13 @@ def build_model(config: Mapping[str, Any], encoded: Encoded, notes: dict[str, An
 
 
 def attack_points(config: Mapping[str, Any], model: nn.Module) -> dict[str, str]:
-    """What the config calls `input` and `hidden`; names of a BERT's parameters become those of the encoder's family."""
+    """Return the config's `input` and `hidden`, with BERT's parameter names mapped to the encoder's own."""
     aliases = getattr(model, "aliases", {})
     return {point: aliases.get(name, name) for point, name in (config["model"].get("attack_points") or {}).items()}
 
 
 def build_reg(config: Mapping[str, Any], model: nn.Module, rank: int = 0) -> Regularizer:
-    """Build the regularizer over `model`; its random numbers are its own, apart from dropout's."""
+    """Build the regularizer of `model`; its random numbers are independent of dropout's."""
     from dropattack.training import seeding
 
     points = attack_points(config, model)
@@ -131,7 +131,7 @@ def build_reg(config: Mapping[str, Any], model: nn.Module, rank: int = 0) -> Reg
 
 @dataclass(frozen=True)
 class Loaders:
-    """Loaders of the three splits, the number of classes, and what images were divided by, per channel."""
+    """Loaders of the three splits, the number of classes, and the standard deviation of images per channel."""
 
     train: Loader
     validation: Loader
@@ -141,7 +141,7 @@ class Loaders:
 
 
 def build_loaders(config: Mapping[str, Any], encoded: Encoded, accelerator: Accelerator) -> Loaders:
-    """Loaders of the three splits. Every process evaluates all of validation and test."""
+    """Return loaders of the three splits. Every process evaluates all of validation and test."""
     from dropattack.data.loader import Loader, pixel_statistics
 
     trainer, common = config["trainer"], {"device": accelerator.device, "seed": config["seed"]}
@@ -161,7 +161,7 @@ def build_loaders(config: Mapping[str, Any], encoded: Encoded, accelerator: Acce
 
 
 def instantiate(group: str, config: Mapping[str, Any], **extra: Any) -> Any:
-    """Call what `_target_` names with the group's options; what it does not accept is the user's to know."""
+    """Call the object named by `_target_` with the group's options; report options that it does not accept."""
     options, target = _options(group, config), _located(group, config.get("_target_"))
     accepted = _accepted(target)
     if accepted is not None:
@@ -171,7 +171,7 @@ def instantiate(group: str, config: Mapping[str, Any], **extra: Any) -> Any:
 
 
 def _accepted(target: Any) -> list[str] | None:
-    """The options that `target` takes; None if it takes any. `**common` of a method stands for those that all take."""
+    """Return the options that `target` takes; None if it takes any. `**common` means the options of all methods."""
     parameters = inspect.signature(target).parameters
     named = [name for name, parameter in parameters.items() if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
     if len(named) == len(parameters):
@@ -186,9 +186,9 @@ def _options(group: str, config: Mapping[str, Any]) -> dict[str, Any]:
 def _refuse_unknown(
     group: str, config: Mapping[str, Any], given: set[str], accepted: Sequence[str], ours: set[str]
 ) -> None:
-    """`ours`: what the experiment hands in, which a config must not set."""
+    """Refuse unknown options, and `ours`: the arguments that the experiment sets itself."""
     if taken := sorted(given & ours):
-        raise UserError(f"{group}.{taken[0]} is not for a config to set: remove it")
+        raise UserError(f"{group}.{taken[0]} cannot be set in a config: remove it")
     if unknown := sorted(given - set(accepted)):
         theirs = [name for name in accepted if name not in ours]
         listed = f"options: {', '.join(theirs)}" if theirs else "it has none"
@@ -197,7 +197,7 @@ def _refuse_unknown(
 
 
 def _located(group: str, name: Any) -> Any:
-    """The class or function called `name`, if it is one of ours; a module of anyone else's is not even imported."""
+    """Return the class or function called `name`, if it is in the group's package; import no other module."""
     home, (place, _, last) = HOMES[group], str(name).rpartition(".")
     if not f"{place}.".startswith(f"{home}."):
         raise _no_such(group, name)
@@ -217,7 +217,7 @@ def _no_such(group: str, name: Any) -> UserError:
 
 @contextmanager
 def as_user_error(group: str) -> Iterator[None]:
-    """A ValueError of a constructor is about an option of its group."""
+    """Turn a constructor's ValueError or TypeError into a UserError about its group."""
     try:
         yield
     except (ValueError, TypeError) as error:

@@ -1,7 +1,7 @@
-"""Cheap checks of a composed config: ranges and kinds, before anything heavy is imported or anything is written.
+"""Fast checks of a composed config: ranges and types, before anything heavy is imported or anything is written.
 
-The constructors of datasets, models and regularizers check their own arguments too (they are a library's); this table
-answers in milliseconds, and names the key as it is typed.
+The constructors of datasets, models and regularizers also check their own arguments; this table answers in
+milliseconds, and names the key as typed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _integer(least: int) -> tuple[Check, str]:
 
 
 def _between(low: float, high: float = math.inf, *, above: bool = False) -> tuple[Check, str]:
-    """Numbers in [low, high], or (low, high] with `above`."""
+    """Return a check for numbers in [low, high], or (low, high] with `above`."""
     span = f"more than {low:g}" if above else f"at least {low:g}"
     text = f"a number of {span}" + (f" and at most {high:g}" if high < math.inf else "")
     return (lambda v: _number(v) and (v > low if above else v >= low) and v <= high), text
@@ -52,12 +52,12 @@ def _names(value: Any) -> bool:
 
 
 def is_name(value: Any) -> bool:
-    """Whether it can be a part of a file's name, and of a table."""
+    """Return whether the value can be part of a file name and of a table."""
     return isinstance(value, str) and re.fullmatch(r"\w[\w.+-]{0,59}", value, re.ASCII) is not None
 
 
 def _is_path(value: Any) -> bool:
-    """What every system can open: 255 bytes a part and 4,095 in all are Linux's limits."""
+    """Return whether the system can open the path: Linux allows 255 bytes per part and 4,095 in total."""
     if not isinstance(value, str) or not value or "\0" in value:
         return False
     return len(value.encode(errors="replace")) < 4096 and all(
@@ -66,7 +66,7 @@ def _is_path(value: Any) -> bool:
 
 
 _FLAG = (lambda v: isinstance(v, bool)), "true or false"
-_PATH = _is_path, "a path, of parts of at most 255 bytes"
+_PATH = _is_path, "a path whose parts have at most 255 bytes"
 _NAME = (lambda v: is_name(v)), "a name: letters, digits and . _ + -, at most 60 of them"
 
 CHECKS: dict[str, tuple[Check, str]] = {
@@ -149,18 +149,23 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "tracker.mode": _one_of("auto", "online", "offline", "disabled"),
     "tracker.folder": _PATH,
 }
-OPTIONAL = {"reg.epsilon": ("freelb", "dropattack", "randomattack")}  # null: no projection; a tenth of what is attacked
-# What has to be there, and all that may be: the other groups' options are known to the constructors that take them.
+OPTIONAL = {"reg.epsilon": ("freelb", "dropattack", "randomattack")}  # null: the method's own rule
+# Required keys. Those of OURS are also the only allowed ones; the constructors check the other groups' options.
 KINDS = {"dataset": ("name", "kind", "_target_"), "model": ("name", "kind", "_target_"), "reg": ("name", "_target_"),
          "tracker": ("name", "_target_"), "scale": ("name",), "settings": ("name",)}  # fmt: skip
 OURS = ("seed", "rerun", "paths", "trainer")
-TUNED = ("model", "reg", "trainer")  # what `make tune` chooses: neither data nor folders
+TUNED = ("model", "reg", "trainer")  # the groups that `make tune` sets
 
 
 def check(config: dict[str, Any], conf: Path) -> None:
-    """Raise a UserError that names the first key whose value cannot be meant, or a model that does not fit the data.
+    """Check all values of a resolved config, and that the model fits the data.
 
-    `config` is the resolved config; `conf` the folder of config groups, to name the models that would fit.
+    Args:
+        config: the resolved config.
+        conf: the folder of config groups, used to list the models that fit.
+
+    Raises:
+        UserError: names the first invalid key.
     """
     _check_keys(config)
     for key, (fits, wanted) in CHECKS.items():
@@ -170,7 +175,7 @@ def check(config: dict[str, Any], conf: Path) -> None:
         if not fits(value):
             shown = "null" if value is None else str(value)
             shown = shown if len(shown) <= 80 else f"{shown[:80]}…"
-            raise UserError(f"{key}={shown} does not fit: it has to be {wanted}")
+            raise UserError(f"{key}={shown} is invalid: it must be {wanted}")
     _check_device(config["trainer"])
     _check_tracker(config["tracker"])
     _check_tuned(config, conf)
@@ -180,13 +185,13 @@ def check(config: dict[str, Any], conf: Path) -> None:
 def _check_device(trainer: dict[str, Any]) -> None:
     wanted, here = trainer["device"], may_have_gpu()
     if wanted == "cuda" and not here:
-        raise UserError("trainer.device=cuda: no CUDA device is here; take trainer.device=auto or cpu")
+        raise UserError("trainer.device=cuda: there is no CUDA device; use trainer.device=auto or cpu")
     if trainer["precision"] == "fp16" and (wanted == "cpu" or not here):
-        raise UserError("trainer.precision=fp16 needs a GPU; on a CPU there are fp32 and bf16")
+        raise UserError("trainer.precision=fp16 needs a GPU; a CPU supports fp32 and bf16")
 
 
 def may_have_gpu() -> bool:
-    """False where the system has no device of a GPU, or shows none to this process; torch alone is sure of the rest."""
+    """Return False if the system has no GPU device, or hides it from this process; only torch knows for certain."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
         return False
     devices = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvmap")
@@ -194,19 +199,19 @@ def may_have_gpu() -> bool:
 
 
 def _check_tracker(tracker: dict[str, Any]) -> None:
-    """WANDB_MODE decides where the config leaves it open, and a word that W&B does not know would end the tracking."""
+    """Check WANDB_MODE, which applies with mode=auto: an unknown value would disable tracking."""
     if tracker["name"] != "wandb" or tracker.get("mode") != "auto":
         return
     mode = os.environ.get("WANDB_MODE")
     if mode and mode not in WANDB_MODES:
         raise UserError(
-            f"WANDB_MODE={mode} in the environment is no mode of W&B{nearest(mode, WANDB_MODES)}; it can be "
+            f"WANDB_MODE={mode} in the environment is not a mode of W&B{nearest(mode, WANDB_MODES)}; it can be "
             f"{', '.join(WANDB_MODES)}"
         )
 
 
 def _check_keys(config: dict[str, Any]) -> None:
-    """A file of conf/ that lacks a key, or has one that nothing reads, is named by that key."""
+    """Check that no file of conf/ lacks a key or has one that nothing reads."""
     wanted = [f"{group}.{key}" for group, keys in KINDS.items() for key in keys]
     wanted += [key for key in CHECKS if key.partition(".")[0] in OURS]
     for key in wanted:
@@ -226,7 +231,7 @@ def _check_tuned(config: dict[str, Any], conf: Path) -> None:
     if not path.exists():
         return
     if beyond := sorted(key for key in read_yaml(path) if key not in TUNED):
-        raise UserError(f"{path} sets {', '.join(beyond)}, and tuning sets {', '.join(TUNED)} alone: remove it")
+        raise UserError(f"{path} sets {', '.join(beyond)}, but tuned settings only set {', '.join(TUNED)}: remove it")
 
 
 def _check_kinds(config: dict[str, Any], conf: Path) -> None:

@@ -1,7 +1,7 @@
-"""The command line: what is typed, what is said, and the exit code.
+"""The command line: arguments, messages and exit codes.
 
-Exit codes: 0 done, or done before; 2 bad input; 1 anything else (a record says what: failed or diverged; or another
-process runs the same experiment); 128 + n stopped by signal n, to be continued by the same command (130: Ctrl-C).
+Exit codes: 0 done, now or earlier; 2 bad input; 1 anything else (failed or diverged, see the record; or another process
+is running the same experiment); 128 + n stopped by signal n, and the same command resumes it (130: Ctrl-C).
 stdout ends with the record's path; everything else goes to stderr.
 """
 
@@ -29,12 +29,12 @@ SWEEP = ("-m", "--multirun")
 HYDRA = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--resolve", "--hydra-help", "--version",
          "--shell-completion", "-sc", "--experimental-rerun")  # fmt: skip
 
-RETRY_SECONDS = 2.0  # between two looks at a run that another process holds
-_failure: Exception | None = None  # of the single run of this process
+RETRY_SECONDS = 2.0  # between checks of a run that another process holds
+_failure: Exception | None = None  # from the single run of this process
 
 
 class CellError(Exception):
-    """A cell of a sweep went wrong, and it was said; picklable whatever the error was, so a worker can hand it on."""
+    """A cell of a sweep failed, which was reported. Always picklable, so a worker can pass it on."""
 
 
 HELP = """\
@@ -42,17 +42,17 @@ Train a model on a dataset with a regularizer, and write one JSON record of it.
 
   python run.py [GROUP=CHOICE …] [KEY=VALUE …]
 
-Groups, and what they can be set to (* is the default):
+Groups and their choices (* is the default):
 {groups}
 
-Keys that are often set (`python run.py --cfg job` shows them all, with the choices given):
-  seed=1                            weights, batches, dropout and attacks follow from it
+Common keys (`python run.py --cfg job` shows all of them, for the given choices):
+  seed=1                            seed of weights, batches, dropout and attacks
   trainer.epochs=3                  also batch_size, learning_rate, precision=bf16, device=cpu, patience=2, …
-  reg.epsilon=1 reg.p=0.3           the method's hyperparameters; its file in conf/reg/ says what they are
-  'reg.targets=[input,hidden]'      what is attacked: the model's own points, parameter names, globs or modules
+  reg.epsilon=1 reg.p=0.3           the method's hyperparameters, listed in its file in conf/reg/
+  'reg.targets=[input,hidden]'      the attacked points: input, hidden, parameter names, globs or modules
   dataset.fraction=0.5              half of the training data
-  paths.data=DIR paths.output=DIR   where the data lies (or DROPATTACK_DATA), and where everything is written
-  rerun=true                        run again though a finished record is there
+  paths.data=DIR paths.output=DIR   the data folder (or DROPATTACK_DATA), and the folder for all output
+  rerun=true                        run again even if there is a finished record
 
 Examples:
   python run.py dataset=digits model=cnn reg=none scale=smoke tracker=none     a few seconds, no download
@@ -60,17 +60,17 @@ Examples:
   python run.py experiment=notebook_imdb                                       as the authors ran it
   python run.py --multirun reg=none,fgm,dropattack seed=0,1,2 scale=mini       a sweep; done cells are skipped
 
-A run that was stopped goes on where it was when the same command is given again; one that is done is not run again.
+Give the same command again to resume a stopped run. A run that is done is not run again.
 The last line on stdout is the record's path. Exit codes: 0 done, 2 bad input, 1 failed or diverged, 130 Ctrl-C.
 """
 
 
 def main(hydra_main: Callable[[], Any], argv: Sequence[str] | None = None) -> int:
-    """Run what the command line asks for, and return the exit code.
+    """Run the command line and return the exit code.
 
     Args:
         hydra_main: the function under `@hydra.main`; it reads `sys.argv` itself.
-        argv: the command line; None takes `sys.argv`.
+        argv: the arguments; None uses `sys.argv`.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if "-h" in arguments or "--help" in arguments:
@@ -82,8 +82,8 @@ def main(hydra_main: Callable[[], Any], argv: Sequence[str] | None = None) -> in
 def execute(config: DictConfig) -> None:
     """Run one experiment inside Hydra, and print the path of its record.
 
-    In a sweep what goes wrong is said and raised, so that the launcher knows the cell failed. In a single run it is
-    kept for `main`: Hydra would add words of its own.
+    In a sweep, report an error and raise it, so that the launcher knows the cell failed. In a single run, keep it for
+    `main`: Hydra would add its own messages.
     """
     global _failure
     from hydra.core.hydra_config import HydraConfig
@@ -92,7 +92,7 @@ def execute(config: DictConfig) -> None:
     hydra = HydraConfig.get()
     sweep = hydra.mode == RunMode.MULTIRUN
     try:
-        if hydra.job.chdir:  # by a file of conf/: an override was refused before
+        if hydra.job.chdir:  # set in a file of conf/: overrides were refused earlier
             raise UserError(launching.CHDIR)
         path = _run_cell(config) if sweep else experiment.run(config)
         if os.environ.get("RANK", "0") == "0":  # under torchrun, once
@@ -107,7 +107,7 @@ def execute(config: DictConfig) -> None:
 
 
 def _run_cell(config: DictConfig) -> Path:
-    """A run of a sweep; one that another process holds is waited for, and is then done or goes on from there."""
+    """Run one cell of a sweep. If another process holds the run, wait, then return or resume it."""
     waits = False
     while True:
         try:
@@ -123,12 +123,12 @@ def _dispatch(hydra_main: Callable[[], Any], arguments: list[str]) -> int:
     flags = [argument for argument in arguments if argument.startswith("-")]
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     if any(flag.partition("=")[0] in HYDRA for flag in flags):
-        return _hydra(hydra_main)  # its own business, and its own words
+        return _hydra(hydra_main)  # Hydra handles these itself
     unknown = [flag for flag in flags if flag not in SWEEP]
     if unknown:
         raise UserError(f"there is no option {unknown[0]}; write GROUP=CHOICE or KEY=VALUE, or see --help")
     parsed = parse(overrides)
-    if sys.argv[1:] == arguments:  # Hydra reads it, and wants its flags before or after all overrides
+    if sys.argv[1:] == arguments:  # Hydra reads sys.argv, and wants flags before or after all overrides
         sys.argv[1:] = [*flags, *overrides]
     if flags:
         return _sweep(hydra_main, overrides)
@@ -148,7 +148,7 @@ def _dispatch(hydra_main: Callable[[], Any], arguments: list[str]) -> int:
 
 
 def _sweep(hydra_main: Callable[[], Any], overrides: list[str]) -> int:
-    """Check every cell, run them through Hydra's launcher, and say at the end what came of each."""
+    """Check all cells, run them through Hydra's launcher, and report the result of each at the end."""
     wanted = cells(overrides)
     asked = {}
     for cell in wanted:
@@ -165,7 +165,7 @@ def _sweep(hydra_main: Callable[[], Any], overrides: list[str]) -> int:
     try:
         code = _hydra(hydra_main)
     except CellError:
-        code = 1  # each failure was said when it came
+        code = 1  # each failure was reported when it happened
     except Exception as error:
         code = 1
         experiment.say(f"error: the sweep ended early: {provenance.without_secrets(sentence(error))}")
@@ -179,7 +179,7 @@ def _sweep(hydra_main: Callable[[], Any], overrides: list[str]) -> int:
 
 
 def say_untuned(configs: Iterable[Mapping[str, Any]]) -> None:
-    """`settings=tuned` takes the tuned settings where there are some; where there are none, the person has to know."""
+    """Report runs for which `settings=tuned` finds no tuned settings."""
     names: dict[str, None] = {}
     for values in configs:
         name = "-".join(values[group]["name"] for group in ("scale", "dataset", "model", "reg"))
@@ -188,11 +188,11 @@ def say_untuned(configs: Iterable[Mapping[str, Any]]) -> None:
             names[f"settings={chosen}: nothing was tuned for {name}"] = None
     if names:
         shown = "; ".join([*names][:5]) + f" and {len(names) - 5} more" * (len(names) > 5)
-        experiment.say(f"{shown}. These runs take the settings of conf/reg/ and the model's recipe (see `make tune`)")
+        experiment.say(f"{shown}. These runs use the settings of conf/reg/ and the model's recipe (see `make tune`)")
 
 
 def _hydra(hydra_main: Callable[[], Any]) -> int:
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come to us as they are
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise exceptions unchanged
     hydra_main()
     if _failure is not None:
         raise _failure
@@ -200,14 +200,14 @@ def _hydra(hydra_main: Callable[[], Any]) -> int:
 
 
 def guarded(action: Callable[[], int]) -> int:
-    """Turn whatever ends a command, this one or one of scripts/, into a sentence and an exit code."""
+    """Run a command, of this module or of scripts/, and turn any exception into one sentence and an exit code."""
     try:
         return action()
     except UserError as error:
         experiment.say(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        experiment.say("interrupted; the same command goes on from there")
+        experiment.say("interrupted; the same command resumes the run")
         return 130
     except Exception as error:
         if not _is_expected(error):
@@ -217,7 +217,7 @@ def guarded(action: Callable[[], int]) -> int:
     except BaseException as error:
         if not hasattr(error, "exit_code"):  # SystemExit
             raise
-        experiment.say(f"{error}; the same command goes on from there")
+        experiment.say(f"{error}; the same command resumes the run")
         return int(error.exit_code)
 
 
@@ -226,7 +226,7 @@ def _is_expected(error: Exception) -> bool:
 
 
 def sentence(error: BaseException) -> str:
-    """What an error says to a person, in one line."""
+    """Return an error as one line for the user."""
     lines = str(error).strip().splitlines()
     if isinstance(error, UserError) or (isinstance(error, Exception) and _is_expected(error)):
         return str(error)
@@ -234,7 +234,7 @@ def sentence(error: BaseException) -> str:
 
 
 def help_text(conf: Path) -> str:
-    """The text of --help, with the groups as they are on the disk."""
+    """Return the text of --help, with the groups found on disk."""
     from omegaconf import OmegaConf
 
     defaults: dict[str, Any] = {}

@@ -1,6 +1,6 @@
-"""Composing a run's config, and saying in one sentence what is wrong with it.
+"""Compose a run's config, or say in one sentence what is wrong with it.
 
-Imports Hydra and the standard library alone: a bad override has to be answered in well under a second.
+Imports only Hydra and the standard library, so that a bad override is reported in well under a second.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from dropattack.errors import UserError
 from dropattack.runs.yaml_io import UNREADABLE, first_line
 
 GROUPS = ("dataset", "model", "reg", "scale", "trainer", "tracker", "settings", "experiment")
-OPEN_GROUPS = ("dataset", "model", "reg", "tracker")  # what `+reg.option=…` adds is an argument of a constructor
+OPEN_GROUPS = ("dataset", "model", "reg", "tracker")  # groups where `+reg.option=…` may add a constructor argument
 SCALES = ("full", "mini", "smoke", "midi")
 
 
 def register_resolvers() -> None:
-    """Make `${pick:${scale.name},full,mini,smoke,midi}` known to OmegaConf; harmless when called again."""
+    """Register `${pick:${scale.name},full,mini,smoke,midi}` with OmegaConf. May be called repeatedly."""
     OmegaConf.register_new_resolver("pick", _pick, replace=True)
 
 
 def _pick(scale: str, *sizes: Any) -> Any:
-    """The value for `scale`, of one value for each of SCALES. Without a value of its own, midi takes that of full."""
+    """Return the value for `scale`, given one value for each of SCALES. The default for midi is the value for full."""
     if len(sizes) not in (len(SCALES) - 1, len(SCALES)):
         raise ValueError(f"pick takes a value for each of {', '.join(SCALES)} (the last is optional), not {len(sizes)}")
     if scale not in SCALES:
@@ -44,7 +44,7 @@ def _pick(scale: str, *sizes: Any) -> Any:
 
 
 def choices(conf: Path, group: str) -> list[str]:
-    """The names that a config group can be set to: its YAML files, and `null` where it is optional."""
+    """Return the choices of a config group: its YAML files, and `null` if the group is optional."""
     names = sorted(path.stem for path in (conf / group).glob("*.yaml"))
     return [*names, "null"] if group == "experiment" else names
 
@@ -73,14 +73,14 @@ def compose(conf: Path, overrides: Sequence[str]) -> DictConfig:
 
 
 def _check_environment(values: Any) -> None:
-    """Folders alone may come from the environment: what else is in a config goes into the record, secrets too."""
+    """Allow only folders to come from the environment: everything else, even secrets, goes into the record."""
     for group, content in values.items():
         if group != "paths" and "oc.env" in str(content):
-            raise UserError(f"{group} reads the environment (oc.env), and its values go into the record: write it out")
+            raise UserError(f"{group} reads the environment (oc.env), but its values go into the record: write it out")
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:
-    """Parse overrides one by one, so that the sentence can name the one that is malformed."""
+    """Parse overrides one by one, so that the error can name the malformed one."""
     parser = OverridesParser.create()
     parsed = []
     for text in overrides:
@@ -89,18 +89,18 @@ def parse(overrides: Sequence[str]) -> list[Override]:
             if not parsed[-1].key_or_group:
                 raise HydraException("there is nothing before the =")
         except HydraException as error:
-            hint = "write key=value, such as trainer.epochs=3, and quote what the shell or YAML would take apart"
+            hint = "write key=value, such as trainer.epochs=3, and quote special characters of the shell and YAML"
             raise UserError(f"cannot read the override {text!r}: {hint}") from error
     return parsed
 
 
 def cells(overrides: Sequence[str]) -> list[list[str]]:
-    """The runs of a sweep, each as its overrides: every combination of the listed values, the last varying first.
+    """Return the overrides of each run of a sweep: all combinations of the values, the last override varying fastest.
 
     Raises:
         UserError: an override is malformed, or sweeps over something other than a list of values.
     """
-    choices_of: dict[str, list[str]] = {}  # an override given twice counts once, as its last
+    choices_of: dict[str, list[str]] = {}  # the last of repeated overrides wins
     for override in parse(overrides):
         key = override.get_key_element()
         if not override.is_sweep_override():
@@ -115,7 +115,7 @@ def cells(overrides: Sequence[str]) -> list[list[str]]:
 
 @lru_cache(maxsize=256)
 def _base(conf: Path, chosen: tuple[str, ...]) -> DictConfig:
-    """The config with nothing but choices of groups: what the other overrides are compared with."""
+    """Compose the config from group choices only, as a reference for the other overrides."""
     return _compose(conf, chosen)
 
 
@@ -144,8 +144,8 @@ def _check_group(conf: Path, override: Override) -> None:
 
 
 def _explain(conf: Path, chosen: tuple[str, ...], parsed: Sequence[Override], error: Exception) -> str:
-    """Find the override that the config has no place for; else the first line of what Hydra says."""
-    if isinstance(error, UnicodeDecodeError):  # it does not say in which file
+    """Explain the first override with an unknown key; otherwise return the first line of Hydra's message."""
+    if isinstance(error, UnicodeDecodeError):  # the error does not name the file
         files = [conf / override.key_or_group / f"{override.value()}.yaml" for override in parsed]
         return f"a file of the config is not UTF-8, one of {', '.join(str(file) for file in files if file.is_file())}"
     try:
@@ -185,20 +185,20 @@ def _unknown(conf: Path, base: DictConfig, key: str, keys: Sequence[str]) -> str
 
 
 def _text_with_bases(path: Path) -> str:
-    """A file of conf/, with the text of the files in base/ that it begins with."""
+    """Return the text of a file of conf/ and of its base/ files."""
     text = path.read_text()
     bases = re.findall(r"^\s*- base@\w+: (\w+)", text, re.MULTILINE)
     return text + "".join((path.parent / "base" / f"{name}.yaml").read_text() for name in bases)
 
 
 def _check_type(base: DictConfig, values: Any, override: Override) -> None:
-    """Compare the kind of value that was given with the default's: a number stays a number."""
+    """Check that a value has the default's type, so that a number stays a number."""
     key = override.key_or_group
     if key in GROUPS or key.startswith("hydra") or override.is_delete():
         return
     try:
         default = OmegaConf.select(base, key)
-    except OmegaConfBaseException:  # its default needs another override to be there
+    except OmegaConfBaseException:  # the default depends on another override
         return
     given, wanted = _select(values, key), _kind(default)
     if given is None or wanted in (None, _kind(given)) or (wanted == "a text" and _kind(given) == "a number"):
@@ -228,7 +228,7 @@ def _select(values: Any, key: str) -> Any:
 
 
 def _keys(config: Any, prefix: str = "") -> Iterator[str]:
-    """Dotted names of all keys, inner and leaf."""
+    """Yield the dotted names of all keys, inner and leaf."""
     for key in config:
         yield f"{prefix}{key}"
         child = config._get_node(key)
@@ -237,16 +237,16 @@ def _keys(config: Any, prefix: str = "") -> Iterator[str]:
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """' (did you mean …?)' with the likeliest names, or nothing."""
+    """Return ' (did you mean …?)' with the closest names, or an empty string."""
     known = list(dict.fromkeys(known))
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.85) or difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
 def nearest_key(key: str, known: Sequence[str]) -> str:
-    """Like `nearest`, for dotted keys: `lr` and `trainer.lr` are `trainer.learning_rate`, by what it abbreviates.
+    """Like `nearest`, for dotted keys: `lr` and `trainer.lr` find `trainer.learning_rate` by its initials.
 
-    What stands before the last dot need not be right, or there at all.
+    The part before the last dot may be wrong or missing.
     """
     group, _, leaf = key.rpartition(".")
     leaves = {name: name.rpartition(".")[2] for name in known}

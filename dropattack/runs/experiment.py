@@ -1,7 +1,7 @@
-"""Config → run → record: the only place, with `run.py`, `cli.py` and `config.py`, that knows Hydra.
+"""Run an experiment from its config and write its record.
 
-Torch and all that stands on it is imported inside the functions that train: a run that is done already, or whose config
-is bad, answers at once.
+Torch and everything that needs it is imported inside the functions that train, so that a run that is already done, or
+has a bad config, is answered immediately.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
-    """The config as plain values, checked.
+    """Return the config as plain values, checked.
 
     Raises:
-        UserError: a value that cannot be meant, or a model that does not fit the data.
+        UserError: an invalid value, or a model that does not fit the data.
     """
     register_resolvers()
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
@@ -54,7 +54,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Run:
-    """One experiment: its config as plain, checked values, what identifies it, and where its record lies."""
+    """One experiment: its config as plain, checked values, its id, and the path of its record."""
 
     config: dict[str, Any]
     run_id: str
@@ -62,17 +62,25 @@ class Run:
 
     @classmethod
     def of(cls, config: DictConfig) -> Run:
-        """Raises UserError as `resolve` does."""
+        """Return the run of a composed config.
+
+        Raises:
+            UserError: as in `resolve`.
+        """
         return cls.of_values(resolve(config))
 
     @classmethod
     def of_values(cls, values: dict[str, Any]) -> Run:
-        """The run of a config that is resolved and checked already."""
+        """Return the run of a config that is already resolved and checked."""
         return cls(values, record.run_id(values), record.record_path(values))
 
     @classmethod
     def asked(cls, overrides: Sequence[str]) -> Run:
-        """What `python run.py` runs with these overrides. Raises UserError as `compose` and `resolve` do."""
+        """Return the run that `python run.py` does with these overrides.
+
+        Raises:
+            UserError: as in `compose` and `resolve`.
+        """
         return cls.of(compose(CONF, overrides))
 
     @property
@@ -81,26 +89,26 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of its checkpoints and best weights."""
+        """The folder of the run's checkpoints and best weights."""
         return Path(self.config["paths"]["output"]) / "checkpoints" / self.run_id
 
     def done(self) -> bool:
-        """Whether it need not be run again: it is `finished` or `diverged`, and no rerun is asked."""
+        """Return whether the run is `finished` or `diverged`, and no rerun is requested."""
         return not self.config["rerun"] and record.is_done(self.record_path) is not None
 
 
 def run(config: DictConfig) -> Path:
-    """Run one experiment, from its beginning or from its last checkpoint, and write its record.
+    """Run one experiment, from the start or from its last checkpoint, and write its record.
 
     Returns:
-        The record's path; at once where a finished record is there.
+        The record's path; immediately, if there is a finished record.
 
     Raises:
         UserError: bad input; nothing was written.
-        DivergedError: there is a record with status `diverged`.
-        Interrupted: a signal came; the same command goes on from there.
-        AlreadyRunningError: another process runs the same experiment.
-        Exception: anything else; there is a record with status `failed`.
+        DivergedError: the record has status `diverged`.
+        Interrupted: a signal arrived; the same command resumes the run.
+        AlreadyRunningError: another process is running the same experiment.
+        Exception: anything else; the record has status `failed`.
     """
     asked = Run.of(config)
     if not asked.done():
@@ -113,7 +121,7 @@ def run(config: DictConfig) -> Path:
 
 
 def run_anyway(asked: Run) -> Path:
-    """Run an experiment as `run` does, whatever is on record."""
+    """Run an experiment like `run`, even if there is a record."""
     draft, path = record.blank(asked.config), asked.record_path
     record.forget_error(path)
     try:
@@ -123,7 +131,7 @@ def run_anyway(asked: Run) -> Path:
     except Exception as error:
         from accelerate import PartialState
 
-        if PartialState().is_main_process and record.is_done(path) is None:  # a rerun that fails takes no result away
+        if PartialState().is_main_process and record.is_done(path) is None:  # a failed rerun keeps the old result
             record.write(path, {**draft, "error": record.failure(asked.config, error)})
         raise
     if finished["error"] is not None:
@@ -132,8 +140,8 @@ def run_anyway(asked: Run) -> Path:
 
 
 def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
-    """Build, train, test, and write the record; `draft` is filled in on the way, for the record of a failure."""
-    found = build.read_data(asked.config)  # first: data that is not there is said before seconds of imports
+    """Build, train, test, and write the record. Fill in `draft` meanwhile, for the record of a failure."""
+    found = build.read_data(asked.config)  # first: missing data is reported before seconds of imports
     import torch
 
     from dropattack.data.sets import warnings as set_warnings
@@ -161,7 +169,7 @@ def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
     if main and trainer["progress"] != "none":
         for sentence in set_warnings(facts.name, facts.sizes, facts.notes):
             say(sentence)
-    memory = PeakMemory(accelerator.device)  # of the model and all that training adds, not of the data
+    memory = PeakMemory(accelerator.device)  # includes the model and training, but not the data
     model = build.build_model(config, encoded, draft["data"]["notes"])
     draft["parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
     reg = build.build_reg(config, model, accelerator.process_index)
@@ -170,7 +178,7 @@ def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
 
     checkpoints = Checkpoints(asked.checkpoints)
     with locked(checkpoints.folder / "lock") if main else nullcontext():
-        if asked.done():  # by the process that held the lock before us
+        if asked.done():  # by the process that held the lock before
             return record.read(asked.record_path)
         result, test = _train(asked, model, reg, loaders, accelerator, checkpoints, tracker, memory)
         finished = {
@@ -181,7 +189,7 @@ def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
             "peak_memory_mb": result.peak_memory_mb,
         }  # fmt: skip
         if main:
-            # The record comes last, for it ends the run for good; then nothing goes on from the checkpoints.
+            # Write the record last, because it marks the run as done; after that the checkpoints are not needed.
             if test:
                 kept = {key: finished[key] for key in ("run_id", "config", "validation", "test", "commit", "versions")}
                 _keep(checkpoints, result.best_weights, kept)
@@ -205,7 +213,7 @@ def _train(
     asked: Run, model: nn.Module, reg: Regularizer, loaders: build.Loaders, accelerator: Accelerator,
     checkpoints: Checkpoints, tracker: Guarded, memory: PeakMemory,
 ) -> tuple[TrainResult, dict[str, float] | None]:  # fmt: skip
-    """Train, then test once, with the weights that validation chose."""
+    """Train, then test once with the weights that are best on validation."""
     from dropattack.training import seeding
     from dropattack.training.checkpoint import MisfitError
     from dropattack.training.evaluate import evaluate
@@ -222,7 +230,7 @@ def _train(
         checkpoints.clear()
     accelerator.wait_for_everyone()
     snapshot = checkpoints.load()
-    # After the regularizer was built: whatever it drew, all methods meet the same dropout.
+    # Seed after building the regularizer, so that all methods get the same dropout masks.
     seeding.seed_everything(seeding.derive(config["seed"], f"training/rank{accelerator.process_index}"))
     extra: dict[str, Any] = {"tracker": None}
     if main:
@@ -261,7 +269,7 @@ def _train(
 
 
 def _probe(count: int, config: dict[str, Any], model: nn.Module, loaders: build.Loaders) -> EpochProbe | None:
-    """What measures gradient norms on the first `count` training batches at each epoch's end; None for none."""
+    """Return the probe of gradient norms on the first `count` training batches, run after each epoch; None if 0."""
     if not count:
         return None
     from dropattack.probes.gradients import EpochProbe
@@ -282,6 +290,6 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 def say(sentence: str) -> None:
-    """Tell the person at the keyboard, on stderr: stdout is for the record's path."""
+    """Print a message for the user on stderr: stdout is for the record's path."""
     if os.environ.get("RANK", "0") == "0":
         print(sentence, file=sys.stderr, flush=True)

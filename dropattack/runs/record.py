@@ -1,6 +1,6 @@
-"""The JSON record of a run: what was asked, what came out, on what. Tables and figures are made from these alone.
+"""The JSON record of a run: config, results and hardware. All tables and figures are made from records.
 
-Standard library only: reading a record, or finding that a run is done, costs no import of torch.
+Standard library only: reading a record, or finding that a run is done, needs no import of torch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dropattack.files import disk_problem, write_atomically
 
 SCHEMA = 1
 STATUSES = ("finished", "failed", "diverged")
-DONE = ("finished", "diverged")  # not to be run again
+DONE = ("finished", "diverged")  # not run again
 
 KEYS: dict[str, tuple[type, ...]] = {
     "schema": (int,),
@@ -29,35 +29,35 @@ KEYS: dict[str, tuple[type, ...]] = {
     "error": (str, type(None)),  # why it failed or diverged, in one sentence
     "config": (dict,),  # resolved, without what is in _NOT_IDENTITY
     "data": (dict, type(None)),  # fingerprint, sizes, notes
-    "validation": (dict, type(None)),  # of the best epoch: accuracy, macro_f1, loss, epoch (from 1)
-    "test": (dict, type(None)),  # accuracy, macro_f1, loss: by the weights of that epoch
-    "history": (list,),  # one entry an epoch
-    "passes_per_step": (int, float, type(None)),  # forward-backwards an optimizer step and micro-batch
-    "skipped": (int, type(None)),  # perturbations skipped for a norm that was zero or not finite
+    "validation": (dict, type(None)),  # at the best epoch: accuracy, macro_f1, loss, epoch (from 1)
+    "test": (dict, type(None)),  # accuracy, macro_f1, loss, with the weights of that epoch
+    "history": (list,),  # one entry per epoch
+    "passes_per_step": (int, float, type(None)),  # forward-backward passes per optimizer step and micro-batch
+    "skipped": (int, type(None)),  # perturbations skipped because the norm was zero or not finite
     "steps": (int, type(None)),  # optimizer steps
     "seconds_per_step": (int, float, type(None)),  # mean training time of an optimizer step, without evaluation
-    "cpu_seconds_per_step": (int, float, type(None)),  # the same by the CPU clock of the process
-    "seconds": (int, float, type(None)),  # training and evaluation, over all continuations of the run
+    "cpu_seconds_per_step": (int, float, type(None)),  # the same in CPU time of the process
+    "seconds": (int, float, type(None)),  # training and evaluation, summed over all resumptions
     "peak_memory_mb": (int, float, type(None)),  # GPU: allocated by torch; CPU: see PeakMemory
     "parameters": (int, type(None)),
-    "commit": (dict, type(None)),  # hash, dirty; code and method: digests of what trains (see `code`)
+    "commit": (dict, type(None)),  # hash, dirty; code and method: digests of the code that trains (see `code`)
     "versions": (dict,),
     "hardware": (dict,),
 }
-_HAD_DROP_LEAKS = ("imdb",)  # elsewhere `drop_leaks` came after runs were on record: where it is false it has no part
-# Where the code of every run begins; the rest is what these import, and what the config names.
+_HAD_DROP_LEAKS = ("imdb",)  # elsewhere `drop_leaks` is newer than recorded runs, so false is left out
+# Entry points of the code of every run; the rest is imported by these or named in the config.
 TRAINS = ("dropattack.runs.build", "dropattack.data.loader", "dropattack.training.loop", "dropattack.training.evaluate",
           "dropattack.training.device")  # fmt: skip
-_CUT = "is no whole JSON record (cut short?)"
-# What changes where or how fast a run goes, and not what comes out of it.
+_CUT = "is not a complete JSON record (truncated?)"
+# Keys that change where or how fast a run executes, but not its result.
 _NOT_IDENTITY = ("paths", "tracker", "rerun", "settings")
 _NOT_IDENTITY_WITHIN = {
     "trainer": ("device", "threads", "progress", "checkpoint", "eval_batch_size", "probe_gradients"),
     "reg": ("parallel",),  # of earlier configs; ignored now
-    "model": ("recipe",),  # defaults of the trainer, which holds what was taken of them
+    "model": ("recipe",),  # defaults of the trainer, whose own keys hold the values used
 }
 
-# Options that came after records were made. At the value that means what was before them they are no part of the
+# Options that came after records were made. At the value that means what was before them they are not a part of the
 # identity, so that a record keeps its own; the methods named have had the option from the start.
 _NEUTRAL: dict[str, tuple[Any, tuple[str, ...]]] = {
     "reg.every": (1, ("dropattack",)),
@@ -70,10 +70,10 @@ _NEUTRAL: dict[str, tuple[Any, tuple[str, ...]]] = {
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a resolved config that decides the result: what `run_id` is made from and the record keeps.
+    """Return the part of a resolved config that determines the result: the input of `run_id`, kept in the record.
 
-    The data and output folders are replaced by `<data>` and `<output>`, wherever they were interpolated, and the home
-    folder by `~`: the same run has one identity on every machine, and a record shows nobody's folders.
+    The data and output folders are replaced by `<data>` and `<output>` wherever they occur, and the home folder by `~`,
+    so that a run has one identity on every machine and records reveal no folders.
     """
     kept = {key: value for key, value in config.items() if key not in _NOT_IDENTITY}
     if isinstance(dataset := kept.get("dataset"), Mapping) and dataset.get("name") not in _HAD_DROP_LEAKS:
@@ -108,24 +108,24 @@ def _anonymous(value: Any, folders: list[tuple[str, str]]) -> Any:
 
 
 def run_id(config: Mapping[str, Any]) -> str:
-    """12 hexadecimal digits: equal for two runs exactly if they are the same experiment under this record schema."""
+    """Return 12 hexadecimal digits that are equal exactly for the same experiment under this record schema."""
     canonical = json.dumps({"schema": SCHEMA, **identity(config)}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
 def record_path(config: Mapping[str, Any]) -> Path:
-    """Where the record of this run lies: `<output>/records/<dataset>-<model>-<reg>-s<seed>-<run_id>.json`."""
+    """Return the path of this run's record: `<output>/records/<dataset>-<model>-<reg>-s<seed>-<run_id>.json`."""
     return Path(config["paths"]["output"]) / "records" / f"{name(config, run_id(config))}.json"
 
 
 def name(config: Mapping[str, Any], run_id: str) -> str:
-    """What a run is called: `<dataset>-<model>-<reg>-s<seed>-<run_id>`."""
+    """Return a run's name: `<dataset>-<model>-<reg>-s<seed>-<run_id>`."""
     cell = "-".join(str(config[group]["name"]) for group in ("dataset", "model", "reg"))
     return f"{cell}-s{config['seed']}-{run_id}"
 
 
 def blank(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A record with all keys, of a run of which nothing is known yet but its config and where it runs."""
+    """Return a new record holding only config and environment, with all keys."""
     empty: dict[str, Any] = dict.fromkeys(KEYS)
     commit = provenance.commit()
     return {
@@ -136,10 +136,10 @@ def blank(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def code(config: Mapping[str, Any]) -> dict[str, str]:
-    """Digests of the modules that this run uses, as they lie on the disk: `code`, and `method` of its regularizer.
+    """Return digests of the modules that this run uses, as on disk: `code`, and `method` for its regularizer.
 
-    They are of syntax trees: comments, layout and docstrings do not count (see `source`). The data set's own module is
-    not among them, because the fingerprint of its examples says more.
+    They hash syntax trees, so comments, layout and docstrings do not count (see `source`). The data set's own module is
+    excluded, because the fingerprint of its examples says more.
     """
     tokenizer = (config["model"].get("tokenizer") or {}).get("_target_")
     shared = [*TRAINS, str(config["model"].get("_target_")), *([str(tokenizer)] if tokenizer else [])]
@@ -148,19 +148,19 @@ def code(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def failure(config: Mapping[str, Any], error: Exception) -> str:
-    """What a record says of the error that ended its run."""
+    """Return the error that ended a run as text for its record."""
     return provenance.scrubbed(f"{type(error).__name__}: {error}", dict(_folders(config)))[:2000]
 
 
 def write(path: Path, record: Mapping[str, Any]) -> Path:
-    """Validate a record and write it atomically: a reader sees the old file or the whole new one.
+    """Validate a record and write it atomically: a reader sees either the old file or the new one.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
     text = dumps(record, indent=1) + "\n"
     try:
-        # Half a character, as in the name of a file that is no UTF-8, is written as JSON's own escape.
+        # A lone surrogate, as in the name of a file that is not UTF-8, is written as a JSON escape.
         write_atomically(path, text.encode(errors="backslashreplace"))
     except OSError as error:
         raise UserError(disk_problem(path, error)) from error
@@ -168,7 +168,7 @@ def write(path: Path, record: Mapping[str, Any]) -> Path:
 
 
 def dumps(record: Mapping[str, Any], indent: int | None = None) -> str:
-    """A record as JSON; on one line without `indent`. NaN and infinity are null.
+    """Return a record as JSON, on one line without `indent`. NaN and infinity become null.
 
     Raises:
         ValueError: it is not a record.
@@ -197,7 +197,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def parse(text: str, where: str) -> dict[str, Any]:
-    """A record from its JSON; `where` names it in errors, which are those of `read`."""
+    """Parse a record from JSON; `where` names it in errors, which are those of `read`."""
     try:
         record = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -209,7 +209,7 @@ def parse(text: str, where: str) -> dict[str, Any]:
 
 
 def is_done(path: Path) -> str | None:
-    """The status of a run that need not be run again (`finished` or `diverged`), else None."""
+    """Return the status of a run that is done (`finished` or `diverged`), else None."""
     with suppress(UserError):
         status = read(path)["status"]
         return None if status == "failed" else status
@@ -217,7 +217,7 @@ def is_done(path: Path) -> str | None:
 
 
 def state(path: Path) -> str:
-    """One of `STATUSES`, or `missing` where no record can be read."""
+    """Return one of `STATUSES`, or `missing` if there is no readable record."""
     try:
         return read(path)["status"]
     except UserError:
@@ -225,20 +225,20 @@ def state(path: Path) -> str:
 
 
 def note_error(path: Path, sentence: str) -> None:
-    """Keep, beside where a run's record would be, why there is none: whoever started a sweep of many reads it there."""
+    """Write the reason why a run has no record beside the record's path, for the process that started the sweep."""
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_suffix(".error").write_text(sentence + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def forget_error(path: Path) -> None:
-    """The run begins anew."""
+    """Remove the file of `note_error`, because the run starts again."""
     with suppress(OSError):
         path.with_suffix(".error").unlink()
 
 
 def why(path: Path) -> str:
-    """Why a run has no finished record: the latest word."""
+    """Return the latest reason why a run has no finished record."""
     with suppress(OSError):
         return path.with_suffix(".error").read_text(encoding="utf-8").strip()
     if not path.exists():
@@ -251,9 +251,9 @@ def why(path: Path) -> str:
 
 def _problem(record: Any) -> str | None:
     if not isinstance(record, Mapping):
-        return "it holds no mapping"
+        return "it is not a mapping"
     if record.get("schema") != SCHEMA:
-        return f"its schema is {record.get('schema')!r}, and this version reads {SCHEMA}"
+        return f"its schema is {record.get('schema')!r}, but this version reads {SCHEMA}"
     missing = [key for key in KEYS if key not in record]
     if missing:
         return f"it lacks {', '.join(missing)}"
@@ -261,14 +261,14 @@ def _problem(record: Any) -> str | None:
         if not isinstance(record[key], types) or (isinstance(record[key], bool) and bool not in types):
             return f"its {key} is a {type(record[key]).__name__}"
     if record["status"] not in STATUSES:
-        return f"its status is {record['status']!r}, and there are {', '.join(STATUSES)}"
+        return f"its status is {record['status']!r}, which is not one of {', '.join(STATUSES)}"
     if record["status"] == "finished" and not (record["test"] and record["validation"]):
-        return "it is finished, and has no test or validation result"
+        return "it is finished but has no test or validation result"
     return None
 
 
 def _finite(value: Any) -> Any:
-    """NaN and infinity are no JSON: a diverged run's losses are written as null."""
+    """Replace NaN and infinity, which JSON lacks, by None (losses of a diverged run)."""
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

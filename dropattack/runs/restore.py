@@ -1,4 +1,4 @@
-"""A record and the folder its run wrote → the model as it was tested, and the data it was trained and tested on."""
+"""Restore the tested model and the data of a run from its record and output folder."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ from dropattack.runs.config import compose
 def restore(
     path: Path, *, data: Path, output: Path | None = None, device: str | torch.device = "cpu"
 ) -> Restored:  # fmt: skip
-    """Build a finished run's model and data again, and load the weights that were tested.
+    """Rebuild a finished run's model and data, and load the tested weights.
 
     Args:
         path: the record.
-        data: the folder of data sets, `<data>` in the record.
-        output: the folder that the run wrote to, `<output>` in the record, with `checkpoints/` and `cache/`. None: the
-            folder above the record's own.
+        data: the data folder, `<data>` in the record.
+        output: the run's output folder, `<output>` in the record, with `checkpoints/` and `cache/`. None: the parent of
+            the record's folder.
+        device: the device of the model.
 
     Raises:
-        UserError: no record, a run that is not finished, a config that is not the run's, no weights or another run's,
-            data that is not what the run was trained on.
+        UserError: no record, an unfinished run, a config that does not match the run id, missing weights or those of
+            another run, or data other than the training data.
     """
     found = record.read(path)
     if found["status"] != "finished":
-        raise UserError(f"{path} is the record of a run that {found['status']}: there are no weights to look at")
+        raise UserError(f"{path} is the record of a run that {found['status']}, so it has no weights")
     if record.run_id(found["config"]) != found["run_id"]:
-        raise UserError(f"{path}: its config does not give its run_id {found['run_id']}; was it changed by hand?")
+        raise UserError(f"{path}: its config does not match its run_id {found['run_id']}; was it edited?")
     output = path.resolve().parents[1] if output is None else output
     weights = _weights(found["run_id"], output, path)
     config = settled(found["config"], data=data, output=output)
     dataset, encoded = build.load_data(config)
     if dataset.fingerprint != found["data"]["fingerprint"]:
-        raise UserError(f"{path}: the data in {data} is not what this run was trained on (its fingerprint differs)")
+        raise UserError(f"{path}: the data in {data} is not the data of this run (its fingerprint differs)")
     model = build.build_model(config, encoded)
     try:
         model.load_state_dict(weights)
@@ -55,20 +56,21 @@ def restore(
 
 
 def settled(config: Mapping[str, Any], *, data: Path, output: Path) -> dict[str, Any]:
-    """A record's config with real folders."""
+    """Return a record's config with real folders."""
     paths = {"data": str(data), "output": str(output)}
     return {**_settled(config, paths), "paths": paths}
 
 
 def complete(config: Mapping[str, Any], *, output: Path, data: Path | None = None) -> dict[str, Any]:
-    """A record's config as it has to be to run again, one thread on a CPU, and with the same run id.
+    """Return a record's config, completed to run again with the same run id, on a CPU with one thread.
 
     Args:
-        output: where the run writes.
-        data: None: the folder that conf/config.yaml names.
+        config: the config of a record.
+        output: the output folder.
+        data: the data folder; None uses that of conf/config.yaml.
 
     Raises:
-        UserError: the config has changed since.
+        UserError: the files in conf/ have changed since.
     """
     base = experiment.resolve(compose(experiment.CONF, ["tracker=none"]))
     values = settled(config, data=Path(base["paths"]["data"]) if data is None else data, output=output)
@@ -77,7 +79,7 @@ def complete(config: Mapping[str, Any], *, output: Path, data: Path | None = Non
     values["trainer"] = {**base["trainer"], **values["trainer"], **quiet}
     values |= {key: base[key] for key in ("rerun", "settings", "tracker")}
     if record.run_id(values) != record.run_id(config):
-        raise UserError("its config gives another run now: a setting was added to conf/ since")
+        raise UserError("its config gives another run id now: a setting was added to conf/ since")
     return values
 
 
@@ -88,17 +90,17 @@ def _weights(run_id: str, output: Path, path: Path) -> dict[str, Tensor]:
         weights = load_file(folder / "best.safetensors")
     except FileNotFoundError as error:
         raise UserError(
-            f"{path}: its weights are not in {folder}; name the folder that the run wrote to (--runs)"
+            f"{path}: its weights are not in {folder}; name the output folder of the run (--runs)"
         ) from error
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{path}: its weights in {folder} cannot be read ({error})") from error
     if described.get("run_id") != run_id:
-        raise UserError(f"{folder} holds the weights of run {described.get('run_id')}, and {path} is run {run_id}")
+        raise UserError(f"{folder} holds the weights of run {described.get('run_id')}, but {path} is run {run_id}")
     return weights
 
 
 def _settled(value: Any, paths: Mapping[str, str]) -> Any:
-    """A record's config with real folders for `<data>`, `<output>` and `~`."""
+    """Replace `<data>`, `<output>` and `~` in a record's config by real folders."""
     if isinstance(value, Mapping):
         return {key: _settled(item, paths) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,8 +1,8 @@
-"""The records of many runs in one file, and the runs that a table is made of.
+"""The records of many runs in one file, and the list of runs of each table.
 
-`<scale>/records.jsonl` has a line for each run, `<scale>/<table>/runs.txt` a line for each run of the table:
-`<dataset>-<model>-<reg>-s<seed>-<run_id> <commit>`. A run that two commits measured has two lines, and a table says
-which it is made of. Both files are sorted: a change of one run is a change of one line.
+`<scale>/records.jsonl` has one line per run, `<scale>/<table>/runs.txt` one line per run of the table:
+`<dataset>-<model>-<reg>-s<seed>-<run_id> <commit>`. A run measured by two commits has two lines, and a table says
+which one it uses. Both files are sorted, so that changing one run changes one line.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ RECORDS, RUNS = "records.jsonl", "runs.txt"
 
 
 def key(found: Mapping[str, Any]) -> str:
-    """What names a record in both files: the run, and the first ten digits of the commit that ran it (`-`: none)."""
+    """Return a record's key in both files: the run, and the first ten digits of its commit (`-`: none)."""
     commit = found["commit"] or {}
     return f"{record.name(found['config'], found['run_id'])} {str(commit.get('hash', '-'))[:10]}"
 
 
 def is_table(folder: Path) -> bool:
-    """Whether a folder says which runs it is made of."""
+    """Return whether a folder has a list of runs."""
     return (folder / RUNS).is_file()
 
 
 def runs_of(folder: Path) -> list[str]:
-    """The keys of a table's runs.
+    """Return the keys of a table's runs.
 
     Raises:
         UserError: the file cannot be read.
@@ -45,7 +45,7 @@ def runs_of(folder: Path) -> list[str]:
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The records of a store as text, with their line numbers from 1. A store that is not there has none.
+    """Yield (line number from 1, record as text) for each record of a store; none if the file is missing.
 
     Raises:
         UserError: the file cannot be read.
@@ -54,29 +54,29 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
         text = path.read_text(encoding="utf-8") if path.exists() else ""
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error})") from error
-    for number, line in enumerate(text.split("\n"), 1):  # not `splitlines`: JSON may hold other line separators
+    for number, line in enumerate(text.split("\n"), 1):  # not `splitlines`: JSON may contain other line separators
         if line:
             yield number, line
 
 
 def read(path: Path) -> dict[str, dict[str, Any]]:
-    """The whole records of a store, by their keys.
+    """Return the records of a store by key.
 
     Raises:
-        UserError: a line is not a whole record.
+        UserError: a line is not a complete record.
     """
     found = (record.parse(line, f"{path}, line {number}") for number, line in lines(path))
     return {key(one): one for one in found}
 
 
 def keep(folder: Path, records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Make `records` the runs of the table in `folder`, and its scale's store hold them.
+    """Make `records` the runs of the table in `folder`, and add them to the store of its scale.
 
-    A record that the table named before and that no table names any more leaves the store. Each file is replaced as a
-    whole; tables that are made at the same time wait for each other.
+    Records that this table used before, and that no table uses any more, are removed from the store. Each file is
+    replaced atomically; tables made at the same time wait for each other.
 
     Returns:
-        The keys that the table no longer names.
+        The keys that the table no longer uses.
 
     Raises:
         UserError: a file cannot be read or written.
@@ -92,7 +92,7 @@ def keep(folder: Path, records: Iterable[Mapping[str, Any]]) -> list[str]:
             kept = read(store) | own
             _write(store, kept)
             write_atomically(folder / RUNS, "".join(f"{name}\n" for name in sorted(own)).encode())
-            if lost := set(dropped) - others:  # last, so that at no moment a table names what is not there
+            if lost := set(dropped) - others:  # last, so that no table ever names a missing record
                 _write(store, {name: one for name, one in kept.items() if name not in lost})
     except OSError as error:
         raise UserError(disk_problem(store, error)) from error
@@ -105,20 +105,21 @@ def _write(path: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def places(given: Sequence[Path], runs: Path | None, match: str = "*") -> list[Path]:
-    """The files of the records that a person names: files, folders of them, or tables' folders.
+    """Return the record files that a user names: files, folders of records, or folders of tables.
 
     Args:
-        runs: the folder that a table's runs wrote to, `paths.output`: their records and weights lie there.
-        match: a pattern; of tables and folders, the records whose name fits it.
+        given: the files and folders.
+        runs: the output folder (`paths.output`) of a table's runs, with their records and weights.
+        match: a glob that selects records by name, in tables and folders.
 
     Raises:
-        UserError: there are none, or a table is named and `runs` is not.
+        UserError: there are no records, or a table is named without `runs`.
     """
     found: list[Path] = []
     for place in given:
         if is_table(place):
             if runs is None:
-                raise UserError(f"{place} is a table: name the folder that its runs wrote to (--runs)")
+                raise UserError(f"{place} is a table: name the output folder of its runs (--runs)")
             names = [name.partition(" ")[0] for name in runs_of(place)]
             found += [runs / "records" / f"{name}.json" for name in names if fnmatchcase(name, match)]
         elif place.is_dir():

@@ -1,4 +1,4 @@
-"""YAML files that people write: read, or refused in a sentence that names the file and the line."""
+"""Read hand-written YAML files; errors name the file and the line in one sentence."""
 
 from __future__ import annotations
 
@@ -17,18 +17,22 @@ UNREADABLE = (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, V
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping. Raises UserError, which names it."""
+    """Read a YAML file that holds a mapping.
+
+    Raises:
+        UserError: the file cannot be read or is not a mapping.
+    """
     try:
         values = OmegaConf.to_container(OmegaConf.load(path))
     except UNREADABLE as error:
         raise UserError(f"{path} cannot be read: {first_line(error)}; correct it") from error
     if not isinstance(values, dict):
-        raise UserError(f"{path} holds no mapping of keys to values; correct it")
+        raise UserError(f"{path} does not hold a mapping of keys to values; correct it")
     return {str(key): value for key, value in values.items()}
 
 
 def first_line(error: Exception) -> str:
-    """What is wrong, in one line."""
+    """Return the cause of an error in one line."""
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark) is not None:
         return f"{mark.name}, line {mark.line + 1}: {error.problem}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""One run among many: what goes wrong with it is said and stops no other."""
+"""One run of a sweep: its failure is reported but does not stop the others."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from dropattack.runs.config import compose
 
 
 def one_run(overrides: Sequence[str], *, patience: float = 0.0) -> str:
-    """One run; returns what went wrong, or nothing. The record, if there is one, says more.
+    """Do one run. Return the error as one sentence, or an empty string; the record, if any, has the details.
 
     Args:
-        patience: seconds to wait where another process still holds the run.
+        overrides: the overrides of the run.
+        patience: seconds to wait while another process holds the run.
     """
     deadline = time.monotonic() + patience
     while True:

@@ -1,7 +1,7 @@
-"""The cells of a sweep on a Ray cluster: each is one task, which begins again elsewhere when its node dies.
+"""Run the cells of a sweep on a Ray cluster. Each is one task, which restarts elsewhere when its node dies.
 
-What was done by then is not lost where `paths.output` is a folder that all nodes share: the task goes on from its last
-checkpoint. Hydra's own Ray launcher is not used: it pins an old cloudpickle that joblib refuses.
+If all nodes share the folder `paths.output`, no work is lost: the task resumes from its last checkpoint. Hydra's own
+Ray launcher is not used, because it pins an old cloudpickle that joblib refuses.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 from dropattack.errors import UserError
 from dropattack.sweeps.cell import one_run
 
-PASSED_ON = ("DROPATTACK_DATA", "WANDB_MODE", "WANDB_BASE_URL", "HF_HOME")  # no keys: a node has its own login
-LOCKED_SECONDS = 120  # a dead node's process may hold its run a little longer
+PASSED_ON = ("DROPATTACK_DATA", "WANDB_MODE", "WANDB_BASE_URL", "HF_HOME")  # no keys: each node has its own login
+LOCKED_SECONDS = 120  # a dead node's process may hold its run for a while
 
 
 def run_on_ray(
@@ -27,13 +27,14 @@ def run_on_ray(
     """Run the cells on the cluster at `address`, and wait for all of them.
 
     Args:
-        cells: the overrides of each run. A relative `paths.output` is below this process's folder.
-        address: `host:port` of the head, or `auto` for the cluster that this machine is a node of.
-        cpus, gpus: what each run takes; `gpus=0.25` lets four share one.
-        retries: how often a run may lose its node.
+        cells: the overrides of each run. A relative `paths.output` is relative to this process's working folder.
+        address: `host:port` of the head, or `auto` for the cluster of this machine.
+        cpus: CPUs per run.
+        gpus: GPUs per run; `gpus=0.25` lets four runs share one.
+        retries: how many times a run may lose its node.
 
     Returns:
-        Why a cell failed, by its overrides; empty if none did.
+        The errors of failed cells, by their overrides.
 
     Raises:
         UserError: Ray is not installed, or there is no cluster at `address`.
@@ -41,9 +42,9 @@ def run_on_ray(
     try:
         import ray
     except ImportError as error:
-        raise UserError("there is no Ray here: pip install -e '.[ray]' -c constraints.txt") from error
+        raise UserError("Ray is not installed: pip install -e '.[ray]' -c constraints.txt") from error
     _reach(address)
-    # Not the whole environment: a cluster's other users can read a job's.
+    # Not the whole environment: other users of the cluster can read it.
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     environment |= {"OMP_NUM_THREADS": str(max(1, int(cpus))), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     ray.init(address=address, runtime_env={"env_vars": environment}, log_to_driver=False, logging_level=logging.ERROR)
@@ -55,11 +56,11 @@ def run_on_ray(
             (done,), _ = ray.wait(list(pending), num_returns=1)
             before, nodes = nodes, _alive(ray)
             if nodes < before:
-                print(f"{before - nodes} of {before} nodes died; what it ran begins again elsewhere", file=sys.stderr)
+                print(f"{before - nodes} of {before} nodes died; their runs restart elsewhere", file=sys.stderr)
             cell = pending.pop(done)
             try:
                 said, node = ray.get(done)
-            except ray.exceptions.RayError as error:  # every retry lost its node, or the run raised
+            except ray.exceptions.RayError as error:  # all retries lost their nodes, or the run raised
                 said, node = str(error).strip().splitlines()[-1], "no node"
             if said:
                 failed[cell] = said
@@ -74,20 +75,20 @@ def _alive(ray: Any) -> int:
 
 
 def _cell(overrides: list[str]) -> tuple[str, str]:
-    """One run, on a node: what went wrong (empty: nothing), and where it ran."""
+    """Do one run on a node. Return its error (empty if none) and the node."""
     import ray
 
     return one_run(overrides, patience=LOCKED_SECONDS), ray.get_runtime_context().get_node_id()[:8]
 
 
 def _absolute(cell: Sequence[str]) -> list[str]:
-    """The same overrides with a `paths.output` that means the same in another process."""
+    """Make `paths.output` absolute, so that it means the same in another process."""
     name = "paths.output="
     return [name + str(Path(o.removeprefix(name)).absolute()) if o.startswith(name) else o for o in cell]
 
 
 def _reach(address: str) -> None:
-    """`ray.init` waits for ever for a cluster that is not there; a connection is tried first."""
+    """Try to connect first, because `ray.init` waits forever for a missing cluster."""
     if address == "auto":
         return
     host, _, port = address.rpartition(":")

@@ -1,4 +1,4 @@
-"""Many runs at once: on this machine, on a Ray cluster, or by Slurm."""
+"""Launch many runs: on this machine, on a Ray cluster, or with Slurm."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ LAUNCHERS = ("joblib", "basic", *SLURM, "ray")
 
 @dataclass(frozen=True)
 class Engine:
-    """Where runs go.
+    """Where to run.
 
-    `joblib`: to `jobs` processes of this machine; `basic`: one by one through this process; `ray`: to the cluster at
-    `address`, each with `cpus` and `gpus`; Slurm's: through Hydra's launchers of that name.
+    `joblib`: in `jobs` processes on this machine; `basic`: one by one in this process; `ray`: on the cluster at
+    `address`, each run with `cpus` and `gpus`; Slurm's: with Hydra's launchers of that name.
     """
 
     launcher: str = "joblib"
@@ -36,10 +36,10 @@ class Engine:
 
 
 def launch(runs: Sequence[Sequence[str]], engine: Engine) -> dict[str, str]:
-    """Run each list of overrides, and wait for all of them. A run that fails does not stop the others.
+    """Run each list of overrides, and wait for all of them. A failed run does not stop the others.
 
     Returns:
-        Why a run failed, by its overrides; empty if none did. It is also noted beside the run's record.
+        The errors of failed runs, by their overrides. They are also written beside the runs' records.
 
     Raises:
         UserError: the engine cannot be reached.
@@ -58,7 +58,7 @@ def launch(runs: Sequence[Sequence[str]], engine: Engine) -> dict[str, str]:
 
 
 def launch_by_hydra(grid: Sequence[str], engine: Engine) -> None:
-    """Run a grid of overrides by one of Hydra's launchers, in a process of its own."""
+    """Run a grid of overrides with one of Hydra's launchers, in a separate process."""
     command = [sys.executable, "run.py", "--multirun", f"hydra/launcher={engine.launcher}", *grid]
     subprocess.run(command, cwd=experiment.CONF.parent, check=False)
 
@@ -68,7 +68,7 @@ def _run_here(runs: Sequence[Sequence[str]], jobs: int) -> dict[str, str]:
 
     failed = {}
     parent = None if jobs == 1 else os.getpid()
-    # The processes share a terminal: one bar counts the runs, instead of a bar for each run.
+    # The processes share a terminal, so one bar counts the runs, instead of one bar per run.
     quiet = ["trainer.progress=none"] if jobs > 1 else []
     calls = (delayed(_one_run_of)([*quiet, *run], " ".join(run), parent) for run in runs)
     with counting("runs", len(runs)) as done:
@@ -89,7 +89,7 @@ _watched: set[int] = set()
 
 
 def _end_with(parent: int) -> None:
-    """End this process soon after `parent`, which cannot say so when it is killed."""
+    """End this process soon after `parent` ends, even if it is killed."""
     if parent in _watched or os.name != "posix":
         return
     _watched.add(parent)

@@ -1,4 +1,4 @@
-"""Tables and figures of finished runs → the dashboard that has the runs."""
+"""Publish tables and figures of finished runs on the dashboard of the runs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,13 +12,15 @@ from dropattack.tracking.guard import Guarded
 def publish(
     files: Sequence[Path], *, name: str, kind: str, group: str, about: Mapping[str, Any], overrides: Sequence[str] = ()
 ) -> None:
-    """Keep `files` as one artifact, and show the pictures among them, in a run of its own beside the runs of `group`.
+    """Publish `files` as one artifact, and show its pictures, in a separate run beside the runs of `group`.
 
     Args:
-        name: of that run and the artifact.
-        kind: what they are, such as `table`: the artifact's type and the run's job type.
-        about: the run's config: strings and numbers alone.
-        overrides: of run.py, such as `tracker=trackio` (`tracker=none` publishes nothing) or `paths.output=…`.
+        files: the files.
+        name: the name of that run and of the artifact.
+        kind: the artifact's type and the run's job type, such as `table`.
+        group: the group of the run.
+        about: the run's config, only strings and numbers.
+        overrides: overrides of run.py, such as `tracker=trackio` (`tracker=none`: publish nothing) or `paths.output=…`.
     """
     if "tracker=none" in overrides:
         return

@@ -1,6 +1,6 @@
-"""A table's cells: which runs it wants, and where their records lie.
+"""The cells of a table: its runs and their records.
 
-A table is a file of conf/table/: grids of overrides in Hydra's own words, each of which is one `run.py --multirun`.
+A table is a file of conf/table/: grids of Hydra overrides, each of which is one `run.py --multirun`.
 """
 
 import sys
@@ -20,12 +20,12 @@ KINDS: dict[str, tuple[str, ...]] = {
     "comparison": (),
     "curve": ("x",),
     "heatmap": ("x", "y"),
-}  # of tables, and the keys that each needs
+}  # kinds of tables, and the keys that each needs
 
 
 @dataclass(frozen=True)
 class Table:
-    """`title` and `kind` (comparison | curve | heatmap) of what is shown, `grids` of overrides, `seeds` a cell."""
+    """A table: `title`, `kind` (comparison | curve | heatmap), `grids` of overrides, and `seeds` per cell."""
 
     name: str
     title: str
@@ -40,18 +40,18 @@ def load_table(conf: Path, name: str, seeds: int | None = None) -> Table:
     """Read conf/table/<name>.yaml.
 
     Raises:
-        UserError: there is no such table, or its file is none.
+        UserError: the table does not exist or its file is invalid.
     """
     known = sorted(path.stem for path in (conf / "table").glob("*.yaml"))
-    if name not in known:  # a name of folders, too: results are written below it
+    if name not in known:  # also refuses paths, because the name becomes a folder of results
         raise UserError(f"there is no table {name!r:.80}; tables: {', '.join(known)}")
     path = conf / "table" / f"{name}.yaml"
     values = read_yaml(path)
     _check(path, values)
     if seeds is not None and seeds < 1:
-        raise UserError(f"--seeds={seeds} has to be at least 1")
+        raise UserError(f"--seeds={seeds} must be at least 1")
     grids = tuple((*values.get("common", ()), *grid) for grid in values["grids"])
-    if seeds is not None:  # of all grids alike, whatever each says
+    if seeds is not None:  # overrides the seeds of all grids
         grids = tuple(tuple(o for o in grid if not _is_seed(o)) for grid in grids)
     wanted = seeds or values["seeds"]
     return Table(name, values["title"], values["kind"], grids, wanted, values.get("x"), values.get("y"))
@@ -77,7 +77,7 @@ def _check(path: Path, values: dict[str, Any]) -> None:
     for key, value in values.items():
         fits, what = wanted[key]
         if not fits(value):
-            raise UserError(f"{path}: {key}={value!r:.80} has to be {what}")
+            raise UserError(f"{path}: {key}={value!r:.80} must be {what}")
 
 
 def _are_overrides(value: Any) -> bool:
@@ -85,7 +85,7 @@ def _are_overrides(value: Any) -> bool:
 
 
 def overrides(table: Table, *, scale: str, output: Path, extra: Sequence[str] = ()) -> Iterator[list[str]]:
-    """What each grid's sweep is called with; a grid may name more seeds than the table's, where they are cheap."""
+    """Yield the overrides of each grid's sweep; a grid of cheap runs may set more seeds than the table."""
     for grid in table.grids:
         seeds = [] if any(map(_is_seed, grid)) else [f"seed={','.join(map(str, range(table.seeds)))}"]
         yield [f"scale={scale}", f"paths.output={output}", *grid, *seeds, *extra]
@@ -98,7 +98,7 @@ def _is_seed(override: str) -> bool:
 def run_cells(
     table: Table, folder: Path, engine: Engine, *, scale: str, output: Path, extra: Sequence[str] = ()
 ) -> list[str]:
-    """Run what is not done, and keep the records of the table in `folder`; returns the cells that failed, and why."""
+    """Run the missing cells and store the table's records in `folder`; return the failed cells with their errors."""
     group = [] if "tracker=none" in extra else [f"tracker.group=table-{table.name}"]
     grids = list(overrides(table, scale=scale, output=output, extra=[*group, *extra]))
     wanted = [cell for grid in grids for cell in cells(grid)]
@@ -108,9 +108,9 @@ def run_cells(
     kept = {name.partition(" ")[0]: one for name, one in store.read(folder.parent / store.RECORDS).items()}
     for path in places.values():
         if record.is_done(path) is None and kept.get(path.stem, {}).get("status") in record.DONE:
-            record.write(path, kept[path.stem])  # what is committed is not run again
+            record.write(path, kept[path.stem])  # reuse committed records
     todo = [cell for cell in wanted if record.is_done(places[" ".join(cell)]) is None]
-    if todo and engine.launcher in SLURM:  # is it installed?
+    if todo and engine.launcher in SLURM:  # check that it is installed
         launching.check_hydra(experiment.CONF, [f"hydra/launcher={engine.launcher}", *todo[0]], sweep=True)
     if engine.launcher in SLURM:
         for grid in grids if todo else ():
@@ -119,6 +119,6 @@ def run_cells(
         launch(todo, engine)
     states = {cell: record.state(path) for cell, path in places.items()}
     made = [record.read(places[cell]) for cell, state in states.items() if state != "missing"]
-    for name in store.keep(folder, made):  # of settings or seeds that the table had before
+    for name in store.keep(folder, made):  # from earlier settings or seeds of the table
         print(f"no longer a run of table {table.name}: {name}", file=sys.stderr)
     return [f"{state}: {cell} ({record.why(places[cell])})" for cell, state in states.items() if state != "finished"]

@@ -1,4 +1,4 @@
-"""What `make tune` tries and what it takes of it: the plan of conf/tune/, the cells of a table, the winner."""
+"""Plan of `make tune` (conf/tune/), the cells it tunes, and how it selects the best trial."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """What conf/tune/ says: see there."""
+    """A plan of conf/tune/; the file documents the keys."""
 
     seed: int
     learning_rate: str
@@ -25,18 +25,18 @@ class Plan:
     strengths: Mapping[str, Sequence[Settings]]
 
     def first(self, method: str, rate: float) -> list[Settings]:
-        """The learning rates, at the method's first strength; `rate` is the recipe's."""
+        """Return the first round: all learning rates at the method's first strength; `rate` is the recipe's."""
         return [{self.learning_rate: rate * factor, **self.strengths[method][0]} for factor in self.rates]
 
     def second(self, method: str, best: float, rate: float) -> list[Settings]:
-        """The other strengths at the best rate, or, where there is one strength only, as many rates beside the best."""
+        """Return the second round: the other strengths at the best rate, or if there are none, as many nearby rates."""
         strength, *others = self.strengths[method]
         if others:
             return [{self.learning_rate: best, **other} for other in others]
         return [{self.learning_rate: other, **strength} for other in self._beside(best, rate)]
 
     def _beside(self, best: float, rate: float) -> list[float]:
-        """Rates between the best and its neighbours, in equal ratios; never beyond what all methods have tried."""
+        """Return rates between the best one's neighbours, in equal ratios, within the range that all methods tried."""
         tried = sorted(rate * factor for factor in self.rates)
         place = min(range(len(tried)), key=lambda i: abs(tried[i] - best))
         low, high = tried[max(place - 1, 0)], tried[min(place + 1, len(tried) - 1)]
@@ -45,7 +45,7 @@ class Plan:
 
 
 def tuned_cells(table: Table) -> dict[Key, list[str]]:
-    """(dataset, model, method) → the overrides of a table's cell, but for what tuning decides and the seed."""
+    """Map (dataset, model, method) to the overrides of a table's cell, without the tuned settings and the seed."""
     found = {}
     for grid in table.grids:
         for cell in cells(grid):
@@ -54,8 +54,8 @@ def tuned_cells(table: Table) -> dict[Key, list[str]]:
                 raise UserError(f"table {table.name}: a grid names no {', '.join(lacking)}; tuning needs all three")
             if other := [key for key in chosen if key.startswith(("dataset.", "model.", "reg.", "trainer.epochs"))]:
                 raise UserError(
-                    f"table {table.name}: {other[0]} is no part of what settings are chosen for (data set, model and "
-                    "method); tune a table of whole cells, such as vision"
+                    f"table {table.name}: {other[0]} is not supported, because settings are tuned per data set, model "
+                    "and method; tune a table without it, such as vision"
                 )
             key = chosen["dataset"], chosen["model"], chosen["reg"]
             found[key] = [o for o in cell if not o.startswith(("settings=", "seed="))]
@@ -63,23 +63,21 @@ def tuned_cells(table: Table) -> dict[Key, list[str]]:
 
 
 def planned(path: Path) -> Plan:
-    """The plan of conf/tune/.
+    """Read a plan of conf/tune/.
 
     Raises:
-        UserError: a key is missing or of another kind, a setting does not exist, or methods get unequal trials.
+        UserError: a key is missing or has the wrong type, a setting does not exist, or methods get unequal trials.
     """
     values = read_yaml(path)
     if missing := [key for key in Plan.__dataclass_fields__ if key not in values]:
         raise UserError(f"{path} lacks {', '.join(missing)}; add it")
     rates = values["rates"]
     if not isinstance(rates, list) or not rates or not all(map(_positive, rates)):
-        raise UserError(f"{path}: rates has to be a list of factors above 0, such as [1, 0.33, 3]")
+        raise UserError(f"{path}: rates must be a list of factors above 0, such as [1, 0.33, 3]")
     strengths = values["strengths"]
     for method, tried in strengths.items() if isinstance(strengths, dict) else [(None, None)]:
         if not isinstance(tried, list) or not tried or not all(isinstance(one, dict) for one in tried):
-            raise UserError(
-                f"{path}: strengths of {method} have to be a list of settings, such as {{reg.epsilon: 1.0}}"
-            )
+            raise UserError(f"{path}: strengths of {method} must be a list of settings, such as {{reg.epsilon: 1.0}}")
         # A key that the config does not have would fail every trial, hours later.
         settings = {key: value for one in tried for key, value in one.items()}
         compose(experiment.CONF, [f"reg={method}", *overrides(settings)])
@@ -100,13 +98,13 @@ def overrides(settings: Settings) -> list[str]:
 
 
 def winner(outcomes: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The most accurate on validation, at a tie that with the least loss; None where no trial came to an end."""
+    """Return the trial with the best validation accuracy (ties: lowest loss), or None if no trial finished."""
     ranked = [trial for trial in outcomes if trial["validation_accuracy"] is not None]
     return max(ranked, key=lambda trial: (trial["validation_accuracy"], -trial["validation_loss"]), default=None)
 
 
 def at_edge(tried: list[dict[str, Any]], best: dict[str, Any]) -> Iterator[str]:
-    """The settings of the best trial that are the lowest or highest of their kind: a wider search may find more."""
+    """Yield the best trial's settings that are the lowest or highest tried: a wider search may find better ones."""
     for setting, value in best["settings"].items():
         values = {trial["settings"].get(setting) for trial in tried}
         if len(values) > 1 and value in (min(values), max(values)):

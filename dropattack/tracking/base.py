@@ -1,4 +1,4 @@
-"""What a run needs of a dashboard, and the dashboard that is none."""
+"""The tracker interface, and the tracker that does nothing."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from typing import Any, Protocol
 
 
 class Tracker(Protocol):
-    """Follows one run. A method may raise or hang: `Guarded` keeps that from the run."""
+    """Track one run. Methods may raise or hang: `Guarded` protects the run from that."""
 
-    run_id: str | None  # the dashboard's own name for the run, with which it is continued
+    run_id: str | None  # the dashboard's own name for the run, used to resume it
 
     def start(
         self, config: Mapping[str, Any], *, name: str, group: str, tags: Sequence[str], resume: str | None = None,
         job: str | None = None,
     ) -> None:  # fmt: skip
-        """Begin, or go on with the run that was called `resume`; `config` holds no paths and no secrets.
+        """Start a run, or resume the run named `resume`; `config` holds no paths and no secrets.
 
-        `job` says what kind of work it is: None for a training, `table` for the making of one.
+        `job` is the kind of work: None for a training run, `table` for making a table.
         """
         ...
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Add numbers at an optimizer step; called once an epoch."""
+        """Log metrics at an optimizer step; called once per epoch."""
         ...
 
     def publish(self, files: Sequence[Path], *, name: str, kind: str) -> None:
-        """Keep files, such as a table and its pictures, as one versioned thing of that name and kind."""
+        """Publish files, such as a table and its figures, as one versioned artifact of that name and kind."""
         ...
 
     def finish(self, summary: Mapping[str, Any], *, failed: bool = False) -> None:
-        """End, with the numbers that stand for the run; does nothing if there was no start."""
+        """End the run with its summary metrics; do nothing if it was not started."""
         ...
 
     def abandon(self) -> None:
-        """Another call never came back: let go of what would keep the process from ending. Called beside that call."""
+        """Release what would keep the process alive, while another call hangs. Called from another thread."""
         ...
 
 
 class NullTracker:
-    """Follows nothing: the JSON record is all there is."""
+    """Track nothing: only the JSON record is written."""
 
     run_id: str | None = None
 

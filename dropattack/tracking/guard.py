@@ -1,4 +1,4 @@
-"""Between a run and its tracker: whatever the tracker does, the run neither fails nor waits for it."""
+"""Isolate a run from its tracker, so that it neither fails nor waits because of it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 
 from dropattack.tracking.base import Tracker
 
-START_SECONDS = 60.0  # W&B's own limits below (a service that starts, a server that answers) add up to 40
-FINISH_SECONDS = 45.0  # W&B is told to give up after 30
+START_SECONDS = 60.0  # W&B's own limits (starting its service, reaching the server) add up to 40
+FINISH_SECONDS = 45.0  # W&B gives up after 30
 
 
 class Guarded:
-    """A tracker whose calls are made in their order by a daemon thread.
+    """A tracker whose calls a daemon thread makes in order.
 
-    `log` never waits; `start` and `finish` wait for so long at most. The first error, or a wait that was in vain, ends
-    the tracking and is said once; after an error `finish` is tried all the same.
+    `log` never waits; `start` and `finish` have time limits. The first error or timeout disables tracking and is
+    reported once; `finish` is still attempted after an error.
     """
 
     def __init__(self, tracker: Tracker) -> None:
@@ -74,11 +74,11 @@ class Guarded:
     def _stop(self, why: str) -> None:
         if not self._stopped:
             self._stopped = True
-            print(f"tracking stopped: {why} (the run goes on, and its record has everything)", file=sys.stderr)
+            print(f"tracking stopped: {why} (the run continues, and its record is complete)", file=sys.stderr)
 
 
 def reason(error: Exception) -> str:
-    """The first line of what an exception says, and its kind; of settings that do not fit, their names too."""
+    """Return an exception's kind and first line; for invalid settings, their names too."""
     lines = str(error).strip().splitlines()
     if lines and "validation error" in lines[0]:  # pydantic's: the name is on the second line
         lines = [" ".join(line.strip() for line in lines[:3])]

@@ -1,4 +1,4 @@
-"""trackio: a dashboard on this machine, without an account. `make dashboard` opens it."""
+"""trackio: a local dashboard that needs no account. `make dashboard` opens it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 
 class TrackioTracker:
-    """Follows a run in a local SQLite file below `folder`.
+    """Track a run in a local SQLite file below `folder`.
 
-    trackio knows groups but no tags and no summary: tags go into the config, the summary is logged as `summary/…`.
+    trackio has groups but neither tags nor a summary: tags go into the config, the summary is logged as `summary/…`.
 
     Args:
         project: all runs of one project share a dashboard.
-        folder: where `trackio/` is made. The first run of a process decides it for the whole process.
-        group: None takes the group that `start` is given.
+        folder: where to create `trackio/`. The first run of a process sets it for the whole process.
+        group: None uses the group given to `start`.
     """
 
     def __init__(self, *, project: str, folder: str, group: str | None = None) -> None:
@@ -29,10 +29,10 @@ class TrackioTracker:
         self, config: Mapping[str, Any], *, name: str, group: str, tags: Sequence[str], resume: str | None = None,
         job: str | None = None,
     ) -> None:  # fmt: skip
-        os.environ.setdefault("TRACKIO_DIR", str(self.folder))  # read when trackio is imported
+        os.environ.setdefault("TRACKIO_DIR", str(self.folder))  # trackio reads it when imported
         import trackio
 
-        with redirect_stdout(None):  # which is for the record's path
+        with redirect_stdout(None):  # stdout is for the record's path
             self._run = trackio.init(
                 project=self.project, name=resume or name, group=self.group or group,
                 config={**config, "tags": list(tags), "job": job or "train"}, embed=False,

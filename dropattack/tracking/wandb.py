@@ -1,10 +1,10 @@
-"""Weights & Biases, kept at arm's length: it may be slow, absent or broken, and the run goes on.
+"""Weights & Biases, isolated: it may be slow, absent or broken without affecting the run.
 
-What wandb 0.31 does by itself, and what is done about it here: without a key it raises (or asks on a terminal), and
-with an unreachable server it blocks for 100 s, so a key is looked for first, five seconds are given, and then the run
-starts offline. A run left open by a job that raised would swallow the next job's numbers (`reinit`). `finish` hangs
-when the server is lost (`finish_timeout`); when its service hangs, so do `finish` and the end of the process: `Guarded`
-bounds the first, `abandon` the second. Machine and user names, paths and the environment are not sent.
+How this module handles the behaviour of wandb 0.31: without a key wandb raises (or prompts on a terminal), and with an
+unreachable server it blocks for 100 s, so we first look for a key, wait five seconds, and then start offline. A run
+left open by a job that raised would receive the next job's metrics (`reinit`). `finish` hangs if the server is lost
+(`finish_timeout`); if wandb's service hangs, so do `finish` and the end of the process: `Guarded` bounds the first,
+`abandon` the second. Machine and user names, paths and the environment are not sent.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 from dropattack.tracking.guard import reason
 
 Mode = Literal["auto", "online", "offline", "disabled"]
-WANDB_MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")  # of WANDB_MODE; the last two are old names
-# What a shell, a sweep's agent or an outer run left behind and would make of this run: another one, or a part of it.
+WANDB_MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")  # the last two are old
+# Variables left by a shell, a sweep's agent or an outer run, which would turn this run into another, or part of one.
 OTHERS = (
     *("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_NAME", "WANDB_RUN_GROUP", "WANDB_JOB_TYPE", "WANDB_TAGS", "WANDB_DIR"),
     *("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_FORK_FROM", "WANDB_RESUME_FROM"),
@@ -33,13 +33,13 @@ FINISH_SECONDS = 30
 
 
 class WandbTracker:
-    """Follows a run in W&B, online where it can and offline where it cannot.
+    """Track a run in W&B, online if possible and offline otherwise.
 
     Args:
-        folder: where `wandb/` is made; nothing is written elsewhere.
-        group: None takes the group that `start` is given; a run of a table's group is a job of type `cell`.
-        mode: `auto` takes WANDB_MODE if it is set, `disabled` with WANDB_DISABLED=true, else `online`; `online` becomes
-            `offline` without a key or a server. Which run this is, nothing of the environment decides.
+        folder: where to create `wandb/`; nothing is written elsewhere.
+        group: None uses the group given to `start`; a run of a table's group is a job of type `cell`.
+        mode: `auto` uses WANDB_MODE if set, `disabled` with WANDB_DISABLED=true, else `online`; `online` becomes
+            `offline` without a key or a server. The environment never determines which run this is.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class WandbTracker:
         if mode == "disabled":
             return
         if inherited := [name for name in OTHERS if os.environ.pop(name, None)]:
-            _say(f"{', '.join(inherited)} of the environment would decide which run this is, and is not used")
+            _say(f"{', '.join(inherited)} in the environment would change which run this is; ignored")
         self._start(
             mode, config=dict(config), name=name, group=self.group or group, tags=list(tags), id=resume,
             resume="allow" if resume else None, job_type=job or ("cell" if self.group else "train"),
@@ -88,13 +88,13 @@ class WandbTracker:
             run.summary.update(dict(summary))
             run.finish(exit_code=int(failed))
         except TimeoutError:
-            _say(f"the server did not take all of it; `wandb sync` sends {self.folder / 'wandb'} later")
-        except Exception:  # its service is gone
+            _say(f"the server did not receive everything; run `wandb sync` on {self.folder / 'wandb'} later")
+        except Exception:  # wandb's service is gone
             self.abandon()
             raise
 
     def abandon(self) -> None:
-        """Take back what wandb does at the process's end: wait for its service, or print a traceback if that died."""
+        """Keep wandb from waiting for its service, or printing a traceback about it, when the process ends."""
         import wandb
 
         with suppress(Exception):
@@ -103,11 +103,11 @@ class WandbTracker:
     def _start(self, mode: str, **options: Any) -> None:
         self.folder.joinpath("wandb").mkdir(parents=True, exist_ok=True)
         for variable, name in (("WANDB_CACHE_DIR", ".cache"), ("WANDB_DATA_DIR", ".data")):
-            os.environ.setdefault(variable, str(self.folder / "wandb" / name))  # else below the home folder
-        if not os.environ.get("WANDB_MODE"):  # wandb takes an empty one for a mode, and refuses it
+            os.environ.setdefault(variable, str(self.folder / "wandb" / name))  # the default is in the home folder
+        if not os.environ.get("WANDB_MODE"):  # wandb rejects an empty mode
             os.environ.pop("WANDB_MODE", None)
-        os.environ.setdefault("WANDB_SILENT", "true")  # `silent` below comes too late for the login's own words
-        logging.raiseExceptions = False  # on a full disk, else, each line of wandb's debug logs is a traceback
+        os.environ.setdefault("WANDB_SILENT", "true")  # `silent` below is too late for the login's messages
+        logging.raiseExceptions = False  # else every line of wandb's debug logs is a traceback on a full disk
         import wandb
 
         def begin(mode: Any) -> Any:
@@ -126,27 +126,31 @@ class WandbTracker:
                 try:
                     self._run = begin("online")
                     return
-                except Exception as error:  # no server, a bad key, …: all of it ends offline
+                except Exception as error:  # no server, a bad key, …: go offline
                     why = reason(error)
             else:
                 why = "there is no API key (`wandb login`, or WANDB_API_KEY)"
-            _say(f"offline, since {why}; `wandb sync` sends {self.folder / 'wandb'} later")
+            _say(f"offline, because {why}; run `wandb sync` on {self.folder / 'wandb'} later")
             mode = "offline"
         self._run = begin(mode)
 
 
 def _mode() -> str:
-    """What the environment asks for. Raises ValueError for a word that is no mode."""
+    """Return the mode that the environment asks for.
+
+    Raises:
+        ValueError: WANDB_MODE is not a mode.
+    """
     mode = os.environ.get("WANDB_MODE") or "online"
     if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes", "on"):
         mode = "disabled"
     if mode not in WANDB_MODES:
-        raise ValueError(f"WANDB_MODE={mode} is none of {', '.join(WANDB_MODES)}")
+        raise ValueError(f"WANDB_MODE={mode} is not one of {', '.join(WANDB_MODES)}")
     return {"dryrun": "offline", "run": "online"}.get(mode, mode)
 
 
 def has_key() -> bool:
-    """Is there a key for the server (in the environment or ~/.netrc)? wandb itself would stop and ask on a terminal."""
+    """Return whether the environment or ~/.netrc has a key for the server. Without one, wandb would prompt for it."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""

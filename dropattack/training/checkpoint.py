@@ -1,12 +1,12 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped, written so that no kill can break it.
+"""Checkpoints: the full state of a run, so that it can resume exactly; a kill at any time leaves a valid one.
 
-Tensors go into safetensors files, all else into JSON: loading one executes no code. A checkpoint is a folder:
+Tensors go into safetensors files, everything else into JSON, so loading executes no code. A checkpoint is a folder:
 
     <output>/checkpoints/<run_id>/step-00000120-1/  state.json (with the sizes and sha256 of the others)
                                                     tensors.safetensors (weights, optimizer, generators, …)
                                                     best.safetensors (weights of the best epoch, if there is one)
 
-It is written under a temporary name, forced to the disk, renamed, and read back; only then are older ones removed.
+It is written under a temporary name, synced to disk, renamed, and read back; only then are older ones removed.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from dropattack.files import sync_folder, system_errors, write_atomically
 
 FORMAT = 1
 Tensors = dict[str, Tensor]
-# Whatever wrong bytes and wrong JSON make the readers raise.
+# The exceptions that damaged files cause in the readers.
 BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError)
 
 
 class MisfitError(ValueError):
-    """A whole checkpoint, but not of this run."""
+    """The checkpoint is valid but belongs to another run."""
 
 
 @dataclass
@@ -53,20 +53,20 @@ class Snapshot:
 
 
 class Checkpoints:
-    """The checkpoints of one run, in `folder`; nothing is written before the first `save`."""
+    """The checkpoints of one run, in `folder`. The first `save` creates the folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._best_saved: tuple[object, Path] | None = None  # which epoch's best weights lie in which file
+        self._best_saved: tuple[object, Path] | None = None  # (epoch, file) of the best weights
 
     def save(self, snapshot: Snapshot, *, best_version: object = None) -> Path:
         """Write a checkpoint, read it back, and remove the older ones.
 
-        `best_version` names the best weights (the epoch): as long as it stays the same their file is linked, not
-        written again.
+        `best_version` identifies the best weights (the epoch): while it stays the same, their file is linked instead
+        of written again.
 
         Raises:
-            OSError: the disk is full or fails; older checkpoints are still there.
+            OSError: the disk is full or fails; the older checkpoints remain.
         """
         tensors: Tensors = {}
         tree = _flatten(snapshot.state, "", tensors)
@@ -95,7 +95,7 @@ class Checkpoints:
         return final
 
     def load(self) -> Snapshot | None:
-        """The newest checkpoint that is whole, or None. A broken one is named on stderr and passed over."""
+        """Return the newest valid checkpoint, or None. Report and skip broken ones on stderr."""
         for folder in sorted(self.folder.glob("step-*"), reverse=True):
             try:
                 content = _read_state(folder)
@@ -107,18 +107,18 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Remove all checkpoints; the best weights of a finished run stay."""
+        """Remove all checkpoints, but not the best weights of a finished run."""
         for other in self.folder.glob("*step-*"):
             _remove(other)
 
     def keep(self, best: Tensors, description: Mapping[str, Any]) -> Path:
-        """Keep the best weights of a run that ends: `best.safetensors`, with `best.json` beside.
+        """Save the best weights of a finished run as `best.safetensors`, with `best.json` beside it.
 
         Raises:
-            OSError: the disk is full or fails; what was there is still there.
+            OSError: the disk is full or fails; existing files remain.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob(".best.*"):  # of a run that was killed here
+        for leftover in self.folder.glob(".best.*"):  # from a run that was killed at this point
             leftover.unlink()
         temporary = self.folder / f".best.{os.getpid()}"
         try:
@@ -131,7 +131,7 @@ class Checkpoints:
         return self.folder / "best.safetensors"
 
     def _next(self, step: int) -> Path:
-        """A name for a checkpoint that is not taken: the same step is saved again by a signal after an epoch's end."""
+        """Return an unused name for a checkpoint: a signal after an epoch's end saves the same step again."""
         serial = 1
         while (final := self.folder / f"step-{step:08d}-{serial}").exists():
             serial += 1
@@ -139,7 +139,7 @@ class Checkpoints:
 
     def _save_best(self, best: Tensors, version: object, path: Path) -> None:
         if self._best_saved is not None and self._best_saved[0] == version:
-            with suppress(OSError):  # no hard links here, or the old file is gone
+            with suppress(OSError):  # the file system has no hard links, or the old file is gone
                 os.link(self._best_saved[1], path)
                 return
         _save_tensors(best, path)
@@ -176,7 +176,7 @@ def _read_state(folder: Path) -> dict[str, Any]:
         raise ValueError("state.json is cut short or was changed")
     content = json.loads(body)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"it has another format, and this version reads {FORMAT}")
+        raise ValueError(f"it has another format; this version reads {FORMAT}")
     for name, expected in content["files"].items():
         if _fingerprint(folder / name) != expected:
             raise ValueError(f"{name} is cut short or was changed")
@@ -184,7 +184,7 @@ def _read_state(folder: Path) -> dict[str, Any]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a checkpoint; under another name first, so that a kill in between leaves no half of one."""
+    """Remove a checkpoint. Rename it first, so that a kill in between cannot leave half of one."""
     doomed = folder.with_name(f".old-{folder.name.lstrip('.')}")
     shutil.rmtree(doomed, ignore_errors=True)
     with suppress(OSError):
@@ -193,12 +193,12 @@ def _remove(folder: Path) -> None:
 
 
 def _flatten(value: Any, name: str, tensors: Tensors) -> Any:
-    """A tree as JSON, its tensors put into `tensors` and replaced by their names.
+    """Return a tree as JSON values, with its tensors moved to `tensors` and replaced by their names.
 
-    JSON keeps no tuples and no keys but strings, and an optimizer's state has both; they are marked.
+    Tuples and non-string keys, which occur in an optimizer's state but not in JSON, are marked.
 
     Raises:
-        TypeError: a value that is none of dict, list, tuple, scalar and tensor.
+        TypeError: a value that is not a dict, list, tuple, scalar or tensor.
     """
     if isinstance(value, Tensor):
         tensors[name] = value
@@ -212,7 +212,7 @@ def _flatten(value: Any, name: str, tensors: Tensors) -> Any:
         return items if isinstance(value, list) else {"$tuple": items}
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise TypeError(f"{name}: a {type(value).__name__} has no place in a checkpoint")
+    raise TypeError(f"{name}: a {type(value).__name__} cannot be stored in a checkpoint")
 
 
 def _unflatten(tree: Any, tensors: Tensors) -> Any:
@@ -230,5 +230,5 @@ def _unflatten(tree: Any, tensors: Tensors) -> Any:
 
 
 def parameters_only(state: Mapping[str, Any]) -> Tensors:
-    """A copy of a state dict's tensors in the CPU's memory, safe from later steps."""
+    """Copy a state dict's tensors to CPU memory, so that later steps do not change them."""
     return {name: value.detach().to("cpu", copy=True) for name, value in state.items() if torch.is_tensor(value)}

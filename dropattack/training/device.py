@@ -1,4 +1,4 @@
-"""Where a run computes, and in what precision: Accelerate's answer, made anew for each run of a sweep."""
+"""Device and precision of a run: an Accelerator, rebuilt for each run of a sweep."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 
 def make_accelerator(*, precision: Precision = "fp32", device: Literal["auto", "cpu", "cuda"] = "auto") -> Accelerator:
-    """Make the object that knows device, autocast, loss scaler and, under torchrun, the other processes.
+    """Return the Accelerator: device, autocast, loss scaler and, under torchrun, the other processes.
 
     Raises:
-        ValueError: `device="cuda"` where there is none, or fp16 without a GPU.
+        ValueError: `device="cuda"` without a CUDA device, or fp16 without a GPU.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device=cuda: no CUDA device is there; take device=auto or cpu")
+        raise ValueError("device=cuda: there is no CUDA device; use device=auto or cpu")
     if precision == "fp16" and (device == "cpu" or not torch.cuda.is_available()):
-        raise ValueError("precision=fp16 needs a GPU; on a CPU there are fp32 and bf16")
-    AcceleratorState._reset_state(reset_partial_state=True)  # a process's second run may differ in precision or device
-    # Dividing by the number of micro-batches is the loop's: it knows how many rows each has.
+        raise ValueError("precision=fp16 needs a GPU; a CPU supports fp32 and bf16")
+    AcceleratorState._reset_state(reset_partial_state=True)  # a process's runs may differ in precision
+    # Accumulation is left to the loop, which weights each micro-batch by its rows.
     return Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=device == "cpu")
 
 
 def describe(device: torch.device, processes: int) -> dict[str, Any]:
-    """What a record's `hardware` says of where the run computed."""
+    """Return the device entries of a record's `hardware`."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {"device": device.type, "gpu": gpu, "processes": processes, "threads": torch.get_num_threads()}

@@ -13,25 +13,26 @@ from torch import Tensor, nn
 def evaluate(
     model: nn.Module, batches: Iterable[dict[str, Any]], *, classes: int, check: Callable[[], None] | None = None
 ) -> dict[str, float]:
-    """Evaluate in eval mode and put the model's mode back; the host waits for the device once, at the end.
+    """Evaluate in eval mode and restore the mode; synchronise with the device once, at the end.
 
     Args:
-        batches: dicts of the model's inputs, and `labels` [B].
+        model: the model.
+        batches: dicts of the model's inputs and `labels` [B].
         classes: number of classes C; logits are [B, C].
         check: called before each batch; may raise to stop.
 
     Returns:
-        `accuracy`, `macro_f1` (over the classes that are there or were predicted, as in scikit-learn) and `loss`
+        `accuracy`, `macro_f1` (over the classes that occur or were predicted, as in scikit-learn) and `loss`
         (mean cross-entropy).
 
     Raises:
-        ValueError: there is no batch.
+        ValueError: `batches` is empty.
     """
     training = model.training
     model.eval()
     confusion, loss = None, None
     try:
-        with torch.no_grad():  # not inference_mode: its tensors must not get into buffers that train on
+        with torch.no_grad():  # not inference_mode: its tensors must not end up in buffers used for training
             for batch in batches:
                 if check is not None:
                     check()
@@ -45,7 +46,7 @@ def evaluate(
     finally:
         model.train(training)
     if confusion is None or loss is None:
-        raise ValueError("there is nothing to evaluate: no batch came")
+        raise ValueError("there is nothing to evaluate: there were no batches")
     counts = confusion.cpu()
     return {
         "accuracy": counts.diagonal().sum().item() / counts.sum().item(),
@@ -55,13 +56,13 @@ def evaluate(
 
 
 def macro_f1(confusion: Tensor) -> float:
-    """Mean F1 over the classes that occur, from counts [C, C] (rows: true, columns: predicted)."""
+    """Return the mean F1 over the occurring classes, from counts [C, C] (rows: true, columns: predicted)."""
     hits, true, predicted = confusion.diagonal().double(), confusion.sum(1).double(), confusion.sum(0).double()
     occurs = (true + predicted) > 0
     return (2 * hits[occurs] / (true + predicted)[occurs]).mean().item()
 
 
 def _count(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
-    """Confusion counts [C, C] by a product of one-hot matrices: exact, deterministic, and without a host wait."""
+    """Count confusions [C, C] with a product of one-hot matrices: exact, deterministic, no synchronisation."""
     names = torch.arange(classes, device=labels.device)
     return ((labels[:, None] == names).float().T @ (predicted[:, None] == names).float()).long()

@@ -1,4 +1,4 @@
-"""One process a run: a lock that the system releases whatever happens to its holder."""
+"""One process per run: a lock that the system releases even if its holder crashes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dropattack.errors import AlreadyRunningError
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`. The file stays: if it were removed, two processes could hold a lock each.
+    """Hold the lock file `path`. Never remove the file: otherwise two processes could each hold a lock.
 
     Raises:
         AlreadyRunningError: another process holds it.
@@ -22,6 +22,6 @@ def locked(path: Path) -> Iterator[None]:
     try:
         lock = FileLock(path).acquire(timeout=0)
     except Timeout:
-        raise AlreadyRunningError(f"another process runs this experiment just now (it holds {path})") from None
+        raise AlreadyRunningError(f"another process is running this experiment (it holds {path})") from None
     with lock:
         yield

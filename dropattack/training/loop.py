@@ -1,4 +1,4 @@
-"""The one training loop: any model, any regularizer, any precision, one process or several, killed and continued."""
+"""The training loop: any model, regularizer and precision, one process or several, resumable after a kill."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from dropattack.training.signals import Signals
 from dropattack.training.state import Batch, Loader, TrainResult, TrainState
 from dropattack.training.step import Stepper
 
-LOOK_EVERY = 50  # steps between two looks at what waits for the device
-FIRST_SAVE = 0.1, 1.6e-7  # until one was timed: seconds, and seconds a parameter (16 bytes), that a checkpoint costs
+LOOK_EVERY = 50  # steps between checks that synchronise with the device
+FIRST_SAVE = 0.1, 1.6e-7  # assumed cost of the first checkpoint: seconds, and seconds per parameter (16 bytes)
 
 
 def train(
     model: nn.Module, reg: Regularizer, train_loader: Loader, validation_loader: Loader, *,
     resume: Snapshot | None = None, **options: Any,
 ) -> TrainResult:  # fmt: skip
-    """Train `model` with `reg`, from the beginning or from a checkpoint; `options` are the fields of `Trainer`.
+    """Train `model` with `reg`, from scratch or from a checkpoint; `options` are the fields of `Trainer`.
 
-    The model is left with the weights of the last step; those of the best epoch are in the result.
+    The model keeps the weights of the last step; the result holds those of the best epoch.
 
     Raises:
-        Interrupted: a signal came; the state was saved first.
-        ValueError: an option that does not exist or does not fit.
+        Interrupted: a signal arrived; the state was saved first.
+        ValueError: an unknown or invalid option.
         MisfitError: a checkpoint of another run, or of another number of processes.
     """
     trainer = Trainer(model, reg, train_loader, validation_loader, **options)
@@ -50,9 +50,9 @@ def train(
             trainer.restore(resume)
         except MisfitError:
             raise
-        except Exception as error:  # other names, other shapes, another method's state: as many kinds of error
+        except Exception as error:  # other names, shapes or methods raise many kinds of errors
             reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(" :")
-            raise MisfitError(f"the checkpoint of step {resume.step} is not of this run ({reason})") from error
+            raise MisfitError(f"the checkpoint of step {resume.step} belongs to another run ({reason})") from error
         if trainer.accelerator.is_main_process:
             print(f"going on from step {resume.step}", file=sys.stderr)
     return trainer.run()
@@ -60,26 +60,26 @@ def train(
 
 @dataclass
 class Trainer:
-    """One training.
+    """One training run.
 
     Attributes:
-        model: called with a batch's tensors by name, less `labels`; returns logits [B, classes].
-        reg: a regularizer made over `model`; its `backward` makes the gradients of a step.
-        accelerator: where to compute, in what precision: see `make_accelerator`.
+        model: called with a batch's tensors as keyword arguments, without `labels`; returns logits [B, classes].
+        reg: a regularizer of `model`; its `backward` computes the gradients of a step.
+        accelerator: device and precision: see `make_accelerator`.
         warmup: fraction of all steps; see `optim.rate_factor`.
-        clip_norm: the 2-norm that gradients are clipped to; None does not clip.
-        accumulation: micro-batches an optimizer step.
-        max_steps: end after so many optimizer steps, in whatever epoch.
-        patience: end after so many epochs without a better validation accuracy.
-        max_skipped: end as diverged after so many steps in a row whose gradient is not finite. Each of them leaves the
-            weights as they are.
-        checkpoints: where the state is saved; None saves nothing.
-        every_epochs, every_minutes: when; 0 is never. A signal saves anyway.
-        share: but only when so much time has passed since the last one that saving takes at most this share of it; 1
-            sets no limit.
+        clip_norm: maximum 2-norm of the gradients; None does not clip.
+        accumulation: micro-batches per optimizer step.
+        max_steps: stop after this many optimizer steps, in any epoch.
+        patience: stop after this many epochs without a better validation accuracy.
+        max_skipped: stop as diverged after this many consecutive steps with a non-finite gradient. Such steps leave the
+            weights unchanged.
+        checkpoints: where to save the state; None saves nothing.
+        every_epochs, every_minutes: how often to save; 0 is never. A signal always saves.
+        share: maximum share of the time spent saving: a save that is due waits until enough time has passed; 1 sets no
+            limit.
         on_epoch: called with each epoch's entry of the history.
-        extra: JSON values that go into each checkpoint, for the caller to find there.
-        memory: what measures it; None begins to measure here.
+        extra: JSON-serialisable metadata stored in each checkpoint.
+        memory: the memory measurement; None starts one here.
     """
 
     model: nn.Module
@@ -126,7 +126,7 @@ class Trainer:
         self._cpu_lap = time.process_time()
         self._cost = FIRST_SAVE[0] + FIRST_SAVE[1] * sum(p.numel() for p in self.model.parameters())
 
-    # The way of a run.
+    # Main loop.
 
     def run(self) -> TrainResult:
         error = None
@@ -154,7 +154,7 @@ class Trainer:
         )  # fmt: skip
 
     def _done(self) -> bool:
-        if self.state.batch:  # stopped between the last step and its epoch's evaluation
+        if self.state.batch:  # interrupted between the epoch's last step and its evaluation
             return False
         out_of_patience = self.patience is not None and self.state.stale >= self.patience
         return self.state.epoch >= self.epochs or self.state.step >= self.steps or out_of_patience
@@ -162,7 +162,7 @@ class Trainer:
     def _train_epoch(self) -> None:
         self.stepper.model.train()
         for micro_batches in _grouped(self.train_loader.batches(self.state.epoch, self.state.batch), self.accumulation):
-            if self.state.step >= self.steps:  # max_steps, reached before a run was interrupted in its evaluation
+            if self.state.step >= self.steps:  # the run was interrupted in the evaluation after max_steps
                 break
             self.stepper.step(micro_batches, self._rate(self.state.step))
             self.state.step += 1
@@ -181,7 +181,7 @@ class Trainer:
         return self.learning_rate * factor
 
     def _end_epoch(self) -> None:
-        """Evaluate, keep the weights if they are the best so far (the earliest, at a tie), and save."""
+        """Evaluate, keep the weights if they are the best so far (ties keep the earliest), and save."""
         s = self.state
         metrics = evaluate(
             self.stepper.model,
@@ -213,7 +213,7 @@ class Trainer:
             self._save_if_due()
         self._check_signals()
 
-    # What waits for the device, and so is done seldom.
+    # Operations that synchronise with the device; called rarely.
 
     def _check_divergence(self) -> None:
         if self.stepper.skipped_in_a_row() >= self.max_skipped:
@@ -223,7 +223,7 @@ class Trainer:
             )
 
     def _check_signals(self) -> None:
-        """Raise Interrupted between two steps; all processes of a run at the same one."""
+        """Raise Interrupted between two steps, after the same step in all processes."""
         if self._alone:
             return self.signals.check()
         if self.state.step % LOOK_EVERY and self.state.batch:
@@ -233,7 +233,7 @@ class Trainer:
         return self.signals.check()
 
     def _check_signals_alone(self) -> None:
-        """Within an evaluation: only where no other process has to be asked."""
+        """Raise Interrupted within an evaluation, if there is only one process."""
         if self._alone and self.signals.number is not None:
             self._count_time(training=False)
             self.signals.check()
@@ -252,7 +252,7 @@ class Trainer:
         s.peak_memory_mb = max(s.peak_memory_mb, self._memory.mb())
 
     def _skip_time(self) -> None:
-        """What the caller did in `on_epoch` (probes, a dashboard) is neither training nor evaluation."""
+        """Restart the clocks: time spent in `on_epoch` (probes, a dashboard) does not count."""
         if self.accelerator.device.type == "cuda":
             torch.cuda.synchronize(self.accelerator.device)
         self._lap, self._cpu_lap = time.monotonic(), time.process_time()
@@ -260,14 +260,14 @@ class Trainer:
     # Checkpoints.
 
     def _save_if_due(self, seconds: float = 0.0) -> None:
-        """Save if the last one is `seconds` old, and old enough for `share`; the first process decides for all."""
+        """Save if the last save is `seconds` old, and old enough for `share`; the first process decides for all."""
         enough = self._cost / self.share if self.share < 1 else 0.0
         due = time.monotonic() - self._saved >= max(seconds, enough)
         if due if self._alone else broadcast_object_list([due])[0]:
             self._save()
 
     def _save(self) -> None:
-        """Save at a step's boundary. A full disk is said once an attempt and does not end the training."""
+        """Save between two steps. A full disk is reported at each attempt but does not stop the training."""
         if self.checkpoints is None:
             return
         start = time.monotonic()
@@ -284,21 +284,21 @@ class Trainer:
                 message = disk_problem(self.checkpoints.folder, error)
                 print(f"no checkpoint: {message} (the training goes on)", file=sys.stderr)
         self.accelerator.wait_for_everyone()
-        self._lap = self._saved = time.monotonic()  # writing is not training
+        self._lap = self._saved = time.monotonic()  # do not count the time of writing
         self._cpu_lap = time.process_time()
         self._cost = self._saved - start
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Put everything back as it was when `snapshot` was made.
+        """Restore the state of `snapshot`.
 
         Raises:
-            MisfitError: it was made by another number of processes.
+            MisfitError: it was saved by another number of processes.
         """
         state = snapshot.state
         processes = self.accelerator.num_processes
         if len(state["processes"]) != processes:
             raise MisfitError(
-                f"the checkpoint was made by {len(state['processes'])} processes and cannot be continued by {processes}"
+                f"the checkpoint was saved by {len(state['processes'])} processes and cannot be resumed by {processes}"
             )
         self.state = TrainState(**state["progress"])
         self.best_weights = snapshot.best

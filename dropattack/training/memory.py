@@ -1,4 +1,4 @@
-"""What a run needs of memory at most, and how the C library keeps what is freed."""
+"""Peak memory of a run, and allocator settings."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """The most memory that was in use since this was made, in MB (2**20 bytes).
+    """Peak memory since construction, in MB (2**20 bytes).
 
-    On a GPU what torch allocated there. On a CPU the process's resident memory beyond that of the moment this was made,
-    for which memory that an earlier run of the process freed is given back first; without Linux's /proc, the whole
-    process's peak since its start.
+    On a GPU: memory allocated by torch. On a CPU: the growth of the process's resident memory since construction, which
+    first returns memory freed by an earlier run to the system; without Linux's /proc, the process's peak since its
+    start.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -32,7 +32,7 @@ class PeakMemory:
         if _is_glibc():
             ctypes.CDLL(None).malloc_trim(0)
         with suppress(OSError):
-            CLEAR.write_text("5")  # forgets the peak so far
+            CLEAR.write_text("5")  # resets the peak
             self._before = _resident("VmRSS")
 
     def mb(self) -> float:
@@ -42,10 +42,13 @@ class PeakMemory:
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library keep what is freed for the next step, where it would give it back to the system each time.
+    """Make the C library reuse freed memory instead of returning it to the system.
 
-    glibc maps every large tensor anew, and the kernel fills its pages with zeros: a third of a step on a CPU with an
-    embedding of 80,000 × 300. Returns whether there was such a library to tell.
+    By default glibc maps new pages for each large tensor, which the kernel zeroes: a third of a step on a CPU with an
+    embedding of 80,000 × 300.
+
+    Returns:
+        Whether the C library is glibc and accepted the settings.
     """
     if not _is_glibc():
         return False
@@ -59,7 +62,7 @@ def _is_glibc() -> bool:
 
 
 def _resident(key: str) -> float:
-    """MB resident now (`VmRSS`) or at most (`VmHWM`). A system without /proc tells the latter alone."""
+    """Return the current (`VmRSS`) or peak (`VmHWM`) resident MB; without /proc, always the peak."""
     if STATUS.exists():
         line = next(line for line in STATUS.read_text().splitlines() if line.startswith(key))
         return int(line.split()[1]) / 2**10

@@ -1,4 +1,4 @@
-"""Optimizers and learning rates. A rate is a pure function of the step, so there is nothing to save."""
+"""Optimizers and learning rates. A rate is a pure function of the step, so it has no state to save."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Kind = Literal["adam", "adamw", "sgd"]
 def make_optimizer(
     model: nn.Module, name: Kind, *, learning_rate: float, weight_decay: float = 0.0
 ) -> torch.optim.Optimizer:
-    """Make an optimizer over the trainable parameters of a model that is already on its device.
+    """Return an optimizer over the trainable parameters of a model that is already on its device.
 
-    Fused, for one kernel instead of many, and because a fused optimizer leaves everything as it is where its
-    `found_inf` is 1, without the host having to look. `adamw` decays matrices only, not biases and norms, as BERT's
-    recipe has it; `sgd` has Nesterov momentum 0.9.
+    It is fused: one kernel instead of many, and with `found_inf` = 1 a fused optimizer changes nothing, without a
+    synchronisation. `adamw` decays only matrices, not biases and norms, as in BERT's recipe; `sgd` has Nesterov
+    momentum 0.9.
 
     Raises:
         ValueError: an unknown name.
@@ -38,14 +38,14 @@ def make_optimizer(
         optimizer = torch.optim.SGD(
             parameters, lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay, fused=True
         )
-        for parameter in parameters:  # made on the first step otherwise, and left uninitialised if that one is skipped
+        for parameter in parameters:  # else created, uninitialised, by a first step that is skipped
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return optimizer
-    raise ValueError(f"optimizer has to be adam, adamw or sgd, not {name!r}")
+    raise ValueError(f"optimizer must be adam, adamw or sgd, not {name!r}")
 
 
 def lay_out_as_weights(optimizer: torch.optim.Optimizer) -> None:
-    """Give moments the memory format of their weights: a file has none, and fused kernels ask for the same strides."""
+    """Restore the moments' memory format: files do not store it, and fused kernels need the weights' strides."""
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
@@ -53,10 +53,10 @@ def lay_out_as_weights(optimizer: torch.optim.Optimizer) -> None:
 
 
 def rate_factor(step: int, *, steps: int, schedule: Schedule = "constant", warmup: float = 0.0) -> float:
-    """What the learning rate is multiplied by at `step` (from 0) of `steps`.
+    """Return the factor on the learning rate at `step` (from 0) of `steps`.
 
-    Over the first `warmup` (a fraction of all steps) it rises linearly to 1; after it, it stays (`constant`) or falls
-    to 0 by the end (`linear`, `cosine`).
+    During `warmup` (a fraction of all steps) it rises linearly to 1; then it stays constant (`constant`) or falls to 0
+    by the end (`linear`, `cosine`).
     """
     rising = math.ceil(warmup * steps)
     if step < rising:
@@ -77,10 +77,10 @@ def set_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
 def guarded_step(
     optimizer: torch.optim.Optimizer, *, clip_norm: float | None = None, scaler: torch.amp.GradScaler | None = None
 ) -> Tensor:
-    """Clip, step and clear the gradients; leave weights and moments as they are if a gradient is not finite.
+    """Clip, step and clear the gradients; leave weights and moments unchanged if a gradient is not finite.
 
     Returns:
-        1.0 if the step was skipped, else 0.0, on the gradients' device: the host does not wait for it.
+        1.0 if the step was skipped, else 0.0, on the gradients' device, without synchronisation.
     """
     if scaler is not None:
         scaler.unscale_(optimizer)
@@ -94,7 +94,7 @@ def guarded_step(
         scaler.update()
     else:
         fused: Any = optimizer
-        fused.found_inf = skipped  # what GradScaler sets on a fused optimizer
+        fused.found_inf = skipped  # GradScaler sets this on a fused optimizer
         fused.step()
         del fused.found_inf
     optimizer.zero_grad(set_to_none=True)

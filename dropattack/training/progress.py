@@ -1,4 +1,4 @@
-"""Progress of a training on stderr: a bar on a terminal, otherwise one line per epoch."""
+"""Training progress on stderr: a bar on a terminal, otherwise one line per epoch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Style = Literal["auto", "bar", "plain", "none"]
 
 
 class Progress:
-    """Shows steps and epochs; asks for the running loss and accuracy once a second at most, for that waits for the GPU.
+    """Show steps and epochs. Read the running loss and accuracy at most once per second, because that synchronises.
 
     Args:
         style: `auto` is `bar` on a terminal and `plain` elsewhere.
         steps: optimizer steps of the whole run.
-        epochs: for the reader.
-        passes: forward-backwards a step, shown beside the bar.
+        epochs: epochs of the whole run, for display.
+        passes: forward-backward passes per step, shown beside the bar.
     """
 
     INTERVAL = 1.0  # seconds
@@ -38,7 +38,7 @@ class Progress:
             self._bar.start()
 
     def step(self, step: int, epoch: int, running: Callable[[], dict[str, float]]) -> None:
-        """Note that `step` steps are done, in the `epoch`-th epoch (from 0)."""
+        """Report that `step` steps are done; `epoch` counts from 0."""
         if self._bar is None or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self.INTERVAL
@@ -47,7 +47,7 @@ class Progress:
         self._bar.update(self._task, completed=step, description=f"{epoch + 1}/{self.epochs}", now=text)
 
     def epoch(self, entry: dict[str, Any], best: bool) -> None:
-        """Note the end of an epoch."""
+        """Report the end of an epoch."""
         if self.style == "none":
             return
         train, validation = entry["train"], entry["validation"]

@@ -1,4 +1,4 @@
-"""Every random number of a run follows from its seed, and can be saved and put back."""
+"""Seeding: all random numbers of a run follow from its seed; the generators can be saved and restored."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ def seed_everything(seed: int) -> None:
 
 
 def derive(seed: int, purpose: str) -> int:
-    """A seed for one purpose (`"reg"`, `"dropout/rank1"`), independent of the others made from the same seed."""
+    """Derive a seed for one purpose (`"reg"`, `"dropout/rank1"`), independent of others from the same seed."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:4], "little")
 
 
 def set_deterministic(enabled: bool) -> None:
-    """Make equal commands give equal numbers, at some cost on a GPU; also keep full float32 precision there.
+    """Make runs reproducible, at some cost on a GPU, where this also enforces full float32 precision.
 
-    An operation that has no deterministic form warns and goes on. Call it before the first use of CUDA.
+    An operation without a deterministic form only warns. Call this before the first use of CUDA.
     """
     if enabled:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        # A debugging aid that costs a pass over memory.
+        # A debugging aid that costs an extra pass over memory.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(enabled, warn_only=True)
     torch.backends.cudnn.benchmark = not enabled
     torch.backends.cudnn.allow_tf32 = False
-    # Adam's moments of words not seen for some 800 steps become denormal numbers, and stay so for ever (a tenth of four
-    # units rounds to nothing). Where all are, the optimizer takes 1.4 times as long on a CPU (80,000 × 64, one thread).
-    # Flushed they are zero; the weights are the same bit for bit. Always on, so that runs compare.
+    # Adam's moments of words not seen for about 800 steps become denormal and stay so forever (a tenth of four units
+    # rounds to zero). If all are, the optimizer is 1.4 times slower on a CPU (80,000 × 64, one thread). Flushing makes
+    # them zero and leaves the weights the same bit for bit. It is always on, so that runs are comparable.
     torch.set_flush_denormal(True)
 
 
 def generators() -> dict[str, Any]:
-    """The states of all global generators of this process."""
+    """Return the states of all global generators of this process."""
     state: Any = np.random.get_state(legacy=True)  # noqa: NPY002
     algorithm, keys, *rest = state
     states: dict[str, Any] = {
@@ -56,7 +56,7 @@ def generators() -> dict[str, Any]:
 
 
 def set_generators(states: dict[str, Any]) -> None:
-    """Put back what `generators` returned."""
+    """Restore the states that `generators` returned."""
     random.setstate(states["python"])
     algorithm, keys, *rest = states["numpy"]
     np.random.set_state((algorithm, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002

@@ -1,4 +1,4 @@
-"""Stopping well: a signal is noted, and the loop stops where its state can be saved."""
+"""Graceful stopping: a signal sets a flag, and the loop stops where its state can be saved."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dropattack.errors import Interrupted
 
 
 class Signals:
-    """Inside `with`, SIGINT, SIGTERM and SIGUSR1 (a cluster's warning) set a flag; a second SIGINT stops at once."""
+    """Within `with`, SIGINT, SIGTERM and SIGUSR1 (a cluster's warning) set a flag; a second SIGINT stops at once."""
 
     NUMBERS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
 
@@ -29,7 +29,7 @@ class Signals:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def check(self) -> None:
-        """Raise Interrupted if a signal came."""
+        """Raise Interrupted if a signal arrived."""
         if self.number is not None:
             raise Interrupted(self.number)
 

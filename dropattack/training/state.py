@@ -1,4 +1,4 @@
-"""What a training is made of and what comes out of it."""
+"""The loader interface, the state and the result of a training run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Batch = dict[str, Tensor]
 
 
 class Loader(Protocol):
-    """Batches as a pure function of the epoch; `start` skips what a run that was killed has done."""
+    """Batches as a pure function of the epoch; `start` skips the batches that a killed run has completed."""
 
     def __len__(self) -> int: ...
 
@@ -21,7 +21,7 @@ class Loader(Protocol):
 
 @dataclass
 class TrainResult:
-    """What came of a training. Accuracies lie in 0..1, times are in seconds, over all continuations of the run."""
+    """Result of a training run. Accuracies are in 0..1; times are in seconds, summed over all resumptions."""
 
     status: str  # finished | diverged
     error: str | None  # why it diverged
@@ -37,11 +37,11 @@ class TrainResult:
 
 @dataclass
 class TrainState:
-    """Where a run stands between two steps: all of it goes through a checkpoint."""
+    """State of a run between two steps, all of which is stored in checkpoints."""
 
     epoch: int = 0  # epochs completed
-    batch: int = 0  # micro-batches done of the current epoch
-    step: int = 0  # optimizer steps done
+    batch: int = 0  # micro-batches completed in the current epoch
+    step: int = 0  # optimizer steps completed
     stale: int = 0  # epochs without a better validation accuracy
     best: dict[str, float] | None = None
     history: list[dict[str, Any]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""One optimizer step: micro-batches, a regularizer's passes, the guarded update, and the epoch's running sums."""
+"""One optimizer step: micro-batches, the regularizer's passes, the guarded update, and running sums per epoch."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from dropattack.training.state import Batch
 
 
 class Stepper:
-    """A model with its optimizer. Nothing in `step` waits for the device.
+    """A model with its optimizer. `step` never synchronises with the device.
 
     Attributes:
-        raw: the model as it was given: the names in checkpoints.
-        model: the same, wrapped for DDP and mixed precision: what is called.
+        raw: the model as given, whose parameter names checkpoints use.
+        model: the same model wrapped for DDP and mixed precision, used for all calls.
     """
 
     def __init__(
@@ -28,25 +28,25 @@ class Stepper:
         learning_rate: float, weight_decay: float = 0.0, clip_norm: float | None = None, compile: bool = False,
     ) -> None:  # fmt: skip
         if accelerator.device.type == "cuda" and accelerator.mixed_precision != "no":
-            model.to(memory_format=torch.channels_last)  # of convolutions alone; what tensor cores read
+            model.to(memory_format=torch.channels_last)  # affects only convolutions; the layout of tensor cores
         self.raw, self.model = model, accelerator.prepare_model(model)
         if compile:
             model.compile()
         self.reg, self.accelerator, self.clip_norm = reg, accelerator, clip_norm
         self.optimizer = optim.make_optimizer(model, optimizer, learning_rate=learning_rate, weight_decay=weight_decay)
         self.reg.follow(self.optimizer)
-        # What steps left on the device since `_read`: logits, labels, clean loss and objective of each micro-batch, and
-        # of each step whether it was skipped. Adding up at once took 3 % of a small model's step; read together it does
-        # not count.
+        # Left on the device by the steps since `_read`: logits, labels, clean loss and objective per micro-batch, and
+        # whether each step was skipped. Summing immediately took 3 % of a small model's step; reading them together is
+        # negligible.
         self._unread: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         self._unread_skips: list[Tensor] = []
-        # Of this epoch: rows, hits, clean loss and objective (both times rows).
+        # This epoch: rows, hits, clean loss and objective (both multiplied by rows).
         self._sums = [0.0] * 4
-        # Of all epochs: steps skipped, skipped in a row now, most in a row.
+        # All epochs: skipped steps, current run of skipped steps, longest run.
         self._skips = [0.0] * 3
 
     def step(self, micro_batches: list[Batch], learning_rate: float) -> None:
-        """One update. Micro-batches weigh as their rows do, so any split of a batch gives the same gradient."""
+        """Do one update. Micro-batches are weighted by their rows, so any split of a batch gives the same gradient."""
         optim.set_rate(self.optimizer, learning_rate)
         rows = sum(len(batch["labels"]) for batch in micro_batches)
         for number, batch in enumerate(micro_batches, 1):
@@ -70,16 +70,16 @@ class Stepper:
 
         losses = self.reg.backward(
             forward,
-            # Here and not in `forward`: a method's objective need not be linear in the loss (R-Drop's KL is not).
+            # Not in `forward`: an objective need not be linear in the loss (R-Drop's KL is not).
             backward=lambda loss: self.accelerator.backward(loss * share),
             no_sync=lambda: self.accelerator.no_sync(self.model),
         )
         self._unread.append((clean[0], labels, losses.clean, losses.total))
 
-    # What waits for the device. Somebody has to ask every so often, or what is unread piles up.
+    # Operations that synchronise with the device. Call them regularly, or unread values pile up.
 
     def _read(self) -> None:
-        """Add up what is unread: one after the other, so the sums do not depend on when it is read."""
+        """Add the unread values one by one, so that the sums do not depend on when they are read."""
         if self._unread:
             logits, labels, clean, total = zip(*self._unread, strict=True)
             rows = torch.tensor([len(x) for x in labels])
@@ -97,7 +97,7 @@ class Stepper:
             self._unread_skips.clear()
 
     def running(self, reduce: bool = False) -> dict[str, float]:
-        """Mean clean loss, objective and accuracy of the epoch so far; of all processes with `reduce`."""
+        """Return mean clean loss, objective and accuracy of the epoch so far; over all processes with `reduce`."""
         self._read()
         sums = self._sums
         if reduce:
@@ -111,12 +111,12 @@ class Stepper:
         self._sums = [0.0] * 4
 
     def skipped(self) -> int:
-        """Steps without a finite gradient so far."""
+        """Return the number of steps without a finite gradient so far."""
         self._read()
         return int(self._skips[0])
 
     def skipped_in_a_row(self) -> int:
-        """The most of them in a row."""
+        """Return the longest run of such steps."""
         self._read()
         return int(self._skips[2])
 

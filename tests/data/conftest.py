@@ -1,4 +1,4 @@
-"""Nothing here may reach for a network, whatever the machine's own settings."""
+"""No test here may use a network, whatever the machine's settings."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Small made-up data in the real layouts. No real text."""
+"""Small synthetic data in the real layouts."""
 
 import gzip
 import io
@@ -21,7 +21,7 @@ def joined(lists):
 
 
 def texts(count, classes=2, seed=0, prefix=""):
-    """`count` distinct texts with balanced labels."""
+    """Return `count` distinct texts with balanced labels."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count, dtype=np.int64) % classes
     made = [f"{prefix}{i} " + " ".join(rng.choice(WORDS, rng.integers(1, 30))) for i in range(count)]
@@ -29,7 +29,7 @@ def texts(count, classes=2, seed=0, prefix=""):
 
 
 def dataset(count=40, classes=2):
-    """A text data set of 3 · count rows."""
+    """Return a text data set of 3 · count rows."""
     names = tuple(f"class {i}" for i in range(classes))
     return Dataset("toy", names, *(texts(count, classes, seed, f"s{seed}n") for seed in range(3)))
 
@@ -41,7 +41,7 @@ def image_split(count=20, shape=(3, 8, 8), classes=10, seed=0):
 
 
 def token_split(lengths, seed=0):
-    """Rows of the given lengths; the first token of row i is i + 1, so that a row can be recognised."""
+    """Return rows of the given lengths; the first token of row i is i + 1, which identifies the row."""
     import torch
 
     ids = [[row + 1, *[7] * (length - 1)] for row, length in enumerate(lengths)]
@@ -51,7 +51,7 @@ def token_split(lengths, seed=0):
 
 
 def write_table(path, columns):
-    """Parquet, CSV or packed CSV by the path's suffix."""
+    """Write Parquet, CSV or gzipped CSV, according to the path's suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.table(columns)
     if path.suffix == ".parquet":
@@ -68,7 +68,7 @@ def write_split(path, split, **extra):
 
 
 def idx(array):
-    """The bytes of an IDX file."""
+    """Return the bytes of an IDX file."""
     return bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}i", *array.shape) + array.tobytes()
 
 
@@ -92,7 +92,7 @@ def encoded_image(pixels, kind="WEBP"):
 
 
 def write_cifar10(root, count=20):
-    """Six files of `count` images; returns the pixels of the first, uint8 [count, 3, 32, 32]."""
+    """Write six files of `count` images; return the pixels of the first, uint8 [count, 3, 32, 32]."""
     first = None
     for seed, name in enumerate([*(f"train_{part}_of_5" for part in range(1, 6)), "test"]):
         split = image_split(count, (3, 32, 32), seed=seed)

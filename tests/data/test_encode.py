@@ -1,4 +1,4 @@
-"""Dataset → tensors, and the cache between."""
+"""Encoding of data sets as tensors, and its cache."""
 
 import logging
 
@@ -74,7 +74,7 @@ def test_cache_is_used_and_keyed_by_content(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "bit", "text"])
-def test_damaged_cache_is_built_anew(tmp_path, caplog, damage):
+def test_damaged_cache_is_rebuilt(tmp_path, caplog, damage):
     first = encode(dataset(), WordTokenizer(), cache=tmp_path)
     (path,) = tmp_path.iterdir()
     good = path.read_bytes()
@@ -91,7 +91,7 @@ def test_damaged_cache_is_built_anew(tmp_path, caplog, damage):
     assert not caplog.text
 
 
-def test_cache_that_cannot_be_written_is_a_warning(tmp_path, caplog):
+def test_unwritable_cache_only_warns(tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
     with caplog.at_level(logging.WARNING):
         arrays, values = cached(tmp_path / "file" / "cache", "x", {}, lambda: ({"a": np.arange(3)}, {"b": 1}))

@@ -1,4 +1,4 @@
-"""MNIST and CIFAR-10 from small files in their layouts, bad files, and the two data sets that need none."""
+"""MNIST and CIFAR-10 from small files in their layouts, bad files, and the digits, which need no files."""
 
 import gzip
 
@@ -25,11 +25,11 @@ BAD_IDX = [
     (gzip.compress(idx(IMAGES))[:-20], "truncated"),
     (gzip.compress(idx(IMAGES)[:-1]), "15679 values.*truncated"),
     (gzip.compress(idx(IMAGES) + b"x"), "15681 values"),
-    (gzip.compress(b"\x00\x00\x0d" + idx(IMAGES)[3:]), "no IDX file.*00 00 0d 03"),
+    (gzip.compress(b"\x00\x00\x0d" + idx(IMAGES)[3:]), "not an IDX file.*00 00 0d 03"),
     (gzip.compress(idx(IMAGES[0])), "3 axes"),
     (gzip.compress(idx(np.zeros((20, 14, 14), np.uint8))), "14 × 14"),
     (gzip.compress(idx(IMAGES[:19])), "19 images but .*20 labels"),
-    (b"", "no IDX file|cannot be read"),
+    (b"", "not an IDX file|cannot be read"),
     (b"<html>not found</html>", "cannot be read"),
 ]
 
@@ -102,7 +102,7 @@ def test_cifar10_truncated_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("module", [mnist, cifar10])
-def test_images_that_are_nowhere(tmp_path, module):
+def test_missing_images(tmp_path, module):
     name = module.__name__.rsplit(".", 1)[-1]
     with pytest.raises(UserError, match=f"Dataset {name} was not found.*{tmp_path}.*prepare_data.py {name} --to"):
         module.load(root=tmp_path)

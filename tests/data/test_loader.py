@@ -1,4 +1,4 @@
-"""Batches: every row once an epoch, resumable, split over processes, padded little, augmented alike everywhere."""
+"""Batches: every row once per epoch, resumable, shared by processes, little padding, equal augmentation."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def image_tensors(count=20, shape=(3, 8, 8)):
 
 
 def ids(batch):
-    """The rows of `token_split` in a batch."""
+    """Return the rows of `token_split` in a batch."""
     return (batch["input_ids"][:, 0] - 1).tolist()
 
 
@@ -122,7 +122,7 @@ def test_pixels_are_normalised():
     assert torch.allclose(plain["pixels"], pixels)
 
 
-def test_pixels_that_were_made_ready_are_the_same_ones(monkeypatch):
+def test_preconverted_pixels_are_the_same(monkeypatch):
     split = image_tensors()
     mean, std = pixel_statistics(split)
     ready = Loader(split, batch_size=6, seed=1, mean=mean, std=std)
@@ -137,7 +137,7 @@ def test_pixels_that_were_made_ready_are_the_same_ones(monkeypatch):
 @given(st.integers(0, 4), st.integers(0, 4), st.booleans())
 @settings(max_examples=30, deadline=None)
 def test_shifted_is_pad_crop_flip(y, x, flip):
-    """Against the same thing done to one image by slicing."""
+    """Compared with slicing one image."""
     image = torch.arange(2 * 6 * 5).view(1, 2, 6, 5)
     made = shifted(image, torch.tensor([[y, x]]), torch.tensor([flip]), 2)
     expected = torch.nn.functional.pad(image, (2, 2, 2, 2))[:, :, y : y + 6, x : x + 5]

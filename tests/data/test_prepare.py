@@ -1,4 +1,4 @@
-"""scripts/prepare_data.py: what it writes is what `load` reads."""
+"""The files written by scripts/prepare_data.py are those that `load` reads."""
 
 import importlib.util
 import io
@@ -27,7 +27,7 @@ def script():
 
 
 def archive(path, extra=(), threads=30):
-    """A small archive in the official layout, with what macOS and malice put into one."""
+    """Write a small archive in the official layout, with the extra files of macOS and of an attacker."""
     members = []
     for thread in range(threads):
         label = "rumours" if thread % 3 == 0 else "non-rumours"
@@ -88,13 +88,17 @@ def test_pheme_from_its_archive(tmp_path, script, capsys):
     ],
 )
 def test_clean(tweet, cleaned):
-    # "U.S." becomes "us"; the mention that ends in a digit after an underscore is no mention to the rule.
+    # "U.S." becomes "us"; the rule does not match a mention with an underscore.
     assert clean(tweet) == cleaned.replace("two news", "two us news")
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"{}", "no tweet with a text"), (b"not json", "no tweet with a text"), (b" " * (1 << 21), "bytes are no tweet")],
+    [
+        (b"{}", "not a tweet with a text"),
+        (b"not json", "not a tweet with a text"),
+        (b" " * (1 << 21), "bytes are too many for a tweet"),
+    ],
 )
 def test_bad_tweet_is_named(tmp_path, content, said):
     path = archive(tmp_path / "p.tar.bz2", [(f"{FOLDER}/rumours/1/reactions/2.json", content)])
@@ -102,7 +106,7 @@ def test_bad_tweet_is_named(tmp_path, content, said):
         read_archive(path)
 
 
-def test_archives_that_are_none(tmp_path, script, capsys):
+def test_invalid_archives(tmp_path, script, capsys):
     path = archive(tmp_path / "p.tar.bz2", threads=2)
     for data, said in ((path.read_bytes()[:-40], "cannot be read"), (b"nothing", "cannot be read")):
         path.write_bytes(data)

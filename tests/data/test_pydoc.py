@@ -32,7 +32,7 @@ def test_docstrings_are_found_and_masked():
 
 
 @pytest.mark.parametrize("source", [b'"""" broken', b'"""x\x00"""', b"x = 1"])
-def test_sources_that_are_none(source):
+def test_invalid_sources(source):
     assert pydoc.docstrings(source) == []
 
 
@@ -51,7 +51,7 @@ def test_small_draw(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_full_draw_is_balanced_and_tells_no_name():
+def test_full_draw_is_balanced_and_masks_all_names():
     made = pydoc.load()
     texts = joined(split.texts for split in made.splits.values())
     assert len(set(texts)) == len(texts)

@@ -1,4 +1,4 @@
-"""The real data sets: sizes and labels as their providers state them. Skipped where there is no copy."""
+"""The real data sets: sizes and labels as their providers state them. Skipped without a copy."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_pheme(real_data):
 
 
 def test_pheme_cleaning_reproduces_the_copy(real_data):
-    """Of every thread that was rebuilt from the tweets as posted, the source tweet."""
+    """Check the source tweet of every thread that was rebuilt from the tweets as posted."""
     import pyarrow.parquet
 
     from dropattack.data.pheme_archive import clean
@@ -86,7 +86,7 @@ def test_cifar10(real_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_imdb_batches_are_hardly_padded(real_data):
+def test_imdb_batches_have_little_padding(real_data):
     made = imdb.load(root=real_data)
     encoded = encode(made, WordTokenizer())
     assert Loader(encoded.train, batch_size=128).padding_share() < 0.1
@@ -94,7 +94,7 @@ def test_imdb_batches_are_hardly_padded(real_data):
     assert len(encoded.spec.vocabulary) > 70_000
 
 
-def test_imdb_mini_batches_are_hardly_padded(real_data):
+def test_imdb_mini_batches_have_little_padding(real_data):
     made = imdb.load(root=real_data, train_rows=4_000, validation_rows=10, test_rows=10)
     encoded = encode(made, WordTokenizer())
     assert Loader(encoded.train, batch_size=32).padding_share() < 0.1
@@ -107,7 +107,7 @@ def test_imdb_mini_batches_are_hardly_padded(real_data):
     [pytest.param("imdb", "lstm", marks=pytest.mark.slow), ("pheme", "bigru"), ("agnews", "bigru2")],
 )
 def test_training_batches_have_under_a_tenth_of_padding(real_data, tmp_path, dataset, model, scale):
-    """With the tokenizer, the rows and the batch size that a run has, in any epoch."""
+    """With the tokenizer, rows and batch size of a run, in any epoch."""
     overrides = [f"dataset={dataset}", f"model={model}", f"scale={scale}", f"dataset.root={real_data}"]
     config = experiment.resolve(compose(experiment.CONF, [*overrides, f"paths.output={tmp_path}"]))
     _, encoded = build.load_data(config)

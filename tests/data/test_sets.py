@@ -1,4 +1,4 @@
-"""What only a data set as a whole shows: missing classes, examples that are all alike, leaks, contradicting labels."""
+"""Checks of whole data sets: missing classes, identical examples, leaks, contradicting labels."""
 
 import numpy as np
 import pytest
@@ -27,17 +27,19 @@ IMAGES = {"train": image_split(40, classes=2), "test": image_split(20, classes=2
 
 @pytest.mark.parametrize("whole", [WHOLE, IMAGES], ids=["texts", "images"])
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_a_class_that_a_split_lacks_is_named(whole, split):
+def test_missing_classes_are_named(whole, split):
     made(**whole)
     for label in (0, 1):
         alone = labelled(whole[split], np.full(len(whole[split]), label))
-        with pytest.raises(UserError, match=rf"split {split}: .* none has label {1 - label} \(c{1 - label}\)"):
+        with pytest.raises(
+            UserError, match=rf"split {split}: none of its .* rows has label {1 - label} \(c{1 - label}\)"
+        ):
             made(**{**whole, split: alone})
 
 
 def test_labels_that_begin_at_one_are_named():
     shifted = texts(30, classes=3, prefix="a")
-    with pytest.raises(UserError, match=r"none has label 0 \(c0\)"):
+    with pytest.raises(UserError, match=r"none of its .* rows has label 0 \(c0\)"):
         made(labelled(shifted, shifted.labels + 1), texts(20, classes=4, prefix="b"), classes=4)
 
 
@@ -47,7 +49,7 @@ def test_a_subset_of_one_class_is_refused():
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_examples_that_are_all_alike_are_refused(split):
+def test_identical_examples_are_refused(split):
     labels = WHOLE[split].labels
     with pytest.raises(UserError, match=f"split {split}: all .* examples are the same"):
         made(**{**WHOLE, split: TextSplit(["the same"] * len(labels), labels)})
@@ -58,7 +60,7 @@ def test_examples_that_are_all_alike_are_refused(split):
 
 @pytest.mark.parametrize(("one", "other"), [("validation", "test"), ("test", "train"), ("validation", "train")])
 @pytest.mark.parametrize("whole", [WHOLE, IMAGES], ids=["texts", "images"])
-def test_a_split_that_is_a_part_of_another_is_refused(whole, one, other):
+def test_a_split_contained_in_another_is_refused(whole, one, other):
     with pytest.raises(UserError, match=f"every example of {one} also occurs in {other}"):
         made(**{**whole, one: whole[other].take(np.arange(len(whole[other]) // 2))})
 
@@ -88,12 +90,12 @@ def test_leaks_and_contradictions_are_counted_and_leaks_can_be_dropped(whole, ki
     assert sets.warnings("toy", {"test": 20}, clean.notes) == []
 
 
-def test_a_split_that_leaks_as_a_whole_is_not_dropped_as_a_whole():
-    with pytest.raises(UserError, match="drop_leaks leaves no row of validation"):
+def test_dropping_leaks_may_not_empty_a_split():
+    with pytest.raises(UserError, match="drop_leaks leaves no row in validation"):
         made(WHOLE["train"], WHOLE["test"], WHOLE["test"], drop_leaks=True)
 
 
-def test_a_channel_that_is_constant_is_not_divided_by():
+def test_constant_channels_are_not_divided_by_zero():
     import torch
 
     pixels = torch.zeros(4, 2, 3, 3, dtype=torch.uint8)

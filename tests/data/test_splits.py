@@ -21,8 +21,8 @@ def test_order_is_a_permutation(labels, seed):
 
 
 @given(LABELS, st.integers(0, 100), st.floats(0, 1))
-def test_every_beginning_is_stratified(labels, seed, share):
-    """No class is off its share by more than Sainte-Laguë's bound: half a row, and its part of the others' halves."""
+def test_every_prefix_is_stratified(labels, seed, share):
+    """Every class's share deviates by at most Sainte-Laguë's bound: half a row plus its part of the others' halves."""
     count = round(share * len(labels))
     taken = np.bincount(labels[stratified_order(labels, seed)[:count]], minlength=5)
     whole = np.bincount(labels, minlength=5) / len(labels)
@@ -107,7 +107,7 @@ def test_leaks_leave_train_and_validation_but_not_test():
         ({"fraction": 0}, "fraction=0"),
         ({"fraction": 1.5}, "fraction=1.5"),
         ({"fraction": float("nan")}, "fraction=nan"),
-        ({"fraction": 0.001}, "is none"),
+        ({"fraction": 0.001}, "is zero"),
         ({"validation_fraction": 1.0}, "validation_fraction"),
         ({"validation_fraction": 0.0001}, "validation"),
         ({"train_rows": 361}, "train_rows=361.*360"),

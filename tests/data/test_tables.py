@@ -1,4 +1,4 @@
-"""IMDB, AG News and PHEME from small files in their layouts; bad files; and the hub behind them."""
+"""IMDB, AG News and PHEME from small files in their layouts; bad files; and the hub as fallback."""
 
 import gzip
 from contextlib import suppress
@@ -47,7 +47,7 @@ def test_imdb_official(tmp_path, suffix):
     assert str(tmp_path) not in str(made.notes)  # notes go into published records
 
 
-def test_csv_keeps_quotes_line_breaks_and_words_that_look_like_nothing(tmp_path):
+def test_csv_keeps_quotes_line_breaks_and_words_like_null(tmp_path):
     rows = ['say "no", twice', "two\nlines", "nan", "007", "NULL", "été 火"]
     path = write_table(tmp_path / "t.csv", {"text": rows, "label": [0] * 6})
     assert read_table(path, 2)[0].texts == rows
@@ -173,7 +173,7 @@ def test_not_utf8(tmp_path):
         read_table(path, 2)
 
 
-def test_half_a_copy_is_an_error_not_a_download(tmp_path):
+def test_an_incomplete_copy_is_an_error_not_a_download(tmp_path):
     write_imdb(tmp_path)
     (tmp_path / "imdb" / "test.parquet").unlink()
     with pytest.raises(UserError, match=r"incomplete.*train\.parquet but no test\.parquet"):

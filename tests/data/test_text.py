@@ -56,11 +56,11 @@ def test_limits():
     assert WordTokenizer(vocabulary_size=4).fit(data).vocabulary == ("[PAD]", "[UNK]", "a", "b")
     assert WordTokenizer(min_frequency=2).fit(data).vocabulary == ("[PAD]", "[UNK]", "a", "b")
     assert WordTokenizer(max_length=2).fit(data)(["a b c"]) == [[2, 3]]
-    # Removed words do not use up the length.
+    # Removed words do not count towards the length.
     assert len(WordTokenizer(max_length=2, remove_stop_words=True).fit(data)(["the a b and c b"])[0]) == 2
 
 
-def test_vocabulary_from_train_alone_unless_told():
+def test_vocabulary_is_from_train_by_default():
     data = toy("a b", "c", test="only here")
     assert "only" not in WordTokenizer().fit(data).vocabulary
     assert "only" in WordTokenizer(vocabulary_from="all").fit(data).vocabulary
@@ -116,8 +116,8 @@ def test_pieces_from_a_folder(tmp_path):
     assert tokenizer.settings() != before  # another vocabulary in the same folder is another encoding
 
 
-def test_pieces_that_cannot_be_had(tmp_path):
-    with pytest.raises(UserError, match=rf"{tmp_path}.*no tokenizer"):
+def test_unavailable_pieces(tmp_path):
+    with pytest.raises(UserError, match=rf"{tmp_path}.*no usable tokenizer"):
         PretrainedTokenizer(str(tmp_path)).fit(dataset())
     with pytest.raises(UserError, match=r"some-org/some-model.*hf download some-org/some-model"):
         PretrainedTokenizer("some-org/some-model").fit(dataset())

@@ -1,4 +1,4 @@
-"""A data set is checked when it is made, and its fingerprint is of its content."""
+"""A data set is checked on construction, and its fingerprint covers its content."""
 
 import numpy as np
 import pytest

@@ -48,7 +48,7 @@ def test_bad_lines_are_named(tmp_path, text, said):
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"nothing\.txt.*glove\.6B"):
         load_vectors(tmp_path / "nothing.txt", VOCABULARY)
-    with pytest.raises(UserError, match=r"no word vectors"):
+    with pytest.raises(UserError, match=r"cannot read word vectors"):
         load_vectors(tmp_path, VOCABULARY)
 
 
@@ -74,7 +74,7 @@ def test_another_archive_is_refused(tmp_path, content):
         glove.prepare(tmp_path, tmp_path / "file.txt")
 
 
-def test_glove_that_is_not_there_is_named(tmp_path):
+def test_missing_glove_is_named(tmp_path):
     with pytest.raises(UserError, match=r"prepare_data\.py glove"):
         find_vectors("glove", tmp_path)
     assert find_vectors("my/file.txt", tmp_path) == Path("my/file.txt")

@@ -84,21 +84,21 @@ CASES = (
     spoilt(
         "a tweet that is no JSON",
         archive(bytes, (TWEET.format(99, 99), b"{")),
-        r"rumours/99/source-tweets/99\.json: no tweet with a text; download the archive again",
+        r"rumours/99/source-tweets/99\.json: not a tweet with a text; download the archive again",
     ),
     spoilt(
         "a tweet without a text",
         archive(bytes, (TWEET.format(99, 99), b'{"text": 7}')),
-        r"rumours/99/source-tweets/99\.json: no tweet with a text; download the archive again",
+        r"rumours/99/source-tweets/99\.json: not a tweet with a text; download the archive again",
     ),
     spoilt(
         "a tweet nested 50,000 deep",
         archive(bytes, (TWEET.format(99, 99), 50_000 * b"[")),
-        r"rumours/99/source-tweets/99\.json: no tweet with a text; download the archive again",
+        r"rumours/99/source-tweets/99\.json: not a tweet with a text; download the archive again",
     ),
     spoilt(
         "a tweet of 2 MB",
         archive(bytes, (TWEET.format(99, 99), bytes(2 << 20))),
-        r"rumours/99/source-tweets/99\.json: 2097152 bytes are no tweet; download the archive again",
+        r"rumours/99/source-tweets/99\.json: 2097152 bytes are too many for a tweet; download the archive again",
     ),
 )

@@ -127,11 +127,11 @@ CASES = (
     Case(
         "a checkpoint of two processes",
         checkpoint(said(of_two_processes)),
-        r"the checkpoint was made by 2 processes and cannot be continued by 1; rerun=true starts again",
+        r"the checkpoint was saved by 2 processes and cannot be resumed by 1; rerun=true starts again",
     ),
     Case(
         "a checkpoint of another network",
         checkpoint(lambda place, folder: None),
-        r"the checkpoint of step 3 is not of this run \(.*\); rerun=true starts again",
+        r"the checkpoint of step 3 belongs to another run \(.*\); rerun=true starts again",
     ),
 )

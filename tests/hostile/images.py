@@ -116,47 +116,47 @@ CASES = (
     Case(
         "IDX of no bytes",
         mnist(IMAGES, lambda data: b""),
-        r"train-images-idx3-ubyte is no IDX file: it ends within its header, after 0 bytes; replace it",
+        r"train-images-idx3-ubyte is not an IDX file: it ends within its header, after 0 bytes; replace it",
     ),
     Case(
         "IDX with half a header",
         mnist(IMAGES, lambda data: data[:9]),
-        r"train-images-idx3-ubyte is no IDX file: it ends within its header, after 9 bytes; replace it",
+        r"train-images-idx3-ubyte is not an IDX file: it ends within its header, after 9 bytes; replace it",
     ),
     Case(
         "IDX with half a body",
         mnist(IMAGES, lambda data: data[: len(data) // 2]),
-        r"train-images-idx3-ubyte holds 23512 values, its header says \(60, 28, 28\).*replace it",
+        r"train-images-idx3-ubyte holds 23512 values, but its header says \(60, 28, 28\).*replace it",
     ),
     Case(
         "IDX with a byte too many",
         mnist(IMAGES, lambda data: data + b"\0"),
-        r"train-images-idx3-ubyte holds 47041 values, its header says \(60, 28, 28\).*replace it",
+        r"train-images-idx3-ubyte holds 47041 values, but its header says \(60, 28, 28\).*replace it",
     ),
     Case(
         "IDX with another magic number",
         mnist(IMAGES, lambda data: b"\x89PNG" + data[4:]),
-        r"train-images-idx3-ubyte is no IDX file .*begins with 89 50 4e 47, not 00 00 08 03; replace it",
+        r"train-images-idx3-ubyte is not an IDX file .*begins with 89 50 4e 47, not 00 00 08 03; replace it",
     ),
     Case(
         "IDX of floats",
         mnist(IMAGES, lambda data: b"\0\0\x0d\x03" + data[4:]),
-        r"train-images-idx3-ubyte is no IDX file .*begins with 00 00 0d 03, not 00 00 08 03; replace it",
+        r"train-images-idx3-ubyte is not an IDX file .*begins with 00 00 0d 03, not 00 00 08 03; replace it",
     ),
     Case(
         "IDX with one axis too few",
         mnist(IMAGES, lambda data: idx(LABELS_OF_60)),
-        r"train-images-idx3-ubyte is no IDX file .*begins with 00 00 08 01, not 00 00 08 03; replace it",
+        r"train-images-idx3-ubyte is not an IDX file .*begins with 00 00 08 01, not 00 00 08 03; replace it",
     ),
     Case(
         "IDX of 32 × 32 pixels",
         mnist(IMAGES, lambda data: idx(np.zeros((60, 32, 32), np.uint8))),
-        r"train-images-idx3-ubyte holds images of 32 × 32, MNIST's are 28 × 28; replace it",
+        r"train-images-idx3-ubyte holds images of 32 × 32, but MNIST's are 28 × 28; replace it",
     ),
     Case(
         "IDX with negative axes",
         mnist(IMAGES, lambda data: data[:4] + struct.pack(">3i", -60, -28, 28) + data[16:]),
-        r"train-images-idx3-ubyte holds images of -28 × 28, MNIST's are 28 × 28; replace it",
+        r"train-images-idx3-ubyte holds images of -28 × 28, but MNIST's are 28 × 28; replace it",
     ),
     Case(
         "IDX without rows",
@@ -171,7 +171,7 @@ CASES = (
     Case(
         "IDX with a label of 10",
         mnist(LABELS, lambda data: idx(LABELS_OF_60 + 1)),
-        r"train-labels-idx1-ubyte, row 9 .*label 10 is none of 0\.\.9; replace it",
+        r"train-labels-idx1-ubyte, row 9 .*label 10 is not one of 0\.\.9; replace it",
     ),
     Case(
         "IDX without its labels",
@@ -239,12 +239,14 @@ CASES = (
         r"train_1_of_5\.parquet, row 0 .*the image is a dict, not the bytes of a file; replace the file",
     ),
     Case(
-        "a label of 10", cifar10("label", 10), r"train_1_of_5\.parquet, row 2 .*label 10 is none of 0\.\.9; correct it"
+        "a label of 10",
+        cifar10("label", 10),
+        r"train_1_of_5\.parquet, row 2 .*label 10 is not one of 0\.\.9; correct it",
     ),
     Case(
         "a null label",
         cifar10("label", None),
-        r"train_1_of_5\.parquet, row 2 .*label None is none of 0\.\.9; correct it",
+        r"train_1_of_5\.parquet, row 2 .*label None is not one of 0\.\.9; correct it",
     ),
     Case(
         "images in another column",

@@ -104,17 +104,17 @@ CASES = (
     Case(
         "a BERT folder without a tokenizer",
         bert(no_tokenizer),
-        r"bert holds no tokenizer that can be used \(it has no vocabulary\); name another model",
+        r"bert holds no usable tokenizer \(it has no vocabulary\); name another model",
     ),
     Case(
         "a BERT folder with half a tokenizer",
         bert(weights, broken_tokenizer),
-        r"bert holds no tokenizer that can be used \(.*\); name another model",
+        r"bert holds no usable tokenizer \(.*\); name another model",
     ),
     Case(
         "a BERT folder with half a config",
         bert(weights, broken_config),
-        r"bert holds no tokenizer that can be used \(.*config\.json.*\); name another model",
+        r"bert holds no usable tokenizer \(.*config\.json.*\); name another model",
     ),
     Case(
         "BERT's weights cut short",
@@ -149,12 +149,12 @@ CASES = (
     Case(
         "a tokenizer with code of its own",
         bert(weights, own_tokenizer_code),
-        r"bert holds no tokenizer that can be used \(.*\); name another model",
+        r"bert holds no usable tokenizer \(.*\); name another model",
     ),
     Case(
         "an empty folder for BERT",
         lambda folder: [*bert()(folder)[:-1], "model.pretrained=data"],
-        r"data holds no tokenizer that can be used \(.*\); name another model",
+        r"data holds no usable tokenizer \(.*\); name another model",
     ),
     Case(
         "no folder for BERT",

@@ -153,7 +153,7 @@ CASES = (
     Case(
         "CSV with an empty label",
         csv(b"text,label\nfine,1\nbad,\n"),
-        r"train\.csv, row 1 .*label None is no whole number from 0 to 1; correct it",
+        r"train\.csv, row 1 .*label None is not a whole number from 0 to 1; correct it",
     ),
     Case(
         "CSV with an empty text",
@@ -163,12 +163,12 @@ CASES = (
     Case(
         "CSV with a label in words",
         csv(b"text,label\nfine,positive\n"),
-        r"train\.csv, row 0 .*label 'positive' is no whole number from 0 to 1; correct it",
+        r"train\.csv, row 0 .*label 'positive' is not a whole number from 0 to 1; correct it",
     ),
     Case(
         "CSV with a label of 30 digits",
         csv(b"text,label\nfine," + 30 * b"9" + b"\n"),
-        r"train\.csv, row 0 .*label 1e\+30 is no whole number from 0 to 1; correct it",
+        r"train\.csv, row 0 .*label 1e\+30 is not a whole number from 0 to 1; correct it",
     ),
     Case(
         "CSV with a terminal's escape in a column's name",
@@ -206,7 +206,7 @@ CASES = (
     Case(
         "Parquet with a null label",
         rows("label", None),
-        r"train\.parquet, row 3 .*label None is no whole number from 0 to 1; correct it",
+        r"train\.parquet, row 3 .*label None is not a whole number from 0 to 1; correct it",
     ),
     Case(
         "Parquet with a text of blanks",
@@ -216,37 +216,37 @@ CASES = (
     Case(
         "Parquet with a label too high",
         rows("label", 2),
-        r"train\.parquet, row 3 .*label 2 is no whole number from 0 to 1; correct it",
+        r"train\.parquet, row 3 .*label 2 is not a whole number from 0 to 1; correct it",
     ),
     Case(
         "Parquet with a negative label",
         rows("label", -1),
-        r"train\.parquet, row 3 .*label -1 is no whole number from 0 to 1; correct it",
+        r"train\.parquet, row 3 .*label -1 is not a whole number from 0 to 1; correct it",
     ),
     Case(
         "Parquet with labels and a half",
         columns(lambda c: c | {"label": [x + 0.5 for x in c["label"]]}),
-        r"train\.parquet, row 0 .*label 0\.5 is no whole number from 0 to 1; correct it",
+        r"train\.parquet, row 0 .*label 0\.5 is not a whole number from 0 to 1; correct it",
     ),
     Case(
         "Parquet with labels true and false",
         columns(lambda c: c | {"label": [x > 0 for x in c["label"]]}),
-        r"train\.parquet, row 0 .*label False is no whole number from 0 to 1; correct it",
+        r"train\.parquet, row 0 .*label False is not a whole number from 0 to 1; correct it",
     ),
     Case(
         "Parquet with texts that are numbers",
         columns(lambda c: c | {"text": c["label"]}),
-        r"train\.parquet, row 0 .*: 0 is no text; correct it",
+        r"train\.parquet, row 0 .*: 0 is not a text; correct it",
     ),
     Case(
         "Parquet with texts that are lists",
         columns(lambda c: c | {"text": [[x] for x in c["text"]]}),
-        r"train\.parquet, row 0 .*: \['.* is no text; correct it",
+        r"train\.parquet, row 0 .*: \['.* is not a text; correct it",
     ),
     Case(
         "Parquet with too few rows",
         columns(lambda c: {k: v[:20] for k, v in c.items()}),
-        r"Dataset imdb: train_rows=64, but the split has 1 to 18 rows to give",
+        r"Dataset imdb: train_rows=64 must be from 1 to 18 \(the split's rows\)",
     ),
     Case(
         "Parquet cut short",
@@ -276,6 +276,6 @@ CASES = (
     Case(
         "marks of held-out rows that are words",
         held_out,
-        r"agnews: the column in_author_val of train has to hold true or false; correct it",
+        r"agnews: the column in_author_val of train must hold true or false; correct it",
     ),
 )

@@ -137,7 +137,7 @@ def test_names_do_not_become_paths(key, name):
     config = composed(experiment.CONF, RUN).copy()
     group, _, leaf = key.partition(".")
     config[group][leaf] = name
-    with pytest.raises(UserError, match=rf"{key}=.* does not fit: it has to be a name"):
+    with pytest.raises(UserError, match=rf"{key}=.* is invalid: it must be a name"):
         experiment.resolve(config)
 
 

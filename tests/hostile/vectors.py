@@ -65,27 +65,27 @@ CASES = (
     Case(
         "vectors of no words of the data",
         vectors(f"rojo {EIGHT}", f"verde {EIGHT}"),
-        r"glove\.txt has a vector for none of the 79 words; give one of the data's language",
+        r"glove\.txt has no vector for any of the 79 words; use vectors of the data's language",
     ),
     Case(
         "vectors that are cut short",
         vectors("3 8", f"red {EIGHT}", f"green {EIGHT}"),
-        r"glove\.txt has 2 of the 3 lines that its header says; fetch the file again",
+        r"glove\.txt has 2 of the 3 lines that its header announces; fetch the file again",
     ),
     Case(
         "a header that asks for a terabyte",
         vectors("400000 99999999999", f"red {EIGHT}"),
-        r"glove\.txt, line 1: 99999999999 numbers are no word's vector; fetch the file again",
+        r"glove\.txt, line 1: 99999999999 numbers are too many; fetch the file again",
     ),
     Case(
         "a header of 5,000 digits",
         vectors("1 " + 5_000 * "9", f"red {EIGHT}"),
-        r"glove\.txt, line 1: 9+ numbers are no word's vector; fetch the file again",
+        r"glove\.txt, line 1: 9+ numbers are too many; fetch the file again",
     ),
     Case(
         "a header alone",
         vectors("400000 8"),
-        r"glove\.txt has 0 of the 400000 lines that its header says; fetch the file again",
+        r"glove\.txt has 0 of the 400000 lines that its header announces; fetch the file again",
     ),
     Case("vectors of no bytes", vectors(), r"glove\.txt is empty; give a GloVe text file"),
     Case(
@@ -101,16 +101,16 @@ CASES = (
     Case(
         "no vectors there",
         instead(lambda path: None),
-        r"glove\.txt: no word vectors can be read there \(No such file.*give the path of a GloVe text file",
+        r"glove\.txt: cannot read word vectors \(No such file.*give the path of a GloVe text file",
     ),
     Case(
         "a folder for vectors",
         instead(Path.mkdir),
-        r"glove\.txt: no word vectors can be read there \(no file\); give the path of a GloVe text file",
+        r"glove\.txt: cannot read word vectors \(no file\); give the path of a GloVe text file",
     ),
     Case(
         "a pipe for vectors",
         instead(os.mkfifo),
-        r"glove\.txt: no word vectors can be read there \(no file\); give the path of a GloVe text file",
+        r"glove\.txt: cannot read word vectors \(no file\); give the path of a GloVe text file",
     ),
 )

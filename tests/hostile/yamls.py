@@ -58,18 +58,20 @@ CASES = (
     of_table("a table of bytes", b"\xff\xfe\0\1", r"conf/table/t\.yaml cannot be read: 'utf-8' codec .*; correct it"),
     of_table("a table of no bytes", "", r"conf/table/t\.yaml lacks title, kind, seeds, grids; add it"),
     of_table(
-        "a table that is a list", "- title\n", r"conf/table/t\.yaml holds no mapping of keys to values; correct it"
+        "a table that is a list",
+        "- title\n",
+        r"conf/table/t\.yaml does not hold a mapping of keys to values; correct it",
     ),
     of_table("a table without grids", GOOD.partition("grids")[0], r"conf/table/t\.yaml lacks grids; add it"),
     of_table(
         "a table of no grids",
         changed("[[dataset=digits, model=cnn, 'reg=none,fgm']]", "[]"),
-        r"conf/table/t\.yaml: grids=\[\] has to be a list of lists of overrides",
+        r"conf/table/t\.yaml: grids=\[\] must be a list of lists of overrides",
     ),
     of_table(
         "a table whose grids are words",
         changed("[[dataset=digits, model=cnn, 'reg=none,fgm']]", "[reg=none]"),
-        r"conf/table/t\.yaml: grids=\['reg=none'\] has to be a list of lists of overrides",
+        r"conf/table/t\.yaml: grids=\['reg=none'\] must be a list of lists of overrides",
     ),
     of_table(
         "a table with a key that nothing reads",
@@ -79,18 +81,18 @@ CASES = (
     of_table(
         "a table of an unknown kind",
         changed("comparison", "pie"),
-        r"conf/table/t\.yaml: kind='pie' has to be one of comparison, curve",
+        r"conf/table/t\.yaml: kind='pie' must be one of comparison, curve",
     ),
     of_table("a curve without an axis", changed("comparison", "curve"), r"conf/table/t\.yaml lacks x; add it"),
     of_table(
         "a table of no seeds",
         changed("seeds: 2", "seeds: 0"),
-        r"conf/table/t\.yaml: seeds=0 has to be a whole number from 1",
+        r"conf/table/t\.yaml: seeds=0 must be a whole number from 1",
     ),
     of_table(
         "a table of seeds in words",
         changed("seeds: 2", "seeds: five"),
-        r"conf/table/t\.yaml: seeds='five' has to be a whole number from 1",
+        r"conf/table/t\.yaml: seeds='five' must be a whole number from 1",
     ),
     of_table(
         "a table with an override that is none",
@@ -112,7 +114,7 @@ CASES = (
     called("a table by its whole path", r"there is no table '/etc/hostname'; tables: .*vision", "/etc/hostname"),
     called("a table of 5,000 letters", r"there is no table 'x{79}; tables: .*vision", 5_000 * "x"),
     called("a table with a NUL byte", r"there is no table 'a\\x00b'; tables: .*vision", "a\0b"),
-    called("a table of no seeds, as typed", r"--seeds=0 has to be at least 1", "vision", "--seeds", "0"),
+    called("a table of no seeds, as typed", r"--seeds=0 must be at least 1", "vision", "--seeds", "0"),
     called(
         "a tuned table whose name climbs out", r"there is no table '\.\./\.\./x'; tables: .*vision", "../../x", use=tune
     ),
@@ -144,7 +146,7 @@ CASES = (
         "a plan whose strengths are numbers",
         PLAN,
         planned("{none: [1]}"),
-        r"conf/tune/default\.yaml: strengths of none have to be a list of settings",
+        r"conf/tune/default\.yaml: strengths of none must be a list of settings",
         *TUNE,
         use=tune,
     ),
@@ -162,7 +164,7 @@ CASES = (
         "a plan with a rate of 0",
         PLAN,
         planned("{none: [{}]}").replace("rates: [1]", "rates: [1, 0]", 1),
-        r"conf/tune/default\.yaml: rates has to be a list of factors above 0",
+        r"conf/tune/default\.yaml: rates must be a list of factors above 0",
         *TUNE,
         use=tune,
     ),
@@ -199,14 +201,14 @@ CASES = (
         "tuned settings with a number in words",
         TUNED,
         "# @package _global_\nreg: {epsilon: large}\n",
-        r"reg\.epsilon=large does not fit: it has to be a number",
+        r"reg\.epsilon=large is invalid: it must be a number",
         *SETTLED,
     ),
     group(
         "tuned settings that set a folder",
         TUNED,
         "# @package _global_\npaths: {data: ../evil}\n",
-        r"smoke-digits-cnn-fgm\.yaml sets paths, and tuning sets model, reg, trainer alone: remove it",
+        r"smoke-digits-cnn-fgm\.yaml sets paths, but tuned settings only set model, reg, trainer: remove it",
         *SETTLED,
     ),
     group(
@@ -283,7 +285,7 @@ CASES = (
         "a method's file with a name that climbs out",
         "reg/mine.yaml",
         FGM.replace("name: mine", "name: ../../evil"),
-        r"reg\.name=\.\./\.\./evil does not fit: it has to be a name",
+        r"reg\.name=\.\./\.\./evil is invalid: it must be a name",
         "reg=mine",
     ),
     group(

@@ -1,4 +1,4 @@
-"""BERT from scratch and pretrained, its padding, and what it says when there are no weights."""
+"""BERT from scratch and pretrained, its padding, and its errors for missing weights."""
 
 import json
 import time
@@ -22,7 +22,7 @@ def build(spec, **options) -> Bert:
 
 @pytest.fixture
 def saved(text_spec, tmp_path):
-    """A folder with a tiny pretrained encoder."""
+    """Save a tiny pretrained encoder in a folder."""
     encoder = build(text_spec).encoder
     encoder.save_pretrained(tmp_path)
     return tmp_path, encoder
@@ -30,7 +30,7 @@ def saved(text_spec, tmp_path):
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("rows", [slice(None), slice(0, 4, 3)], ids=["padded", "full"])
-def test_the_mask_is_what_the_encoder_would_make(text_spec, ragged, attention, rows):
+def test_the_mask_equals_the_encoders_own(text_spec, ragged, attention, rows):
     model, (ids, lengths) = build(text_spec, attn_implementation=attention).eval(), (x[rows] for x in ragged)
     mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
     expected = model.head(model.encoder(input_ids=ids, attention_mask=mask).pooler_output)
@@ -121,7 +121,7 @@ def test_a_broken_folder_is_named(text_spec, broken, kind):
     assert str(folder) in str(caught.value)
 
 
-def test_no_network_is_said_within_seconds(text_spec):
+def test_a_missing_network_is_reported_within_seconds(text_spec):
     start = time.perf_counter()
     with pytest.raises(UserError, match=r"no-such-model-xyz.*minilm"):
         build(text_spec, pretrained="no-such-model-xyz")

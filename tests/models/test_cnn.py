@@ -1,4 +1,4 @@
-"""Which network fits which images, and that all of them share their attributes."""
+"""The choice of network by image size, and the attributes that all networks share."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def test_auto_picks_by_size(image_spec, side, channels, arch, hidden):
 
 @pytest.mark.parametrize(("side", "count"), [(8, 38_282), (28, 61_706)])
 def test_number_of_parameters(image_spec, side, count):
-    """LeNet-5 as everybody counts it: 61,706."""
+    """LeNet-5 has 61,706 parameters in the usual count."""
     assert sum(p.numel() for p in CNN(spec=image_spec(side)).parameters()) == count
 
 
@@ -37,8 +37,8 @@ def test_vgg(image_spec, depth, convolutions):
     assert sum(isinstance(m, nn.BatchNorm2d) for m in model.modules()) == convolutions
 
 
-def test_vgg16_is_the_well_known_one(image_spec):
-    """14,728,266 parameters in kuangliu/pytorch-cifar, of which 4,224 are biases that batch normalisation cancels."""
+def test_vgg16_has_the_published_size(image_spec):
+    """kuangliu/pytorch-cifar has 14,728,266 parameters, of which 4,224 are biases that batch normalisation cancels."""
     model = CNN(spec=image_spec(32, 3), depth=16)
     assert sum(p.numel() for p in model.parameters()) == 14_728_266 - 4_224
 

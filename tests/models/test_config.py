@@ -1,4 +1,4 @@
-"""Every model's config builds its model at smoke size, and its attack points are there."""
+"""Every model's config builds its model at smoke size, and its attack points exist."""
 
 from importlib import import_module
 from pathlib import Path
@@ -43,7 +43,7 @@ CASES = [(name, shape) for name in NAMES for shape in IMAGES.get(name, [None])]
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES)
-def test_attack_points_are_there_and_are_reached(name, shape):
+def test_attack_points_exist_and_get_gradients(name, shape):
     config = load(name, "smoke")
     model = build(config, shape)
     model(*batch(config, shape)).logsumexp(1).sum().backward()
@@ -62,7 +62,7 @@ def test_values(name, scale):
     config = load(name, scale)
     assert config["name"] == name
     assert config["kind"] in ("text", "image")
-    # `dropout` is that of reg=dropout, where a model wants another than the usual.
+    # `dropout` is the rate of reg=dropout, where a model needs an unusual one.
     assert set(config["recipe"]) - {"dropout", "mini_rows"} == RECIPE
     for key in ("learning_rate", "weight_decay", "warmup"):
         assert isinstance(config["recipe"][key], float), key
@@ -76,7 +76,7 @@ def test_values(name, scale):
 
 
 def test_the_notebooks_models():
-    """FACTS of the authors' notebooks: cell, layers, directions, size, hidden target, epochs, batch."""
+    """The authors' notebooks: cell, layers, directions, size, hidden target, epochs, batch."""
     for name, expected in {
         "lstm": ("lstm", 1, False, "rnn.weight_ih_l0", 10),
         "bigru": ("gru", 1, True, "rnn.weight_hh_l0", 5),

@@ -1,4 +1,4 @@
-"""The first convolution: torch's own, but for the way in which its input's gradient is computed."""
+"""The first convolution equals torch's, except for how it computes the input gradient."""
 
 import copy
 
@@ -48,7 +48,7 @@ def test_frozen_weights_and_a_weight_moved_in_place():
 
 
 @pytest.mark.parametrize("options", [{"stride": 2}, {"dilation": 2}, {"padding_mode": "reflect"}])
-def test_what_it_does_not_know_is_torchs_own(options):
+def test_unsupported_options_fall_back_to_torch(options):
     ours, theirs, x = pair(SHAPES[1], **options)
     image = x.clone().requires_grad_()
     out = ours(image)
@@ -57,7 +57,7 @@ def test_what_it_does_not_know_is_torchs_own(options):
     assert torch.equal(out, theirs(x))
 
 
-def test_without_a_gradient_of_the_image_it_is_torchs_own():
+def test_without_an_input_gradient_it_falls_back_to_torch():
     ours, theirs, x = pair(SHAPES[0])
     assert type(ours(x).grad_fn) is type(theirs(x).grad_fn)
     with torch.autocast("cpu", torch.bfloat16):

@@ -1,4 +1,4 @@
-"""The padded RNN is the packed one: same logits, same gradients, same weights."""
+"""The padded RNN equals the packed one: same logits, gradients and weights."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def build(spec, cell="lstm", layers=1, both=False, **options) -> RNNClassifier:
 
 
 def run(model, ids, lengths, packed):
-    """Logits, and the gradients of a loss that weighs every logit differently."""
+    """Return logits, and the gradients of a loss that weights every logit differently."""
     model.packed = packed
     model.zero_grad()
     logits = model(ids, lengths)
@@ -40,7 +40,7 @@ def test_padded_equals_packed(text_spec, ragged, cell, layers, both, dtype, tole
 
 @every_shape
 def test_equals_each_row_alone(text_spec, ragged, cell, layers, both):
-    """Against plain `nn.LSTM` and `nn.GRU` on one unpadded row at a time: the state after the last token read."""
+    """Compared with plain `nn.LSTM` and `nn.GRU` on one unpadded row at a time: the state after the last token."""
     model = build(text_spec, cell, layers, both).double()
     ids, lengths = ragged
     expected = []
@@ -82,7 +82,7 @@ def test_flip_index_is_its_own_inverse_and_leaves_padding():
 @every_shape
 @pytest.mark.parametrize("packed", [False, True])
 def test_weights_changed_in_place_are_the_weights_used(text_spec, ragged, cell, layers, both, packed):
-    """An attack writes through `.data` and back: nothing may keep a copy, and the flat list stays these tensors."""
+    """Attacks write through `.data`: nothing may keep a copy, and the flat weight list must keep these tensors."""
     model = build(text_spec, cell, layers, both, packed=packed)
     before = model(*ragged)
     for name, weight in model.rnn.named_parameters():

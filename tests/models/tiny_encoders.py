@@ -40,7 +40,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
 
 
 def tiny(family: str) -> PreTrainedModel:
-    """Raises whatever transformers does where the sizes do not fit the family."""
+    """Return a tiny encoder of a family, or raise transformers' error if the sizes do not fit the family."""
     default = AutoConfig.for_model(family)
     sizes = {name: value for name, value in SIZES.items() if hasattr(default, name)} | SPECIAL.get(family, {})
     torch.manual_seed(0)

@@ -21,5 +21,5 @@ def test_norms_are_recorded_and_change_nothing_else(runs, tmp_path):
 
 
 def test_rejects_invalid_number_of_batches(tmp_path):
-    with pytest.raises(UserError, match="probe_gradients=-1 does not fit"):
+    with pytest.raises(UserError, match="probe_gradients=-1 is invalid"):
         train(tmp_path, "trainer.probe_gradients=-1")

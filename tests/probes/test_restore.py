@@ -45,7 +45,7 @@ def test_errors_name_the_record_and_the_fault(runs, changed):
     content = record.read(runs[0])
     with pytest.raises(UserError, match="a run that diverged"):
         restore(changed(status="diverged", test=None), data=DATA)
-    with pytest.raises(UserError, match="its config does not give its run_id"):
+    with pytest.raises(UserError, match="its config does not match its run_id"):
         restore(changed(config={**content["config"], "seed": 7}), data=DATA)
     with pytest.raises(UserError, match="its weights are not in"):
         restore(changed(), data=DATA)

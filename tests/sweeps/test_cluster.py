@@ -1,4 +1,4 @@
-"""A sweep on two Ray nodes of this machine, one of which is killed in the middle of it."""
+"""A sweep on two Ray nodes of this machine, one of which is killed midway."""
 
 import contextlib
 import os
@@ -35,7 +35,7 @@ sys.exit(bool(launch(cells(sys.argv[2:]), Engine("ray", address=sys.argv[1], gpu
 
 @pytest.fixture
 def start_node(tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
-    """Start one Ray node with two fake GPUs' worth of one CPU; all are stopped at the end, and nothing else is."""
+    """Start Ray nodes on demand; stop these nodes, and nothing else, at the end."""
     nodes: list[subprocess.Popen] = []
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
 
@@ -51,7 +51,7 @@ def start_node(tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
 
 
 def _kill(node: subprocess.Popen) -> None:
-    """The node and all its processes at once, as when its machine loses power."""
+    """Kill the node and all its processes at once, as in a power failure."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(node.pid, signal.SIGKILL)
     node.wait()
@@ -72,7 +72,7 @@ def _free_port() -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_sweep_ends_complete_though_a_node_dies(start_node, tmp_path, capfd):
+def test_a_sweep_completes_though_a_node_dies(start_node, tmp_path, capfd):
     address, folder = f"127.0.0.1:{_free_port()}", tmp_path / "outputs"
     session = Path(tempfile.mkdtemp(prefix="ray-"))  # not below tmp_path: sockets want a short path
     head = ["--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false", f"--temp-dir={session}"]
@@ -85,7 +85,7 @@ def test_a_sweep_ends_complete_though_a_node_dies(start_node, tmp_path, capfd):
             cwd=Path(__file__).parents[2], env={**os.environ, "RAY_AUTH_MODE": "disabled"}, stderr=subprocess.PIPE,
             text=True,
         )  # fmt: skip
-        # Each node has a CPU for one run, so two runs at once are one on each.
+        # Each node has a CPU for one run, so two runs at once use both nodes.
         _wait_until(lambda: len(list((folder / "checkpoints").glob("*/lock"))) == 2, 120)
         done = len(list((folder / "records").glob("*.json")))
         _kill(second)
@@ -98,7 +98,7 @@ def test_a_sweep_ends_complete_though_a_node_dies(start_node, tmp_path, capfd):
         configs = [compose(experiment.CONF, cell) for cell in cells([*GRID, f"paths.output={folder}"])]
         wanted = {record_path(experiment.resolve(config)) for config in configs}
         assert wanted == set((folder / "records").glob("*.json"))
-        assert "1 of 2 nodes died; what it ran begins again elsewhere" in said
+        assert "1 of 2 nodes died; their runs restart elsewhere" in said
         print(f"killed with {done} of 8 done\n{said}")
     finally:
         shutil.rmtree(session, ignore_errors=True)
@@ -111,7 +111,7 @@ def _listens(address: str) -> bool:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "127.0.0.1:port"])
-def test_no_cluster_is_said_and_not_waited_for(address):
+def test_a_missing_cluster_is_reported_without_waiting(address):
     before = time.monotonic()
     with pytest.raises(UserError, match=r"there is no Ray cluster at .*ray start --head"):
         cluster.run_on_ray([["dataset=digits"]], address=address)

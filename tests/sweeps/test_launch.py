@@ -1,4 +1,4 @@
-"""Runs that are launched together on this machine."""
+"""Runs launched together on this machine."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ def path_of(overrides: list[str]) -> Path:
 
 
 @pytest.mark.parametrize("engine", [Engine("basic"), Engine("joblib", jobs=2)], ids=lambda engine: engine.launcher)
-def test_a_run_that_fails_stops_no_other_and_says_why(engine, tmp_path, capfd):
+def test_a_failing_run_reports_why_and_stops_no_other(engine, tmp_path, capfd):
     runs = cells([*QUICK, "reg=fgm", "seed=0,1", "reg.targets=[input],[nothing]", f"paths.output={tmp_path}"])
     failed = launch(runs, engine)
     assert set(failed) == {" ".join(run) for run in runs if "reg.targets=[nothing]" in run}
@@ -42,7 +42,7 @@ def test_a_run_that_fails_stops_no_other_and_says_why(engine, tmp_path, capfd):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="processes are watched by their parent's number")
-def test_no_run_goes_on_when_what_launched_it_is_killed(tmp_path):
+def test_runs_end_when_their_launcher_is_killed(tmp_path):
     long = [*QUICK, "seed=0,1", "trainer.epochs=100000", "trainer.checkpoint.every_epochs=0"]
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, *long, f"paths.output={tmp_path}"], cwd=experiment.CONF.parent

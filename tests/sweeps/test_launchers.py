@@ -1,4 +1,4 @@
-"""The other engines: Slurm's submitit on this machine, and one run on two processes under torchrun."""
+"""Other launchers: Slurm's submitit on this machine, and one run in two processes under torchrun."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""One store of records a scale: each run once, tables that name their runs, and nothing half-written."""
+"""One store of records per scale: each run once, tables that list their runs, and no partial writes."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_two_tables_share_a_run_and_each_run_has_one_line(tmp_path):
     assert list(read_records(other).frame["seed"]) == [1, 2]
 
 
-def test_a_run_that_no_table_names_any_more_leaves_and_a_shared_one_stays(tmp_path):
+def test_unused_runs_are_removed_and_shared_ones_stay(tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"
     store.keep(one, [run(0), run(1)])
     store.keep(other, [run(1)])
@@ -40,7 +40,7 @@ def test_a_run_that_no_table_names_any_more_leaves_and_a_shared_one_stays(tmp_pa
     assert store.keep(one, [run(2)]) == []
 
 
-def test_a_run_that_two_commits_measured_is_each_table_s_own(tmp_path):
+def test_each_table_keeps_its_own_measurement_of_a_run(tmp_path):
     store.keep(tmp_path / "old", [run(0, "a" * 40) | {"seconds": 1.0}])
     store.keep(tmp_path / "new", [run(0, "b" * 40) | {"seconds": 2.0}])
     store.keep(tmp_path / "none", [run(0, None)])
@@ -50,7 +50,7 @@ def test_a_run_that_two_commits_measured_is_each_table_s_own(tmp_path):
     assert commits == ["a" * 10, "b" * 10, "-"]
 
 
-def test_what_the_store_lacks_or_holds_in_half_is_left_out_by_name(tmp_path):
+def test_missing_and_damaged_records_are_left_out_by_name(tmp_path):
     store.keep(tmp_path / "t", [run(0), run(1)])
     path = tmp_path / "records.jsonl"
     first, second = path.read_text().splitlines()
@@ -59,12 +59,12 @@ def test_what_the_store_lacks_or_holds_in_half_is_left_out_by_name(tmp_path):
     assert list(found.frame["seed"]) == [0]
     assert {left.reason for left in found.left_out} == {"truncated", "missing"}
     assert any("line 2" in str(left) for left in found.left_out)
-    with pytest.raises(UserError, match=r"records\.jsonl, line 2 is no whole JSON record"):
+    with pytest.raises(UserError, match=r"records\.jsonl, line 2 is not a complete JSON record"):
         store.keep(tmp_path / "t", [run(0)])
-    assert path.read_text() == f"{first}\n{second[:100]}\n"  # what could not be read is not thrown away
+    assert path.read_text() == f"{first}\n{second[:100]}\n"  # an unreadable store is not overwritten
 
 
-def test_a_line_separator_within_a_string_ends_no_record(tmp_path):
+def test_line_separators_within_strings_do_not_end_a_record(tmp_path):
     odd = run(0)
     odd["data"]["notes"] = {"author": "one\u2028two\x85three"}
     store.keep(tmp_path / "t", [odd])
@@ -95,7 +95,7 @@ def test_tables_that_are_made_at_the_same_time_lose_nothing(tmp_path):
     assert len(store.read(tmp_path / "records.jsonl")) == 24
 
 
-def test_places_of_a_table_are_those_that_its_runs_wrote_to(tmp_path):
+def test_places_of_a_table_are_the_output_of_its_runs(tmp_path):
     store.keep(tmp_path / "t", [run(0), run(1)])
     stems = [name.partition(" ")[0] for name in store.runs_of(tmp_path / "t")]
     assert store.places([tmp_path / "t"], tmp_path / "out") == [tmp_path / "out/records" / f"{s}.json" for s in stems]

@@ -1,4 +1,4 @@
-"""A small table on digits through the real scripts: made, resumed, made again byte for byte; and its settings tuned."""
+"""A small table on digits with the real scripts: made, resumed, remade byte for byte; and its settings tuned."""
 
 import json
 import os
@@ -24,7 +24,7 @@ TABLE = {
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """A copy of what a person runs, with one more table; the package is the installed one."""
+    """Copy the project's scripts and configs, and add a table; the package is the installed one."""
     copy = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "conf", copy / "conf")
     shutil.copytree(ROOT / "dropattack", copy / "dropattack", ignore=shutil.ignore_patterns("__pycache__"))
@@ -46,7 +46,7 @@ def made(project: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.timeout(600)
-def test_a_table_is_made_resumed_and_made_again_byte_for_byte(project):
+def test_a_table_is_made_resumed_and_remade_byte_for_byte(project):
     first = run(project, "table", "--launcher", "basic", "tracker=none")
     assert first.returncode == 1, first.stderr  # the cells that cannot run
     *_, said, one, other = first.stderr.strip().splitlines()  # last of all, each with its reason
@@ -77,7 +77,7 @@ def test_a_table_is_made_resumed_and_made_again_byte_for_byte(project):
 
 
 @pytest.mark.timeout(600)
-def test_tuning_chooses_on_validation_with_as_many_trials_a_method(project):
+def test_tuning_uses_validation_and_equal_trials_per_method(project):
     (project / "conf" / "table" / "tiny.yaml").write_text(yaml.safe_dump({**TABLE, "grids": [["reg=none,fgm"]]}))
     tuned = run(project, "tune")
     assert tuned.returncode == 0, tuned.stderr

@@ -1,4 +1,4 @@
-"""Whatever a tracker does, the run goes on, does not wait for it, and says once that tracking stopped."""
+"""Whatever a tracker does, the run continues without waiting, and reports once that tracking stopped."""
 
 import errno
 import threading
@@ -12,7 +12,7 @@ from dropattack.tracking.guard import Guarded
 
 
 class Spy(NullTracker):
-    """Notes its calls; `broken` is the method that raises `error`, `stuck` the one that hangs."""
+    """Record the calls; the method `broken` raises `error`, the method `stuck` hangs."""
 
     def __init__(self, broken: str = "", error: Exception | None = None, stuck: str = ""):
         self.broken, self.error, self.stuck, self.calls = broken, error, stuck, []
@@ -64,7 +64,7 @@ def test_calls_come_in_their_order(capsys):
         ("finish", ["start", "log 0", "log 1", "log 2", "finish"]),
     ],
 )
-def test_an_error_ends_the_tracking_and_is_said_once(capsys, broken, calls, error):
+def test_an_error_stops_tracking_and_is_reported_once(capsys, broken, calls, error):
     spy = Spy(broken, error)
     follow(spy)
     assert spy.calls == calls
@@ -74,7 +74,7 @@ def test_an_error_ends_the_tracking_and_is_said_once(capsys, broken, calls, erro
 
 
 @pytest.mark.parametrize("stuck", ["start", "log 1", "finish"])
-def test_what_hangs_is_left_behind(capsys, monkeypatch, stuck):
+def test_hanging_calls_are_abandoned(capsys, monkeypatch, stuck):
     monkeypatch.setattr(guard, "START_SECONDS", 0.3)
     monkeypatch.setattr(guard, "FINISH_SECONDS", 0.3)
     spy, begin = Spy(stuck=stuck), time.monotonic()

@@ -1,4 +1,4 @@
-"""What is published goes to the tracker of the config, in a run of its own beside its group's."""
+"""Published files go to the tracker of the config, in a separate run of the group."""
 
 import pytest
 
@@ -41,6 +41,6 @@ def test_files_go_to_the_group_in_one_run(recorders, tmp_path):
     assert recorder.calls[1][1:] == (([picture],), {"name": "landscape-mnist", "kind": "landscape"})
 
 
-def test_no_tracker_is_asked_where_none_is_wanted(recorders):
+def test_nothing_is_published_without_a_tracker(recorders):
     publish([], name="n", kind="table", group="g", about={}, overrides=["tracker=none"])
     assert recorders == []

@@ -1,4 +1,4 @@
-"""W&B going away in mid-run, with its real client: the training does not wait, and nothing that was logged is lost."""
+"""W&B disappears mid-run, with its real client: training does not wait, and no logged data is lost."""
 
 import json
 import os
@@ -35,7 +35,7 @@ print(json.dumps([b - a for a, b in zip(times, times[1:])]), flush=True)
 
 
 class Server(ThreadingHTTPServer):
-    """Answers what the client asks when a run starts, until it hangs or is gone."""
+    """Answer the client's requests at the start of a run, until told to hang or stop."""
 
     daemon_threads = True
 
@@ -73,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def follow(tmp_path: Path, folder: Path | None = None, **environment: str) -> subprocess.Popen:
-    """Start following a run in a process of its own, with an empty home, and wait until it has logged once.
+    """Start tracking a run in a separate process with an empty home folder, and wait until it has logged once.
 
     Its words go to files: a pipe would stay open as long as wandb's service lives.
     """
@@ -92,7 +92,7 @@ def follow(tmp_path: Path, folder: Path | None = None, **environment: str) -> su
 
 
 def ended(process: subprocess.Popen, tmp_path: Path) -> tuple[list[float], str]:
-    """Seconds of logging and of finishing, and what was said on stderr; the process has to end by itself."""
+    """Return the seconds of logging and finishing, and stderr; the process must end by itself."""
     process.stdin.write(b"\n")
     process.stdin.close()
     try:
@@ -118,7 +118,7 @@ def test_a_server_that_goes_away(tmp_path, fate):
     assert logging < 1
     assert finishing < 5
     assert err.count("\n") == 1
-    assert "the server did not take all of it; `wandb sync`" in err
+    assert "the server did not receive everything; run `wandb sync`" in err
     (kept,) = (tmp_path / "outputs").rglob("run-*/*.wandb")
     content = kept.read_bytes()
     assert all(str(7000000 + step).encode() in content for step in range(1, 7))
@@ -126,7 +126,7 @@ def test_a_server_that_goes_away(tmp_path, fate):
 
 @pytest.mark.parametrize(("number", "said"), [(signal.SIGKILL, "Error"), (signal.SIGSTOP, "no answer")])
 def test_a_service_that_dies_or_hangs(tmp_path, number, said):
-    """wandb hands everything to a process of its own, which can fail alone."""
+    """W&B sends everything through a separate process, which can fail on its own."""
     process = follow(tmp_path, WANDB_MODE="offline")
     listed = subprocess.run(["ps", "-eo", "pid=,ppid=,comm="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in listed.splitlines()]
@@ -144,7 +144,7 @@ def test_a_service_that_dies_or_hangs(tmp_path, number, said):
 
 
 def test_a_disk_that_fills_up(small_disk, tmp_path):
-    """wandb's own words on it are a traceback a line."""
+    """On a full disk, W&B itself would print one traceback per line."""
     process = follow(tmp_path, small_disk, WANDB_MODE="offline")
     with suppress(OSError), open(small_disk / "ballast", "wb", buffering=0) as file:
         while file.write(bytes(4096)):

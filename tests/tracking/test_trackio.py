@@ -1,4 +1,4 @@
-"""A real run followed by the real trackio, read back from its file."""
+"""A real run tracked by the real trackio, read back from its file."""
 
 import json
 import os

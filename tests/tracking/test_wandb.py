@@ -1,4 +1,4 @@
-"""W&B may be absent, unreachable or broken: the run goes on, and nothing is written outside the output folder."""
+"""W&B may be absent, unreachable or broken: the run continues and writes nothing outside the output folder."""
 
 import os
 import subprocess
@@ -38,7 +38,7 @@ tracker.finish({})
 
 
 def follow(tmp_path: Path, script: str = FOLLOW, **environment: str) -> tuple[float, subprocess.CompletedProcess]:
-    """Follow a run in a process of its own, with no key, an empty home and a dead server."""
+    """Track a run in a separate process, with no key, an empty home folder and a dead server."""
     home = tmp_path / "home"
     home.mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "NETRC", "XDG"))}
@@ -56,7 +56,7 @@ def files(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize(
-    ("key", "said"), [({}, "there is no API key"), ({"WANDB_API_KEY": "0" * 40}, "offline, since")]
+    ("key", "said"), [({}, "there is no API key"), ({"WANDB_API_KEY": "0" * 40}, "offline, because")]
 )
 def test_no_key_and_no_server_end_offline(tmp_path, key, said):
     seconds, done = follow(tmp_path, **key)
@@ -74,7 +74,7 @@ INHERITED = {"WANDB_RUN_ID": "theirs", "WANDB_RESUME": "must", "WANDB_NAME": "th
              "WANDB_SWEEP_ID": "theirs", "WANDB_DIR": "/proc/theirs", "WANDB_TAGS": "theirs"}  # fmt: skip
 
 
-def test_what_another_run_left_in_the_environment_is_not_used(tmp_path):
+def test_variables_of_another_run_are_ignored(tmp_path):
     _, done = follow(tmp_path, WANDB_MODE="offline", **INHERITED)
     assert done.returncode == 0, done.stderr
     assert "stopped" not in done.stderr
@@ -89,14 +89,14 @@ def test_what_another_run_left_in_the_environment_is_not_used(tmp_path):
     ("environment", "runs"),
     [({"WANDB_MODE": "dryrun"}, 1), ({"WANDB_MODE": ""}, 1), ({"WANDB_MODE": "offline", "WANDB_DISABLED": "true"}, 0)],
 )
-def test_other_words_for_a_mode(tmp_path, environment, runs):
+def test_other_names_of_modes(tmp_path, environment, runs):
     _, done = follow(tmp_path, **environment)
     assert done.returncode == 0, done.stderr
     assert "stopped" not in done.stderr
     assert len(list((tmp_path / "outputs").glob("wandb/offline-run-*"))) == runs
 
 
-def test_a_word_that_is_no_mode_is_named(monkeypatch, tmp_path):
+def test_an_unknown_mode_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_MODE", "offlin")
     with pytest.raises(ValueError, match="WANDB_MODE=offlin"):
         WandbTracker(project="test", folder=str(tmp_path)).start({}, name="a", group="g", tags=[])
@@ -117,10 +117,10 @@ def test_a_table_and_its_pictures_are_published_beside_its_cells(tmp_path):
     assert list(table.parent.rglob("figure*.png"))  # the picture, as the run's media
 
 
-def test_nothing_of_the_machine_is_kept(tmp_path):
+def test_no_machine_details_are_stored(tmp_path):
     _, done = follow(tmp_path)
     assert done.returncode == 0
-    (sent,) = (tmp_path / "outputs").rglob("*.wandb")  # what `wandb sync` uploads; the debug logs stay here
+    (sent,) = (tmp_path / "outputs").rglob("*.wandb")  # uploaded by `wandb sync`; the debug logs stay here
     content = sent.read_bytes()
     assert b"<data>" in content
     for private in (str(tmp_path / "home"), str(ROOT), sys.executable):
@@ -154,7 +154,7 @@ def test_keys_are_found(tmp_path, monkeypatch):
     assert has_key()
 
 
-def test_none_follows_nothing():
+def test_the_null_tracker_does_nothing():
     tracker = NullTracker()
     tracker.start({}, name="n", group="g", tags=[])
     tracker.log({}, step=1)

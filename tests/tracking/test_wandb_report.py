@@ -1,4 +1,4 @@
-"""What scripts/wandb_report.py sends: the client library builds it, and the server is a stand-in."""
+"""The report sent by scripts/wandb_report.py, built by the client library, with a fake server."""
 
 import importlib.util
 import json

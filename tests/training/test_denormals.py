@@ -1,4 +1,4 @@
-"""Moments of words that are not seen for long end as zeros and not as denormal numbers; the weights are the same."""
+"""Moments of words not seen for long become zeros, not denormal numbers; the weights are the same."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ TINY = torch.finfo(torch.float32).tiny
 
 
 def trained(steps: int = 1_100) -> tuple[list[Tensor], Tensor]:
-    """Weights and first moments of an embedding, half of whose words are seen in the first step alone."""
+    """Return weights and first moments of an embedding, half of whose words only occur in the first step."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(8, 4), nn.Flatten(), nn.Linear(16, 2))
     optimizer = optim.make_optimizer(model, "adam", learning_rate=1e-3)

@@ -1,4 +1,4 @@
-"""A full disk: the last good checkpoint stays, one sentence says so, and the same command goes on given room."""
+"""On a full disk the last checkpoint remains, one sentence reports it, and the command resumes given space."""
 
 import errno
 import json
@@ -42,7 +42,7 @@ def result(path: Path) -> dict:
 
 @contextmanager
 def full_disk(room: int = 0):
-    """The system refuses to write files of more than `room` bytes (so does a full disk, with another number)."""
+    """Make the system refuse files of more than `room` bytes (a full disk refuses with another error number)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
     try:
@@ -52,7 +52,7 @@ def full_disk(room: int = 0):
 
 
 def fill_disk_while_saving(monkeypatch, after: int = 0, stop: int | None = None) -> None:
-    """No room for any checkpoint but the first `after`; after `stop` of them a signal stops the run."""
+    """Leave space only for the first `after` checkpoints; after `stop` of them a signal stops the run."""
     save, count = Trainer._save, 0
 
     def limited(trainer: Trainer) -> None:
@@ -76,7 +76,7 @@ def checkpoints(tmp_path: Path) -> list[str]:
     return sorted(path.name for path in tmp_path.glob("out/checkpoints/*/*") if path.name != "lock")
 
 
-def test_no_room_for_checkpoints_costs_no_result(config, monkeypatch, capsys, unbroken):
+def test_a_run_without_space_for_checkpoints_finishes(config, monkeypatch, capsys, unbroken):
     fill_disk_while_saving(monkeypatch)
     assert result(experiment.run(config)) == unbroken
     said = capsys.readouterr().err
@@ -84,7 +84,7 @@ def test_no_room_for_checkpoints_costs_no_result(config, monkeypatch, capsys, un
     assert said.count("(the training goes on)") == 4
 
 
-def test_the_last_good_checkpoint_stays(config, tmp_path, monkeypatch, capsys, unbroken):
+def test_the_last_good_checkpoint_remains(config, tmp_path, monkeypatch, capsys, unbroken):
     with monkeypatch.context() as patch:
         fill_disk_while_saving(patch, after=1, stop=3)
         with pytest.raises(Interrupted):
@@ -120,7 +120,7 @@ def test_no_room_for_the_record(config, tmp_path, monkeypatch, capsys, unbroken)
 
     with monkeypatch.context() as patch:
         patch.setattr(record, "write_atomically", full)  # the checkpoints have it by another name
-        with pytest.raises(UserError, match="no space left there; free some"):
+        with pytest.raises(UserError, match="no space left; free some"):
             experiment.run(config)
     assert "step-00000016-1" in checkpoints(tmp_path)
     capsys.readouterr()
@@ -143,14 +143,14 @@ def test_a_tracker_without_room_stops_alone(config, monkeypatch, capsys, unbroke
 
 
 def test_the_command_on_a_disk_that_is_full(small_disk, unbroken):
-    """No sentence but one, exit code 2, no half of a file; then there is room."""
+    """One sentence, exit code 2 and no partial file; then there is space."""
     fill(small_disk)
     command = [sys.executable, "run.py", *RUN, "trainer.checkpoint.every_epochs=0", f"paths.output={small_disk}/out"]
     full = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert (full.returncode, full.stdout) == (2, "")
     (said,) = full.stderr.splitlines()
     assert said.startswith("error: cannot write ")
-    assert "no space left there; free some" in said
+    assert "no space left; free some" in said
     assert sorted(path.name for path in small_disk.rglob("*") if path.is_file()) == ["ballast", "lock"]
     (small_disk / "ballast").unlink()
     assert result(experiment.run(compose(experiment.CONF, command[2:]))) == unbroken

@@ -1,4 +1,4 @@
-"""Config → record in one process: the test set is touched once, weights are paired, failures leave a record."""
+"""Experiments in one process: the test set is used once, weights are paired, failures leave a record."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from dropattack.training import loop
 
 @pytest.fixture
 def config(tmp_path):
-    """A smoke run of the digits into a folder of its own, with whatever is overridden."""
+    """Return the config of a smoke run of the digits in its own folder, with the given overrides."""
 
     def make(*overrides: str):
         base = ["dataset=digits", "model=cnn", "scale=smoke", "tracker=none", "trainer.device=cpu"]
@@ -91,7 +91,7 @@ def test_an_unexpected_error_leaves_a_failed_record_and_can_be_tried_again(confi
     assert record.read(path)["status"] == "finished"
 
 
-def test_a_failing_rerun_takes_no_result_away(config, monkeypatch):
+def test_a_failing_rerun_keeps_the_result(config, monkeypatch):
     path = experiment.run(config())
     before = path.read_text()
     monkeypatch.setattr(loop, "train", lambda *_, **__: 1 / 0)
@@ -156,6 +156,6 @@ def test_wandb_follows_offline(config, tmp_path, monkeypatch):
 
 
 def test_a_config_of_plain_values_is_enough(config):
-    """`run` takes any DictConfig with the values, composed by Hydra or not."""
+    """`run` accepts any DictConfig with the values, composed by Hydra or not."""
     plain = OmegaConf.create(OmegaConf.to_container(config("trainer.max_steps=1"), resolve=True))
     assert experiment.run(plain).exists()

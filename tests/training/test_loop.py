@@ -1,4 +1,4 @@
-"""The loop learns, accumulates, keeps the best weights, stops in time, and says when it diverges."""
+"""The loop learns, accumulates, keeps the best weights, stops early, and reports divergence."""
 
 import time
 
@@ -42,7 +42,7 @@ def test_two_runs_with_one_seed_are_equal():
 
 
 def test_training_loss_is_the_clean_loss_of_the_rows():
-    """The running sums are those of the clean pass, each row once."""
+    """The running sums are those of the clean pass and count each row once."""
     model = ToyNet(dropout=0.0)
     rows = []
 
@@ -62,7 +62,7 @@ def test_training_loss_is_the_clean_loss_of_the_rows():
 
 @pytest.mark.parametrize(("batch_size", "accumulation"), [(25, 2), (10, 5), (7, 8)])
 def test_accumulation_equals_one_large_batch(batch_size, accumulation):
-    """Also where the last micro-batch of a step is smaller: rows weigh the same in any split."""
+    """Rows have the same weight in any split, even if the last micro-batch of a step is smaller."""
     large = 50 if accumulation != 8 else 56
 
     def net():
@@ -123,7 +123,7 @@ def test_bf16_runs_on_a_cpu():
 
 
 class Broken(ToyNet):
-    """Gives NaN in training from the `after`-th forward on, for `times` forwards."""
+    """Return NaN in training from the `after`-th forward on, for `times` forwards."""
 
     def __init__(self, after: int, times: int):
         super().__init__(dropout=0.0)
@@ -214,7 +214,7 @@ def test_result_has_times_and_memory():
     assert result.peak_memory_mb < 50  # of a toy, and not of the process
 
 
-def test_what_the_caller_does_at_an_epoch_s_end_is_no_training():
+def test_time_in_on_epoch_does_not_count():
     def busy(entry):
         until = time.process_time() + 0.3
         while time.process_time() < until:

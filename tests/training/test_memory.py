@@ -1,4 +1,4 @@
-"""The memory of a run is its own: not that of the process, nor of the run before it."""
+"""The peak memory of a run excludes the process before it and earlier runs."""
 
 import torch
 
@@ -8,7 +8,7 @@ CPU = torch.device("cpu")
 MB = 2**20
 
 
-def test_the_peak_is_counted_from_where_it_began_and_outlives_what_was_freed():
+def test_the_peak_starts_at_construction_and_includes_freed_memory():
     keep_freed_memory()
     first = PeakMemory(CPU)
     before = first.mb()

@@ -1,4 +1,4 @@
-"""Convolutions whose weights lie in channels_last: the same gradients, and a checkpoint that can be continued."""
+"""Convolutions with weights in channels_last have the same gradients, and their checkpoints can be resumed."""
 
 import pytest
 import torch
@@ -48,7 +48,7 @@ def test_gradients_are_the_same(method):
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
-def test_a_run_goes_on_from_a_checkpoint_bit_for_bit(tmp_path, optimizer):
+def test_a_run_resumes_from_a_checkpoint_bit_for_bit(tmp_path, optimizer):
     def start() -> Stepper:
         model = vgg(channels_last=True)
         return Stepper(model, Identity(model), make_accelerator(device="cpu"), optimizer=optimizer, learning_rate=1e-2)
@@ -66,7 +66,7 @@ def test_a_run_goes_on_from_a_checkpoint_bit_for_bit(tmp_path, optimizer):
 
 
 @pytest.mark.gpu
-def test_a_gpu_has_it_where_precision_is_mixed():
+def test_a_gpu_uses_it_with_mixed_precision():
     model = vgg(channels_last=False)
     Stepper(model, Identity(model), make_accelerator(precision="bf16"), optimizer="adam", learning_rate=1e-2)
     assert model.hidden.weight.is_contiguous(memory_format=torch.channels_last)

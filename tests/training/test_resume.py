@@ -1,4 +1,4 @@
-"""A run that was killed and continued ends as one that was not: weights, history and best weights, bit for bit."""
+"""A killed and resumed run gives the same weights, history and best weights, bit for bit."""
 
 import errno
 import json
@@ -15,12 +15,12 @@ from dropattack.training.lock import locked
 
 
 def history(result):
-    """What is decided by the seed: all but the time."""
+    """Return the parts of a result that the seed determines: everything except times."""
     return [{key: value for key, value in entry.items() if key != "seconds"} for entry in result.history]
 
 
 class KillerLoader:
-    """Sends this process a signal just before the `after`-th batch is read."""
+    """Send this process a signal just before reading the `after`-th batch."""
 
     def __init__(self, loader, after: int, number=signal.SIGTERM):
         self.loader, self.after, self.number = loader, after, number
@@ -37,14 +37,14 @@ class KillerLoader:
 
 
 def interrupted_train(tmp_path, *, train_after=0, validation_after=0, number=signal.SIGTERM, **options):
-    """Train until the signal, then once more from the checkpoint."""
+    """Train until the signal, then resume from the checkpoint."""
     train_loader, validation = toy_loaders()
     loaders = KillerLoader(train_loader, train_after, number), KillerLoader(validation, validation_after, number)
     with pytest.raises(Interrupted) as stopped:
         toy_train(loaders=loaders, checkpoints=Checkpoints(tmp_path), **options)
     assert stopped.value.exit_code == 128 + number
     snapshot = Checkpoints(tmp_path).load()
-    # Another seed: everything has to come from the checkpoint.
+    # Another seed: everything must come from the checkpoint.
     model, result = toy_train(seed=77, checkpoints=Checkpoints(tmp_path), resume=snapshot, **options)
     return model, result, snapshot
 
@@ -64,8 +64,8 @@ def test_resume_in_mid_epoch(tmp_path, method, optimizer):
 
 
 @pytest.mark.parametrize(("train_after", "validation_after"), [(1, 0), (10, 0), (0, 2), (0, 4), (30, 0)])
-def test_resume_at_the_seams(tmp_path, train_after, validation_after):
-    """First step, last step of an epoch, within an evaluation, and the very last step."""
+def test_resume_at_boundaries(tmp_path, train_after, validation_after):
+    """After the first step, an epoch's last step, within an evaluation, and after the final step."""
     straight, whole = toy_train()
     model, result, _ = interrupted_train(tmp_path, train_after=train_after, validation_after=validation_after)
     assert same_weights(straight, model)
@@ -96,8 +96,8 @@ def test_second_interrupt_stops_at_once():
             signal.raise_signal(signal.SIGINT)
 
 
-def test_finished_run_continues_to_nothing(tmp_path):
-    """Killed after the last epoch and before the test: the weights are there, and no step is taken again."""
+def test_a_finished_run_resumes_without_steps(tmp_path):
+    """Killed between the last epoch and the test, a run has its weights and repeats no step."""
     _, whole = toy_train(checkpoints=Checkpoints(tmp_path))
     _, result = toy_train(seed=9, checkpoints=Checkpoints(tmp_path), resume=Checkpoints(tmp_path).load())
     assert result.steps == whole.steps
@@ -139,7 +139,7 @@ def test_round_trip(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_best_weights_are_linked_as_long_as_they_are_the_same(tmp_path):
+def test_unchanged_best_weights_are_linked(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     first = checkpoints.save(snapshot(1), best_version=1) / "best.safetensors"
     inode = first.stat().st_ino
@@ -147,7 +147,7 @@ def test_best_weights_are_linked_as_long_as_they_are_the_same(tmp_path):
     assert (checkpoints.save(snapshot(3), best_version=2) / "best.safetensors").stat().st_ino != inode
 
 
-def test_what_has_no_place_in_a_checkpoint_is_refused(tmp_path):
+def test_unsupported_values_are_refused(tmp_path):
     with pytest.raises(TypeError, match="/bad"):
         Checkpoints(tmp_path).save(Snapshot(1, {"bad": object()}))
     assert list(tmp_path.iterdir()) == []
@@ -155,7 +155,7 @@ def test_what_has_no_place_in_a_checkpoint_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["state.json", "tensors.safetensors", "best.safetensors"])
 @pytest.mark.parametrize("damage", ["truncate", "flip", "flip the last", "remove"])
-def test_a_broken_checkpoint_is_passed_over(tmp_path, capsys, name, damage):
+def test_a_broken_checkpoint_is_skipped(tmp_path, capsys, name, damage):
     checkpoints = Checkpoints(tmp_path)
     good = checkpoints.save(snapshot(1))
     keep = tmp_path / "keep"
@@ -205,7 +205,7 @@ def test_older_checkpoints_stay_until_the_new_one_was_read_back(tmp_path, monkey
 
 
 def test_saving_takes_at_most_its_share(tmp_path, monkeypatch):
-    """By a clock on which a batch takes a second and a checkpoint ten."""
+    """Use a clock on which a batch takes one second and a checkpoint ten."""
     now, saved = [0.0], []
 
     class Clock:
@@ -236,7 +236,7 @@ def test_saving_takes_at_most_its_share(tmp_path, monkeypatch):
     assert len(saved) == 25
 
 
-def test_what_a_kill_leaves_is_removed_by_the_next_save(tmp_path):
+def test_leftovers_of_a_kill_are_removed_by_the_next_save(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     for leftover in (".step-00000001-1.123", ".old-step-00000001-1", "step-00000001-1"):
         (tmp_path / leftover).mkdir()
@@ -244,7 +244,7 @@ def test_what_a_kill_leaves_is_removed_by_the_next_save(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000002-1"]
 
 
-def test_the_end_keeps_the_best_weights_alone(tmp_path):
+def test_only_the_best_weights_remain_at_the_end(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(snapshot(1))
     (tmp_path / ".best.123").write_text("a kill left this")

@@ -1,4 +1,4 @@
-"""No step waits for the device: nothing that a step computes is brought to Python before somebody looks at it."""
+"""No step synchronises with the device: its results reach Python only when they are read."""
 
 from contextlib import ExitStack
 
@@ -44,7 +44,7 @@ each_family = pytest.mark.parametrize("family", FAMILIES)
 
 
 def targets(model: nn.Module) -> tuple[list[str], list[str]]:
-    """(weights, activations) of a family."""
+    """Return (weights, activations) of a family."""
     if isinstance(model, CNN):
         return ["hidden.weight", "head.weight"], ["<input>", "hidden"]
     if isinstance(model, Bert):
@@ -72,7 +72,7 @@ def stepper(model: nn.Module, method: Method, device: str = "cpu", **options) ->
 
 
 class _Calls(TorchFunctionMode):
-    """What Python asks of a tensor by name. On a CPU `.numpy()`, `.tolist()` and `.cpu()` dispatch nothing."""
+    """Record the tensor methods that Python calls. On a CPU `.numpy()`, `.tolist()` and `.cpu()` dispatch nothing."""
 
     WAITS = frozenset(
         ("item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__", "__index__", "__array__", "__complex__",
@@ -87,7 +87,7 @@ class _Calls(TorchFunctionMode):
 
 
 class _Operations(TorchDispatchMode):
-    """What C++ does underneath."""
+    """Record the operations that C++ dispatches."""
 
     WAITS = frozenset(("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "_unique2", "unique"))
 
@@ -98,7 +98,7 @@ class _Operations(TorchDispatchMode):
 
 
 def on_host(function):
-    """Lets `function` read what lies on the host also where the device is a GPU; a CPU cannot tell the two apart."""
+    """Allow `function` to read data that is on the host even with a GPU; a CPU cannot tell the two apart."""
 
     def free(*args):
         with _disable_current_modes(), torch._C.DisableTorchFunction():
@@ -148,7 +148,7 @@ def test_no_optimizer_waits(optimizer):
     lambda x: x.item(), lambda x: x.cpu(), lambda x: x.to("cpu"), lambda x: x.tolist(), lambda x: x.numpy(), bool,
     float, int, lambda x: [1, 2][x], lambda x: x.nonzero(), lambda x: x.unique(), lambda x: f"{x}",
 ])  # fmt: skip
-def test_what_waits_is_seen(wait):
+def test_synchronisation_is_detected(wait):
     x = torch.ones((), dtype=torch.long)
     with no_waiting(), pytest.raises(AssertionError, match="waits"):
         wait(x)

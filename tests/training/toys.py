@@ -1,4 +1,4 @@
-"""A network, data and a method that are small enough to train in a blink."""
+"""A network, data and a method small enough to train almost instantly."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ CLASSES = 3
 
 
 class ToyLoader:
-    """Rows in an order that is a pure function of (seed, epoch), as the real loader's."""
+    """Batches in an order that is a pure function of (seed, epoch), like the real loader."""
 
     def __init__(self, pixels: Tensor, labels: Tensor, *, batch_size: int = 16, shuffle: bool = True, seed: int = 0):
         self.pixels, self.labels, self.batch_size, self.shuffle, self.seed = pixels, labels, batch_size, shuffle, seed
@@ -31,7 +31,7 @@ class ToyLoader:
 
 
 class ToyNet(nn.Module):
-    """Two layers, batch normalisation and dropout: everything that a checkpoint has to hold."""
+    """Two layers, batch normalisation and dropout: all kinds of state that a checkpoint must hold."""
 
     def __init__(self, dropout: float = 0.2):
         super().__init__()
@@ -43,7 +43,7 @@ class ToyNet(nn.Module):
 
 
 def toy_split(rows: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Three blobs that are easy to tell apart."""
+    """Return three clusters that are easy to separate."""
     generator = torch.Generator().manual_seed(seed)
     centres = 2 * torch.randn(CLASSES, 8, generator=torch.Generator().manual_seed(99))
     labels = torch.randint(CLASSES, (rows,), generator=generator)
@@ -55,7 +55,7 @@ def toy_loaders(**options) -> tuple[ToyLoader, ToyLoader]:
 
 
 def toy_train(model=None, reg=None, *, loaders=None, seed: int = 0, precision: str = "fp32", **options):
-    """Train the toy; returns the model and the result."""
+    """Train the toy; return the model and the result."""
     torch.manual_seed(seed)
     model = ToyNet() if model is None else model
     reg = Identity(model) if reg is None else reg(model)
