@@ -14,12 +14,15 @@ from dropattack.regularizers.rows import Rows
 from tests.regularizers.methods import METHODS, Method
 from tests.regularizers.networks import NETWORKS, Network
 
-each_network = pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.name)
-# Rows of an embedding and a RNN's flat weights, BatchNorm and images; the other two networks are slow here.
-two_networks = pytest.mark.parametrize(
-    "network",
-    [pytest.param(n, id=n.name, marks=() if n.name in ("lstm", "cnn") else pytest.mark.slow) for n in NETWORKS],
-)
+
+def fast_on(*names: str) -> pytest.MarkDecorator:
+    """Run a test on all networks, of which those not named are slow."""
+    params = [pytest.param(n, id=n.name, marks=() if n.name in names else pytest.mark.slow) for n in NETWORKS]
+    return pytest.mark.parametrize("network", params)
+
+
+each_network = fast_on(*(n.name for n in NETWORKS))
+two_networks = fast_on("lstm", "cnn")  # an embedding's rows and a RNN's flat weights; images and BatchNorm
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 
 
@@ -276,7 +279,7 @@ def test_nothing_waits_for_the_device(method: Method, network: Network, monkeypa
     assert step.count == plain.count * method.passes
 
 
-@two_networks
+@fast_on("lstm")
 @each_method
 def test_the_model_does_not_own_its_attackers(method: Method, network: Network):
     model, batch = network.build(), network.batch()

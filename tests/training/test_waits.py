@@ -41,6 +41,8 @@ FAMILIES = {
     "bert": lambda: Bert(spec=TEXT, pretrained=None, layers=1, hidden_size=8, heads=2),
 }
 each_family = pytest.mark.parametrize("family", FAMILIES)
+FEW = [method for method in METHODS if method.name in ("identity", "dropattack", "rdrop")]
+OTHERS = [family for family in FAMILIES if family != "lstm"]
 
 
 def targets(model: nn.Module) -> tuple[list[str], list[str]]:
@@ -114,11 +116,15 @@ def no_waiting() -> ExitStack:
     return stack
 
 
-@each_family
-def test_no_step_waits(family, monkeypatch):
+@pytest.mark.parametrize(("family", "methods"), [
+    pytest.param("lstm", METHODS, id="lstm"),
+    *(pytest.param(family, FEW, id=f"{family}, three methods") for family in OTHERS),
+    *(pytest.param(family, METHODS, id=family, marks=pytest.mark.slow) for family in OTHERS),
+])  # fmt: skip
+def test_no_step_waits(family, methods, monkeypatch):
     monkeypatch.setattr(Rows, "of", Rows.without_waiting)  # a GPU's path: the number of rows is not known on the host
     monkeypatch.setattr(bert, "_no_padding", on_host(bert._no_padding))
-    for method in METHODS:
+    for method in methods:
         model = FAMILIES[family]()
         if getattr(model, "packed", False):
             model.rnn.forward = on_host(model.rnn.forward)  # reads how many rows each time step has
