@@ -43,7 +43,7 @@ CASES = (
     ),
     typed(
         "an option that the constructor does not know",
-        r"reg=fgm has no option gamma; options: epsilon",
+        r"reg=fgm has no option gamma; options: targets, epsilon",
         "reg=fgm",
         "+reg.gamma=1",
     ),

@@ -187,7 +187,7 @@ CASES = (
         "tuned settings with an unknown option",
         TUNED,
         "# @package _global_\nreg: {epsilonn: 1}\n",
-        r"reg=fgm has no option epsilonn; options: epsilon",
+        r"reg=fgm has no option epsilonn; options: targets, epsilon",
         *SETTLED,
     ),
     group(
@@ -278,7 +278,7 @@ CASES = (
         "a method's file with an unknown option",
         "reg/mine.yaml",
         FGM + "gamma: 1\n",
-        r"reg=mine has no option gamma; options: epsilon",
+        r"reg=mine has no option gamma; options: targets, epsilon",
         "reg=mine",
     ),
     group(

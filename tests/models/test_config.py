@@ -8,11 +8,11 @@ import torch
 from omegaconf import OmegaConf
 
 from dropattack.data.types import DataSpec
-from dropattack.runs.config import compose
+from dropattack.runs.config import SCALES, compose
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
-IMAGES = {"cnn": [(1, 8, 8), (1, 28, 28), (3, 32, 32)], "vgg": [(3, 32, 32)]}
+IMAGES = {"cnn": [(1, 8, 8), (1, 28, 28), (3, 32, 32)], "vgg": [(3, 32, 32)], "cifarnet": [(3, 32, 32)]}
 RECIPE = {"optimizer", "learning_rate", "weight_decay", "batch_size", "epochs", "schedule", "warmup", "clip_norm"}
 KEPT_BY_THE_EXPERIMENT = ("name", "kind", "attack_points", "recipe", "tokenizer", "_target_")
 
@@ -56,7 +56,7 @@ def test_attack_points_exist_and_get_gradients(name, shape):
     assert sum(p.numel() for p in model.parameters()) < 200_000, "smoke is seconds"
 
 
-@pytest.mark.parametrize("scale", ["full", "mini", "smoke"])
+@pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", NAMES)
 def test_values(name, scale):
     config = load(name, scale)
