@@ -9,7 +9,8 @@ import pytest
 
 from dropattack.errors import UserError
 from dropattack.gpu import plan, results, stages
-from dropattack.runs import store
+from dropattack.gpu.cells import cells_of
+from dropattack.runs import experiment, record, store
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("--device", "cpu", "--scale", "smoke", "--tables", "rehearsal", "--jobs", "1")
@@ -20,6 +21,29 @@ def gpu(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
 
 
+def finished(cell: tuple[str, ...], accuracy: float) -> dict:
+    result = {"accuracy": accuracy, "macro_f1": accuracy, "loss": 0.1}
+    blank = record.blank(experiment.Run.asked(cell).config)
+    return {**blank, "status": "finished", "test": result, "validation": {**result, "epoch": 1}}
+
+
+def test_records_of_an_archive_are_imported_into_their_table(tmp_path):
+    out, archive, to = tmp_path / "out", tmp_path / "results.tar.gz", tmp_path / "results"
+    cells = list(cells_of(["rehearsal"], scale="smoke", output=Path("outputs")))
+    (out / "cells").mkdir(parents=True)
+    (out / stages.STATUS).write_text('{"stages": []}')
+    for part, accuracy in ((cells, 0.5), (cells[:1], 0.75)):
+        lines = (record.dumps(finished(cell, accuracy)) + "\n" for cell in part)
+        (out / "cells" / plan.RECORDS).write_text("".join(lines))
+        assert stages.bundle(out, archive) == []
+        said = results.unpack(archive, to, ["rehearsal"])
+        assert said[-1].endswith(f"{len(part)} of 4 cells imported")
+    kept = store.read(to / "smoke" / store.RECORDS)
+    assert sorted(found["test"]["accuracy"] for found in kept.values()) == [0.5, 0.5, 0.5, 0.75]
+    assert sorted(kept) == sorted(store.runs_of(to / "smoke" / "rehearsal"))
+
+
+@pytest.mark.slow  # the parts: test_stages.py, and the import above
 def test_cut_off_cells_resume_and_are_imported(tmp_path):
     out, archive = tmp_path / "out", tmp_path / "results.tar.gz"
     first = gpu("run", *SMALL, "--to", str(out), "--only", "cells", "--budget", "2")
