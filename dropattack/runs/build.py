@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dropattack import source
 from dropattack.errors import UserError
+from dropattack.runs import attacked
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -22,11 +23,10 @@ if TYPE_CHECKING:
     from dropattack.data.types import Dataset, Encoded
     from dropattack.regularizers import Regularizer
 
-ATTACKED = ("targets", "inputs")  # options of a method that name parameters, modules or the model's attack points
 NOT_ARGUMENTS = {  # keys of a group that are not arguments of its object
     "dataset": {"name", "kind", "augment"},
     "model": {"name", "kind", "attack_points", "tokenizer", "recipe", "vectors"},
-    "reg": {"name", "rate", *ATTACKED},
+    "reg": {"name", "rate", *attacked.OPTIONS},
     "tracker": {"name"},
 }
 
@@ -119,12 +119,8 @@ def build_reg(config: Mapping[str, Any], model: nn.Module, rank: int = 0) -> Reg
 
     points = attack_points(config, model)
     extra: dict[str, Any] = {"model": model, "seed": seeding.derive(config["seed"], f"reg/rank{rank}")}
-    for option in ATTACKED:
-        names = config["reg"].get(option)
-        for name in names or ():
-            if name in ("input", "hidden") and name not in points:
-                raise UserError(f"model={config['model']['name']} names no attack point {name!r}")
-        if names is not None:
+    for option in attacked.OPTIONS:
+        if (names := config["reg"].get(option)) is not None:
             extra[option] = [points.get(name, name) for name in names]
     return instantiate("reg", config["reg"], **extra)
 

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from dropattack import provenance
 from dropattack.errors import DivergedError, UserError
 from dropattack.files import disk_problem
-from dropattack.runs import build, record
+from dropattack.runs import attacked, build, record
 from dropattack.runs.checks import check
 from dropattack.runs.config import compose, register_resolvers
 
@@ -49,6 +49,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     check(values, CONF)
     build.check_targets(values)
+    attacked.check(values)
     return values
 
 

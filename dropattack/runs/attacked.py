@@ -1,0 +1,46 @@
+"""Check the names of attack targets before torch is imported, where a model's names follow from its config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Any
+
+from dropattack.errors import UserError
+
+OPTIONS = ("targets", "inputs")  # options of a method that name parameters, modules or the model's attack points
+POINTS = ("input", "hidden")
+INPUT = "<input>"
+RNN = "dropattack.models.rnn.RNNClassifier"
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Refuse a target that no parameter or module of the model can have.
+
+    Raises:
+        UserError: names the target and what there is. Models whose names only the built model knows pass.
+    """
+    points, known = config["model"].get("attack_points") or {}, names_of(config["model"])
+    for option in OPTIONS:
+        for name in config["reg"].get(option) or ():
+            if name in POINTS and name not in points:
+                raise UserError(f"model={config['model']['name']} names no attack point {name!r}")
+            if known is None or name == INPUT or any(fnmatchcase(one, points.get(name, name)) for one in known):
+                continue
+            near = get_close_matches(name, known, n=3, cutoff=0.4)
+            nearest = f"nearest: {', '.join(near)}; " if near else ""
+            raise UserError(
+                f"reg.{option}: {name!r} matches no parameter or module of model={config['model']['name']}; "
+                f"{nearest}there are {', '.join(known)}"
+            )
+
+
+def names_of(model: Mapping[str, Any]) -> list[str] | None:
+    """Return the names of an RNN's parameters and modules; None for other models."""
+    if model.get("_target_") != RNN:
+        return None
+    directions = ("", "_reverse")[: 1 + bool(model["bidirectional"])]
+    parts = [f"l{layer}{direction}" for layer in range(model["layers"]) for direction in directions]
+    weights = [f"rnn.{kind}_{part}" for part in parts for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    return ["embed.weight", *weights, "head.weight", "head.bias", "embed", "rnn", "dropout", "head"]
