@@ -35,7 +35,13 @@ def test_committed_table_equals_its_records(folder: Path, tmp_path: Path, monkey
         assert path.read_bytes() == (folder / path.name).read_bytes(), f"run `make table-{table.name}`"
 
 
-@pytest.mark.parametrize("folder", TABLES, ids=lambda path: f"{path.parent.name}-{path.name}")
+LARGE = ("overview", "paper", "text")  # their data, models and methods are in the other tables too
+
+
+@pytest.mark.parametrize("folder", [
+    pytest.param(path, id=f"{path.parent.name}-{path.name}", marks=pytest.mark.slow if path.name in LARGE else ())
+    for path in TABLES
+])  # fmt: skip
 def test_every_committed_run_is_a_cell_of_conf(folder: Path):
     """Runs of the first seed are checked: no change of conf/ may change a run's identity. Tables may be incomplete."""
     names = [name.partition(" ")[0] for name in store.runs_of(folder)]

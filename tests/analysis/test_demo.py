@@ -1,15 +1,24 @@
 """`make demo` without training: its runs, its handling of failures, its output."""
 
 import importlib.util
+from functools import cache
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig
 
 from dropattack import provenance
 from dropattack.runs import experiment, record
+from dropattack.runs.config import compose
+from dropattack.sweeps import cell
 from dropattack.sweeps.launch import Engine
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "demo.py"
+
+
+@cache
+def composed(conf: Path, overrides: tuple[str, ...]) -> DictConfig:
+    return compose(conf, overrides)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +33,10 @@ def script():
 @pytest.fixture
 def demo(script, tmp_path, monkeypatch):
     module, runs = script
-    here = {name: [*given, f"paths.output={tmp_path}"] for name, given in runs.items()}
+    here = {name: [*given, "paths.output=."] for name, given in runs.items()}
+    monkeypatch.chdir(tmp_path)  # every test has the same overrides, which are composed once
+    for caller in (cell, experiment):
+        monkeypatch.setattr(caller, "compose", lambda conf, overrides: composed(conf, tuple(overrides)))
     monkeypatch.setattr(module, "runs", lambda: here)
     monkeypatch.setattr(module, "OUTPUT", tmp_path)
     monkeypatch.setattr(module, "ENGINE", Engine("basic"))
