@@ -42,6 +42,6 @@ def test_without_a_login_there_is_one_sentence(script, monkeypatch, capsys):
     monkeypatch.setattr(interface, "_get_api", refuse)
     monkeypatch.setattr("sys.argv", ["wandb_report.py", "text"])
     assert script.main() == 1
-    assert capsys.readouterr().err == "error: W&B did not take the report: not logged in\n"
+    assert capsys.readouterr().err == "error: W&B did not accept the report: not logged in\n"
     monkeypatch.setattr("sys.argv", ["wandb_report.py", "nothing"])
     assert script.main() == 2
