@@ -76,7 +76,7 @@ def test_a_table_is_made_resumed_and_remade_byte_for_byte(project):
     assert re.search(r"no longer a run of table tiny: digits-cnn-\w+-s\d-0123456789ab", again.stderr)
 
 
-@pytest.mark.slow  # what it tries and takes: test_tuning.py
+@pytest.mark.slow  # test_tuning.py checks the trials and the choice in one process
 @pytest.mark.timeout(600)
 def test_tuning_uses_validation_and_equal_trials_per_method(project):
     (project / "conf" / "table" / "tiny.yaml").write_text(yaml.safe_dump({**TABLE, "grids": [["reg=none,fgm"]]}))
