@@ -104,7 +104,7 @@ def test_help_names_every_choice(capsys):
     [
         (UserError("there is no data"), 2, "error: there is no data"),
         (KeyboardInterrupt(), 130, "interrupted"),
-        (Interrupted(signal.SIGTERM), 143, "stopped by SIGTERM; the same command goes on from there"),
+        (Interrupted(signal.SIGTERM), 143, "stopped by SIGTERM; the same command resumes the run"),
         (RuntimeError("boom\nmore"), 1, "RuntimeError: boom"),
         (DivergedError("no finite gradient"), 1, "no finite gradient"),
         (AlreadyRunningError("another process runs this"), 1, "another process runs this"),

@@ -37,7 +37,7 @@ CASES = (
     ),
     typed(
         "an option of another method",
-        r"there is no key 'reg\.epsilon' in reg=rdrop; reg=dropattack, .* have it",
+        r"there is no key 'reg\.epsilon' in reg=rdrop; .*reg=dropattack, .* have it",
         "reg=rdrop",
         "reg.epsilon=1",
     ),

@@ -102,7 +102,7 @@ CASES = (
     of_table(
         "a table of a method that does not exist",
         changed("fgm", "gfm"),
-        r"there is no reg 'gfm' \(did you mean fgm\?\); choices: dropattack",
+        r"there is no reg 'gfm' \(did you mean fgm\?\); choices: awp",
     ),
     called("a table that does not exist", r"there is no table 'nothing'; tables: .*vision", "nothing"),
     called("a table whose name climbs out", r"there is no table '\.\./\.\./x'; tables: .*vision", "../../x"),

@@ -16,7 +16,6 @@ import shutil
 import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from dropattack import provenance
-from tests.survival.killing import Cell, Kill
+from tests.survival.killing import Cell, Kill, preload
 
 METHODS = ("none", "dropout", "fgm", "pgd", "freelb", "dropattack", "rdrop", "sam")
 MODELS = (  # a few seconds of training each
@@ -69,11 +68,6 @@ def plan(kills: int, seed: int, cells: list[Cell]) -> dict[Cell, list[list[Kill]
         else:
             runs.append([kill])
     return {cell: runs for cell, runs in planned.items() if runs}
-
-
-def preload(modules: list[str]) -> None:
-    for module in modules:
-        import_module(module)
 
 
 def run_all(planned: dict[Cell, list[list[Kill]]], folder: Path, jobs: int, console: Console) -> list[Kill]:

@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +177,9 @@ def outcome(out: Path) -> dict[str, Any]:
         "weights": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "files": sorted(file.name for file in weights.parent.iterdir()),
     }  # fmt: skip
+
+
+def preload(modules: list[str]) -> None:
+    """Import modules when a worker starts. (A worker of `python -m tests.survival` cannot find it in `__main__`.)."""
+    for module in modules:
+        import_module(module)
