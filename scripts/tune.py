@@ -1,9 +1,9 @@
 """Choose every method's settings on validation: `make tune TABLE=midi SCALE=midi`.
 
-Searches the settings that conf/tune/<scale>.yaml lists for each data set, model and method of a table, on seeds that are
-not among the reported ones. Writes the best settings to conf/settings/tuned/ (used by `settings=tuned`) and all trials to
-results/tuning/. With --recipe it searches the recipe of plain training instead, and writes it to conf/recipe/, where all
-runs of that scale take it from. Finished trials are not repeated.
+Searches the settings that conf/tune/<scale>.yaml lists for each data set, model and method of a table, on seeds that
+are not among the reported ones. Writes the best settings to conf/settings/tuned/ (used by `settings=tuned`) and all
+trials to results/tuning/. With --recipe it searches the recipe of plain training instead, and writes it to
+conf/recipe/, where all runs of that scale take it from. Finished trials are not repeated.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from dropattack.runs import cli, experiment
-from dropattack.runs.config import SCALES
+from dropattack.runs.config import SCALES, compose
 from dropattack.sweeps import tuning
 from dropattack.sweeps.search import Search
 from dropattack.sweeps.table import load_table
@@ -24,7 +24,9 @@ def main() -> int:
     parser.add_argument("--recipe", action="store_true", help="search the recipe of plain training")
     parser.add_argument("--dataset", action="append", default=[], help="search only this data set (repeatable)")
     parser.add_argument("--reg", action="append", default=[], help="search only this method (repeatable)")
-    parser.add_argument("--repeat", type=int, default=0, metavar="N", help="repeat the search with other points and seeds")
+    parser.add_argument(
+        "--repeat", type=int, default=0, metavar="N", help="repeat the search with other points and seeds"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="concurrent trials (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("outputs/tuning"))
     parser.add_argument("--results", type=Path, default=Path("results/tuning"))
@@ -34,9 +36,11 @@ def main() -> int:
 
 
 def run(args: argparse.Namespace) -> int:
+    table = load_table(experiment.CONF, args.table)
+    for base in tuning.tuned_cells(table).values():  # report a cell that cannot be run before a missing plan
+        compose(experiment.CONF, base)
     plan = tuning.planned(experiment.CONF / "tune" / f"{args.scale}.yaml")
     search = Search(plan, args.scale, args.output, args.results, args.conf, args.jobs, args.repeat)
-    table = load_table(experiment.CONF, args.table)
     if args.recipe:
         return int(not search.recipes(table, set(args.dataset)))
     only = {key: set(values) for key, values in (("dataset", args.dataset), ("reg", args.reg)) if values}
