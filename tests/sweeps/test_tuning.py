@@ -110,7 +110,7 @@ def searching(tmp_path, monkeypatch):
 
 
 DIGITS = ("dataset=digits", "model=cnn")
-TABLE = Table("t", "T", "comparison", ((*DIGITS, "reg=none,dropattack,randomattack"),), 5)
+TABLE = Table("t", "T", "comparison", ((*DIGITS, "reg=none,randomattack,dropattack"),), 5)
 
 
 def test_a_search_halves_over_seeds_and_writes_what_it_chose(searching, tmp_path):
