@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dropattack.errors import UserError
 from dropattack.runs import store
 from dropattack.runs.experiment import CONF
+from dropattack.sweeps import table as sweeps
+from dropattack.sweeps.launch import Engine
 
 ROOT = CONF.parent
 TABLE = {
@@ -74,6 +77,24 @@ def test_a_table_is_made_resumed_and_remade_byte_for_byte(project):
     assert "/4] " not in again.stderr  # nothing was run
     assert len(records.read_text().splitlines()) == 4
     assert re.search(r"no longer a run of table tiny: digits-cnn-\w+-s\d-0123456789ab", again.stderr)
+
+
+def test_only_some_cells_are_run_and_reported(tmp_path, monkeypatch):
+    table = sweeps.Table("t", "T", "comparison", (("dataset=digits", "model=cnn", "reg=none,fgm"),), 2)
+    launched = []
+    monkeypatch.setattr(sweeps, "launch", lambda runs, engine: launched.extend(runs))
+
+    def problems(*only: str) -> list[str]:
+        asked = {"scale": "smoke", "output": tmp_path / "out", "extra": ["tracker=none"]}
+        return sweeps.run_cells(table, tmp_path / "smoke" / "t", Engine(), only=only, **asked)
+
+    said = problems("reg=fgm", "seed=1")
+    assert len(said) == len(launched) == 1
+    assert {"reg=fgm", "seed=1"} <= set(launched[0])
+    assert said[0].startswith("missing: ")
+    assert len(problems()) == 4
+    with pytest.raises(UserError, match="table t has no cell with reg=sam"):
+        problems("reg=sam")
 
 
 @pytest.mark.slow  # test_tuning.py checks the trials and the choice in one process
