@@ -111,7 +111,8 @@ def searching(tmp_path, monkeypatch):
             metrics = {"accuracy": 1 - abs(math.log(rate / 0.002)), "loss": 0.1, "macro_f1": 0.5, "epoch": 1}
             record.write(run.record_path, {
                 **record.blank(run.config), "status": "finished", "validation": metrics, "test": metrics, "steps": 7,
-                "passes_per_step": 3.0, "seconds": 1.0, "data": {"fingerprint": "f", "sizes": {"validation": 100}, "notes": {}},
+                "passes_per_step": 3.0, "seconds": 1.0,
+                "data": {"fingerprint": "f", "sizes": {"validation": 100}, "notes": {}},
             })  # fmt: skip
 
     monkeypatch.setattr(search, "launch", launch)
