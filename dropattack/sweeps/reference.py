@@ -1,4 +1,4 @@
-"""What a linear model reaches on the rows of a table: a network below it says little about anything.
+"""Linear models on the rows of a table: a network that is below them says little about anything.
 
 Texts: TF-IDF of words and pairs of words with logistic regression, the "bag of words". Images: logistic regression on
 the pixels, and nearest neighbours. The one setting of each is chosen on validation; the test set is read once, by it.

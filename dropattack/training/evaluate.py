@@ -60,7 +60,7 @@ class Tested:
 
     @property
     def correct(self) -> Tensor:
-        """Whether each row's most probable class is the true one: bool [N]."""
+        """True for each row whose most probable class is the true one: bool [N]."""
         return self.predicted == self.labels
 
 
