@@ -5,10 +5,12 @@ Standard library only: reading a record, or finding that a run is done, needs no
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import math
 import os
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -30,7 +32,7 @@ KEYS: dict[str, tuple[type, ...]] = {
     "config": (dict,),  # resolved, without what is in _NOT_IDENTITY
     "data": (dict, type(None)),  # fingerprint, sizes, notes
     "validation": (dict, type(None)),  # at the best epoch: accuracy, macro_f1, loss, epoch (from 1)
-    "test": (dict, type(None)),  # accuracy, macro_f1, loss, with the weights of that epoch
+    "test": (dict, type(None)),  # accuracy, macro_f1, loss, with the weights of that epoch; correct: see `pack_correct`
     "history": (list,),  # one entry per epoch
     "passes_per_step": (int, float, type(None)),  # forward-backward passes per optimizer step and micro-batch
     "skipped": (int, type(None)),  # perturbations skipped because the norm was zero or not finite
@@ -206,6 +208,35 @@ def parse(text: str, where: str) -> dict[str, Any]:
     if problem:
         raise UserError(f"{where} is not a record of this version: {problem}")
     return record
+
+
+def pack_correct(correct: Any) -> str:
+    """Return, as text, which test rows were right: one bit per row, in order, zlib-compressed, in base64.
+
+    Args:
+        correct: bool [rows].
+    """
+    import numpy as np
+
+    bits = np.packbits(np.asarray(correct, dtype=bool)).tobytes()
+    return base64.b64encode(zlib.compress(bits, 9)).decode("ascii")
+
+
+def unpack_correct(text: str, rows: int) -> Any:
+    """Return the bool array [rows] of `pack_correct`.
+
+    Raises:
+        ValueError: `text` is not such a text, or is one of another number of rows.
+    """
+    import numpy as np
+
+    try:
+        bits = np.frombuffer(zlib.decompress(base64.b64decode(text, validate=True)), dtype=np.uint8)
+    except (ValueError, zlib.error) as error:
+        raise ValueError(f"the rows that were right cannot be read: {error}") from error
+    if len(bits) != (rows + 7) // 8 or np.unpackbits(bits)[rows:].any():
+        raise ValueError(f"the rows that were right are not {rows}")
+    return np.unpackbits(bits, count=rows).astype(bool)
 
 
 def is_done(path: Path) -> str | None:
