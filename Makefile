@@ -14,7 +14,7 @@ SPELLED := benchmarks conf docs dropattack examples scripts tests run.py Makefil
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo tune tables probes findings report dashboard wandb-sync gpu bench test test-slow mutations kill-test lint format types docs clean
+.PHONY: help install demo tune tables probes findings claims report dashboard wandb-sync gpu bench test test-slow mutations kill-test lint format types docs clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## "; printf "Usage: make <target> [PYTHON=python3.12] [VENV=.venv] [ARGS=...]\n" } \
@@ -51,8 +51,11 @@ probes: $(INSTALLED) ## Measure flatness, gradients, robustness and calibration 
 	$(PY) scripts/probe_table.py --records results/$(SCALE)/$(TABLE) --probes results/$(SCALE)/$(TABLE)/probes \
 		--group table-$(TABLE)
 
-findings: $(INSTALLED) ## Write the findings on DropAttack: results/findings.md, and the table in the README
+findings: $(INSTALLED) ## Write the findings on DropAttack: results/findings.md, and the answer and the table in the README
 	$(PY) scripts/findings.py $(ARGS)
+
+claims: $(INSTALLED) ## Decide each claim of conf/claims.yaml from the records: results/claims.md
+	$(PY) scripts/claims.py $(ARGS)
 
 report: $(INSTALLED) ## Write all results as one page, results/report.html, from results/ alone
 	$(PY) scripts/report.py $(ARGS)

@@ -1,4 +1,4 @@
-"""Write the findings on DropAttack: results/findings.md, and the table in README.md between its two markers.
+"""Write the findings on DropAttack: results/findings.md, and the answer and the table in README.md.
 
     python scripts/findings.py
 
@@ -14,7 +14,10 @@ from dropattack.runs import cli
 from dropattack.runs.experiment import CONF
 from dropattack.sweeps.table import load_table
 
-BEGIN, END = "<!-- findings: made by `make findings` -->", "<!-- end of findings -->"
+MARKERS = {  # part of the README: its first and its last line
+    "answer": ("<!-- answer: made by `make findings` -->", "<!-- end of answer -->"),
+    "table": ("<!-- findings: made by `make findings` -->", "<!-- end of findings -->"),
+}
 
 
 def main() -> int:
@@ -27,17 +30,21 @@ def main() -> int:
 
 def write(results: Path, readme: Path) -> int:
     from dropattack.analysis.tables import save
+    from dropattack.report import gather
+    from dropattack.report.claims import read_claims
     from dropattack.report.findings import findings
 
     asked = [load_table(CONF, path.stem) for path in sorted((CONF / "table").glob("*.yaml"))]
-    page, table = findings(results, asked)
+    found, _ = gather.tables(results, asked)
+    made = findings(results, found, read_claims(CONF / "claims.yaml", [table.name for table in asked]))
     text = readme.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise UserError(f"{readme} has no place for the table: add a line {BEGIN} and below it a line {END}")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    print(save(page, results / "findings.md"))
-    print(save(f"{before}{BEGIN}\n\n{table}\n{END}{after}", readme))
+    for part, (begin, end) in MARKERS.items():
+        if text.count(begin) != 1 or text.count(end) != 1:
+            raise UserError(f"{readme} has no place for the {part}: add a line {begin} and below it a line {end}")
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}\n\n{getattr(made, part)}\n{end}{rest.partition(end)[2]}"
+    print(save(made.page, results / "findings.md"))
+    print(save(text, readme))
     return 0
 
 

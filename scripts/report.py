@@ -30,6 +30,7 @@ def write(results: Path, output: Path) -> int:
     if not results.is_dir():
         raise UserError(f"there is no folder {results}: pass the one with the records as --results")
     from dropattack.files import write_atomically
+    from dropattack.report.claims import read_claims
     from dropattack.report.page import build
     from dropattack.runs.experiment import CONF
     from dropattack.sweeps.table import KINDS, load_table
@@ -41,7 +42,8 @@ def write(results: Path, output: Path) -> int:
     if any(results.glob("*/*/probes/*.json")):
         import dropattack.report.probes  # noqa: F401
     gc.freeze()  # statsmodels collects garbage at every correction; skip all imported objects
-    page = build(results, tables=tables, docs=ROOT / "docs")
+    claims = read_claims(CONF / "claims.yaml", [table.name for table in tables])
+    page = build(results, tables=tables, docs=ROOT / "docs", claims=claims)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, page.encode())

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from dropattack.analysis.summary import render  # slow import (1 s), only after the runs
 
     made = render(table.name, folder, title=table.title, kind=table.kind, x=table.x, y=table.y, seeds=table.seeds,
-                  published=args.results / "reference.yaml")  # fmt: skip
+                  published=args.results / "reference.yaml", plan=table.plan)  # fmt: skip
     print(*made, sep="\n")
     if not args.no_run:
         where = [f"scale={args.scale}", f"paths.output={args.output}"]

@@ -3,6 +3,7 @@
 A ```python block whose first line starts with `# not run` is only compiled. Blocks of one file share their names.
 """
 
+import gc
 import importlib
 import re
 import shlex
@@ -17,6 +18,9 @@ from torch.nn import functional as F
 
 import dropattack
 from dropattack import FGM, DropAttack
+from dropattack.report import gather
+from dropattack.report.claim_page import page
+from dropattack.report.claims import read_claims
 from dropattack.report.findings import findings
 from dropattack.runs import experiment
 from dropattack.runs.config import cells, compose
@@ -153,14 +157,29 @@ def test_the_reference_has_every_public_name():
     assert sorted(documented) == sorted(dropattack.__all__)
 
 
-def test_the_findings_are_those_of_the_records():
+@pytest.fixture(scope="module")
+def tables():
+    """Return the tables that have records, and the claims."""
+    asked = [load_table(experiment.CONF, path.stem) for path in sorted((experiment.CONF / "table").glob("*.yaml"))]
+    claims = read_claims(experiment.CONF / "claims.yaml", [table.name for table in asked])
+    gc.freeze()  # statsmodels collects garbage at every correction; skip all imported objects
+    yield gather.tables(ROOT / "results", asked)[0], claims
+    gc.unfreeze()
+
+
+def test_the_findings_are_those_of_the_records(tables):
     sys.path.insert(0, str(ROOT / "scripts"))
     try:
         script = importlib.import_module("findings")
     finally:
         sys.path.pop(0)
-    asked = [load_table(experiment.CONF, path.stem) for path in sorted((experiment.CONF / "table").glob("*.yaml"))]
-    page, table = findings(ROOT / "results", asked)
-    assert (ROOT / "results" / "findings.md").read_text() == page, "run `make findings`"
+    made = findings(ROOT / "results", *tables)
+    assert (ROOT / "results" / "findings.md").read_text() == made.page, "run `make findings`"
     text = (ROOT / "README.md").read_text()
-    assert text.partition(script.BEGIN)[2].partition(script.END)[0].strip() == table.strip(), "run `make findings`"
+    for part, (begin, end) in script.MARKERS.items():
+        assert text.partition(begin)[2].partition(end)[0].strip() == getattr(made, part).strip(), "run `make findings`"
+
+
+def test_the_claims_are_those_of_the_records(tables):
+    found, claims = tables
+    assert (ROOT / "results" / "claims.md").read_text() == page(claims, found), "run `make claims`"

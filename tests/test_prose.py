@@ -22,7 +22,7 @@ DONE = (
     *(f"docs/methods/{name}.md" for name in ("dropout", "fgm", "freelb", "none", "pgd", "randomattack", "sam")),
     *(f"dropattack/{name}" for name in ("data", "models", "runs", "sweeps", "tracking", "training")),
     *(f"dropattack/{name}.py" for name in ("errors", "files", "progress", "provenance")),
-    *("dropattack/analysis", "dropattack/gpu", "dropattack/probes", "dropattack/report", "dropattack/statistics.py"),
+    *("dropattack/analysis", "dropattack/gpu", "dropattack/probes", "dropattack/report", "dropattack/statistics"),
     *("tests/analysis", "tests/benchmarks", "tests/gpu", "tests/hostile", "tests/probes", "tests/report"),
     *("tests/survival", "tests/data", "tests/models", "tests/sweeps", "tests/tracking", "tests/training"),
     *("tests/conftest.py", *(f"tests/test_{name}.py" for name in ROOT_TESTS)),

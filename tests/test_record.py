@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from dropattack import provenance
@@ -202,3 +204,23 @@ def test_the_latest_error_explains_a_missing_record(tmp_path):
     assert record.why(path) == "still none"
     record.forget_error(path)
     assert "not a complete JSON record" in record.why(path)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=300))
+def test_rows_that_were_right_survive_packing(correct):
+    text = record.pack_correct(correct)
+    assert text.isascii()
+    assert record.unpack_correct(text, len(correct)) == correct
+    with pytest.raises(ValueError, match="does not hold"):
+        record.unpack_correct(text, len(correct) + 8)
+
+
+@pytest.mark.parametrize("text", ["", "?", "AAAA", "eJwDAAAAAAE=x"])
+def test_unreadable_rows_are_refused(text):
+    with pytest.raises(ValueError, match=r"test\.correct (is damaged|does not hold)"):
+        record.unpack_correct(text, 3)
+
+
+def test_packed_rows_are_small():
+    assert len(record.pack_correct([True] * 25_000)) < 100
+    assert len(record.pack_correct([i % 7 > 0 for i in range(25_000)])) < 25_000 / 8 * 4 / 3 + 100

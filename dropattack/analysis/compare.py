@@ -8,18 +8,29 @@ import numpy as np
 import pandas as pd
 
 from dropattack.analysis.records import differences, distinguishing, is_chosen
-from dropattack.errors import one_line
-from dropattack.statistics import estimate, holm, paired_difference, verdict
+from dropattack.errors import UserError, one_line
+from dropattack.statistics import Plan, Primary, estimate, holm, paired_difference, verdict
+from dropattack.statistics.power import detectable, seeds_needed
+from dropattack.statistics.rows import RowComparison, compare_rows
 
+LEVEL = 0.05  # of all tests
+PRIMARY, SECONDARY = "primary", "secondary"
 ORDER = ("none", "dropout", "fgm", "pgd", "freelb", "dropattack", "randomattack", "rdrop", "sam")
 
 
+ACCURACY = "test_accuracy"
+
+
 def compare(
-    frame: pd.DataFrame, baseline: str = "none", metric: str = "test_accuracy", factor: float = 100.0
-) -> pd.DataFrame:
+    frame: pd.DataFrame, baseline: str = "none", metric: str = ACCURACY, factor: float = 100.0,
+    plan: Plan | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Return one row per method and settings, in each context (data, model, training). Accuracies are in percent.
 
-    Differences are paired by seed within a context. The p-values are Holm-corrected over all comparisons in the table.
+    Differences are paired by seed within a context. The p-values are Holm-corrected over all comparisons of a `family`:
+    the plan's primary one, and all others. `detects` is the smallest difference that the row's seeds could have
+    detected, and `seeds_for_one` the seeds that a difference of 1 would need, with 80 % power at the level of Holm's
+    strictest step, 5 % divided by the size of the family. `rows` compares the test rows, if the records hold them.
     `cost` and `memory` are ratios to the baseline: median time of a training step, median peak memory. If there is
     nothing to compare with, `why` gives the reason and the difference is NaN.
 
@@ -28,7 +39,12 @@ def compare(
         baseline: the method that the others are compared with.
         metric: the column to compare.
         factor: multiplies the column's values; the default converts fractions to percent.
+        plan: the table's margin of equivalence and primary family; only accuracy has a margin.
+
+    Raises:
+        UserError: the plan's primary family has several rows on one data set.
     """
+    plan = plan or Plan()
     rows: list[dict[str, Any]] = []
     for _, shared in frame.groupby("context", sort=False):
         plain = shared[shared["method"] == baseline]
@@ -42,9 +58,11 @@ def compare(
     table = pd.DataFrame(rows, columns=COLUMNS)
     _name(table, "dataset", "dataset_label", ["dataset", "model"])
     _name(table, "method", "method_label", ["context", "method"])
-    table["p_holm"] = holm(table["p"].astype(float).tolist())
+    _correct(table, baseline, plan.primary)
+    margin = plan.margin if metric == ACCURACY else None
     table["verdict"] = [
-        "" if row.method == baseline or row.why else verdict(row.difference, row.p_holm) for row in table.itertuples()
+        "" if row.method == baseline or row.why else verdict(row.difference, row.p_holm, margin, LEVEL)
+        for row in table.itertuples()
     ]
     rank = {name: position for position, name in enumerate(ORDER)}
     key = [(_natural(d), c, rank.get(m, len(rank)), s) for d, c, m, s in zip(
@@ -54,8 +72,32 @@ def compare(
 
 COLUMNS = [
     *("context", "variant", "dataset", "model", "dataset_label", "method", "method_label", "settings", "n", "seeds"),
-    *("score", "difference", "pairs", "p", "p_holm", "verdict", "passes", "cost", "memory", "why"),
+    *("score", "difference", "pairs", "p", "p_holm", "verdict", "family", "detects", "seeds_for_one", "rows"),
+    *("passes", "cost", "memory", "why"),
 ]
+
+
+def _correct(table: pd.DataFrame, baseline: str, primary: Primary | None) -> None:
+    """Fill in the family of each comparison, its corrected p-value, and what it could detect."""
+    compared = (table["method"] != baseline) & (table["why"] == "")
+    table["family"] = ""
+    if primary is not None:
+        chosen = [primary.has(method, baseline, settings) for method, settings in zip(table["method"],
+                  table["settings"], strict=True)]  # fmt: skip
+        table.loc[compared, "family"] = SECONDARY
+        table.loc[compared & np.array(chosen, dtype=bool), "family"] = PRIMARY
+        twice = table[table["family"] == PRIMARY]["dataset"]
+        if twice.duplicated().any():
+            raise UserError(f"the primary family has several comparisons on {twice[twice.duplicated()].iloc[0]}: "
+                            "narrow `primary.where` in the table's file to one of them")  # fmt: skip
+    for family in table["family"].unique():
+        own = table["family"] == family
+        planned = len(primary.datasets) if primary is not None and family == PRIMARY else 0
+        p = table.loc[own, "p"].astype(float)
+        table.loc[own, "p_holm"] = holm(p.tolist(), planned)
+        level = LEVEL / max(planned, int(p.notna().sum()), 1)
+        table.loc[own, "detects"] = [detectable(d, level) for d in table.loc[own, "difference"]]
+        table.loc[own, "seeds_for_one"] = [seeds_needed(d, 1.0, level) for d in table.loc[own, "difference"]]
 
 
 def _natural(name: str) -> list[Any]:
@@ -77,10 +119,19 @@ def _row(runs: pd.DataFrame, plain: pd.DataFrame, baseline: str, metric: str, fa
         "difference": difference,
         "pairs": difference.n,
         "p": difference.p,
+        "rows": None if itself or metric != ACCURACY else _rows(runs, plain),
         "cost": _ratio(runs["step_seconds"], plain["step_seconds"]),
         "memory": _ratio(runs["peak_memory_mb"], plain["peak_memory_mb"]),
         "why": f"no seed in common with {baseline}" if nothing else "",
     }
+
+
+def _rows(runs: pd.DataFrame, plain: pd.DataFrame) -> RowComparison | None:
+    own, theirs = (
+        {int(seed): rows for seed, rows in zip(one["seed"], one["correct"], strict=True) if rows is not None}
+        for one in (runs, plain)
+    )
+    return compare_rows(own, theirs)
 
 
 def _ratio(ours: pd.Series, theirs: pd.Series) -> float:

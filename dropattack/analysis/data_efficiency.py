@@ -1,13 +1,22 @@
 """Data efficiency: is a method with less data or fewer epochs as good as the baseline with all of it?"""
 
 import math
+from dataclasses import dataclass
 
 import pandas as pd
 
 from dropattack.analysis.compare import by_seed, compare
-from dropattack.analysis.records import with_number
+from dropattack.analysis.records import training_rows, with_number
 from dropattack.analysis.tables import Table, difference_and_interval, mean_and_spread, p_value
-from dropattack.statistics import estimate, holm, paired_difference, verdict
+from dropattack.statistics import (
+    MARGIN,
+    Estimate,
+    PairedDifference,
+    estimate,
+    holm,
+    paired_difference,
+    verdict,
+)
 
 
 def heading(x: str, baseline: str = "none") -> str:
@@ -17,19 +26,34 @@ def heading(x: str, baseline: str = "none") -> str:
     return f"With fewer {x.rpartition('.')[2]}, beside {baseline} with the most of them"
 
 
-def data_efficiency_table(frame: pd.DataFrame, x: str, baseline: str = "none") -> Table:
+@dataclass(frozen=True)
+class Less:
+    """A method at `value` of the setting, against the baseline at `most` of it. The difference is in points."""
+
+    dataset: str
+    model: str
+    method: str
+    method_label: str
+    value: float
+    most: float
+    score: Estimate
+    difference: PairedDifference
+    p_holm: float
+    verdict: str
+    training_rows: str
+
+
+def data_efficiency(frame: pd.DataFrame, x: str, baseline: str = "none", margin: float = MARGIN) -> list[Less]:
     """Compare every method at every value of `x` below the largest with the baseline at the largest.
 
-    Differences are in points and paired by seed (equal seeds mean equal initial weights); p-values are Holm-corrected
-    over the rows. “No difference shown” does not prove equality: see the interval.
+    Differences are paired by seed (equal seeds mean equal initial weights); p-values are Holm-corrected over the rows.
 
     Args:
         frame: `read_records(…).frame`.
         x: the setting, such as `dataset.fraction`.
         baseline: the method that the others are compared with.
+        margin: of equivalence, in points.
     """
-    name = x.rpartition(".")[2]
-    most_of = "data" if x.startswith("dataset.") else name
     frame = with_number(frame, x)
     labels = {(row.context, row.variant): str(row.method_label) for row in compare(frame, baseline).itertuples()}
     found = []
@@ -39,22 +63,35 @@ def data_efficiency_table(frame: pd.DataFrame, x: str, baseline: str = "none") -
         whole = by_seed(plain) if plain["variant"].nunique() == 1 else {}
         for (value, *key), cell in rows[rows["x"] < most].groupby(["x", "context", "variant"], sort=True):
             own = by_seed(cell)
-            found.append((f"{dataset} / {model}", labels[tuple(key)], value, most, own, paired_difference(own, whole)))
-    found.sort(key=lambda row: row[:3])
-    corrected = holm([difference.p for *_, difference in found])
+            about = (str(dataset), str(model), str(cell.iloc[0]["method"]), labels[tuple(key)], value, most)
+            score = estimate(list(own.values()))
+            found.append((about, score, paired_difference(own, whole), training_rows(cell)))
+    found.sort(key=lambda row: (f"{row[0][0]} / {row[0][1]}", row[0][3], row[0][4]))
+    corrected = holm([difference.p for _, _, difference, _ in found])
+    return [
+        Less(*about, score, difference, p, verdict(difference, p, margin), rows)
+        for (about, score, difference, rows), p in zip(found, corrected, strict=True)
+    ]
+
+
+def data_efficiency_table(frame: pd.DataFrame, x: str, baseline: str = "none", margin: float = MARGIN) -> Table:
+    """Tabulate `data_efficiency(…)`."""
+    name = x.rpartition(".")[2]
+    most_of = "data" if x.startswith("dataset.") else name
+    found = data_efficiency(frame, x, baseline, margin)
     cells = tuple(
         (
-            where, method, f"{value:g}", str(len(own)), mean_and_spread(estimate(list(own.values()))),
-            f"{difference_and_interval(difference)} ({name} = {most:g})", p_value(p),
-            verdict(difference, p),
+            f"{one.dataset} / {one.model}", one.method_label, f"{one.value:g}", str(one.score.n),
+            mean_and_spread(one.score), f"{difference_and_interval(one.difference)} ({name} = {one.most:g})",
+            p_value(one.p_holm), one.verdict,
         )
-        for (where, method, value, most, own, difference), p in zip(found, corrected, strict=True)
+        for one in found
     )  # fmt: skip
     columns = ("data / model", "method", name, "n", "test accuracy, %",
                f"difference to {baseline} with the most {most_of} [95 % interval]", "p (Holm)", "verdict")  # fmt: skip
-    tested = sum(not math.isnan(p) for p in corrected)
+    tested = sum(not math.isnan(one.p_holm) for one in found)
     note = (
         f"Each row beside {baseline} at the largest {name}, paired by seed; p-values are corrected by Holm over the "
-        f"{tested} rows. “No difference shown” is no proof of equality: the interval says what may be lost."
+        f"{tested} rows. “Equivalent” means within ± {margin:g} points."
     )
     return Table(columns, cells, 2, (note,))

@@ -10,42 +10,49 @@ from typing import Any
 import pandas as pd
 
 from dropattack.analysis.compare import compare
-from dropattack.analysis.tables import NOTHING, Table, difference_and_interval, mean_and_spread, p_value
+from dropattack.analysis.records import training_rows
+from dropattack.analysis.tables import (
+    NOTHING,
+    Table,
+    difference_and_interval,
+    mean_and_spread,
+    p_value,
+    seed_count,
+)
 from dropattack.errors import UserError
-from dropattack.statistics import PairedDifference, holm, verdict
+from dropattack.statistics import PairedDifference, Plan, holm, verdict
 
 NONE = "none"
 
 
-def against_baseline(frames: Mapping[str, pd.DataFrame], method: str = "dropattack") -> Table:
+def against_baseline(
+    frames: Mapping[str, pd.DataFrame], method: str = "dropattack", plans: Mapping[str, Plan] | None = None
+) -> Table:
     """Compare the method with the baseline: one row per cell of the method, with the verdict of the cell's own table.
 
     Args:
         frames: `read_records(…).frame` by the table's name.
         method: the method.
+        plans: by the table's name; a table without one has the default plan.
     """
     rows = []
     for table, frame in frames.items():
-        cells = compare(frame)
+        cells = compare(frame, plan=(plans or {}).get(table))
         for row in cells[cells["method"] == method].itertuples():
             plain = cells[(cells["context"] == row.context) & (cells["method"] == NONE)]
             if plain.empty:
                 continue
             rows.append((
                 f"{row.dataset_label} / {row.model}", str(row.method_label), table,
-                _training_rows(frame, row.context), str(row.pairs),
+                training_rows(frame[frame["context"] == row.context]) or NOTHING, str(row.pairs),
                 mean_and_spread(plain.iloc[0]["score"]), mean_and_spread(row.score),
                 row.why or difference_and_interval(row.difference), p_value(row.p_holm),
-                row.verdict or NOTHING, NOTHING if math.isnan(row.cost) else f"{row.cost:.1f}×",
+                row.verdict or NOTHING, seed_count(row.seeds_for_one),
+                NOTHING if math.isnan(row.cost) else f"{row.cost:.1f}×",
             ))  # fmt: skip
     columns = ("data / model", "method", "table", "training rows", "pairs", "none, %", "with it, %",
-               "difference [95 % interval]", "p (Holm)", "verdict", "time a step")  # fmt: skip
+               "difference [95 % interval]", "p (Holm)", "verdict", "seeds for +1", "time a step")  # fmt: skip
     return Table(columns, tuple(rows), 3)
-
-
-def _training_rows(frame: pd.DataFrame, context: str) -> str:
-    sizes = frame[frame["context"] == context].iloc[0]["data"].get("sizes", {})
-    return f"{sizes['train']:,}" if "train" in sizes else NOTHING
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,7 @@ def probe_table(compared: pd.DataFrame, baseline: str = "none") -> Table:
     notes = (
         "Means over the n seeds; intervals are Student's t at 95 %. Differences are paired by seed; p-values of the "
         "paired t-test are corrected by Holm over the methods, for each quantity apart.",
+        "Equivalence is not tested here, because no margin is defined for these quantities.",
         "What each quantity is: docs/probes.md.",
     )
     return Table(columns, tuple(rows), 2, notes)
@@ -170,8 +171,8 @@ def neutral(verdict: str) -> str:
 
 def _verdict(quantity: Quantity, difference: Any, p: float) -> str:
     if quantity.better:
-        return verdict(replace(difference, mean=quantity.better * difference.mean), p)
-    return neutral(verdict(difference, p))
+        return verdict(replace(difference, mean=quantity.better * difference.mean), p, margin=None)
+    return neutral(verdict(difference, p, margin=None))
 
 
 def _rank(key: str) -> int:

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from dropattack.analysis.equivalent import Equivalent
@@ -94,6 +95,7 @@ COLUMNS = [
     *("test_accuracy", "test_macro_f1", "validation_accuracy", "validation_epoch"),
     *("passes", "step_seconds", "seconds", "peak_memory_mb", "parameters"),
     *("commit", "versions", "hardware", "data", "epochs"),  # `epochs`: the record's history
+    "correct",  # bool [test rows], or None in older records
 ]
 
 
@@ -140,8 +142,8 @@ def _read(path: Path, load: Callable[[], dict[str, Any]]) -> dict[str, Any] | Le
         return LeftOut(path, "incomplete", f"{type(error).__name__}: {error}")
 
 
-def _row(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    config, test, validation = record["config"], record["test"], record["validation"]
+def _row(path: Path, found: Mapping[str, Any]) -> dict[str, Any]:
+    config, test, validation = found["config"], found["test"], found["validation"]
     settings = {key: value for key, value in flatten(identity(config)).items() if key != "seed"}
     shared = {key: value for key, value in settings.items() if not is_chosen(key)}
     chosen = {key: value for key, value in settings.items() if is_chosen(key)}
@@ -150,24 +152,25 @@ def _row(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
         chosen[own], shared[own] = shared[own], settings[key]
     return {
         "path": path,
-        "run_id": str(record["run_id"]),
+        "run_id": str(found["run_id"]),
         **{group: _name(config[group]["name"]) for group in ("dataset", "model", "scale")},
         "method": _name(config["reg"]["name"]),
         "seed": _whole(config["seed"]),
-        "context": _digest({**shared, "data": record["data"]["fingerprint"]}),
+        "context": _digest({**shared, "data": found["data"]["fingerprint"]}),
         "variant": _digest(chosen),
         "settings": settings,
         "test_accuracy": _number(test["accuracy"], most=1),
         "test_macro_f1": _number(test["macro_f1"], most=1),
         "validation_accuracy": _number(validation["accuracy"], most=1),
         "validation_epoch": _whole(validation["epoch"]),
-        "passes": _number(record["passes_per_step"]),
-        "step_seconds": _step_seconds(record),
-        "seconds": _number(record["seconds"]),
-        "commit": _commit(record["commit"]),
-        "epochs": record["history"],
-        "peak_memory_mb": _device_memory(record),
-        **{key: record[key] for key in ("parameters", "versions", "hardware", "data")},
+        "passes": _number(found["passes_per_step"]),
+        "step_seconds": _step_seconds(found),
+        "seconds": _number(found["seconds"]),
+        "commit": _commit(found["commit"]),
+        "epochs": found["history"],
+        "peak_memory_mb": _device_memory(found),
+        "correct": _correct(test, found["data"]),
+        **{key: found[key] for key in ("parameters", "versions", "hardware", "data")},
     }
 
 
@@ -195,6 +198,16 @@ def _commit(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     return value
 
 
+def _correct(test: Mapping[str, Any], data: Mapping[str, Any]) -> np.ndarray | None:
+    """Return which test rows were right: bool [rows]; None if the record does not hold them."""
+    if test.get("correct") is None:
+        return None
+    correct = np.array(record.unpack_correct(test["correct"], _whole(data["sizes"]["test"])))
+    if abs(correct.mean() - test["accuracy"]) * len(correct) > 0.5:
+        raise ValueError("its test accuracy is not that of its rows")
+    return correct
+
+
 def _step_seconds(record: Mapping[str, Any]) -> float:
     """Return CPU seconds per step on a CPU, where runs may share the cores, and wall-clock seconds elsewhere."""
     clock = "cpu_seconds_per_step" if record["hardware"].get("device") == "cpu" else "seconds_per_step"
@@ -205,6 +218,12 @@ def _device_memory(record: Mapping[str, Any]) -> float | None:
     """Return peak MB on a GPU. On a CPU the process's memory also counts libraries and earlier runs, so return None."""
     known = record["hardware"].get("device") not in (None, "cpu") and record["peak_memory_mb"] is not None
     return _number(record["peak_memory_mb"]) if known else None
+
+
+def training_rows(runs: pd.DataFrame) -> str:
+    """Return the number of training rows of runs that share their data, such as `40,000`; empty if not recorded."""
+    sizes = runs.iloc[0]["data"].get("sizes", {})
+    return f"{sizes['train']:,}" if "train" in sizes else ""
 
 
 def with_number(frame: pd.DataFrame, setting: str) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from dropattack.analysis.records import Records, read_records
 from dropattack.analysis.training_gradients import draw, gradient_table, with_norms
 from dropattack.errors import UserError
 from dropattack.runs import store
+from dropattack.statistics import Plan
 
 
 def summarize(records: Records, table: Path, picture: Path, *, note: str, title: str, console: Console) -> None:
@@ -31,7 +32,7 @@ def summarize(records: Records, table: Path, picture: Path, *, note: str, title:
 
 def render(
     name: str, folder: Path, *, title: str, kind: str, x: str | None = None, y: str | None = None, seeds: int = 0,
-    published: Path | None = None,
+    published: Path | None = None, plan: Plan | None = None,
 ) -> list[Path]:  # fmt: skip
     """Write `folder/table.{md,csv,tex}` and `folder/figure.{png,svg}` from the runs listed in `folder`.
 
@@ -48,6 +49,7 @@ def render(
         y: a setting, for `heatmap`.
         seeds: number of seeds that a complete cell has.
         published: YAML file of published values.
+        plan: the table's margin of equivalence and primary family.
 
     Raises:
         UserError: there is no finished record in the folder.
@@ -56,8 +58,9 @@ def render(
     if records is None or records.frame.empty:
         raise UserError(f"table {name}: no finished record in {folder}; run the table first")
     known = tables.read_published(published) if published else {}
-    compared, made, legend = _comparison(records, seeds=seeds, published=known.get(name))
-    second = data_efficiency_table(records.frame, x) if kind == "curve" and x is not None else None
+    plan = plan or Plan()
+    compared, made, legend = _comparison(records, seeds=seeds, published=known.get(name), plan=plan)
+    second = data_efficiency_table(records.frame, x, margin=plan.margin) if kind == "curve" and x is not None else None
     more = f"\n## {heading(x)}\n\n{tables.markdown(second)}" if second and x else ""
     written = [
         tables.save(f"# {title}\n\n{tables.markdown(made)}{more}", folder / "table.md"),
@@ -81,14 +84,14 @@ def render(
 
 
 def _comparison(
-    records: Records, *notes: str, seeds: int = 0, published: tables.Published | None = None
+    records: Records, *notes: str, seeds: int = 0, published: tables.Published | None = None, plan: Plan | None = None
 ) -> tuple[pd.DataFrame, tables.Table, str]:
     """Return the comparison, its table with all notes, and the legend of its figure."""
-    compared = compare(records.frame)
+    compared = compare(records.frame, plan=plan)
     ran = "; ".join(f"{what}: {', '.join(names)}" for what, names in provenance(records.frame).items())
     left_out = [f"Left out: {left}." for left in records.left_out]
     found = sorted({row.n for row in compared.itertuples()})
     counted = f"{' to '.join(map(str, sorted({found[0], found[-1]})))} seeds" if found else "no seeds"
     legend = f"small dot: one seed · large dot: mean · line: 95 % interval over {counted}"
     notes = (*notes, f"Ran on {ran}.", *left_out)
-    return compared, tables.comparison_table(compared, notes, seeds=seeds, published=published), legend
+    return compared, tables.comparison_table(compared, notes, seeds=seeds, published=published, plan=plan), legend

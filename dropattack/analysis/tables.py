@@ -1,7 +1,7 @@
 """A table in four formats: Markdown, CSV, LaTeX (booktabs) and terminal. No number is computed here."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from dropattack.runs.yaml_io import read_yaml
-from dropattack.statistics import BETTER, WORSE, Estimate, PairedDifference
+from dropattack.statistics import BETTER, MIN_SEEDS, WORSE, Estimate, PairedDifference, Plan
+from dropattack.statistics.rows import RowComparison
 
 LATEX = {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
 MINUS, NOTHING = "−", "–"
@@ -40,6 +41,10 @@ class Published:
         value = known[method]
         return "not transcribed" if value is None else f"{value:g}"
 
+    def knows(self, datasets: Iterable[str]) -> bool:
+        """Return whether a value of one of these data sets is known."""
+        return any(value is not None for name in set(datasets) for value in self.accuracy.get(name, {}).values())
+
 
 def read_published(path: Path) -> dict[str, Published]:
     """Read the published values of each table; return nothing if the file does not exist.
@@ -58,9 +63,11 @@ def read_published(path: Path) -> dict[str, Published]:
 
 def comparison_table(
     compared: pd.DataFrame, notes: tuple[str, ...] = (), baseline: str = "none", *, seeds: int = 0,
-    published: Published | None = None,
+    published: Published | None = None, plan: Plan | None = None,
 ) -> Table:  # fmt: skip
     """Format the result of `compare(…)`: one row per method; cells without a value say why.
+
+    Columns that no row has a value for are left out.
 
     Args:
         compared: the result of `compare(…)`.
@@ -68,18 +75,18 @@ def comparison_table(
         baseline: the method that the others are compared with.
         seeds: number of seeds that a complete cell has; incomplete cells are marked.
         published: values for an extra column.
+        plan: the plan that `compared` was made with.
     """
+    plan = plan or Plan()
     weighed = bool(compared["memory"].notna().any())
+    by_row = bool(compared["rows"].notna().any())
+    planned = plan.primary is not None
+    shown = published if published and published.knows(compared["dataset"]) else None
     columns = (
-        *("data / model", "method", "n", "test accuracy, %", *(("published, %",) if published else ())),
-        *(
-            f"difference to {baseline} [95 % interval]",
-            "p (Holm)",
-            "verdict",
-            "passes a step",
-            "time a step",
-            *(("memory",) if weighed else ()),
-        ),
+        *("data / model", "method", "n", "test accuracy, %", *(("published, %",) if shown else ())),
+        *(f"difference to {baseline} [95 % interval]", "p (Holm)", "verdict", *(("family",) if planned else ())),
+        *("detects, points", "seeds for +1", *(("[rows and seeds]", "p (McNemar)") if by_row else ())),
+        *("passes a step", "time a step", *(("memory",) if weighed else ())),
     )
     rows = tuple(
         (
@@ -87,10 +94,14 @@ def comparison_table(
             str(row.method_label),
             str(row.n) if row.n >= seeds else f"{row.n} of {seeds}",
             mean_and_spread(row.score),
-            *((published.cell(str(row.dataset), str(row.method_label)),) if published else ()),
+            *((shown.cell(str(row.dataset), str(row.method_label)),) if shown else ()),
             "baseline" if row.method == baseline else row.why or difference_and_interval(row.difference),
             p_value(row.p_holm),
             row.verdict or NOTHING,
+            *((row.family or NOTHING,) if planned else ()),
+            NOTHING if math.isnan(row.detects) else f"{row.detects:.2f}",
+            seed_count(row.seeds_for_one),
+            *(by_rows(row.rows) if by_row else ()),
             f"{row.passes:.3g}",
             *(NOTHING if math.isnan(ratio) else f"{ratio:.1f}×" for ratio in (row.cost, row.memory)[: 1 + weighed]),
         )
@@ -98,13 +109,56 @@ def comparison_table(
     )
     explained = (
         "± is the sample standard deviation over the n seeds.",
-        f"Differences are paired by seed; the interval is Student's t at 95 %, not corrected; p-values of the paired "
-        f"t-test are corrected by Holm over the {int(compared['p'].notna().sum())} comparisons of this table.",
+        "Differences are paired by seed; the interval is Student's t at 95 %, not corrected; p-values of the paired "
+        f"t-test are corrected by Holm {_families(compared, plan)}.",
+        f"Verdicts: better or worse if the corrected p is below 5 %; equivalent if it is not, and two one-sided paired "
+        f"t-tests at 5 %, not corrected, show that the difference is within ± {plan.margin:g} points; otherwise not "
+        f"known, as with fewer than {MIN_SEEDS} seeds.",
+        "Detects: the smallest difference that a paired t-test would detect with 80 % power, given the row's own n and "
+        "standard deviation of differences, at 5 % divided by the comparisons in its family (Holm's strictest step). "
+        "Seeds for +1: how many seeds would detect one point. Both are as rough as a standard deviation of n seeds.",
+        *((_BY_ROW,) if by_row else ()),
         f"Time a step {'and peak memory on the GPU are' if weighed else 'is'} relative to {baseline} (medians over the "
         "runs; on a CPU, of CPU time).",
         *((f"Published: {published.source}.",) if published else ()),
     )
     return Table(columns, rows, 2, (*explained, *notes))
+
+
+_BY_ROW = (
+    "[Rows and seeds]: 95 % percentile interval of the difference, in points, when test rows and seeds are both drawn "
+    "again; with few seeds it is too narrow. p (McNemar): exact test on the majority votes over the seeds, and in how "
+    "many seeds the two runs' own test is below 5 %. Both are empty for records without the rows."
+)
+
+
+def _families(compared: pd.DataFrame, plan: Plan) -> str:
+    tested = compared["p"].notna()
+    if plan.primary is None:
+        return f"over the {int(tested.sum())} comparisons of this table"
+    own = tested & (compared["family"] == "primary")
+    family, made = plan.primary, int(own.sum())
+    planned = max(len(family.datasets), made)
+    where = ", ".join(f"{key.rpartition('.')[2]}={str(value).lower()}" for key, value in family.where.items())
+    declared = f"; declared {family.declared}" if family.declared else ""
+    return (
+        f"within two families: the primary one, {family.method}{f' ({where})' if where else ''} against "
+        f"{family.against}, one comparison per data set ({planned} planned, {made} made; those not made count in the "
+        f"correction{declared}), and the {int(tested.sum()) - made} others, which are secondary"
+    )
+
+
+def seed_count(seeds: float) -> str:
+    """Format a number of seeds; infinity becomes `>100,000`, and NaN (not known) a dash."""
+    return NOTHING if math.isnan(seeds) else ">100,000" if math.isinf(seeds) else f"{seeds:,.0f}"
+
+
+def by_rows(rows: RowComparison | None) -> tuple[str, str]:
+    """Format the interval over rows and seeds in points, and McNemar's p: `[−0.1, +1.2]`, `0.012 (3 of 5)`."""
+    if rows is None:
+        return NOTHING, NOTHING
+    ends = f"[{signed(100 * rows.low)}, {signed(100 * rows.high)}]"
+    return ends, f"{p_value(rows.p)} ({rows.shown} of {rows.pairs})"
 
 
 def mean_and_spread(score: Estimate) -> str:
@@ -169,8 +223,23 @@ def comparison_csv(compared: pd.DataFrame) -> str:
         index=compared.index,
     )
     names = compared[["dataset", "model", "dataset_label", "method", "method_label", "n"]]
-    rest = compared[["pairs", "p", "p_holm", "verdict", "passes", "cost", "memory", "why"]]
-    return pd.concat([names, numbers, rest], axis=1).to_csv(index=False, lineterminator="\n")
+    rest = compared[["pairs", "p", "p_holm", "verdict", "family"]]
+    power = pd.DataFrame({key: [_digits(value) for value in compared[key]] for key in ("detects", "seeds_for_one")},
+                         index=compared.index)  # fmt: skip
+    by_row = pd.DataFrame(
+        {
+            f"rows_{key}": [None if one is None else getattr(one, key) for one in compared["rows"]]
+            for key in ("low", "high", "p", "shown")
+        },
+        index=compared.index, dtype=object,
+    )  # fmt: skip
+    cost = compared[["passes", "cost", "memory", "why"]]
+    return pd.concat([names, numbers, rest, power, by_row, cost], axis=1).to_csv(index=False, lineterminator="\n")
+
+
+def _digits(value: float) -> str:
+    """Format with six digits: more of them depend on the platform's numerical integration."""
+    return "" if math.isnan(value) else f"{value:.6g}"
 
 
 def rich_table(table: Table, title: str | None = None) -> RichTable:

@@ -1,19 +1,25 @@
 """Findings on DropAttack over all tables, as a page and as the table in the README."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from dropattack.analysis import tables
 from dropattack.analysis.findings import against_baseline, against_others, chosen_settings, rivals
+from dropattack.analysis.tables import Table, markdown
 from dropattack.errors import UserError
-from dropattack.report import gather
-from dropattack.report.gather import TableSpec
+from dropattack.report.answer import answers, cost, headline, sentences
+from dropattack.report.claims import Claims
+from dropattack.report.gather import Found
 
+LINK = "All claims, each with its verdict and what would change it: [claims](results/claims.md)."
 SHOWN = ("paper", "text", "vision", "bert", "all_rows", "notebooks")  # tables shown in the README, in this order
 UNTUNED = {"paper", "notebooks"}
 NOTE = (
     "Mean ± standard deviation over the seeds. Differences are paired by seed; their intervals are not corrected; "
-    "p is, by Holm over the comparisons of each table, so that the same runs can get another verdict in another table."
+    ""
+    "p-values are corrected by Holm within a family of each table, so the same runs can get another verdict in another "
+    "table. Verdicts: better, equivalent (within the table's margin), worse, or not known."
 )
 TUNED = (
     "Settings of {tables}: every method's learning rate and strength were chosen on validation with as many trials "
@@ -26,14 +32,26 @@ PAPER = (
 AUTHORS = "notebooks: the authors' own ε = 5, on embeddings that start at random and not from GloVe as theirs did."
 
 
-def findings(results: Path, asked: Sequence[TableSpec]) -> tuple[str, str]:
-    """Return (the page, the table in the README).
+class Findings(NamedTuple):
+    """`page`: results/findings.md; `table` and `answer`: the generated parts of the README."""
+
+    page: str
+    table: str
+    answer: str
+
+
+def findings(results: Path, tables: Sequence[Found], claims: Claims) -> Findings:
+    """Return the page, and the two parts of the README.
+
+    Args:
+        results: folder of the trials of `make tune`, in tuning/.
+        tables: those that have records, from `gather.tables`.
+        claims: `read_claims(…)`.
 
     Raises:
         UserError: no table that compares methods over several seeds has a finished run.
     """
-    asked = [table for table in asked if table.kind == "comparison" and table.seeds > 1]
-    found, _ = gather.tables(results, asked)
+    found = [one for one in tables if one.table.kind == "comparison" and one.table.seeds > 1]
     if not found:
         raise UserError(f"no finished table of several seeds in {results}: make one first with `make table-vision`")
     found.sort(key=lambda one: SHOWN.index(one.table.name) if one.table.name in SHOWN else len(SHOWN))
@@ -42,13 +60,20 @@ def findings(results: Path, asked: Sequence[TableSpec]) -> tuple[str, str]:
     tuned = TUNED.format(tables=", ".join(name for name in SHOWN if name in there - UNTUNED))
     own = {"paper": PAPER, "notebooks": AUTHORS}
     note = "\n\n".join([NOTE, tuned, *(said for name, said in own.items() if name in there)])
-    none_table = against_baseline(frames)
+    none_table = against_baseline(frames, plans={f"{one.table.name}, {one.scale}": one.table.plan for one in found})
     others_table = against_others(rivals(frames))
     page = (
         "# What the tables say of DropAttack\n\nMade by `make findings` from the records in this folder.\n\n"
-        f"## Beside none\n\n{tables.markdown(none_table)}\n{note}\n\n"
-        f"## Beside the other methods\n\n{tables.markdown(others_table)}\n"
-        f"## The settings\n\n{tables.markdown(chosen_settings(results / 'tuning'))}"
+        f"## Beside none\n\n{markdown(none_table)}\n{note}\n\n"
+        f"## Beside the other methods\n\n{markdown(others_table)}\n"
+        f"## The settings\n\n{markdown(chosen_settings(results / 'tuning'))}"
     )
     shown = [row for row in none_table.rows if row[2].partition(",")[0] in SHOWN]
-    return page, f"{tables.markdown(tables.Table(none_table.columns, tuple(shown), 3))}\n{note}\n"
+    made = f"{markdown(Table(none_table.columns, tuple(shown), 3))}\n{note}\n"
+    return Findings(page, made, _answer(claims, found))
+
+
+def _answer(claims: Claims, found: Sequence[Found]) -> str:
+    answer = answers(claims, found)
+    words = [f"**{headline(answer)}**", *sentences(answer), cost(answer), LINK]
+    return textwrap.fill(" ".join(filter(None, words)), 118, break_long_words=False, break_on_hyphens=False) + "\n"

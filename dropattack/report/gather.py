@@ -9,10 +9,13 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from dropattack.analysis.compare import compare, provenance
+from dropattack.analysis.compare import compare
+from dropattack.analysis.data_efficiency import Less, data_efficiency
 from dropattack.analysis.records import Records, read_records
 from dropattack.analysis.tables import Published, read_published
+from dropattack.analysis.training_gradients import with_norms
 from dropattack.runs import store
+from dropattack.statistics import Plan
 
 # The value of a table at each scale.
 SCALES = {
@@ -38,6 +41,8 @@ class TableSpec(Protocol):
     def x(self) -> str | None: ...
     @property
     def y(self) -> str | None: ...
+    @property
+    def plan(self) -> Plan: ...
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,25 @@ class Found:
 
     @cached_property
     def compared(self) -> pd.DataFrame:
-        return compare(self.frame)
+        return compare(self.frame, plan=self.table.plan)
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        ran = "; ".join(f"{what}: {', '.join(names)}" for what, names in provenance(self.frame).items())
-        return (f"Ran on {ran}.",)
+    @cached_property
+    def normed(self) -> pd.DataFrame:
+        """The runs that measured gradient norms; see `with_norms`."""
+        return with_norms(self.frame)
+
+    @cached_property
+    def probed(self) -> pd.DataFrame:
+        """The runs that have probes; see `with_probes`. Empty if there is no folder of them."""
+        from dropattack.analysis.probes import with_probes  # slow import (1 s)
+
+        folder = self.folder / "probes"
+        return with_probes(self.frame, folder) if folder.is_dir() else self.frame.iloc[:0]
+
+    @cached_property
+    def less(self) -> list[Less]:
+        """A curve's comparisons with the baseline at the most of its setting; see `data_efficiency`."""
+        return data_efficiency(self.frame, self.table.x, margin=self.table.plan.margin) if self.table.x else []
 
 
 def tables(results: Path, asked: Sequence[TableSpec]) -> tuple[list[Found], dict[str, list[str]]]:

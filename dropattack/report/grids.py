@@ -8,14 +8,15 @@ import pandas as pd
 from dropattack.analysis.tables import Published, Table, comparison_table
 from dropattack.report.elements import Cell, Facets, Grid, Group, Row
 from dropattack.report.intervals import interval, reach
-from dropattack.statistics import PairedDifference
+from dropattack.statistics import PairedDifference, Plan
 
 
 def comparison(
-    compared: pd.DataFrame, caption: str, notes: tuple[str, ...], *, seeds: int, published: Published | None
-) -> Grid:
+    compared: pd.DataFrame, caption: str, notes: tuple[str, ...], *, seeds: int, published: Published | None,
+    plan: Plan | None = None,
+) -> Grid:  # fmt: skip
     """Convert the table of `compare(…)` with the text of `table.md`, grouped by data set and model."""
-    table = comparison_table(compared, notes, seeds=seeds, published=published)
+    table = comparison_table(compared, notes, seeds=seeds, published=published, plan=plan)
     at = difference_column(table)
     groups: dict[str, list[Row]] = {}
     about: dict[str, Facets] = {}

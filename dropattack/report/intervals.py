@@ -7,11 +7,11 @@ from markupsafe import Markup
 
 from dropattack.report.colours import css_class
 from dropattack.report.svg import symbol
-from dropattack.statistics import BETTER, TOO_FEW, UNDECIDED, WORSE, PairedDifference
+from dropattack.statistics import BETTER, EQUIVALENT, UNKNOWN, WORSE, PairedDifference
 
 WIDTH, HEIGHT = 120, 20
 # A sign accompanies the word: no verdict is shown by colour alone.
-SIGNS = {BETTER: "▲", WORSE: "▼", UNDECIDED: "○", TOO_FEW: "…", "higher": "↑", "lower": "↓"}
+SIGNS = {BETTER: "▲", WORSE: "▼", EQUIVALENT: "≈", UNKNOWN: "○", "higher": "↑", "lower": "↓"}
 
 
 def reach(differences: Iterable[PairedDifference]) -> float:

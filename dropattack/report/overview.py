@@ -7,7 +7,7 @@ from dropattack.analysis.tables import NOTHING, signed
 from dropattack.report.elements import Cell, Facets, Grid, Group, Part, Row, rank
 from dropattack.report.gather import Found
 from dropattack.report.intervals import SIGNS
-from dropattack.statistics import PairedDifference
+from dropattack.statistics import VERDICTS, PairedDifference
 
 
 def overview(found: Sequence[Found], baseline: str = "none") -> Part | None:
@@ -19,8 +19,8 @@ def overview(found: Sequence[Found], baseline: str = "none") -> Part | None:
     if not methods or not groups:
         return None
     lead = f"Test accuracy against {baseline}: mean difference in percentage points, and its verdict."
-    legend = " · ".join(f"{SIGNS[word]} {word}" for word in ("better", "worse", "no difference shown", "too few seeds"))
-    note = "Verdicts are Holm-corrected over all comparisons of their table; the intervals are in the tables below."
+    legend = " · ".join(f"{SIGNS[word]} {word}" for word in VERDICTS)
+    note = "Verdicts are Holm-corrected within a family of their table; the intervals are in the tables below."
     columns = ("data / model", *methods)
     return Part(
         "glance", "At a glance", lead, grids=[Grid("All comparisons", columns, groups, (legend, note), ("", *methods))]

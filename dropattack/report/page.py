@@ -9,32 +9,36 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from dropattack.analysis.compare import provenance
 from dropattack.report import colours, gather, sections
+from dropattack.report.claims import Claims
 from dropattack.report.elements import rank, swatch
 from dropattack.report.gather import Found, TableSpec
+from dropattack.report.opening import opening
 from dropattack.report.overview import against_others, overview
 
 
-def build(results: Path, *, tables: Sequence[TableSpec], docs: Path) -> str:
+def build(results: Path, *, tables: Sequence[TableSpec], docs: Path, claims: Claims | None = None) -> str:
     """Build the whole page. The same files give the same bytes.
 
     Args:
         results: folder of records, probes, landscapes and benchmarks.
         tables: those of conf/table/, in display order.
         docs: folder with the methods' cards.
+        claims: `read_claims(…)`; with them the page opens with the answer.
 
     Raises:
         UserError: a YAML file or a file of values cannot be read at all.
     """
     found, empty = gather.tables(results, tables)
     parts = [
+        *(opening(claims, found) if claims else []),
         *filter(None, [overview(found), against_others(found)]),
         sections.tables(found, tables, empty),
         sections.landscapes(results),
         sections.step_costs(results),
         sections.kills(results),
         sections.methods(docs, found),
+        *filter(None, [sections.single_runs(found), sections.provenance(found)]),
     ]
     environment = Environment(
         loader=PackageLoader("dropattack.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -50,11 +54,10 @@ def build(results: Path, *, tables: Sequence[TableSpec], docs: Path) -> str:
 
 
 def facts(found: Sequence[Found]) -> list[tuple[str, str]]:
-    """Return the facts at the top: runs, data, models, code and machine."""
+    """Return the facts at the top: runs, data, models, methods, scales."""
     if not found:
         return [("Runs", "none yet")]
     frame = pd.concat([one.frame for one in found]).drop_duplicates("run_id")
-    origin = provenance(frame)
     seeds = sorted({int(seed) for seed in frame["seed"]})
     listed = f"{seeds[0]} to {seeds[-1]}" if seeds == list(range(seeds[0], seeds[-1] + 1)) and len(seeds) > 2 else (
         ", ".join(map(str, seeds)))  # fmt: skip
@@ -64,9 +67,6 @@ def facts(found: Sequence[Found]) -> list[tuple[str, str]]:
         ("Models", ", ".join(sorted(frame["model"].unique()))),
         ("Methods", ", ".join(sorted(frame["method"].unique(), key=rank))),
         ("Scale", "; ".join(said for scale, said in gather.SCALES.items() if scale in {one.scale for one in found})),
-        ("Code", ", ".join(origin["commit"])),
-        ("torch", ", ".join(origin["torch"])),
-        ("Hardware", "; ".join(origin["hardware"])),
     ]
 
 

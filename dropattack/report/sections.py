@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from dropattack.analysis.compare import provenance as origin
 from dropattack.analysis.data_efficiency import data_efficiency_table, heading
 from dropattack.analysis.tables import Table, comparison_table
 from dropattack.errors import UserError
@@ -24,7 +25,7 @@ UNUSABLE = (UserError, LookupError, TypeError, ValueError, AttributeError, Arith
 
 def tables(found: Sequence[Found], asked: Sequence[TableSpec], empty: dict[str, list[str]]) -> Part:
     """Build one section per table, and a sentence for each table without runs."""
-    part = Part("tables", "Tables", parts=[_table(one) for one in found])
+    part = Part("tables", "Tables", parts=[_table(one) for one in found if one.table.seeds > 1])
     there = {one.table.name for one in found}
     for table in asked:
         if table.name not in there:
@@ -35,14 +36,31 @@ def tables(found: Sequence[Found], asked: Sequence[TableSpec], empty: dict[str, 
     return part
 
 
+def single_runs(found: Sequence[Found]) -> Part | None:
+    """Build the tables with one seed per cell, which go to the back; return None if there are none."""
+    lead = "Tables with one seed per cell: they show that it runs, and what it costs. They decide nothing."
+    made = [_table(one) for one in found if one.table.seeds == 1]
+    return Part("single", "Single runs", lead=lead, parts=made) if made else None
+
+
+def provenance(found: Sequence[Found]) -> Part | None:
+    """Build the table of code, versions and machines of each table; return None if there are no runs."""
+    if not found:
+        return None
+    rows = [(f"{one.table.title} ({one.scale})", *map("; ".join, origin(one.frame).values())) for one in found]
+    made = grids.plain_grid("What each table ran on", ("table", "code", "torch", "hardware"), rows, text=(0, 1, 2, 3))
+    return Part("provenance", "Provenance", lead="Commit, torch version and machine of every run.", grids=[made])
+
+
 def _table(one: Found) -> Part:
     table, compared = one.table, one.compared
     part = Part(f"table-{one.scale}-{table.name}", f"{table.title} ({one.scale})", lead=verdicts(one))
     part.grids.append(
-        grids.comparison(compared, "Comparison with none", one.notes, seeds=table.seeds, published=one.published)
+        grids.comparison(compared, "Comparison with none", (), seeds=table.seeds, published=one.published,
+                         plan=table.plan)
     )  # fmt: skip
     if table.kind == "curve" and table.x:
-        less = data_efficiency_table(one.frame, table.x)
+        less = data_efficiency_table(one.frame, table.x, margin=table.plan.margin)
         part.grids.append(grids.plain_grid(heading(table.x), less.columns, less.rows, text=(0, 1), notes=less.notes))
         part.figures += charts.accuracy_against(one.frame, table.x)
     elif table.kind == "heatmap" and table.x and table.y:
@@ -166,10 +184,10 @@ def kills(results: Path) -> Part:
 def methods(docs: Path, found: Sequence[Found]) -> Part:
     """Build one section per method: its card, and its rows in every table."""
     part = Part("methods", "Methods", lead="What each method is, and its results in every table.")
-    tables: dict[str, tuple[Any, Table]] = {
-        f"{one.table.title} ({one.scale})": (one.compared, comparison_table(one.compared, seeds=one.table.seeds))
-        for one in found
-    }
+    tables: dict[str, tuple[Any, Table]] = {}
+    for one in found:
+        table = comparison_table(one.compared, seeds=one.table.seeds, plan=one.table.plan)
+        tables[f"{one.table.title} ({one.scale})"] = (one.compared, table)
     files = {path.stem: path for path in (docs / "methods").glob("*.md") if path.stem != "README"}
     ran = {str(method) for one in found for method in one.compared["method"]}
     for method in sorted(files.keys() | ran, key=rank):

@@ -164,16 +164,16 @@ def unpack_correct(packed: str, rows: int) -> list[bool]:
     """Return for each of `rows` test rows whether it was answered correctly, from the text of `pack_correct`.
 
     Raises:
-        UserError: the text is damaged, or holds another number of rows.
+        ValueError: the text is damaged, or holds another number of rows.
     """
     size = -(-rows // 8)
     try:
         whole = zlib.decompressobj().decompress(base64.b64decode(packed, validate=True), size + 1)
     except (ValueError, zlib.error) as error:
-        raise UserError(f"test.correct is damaged ({error}); run the experiment again") from error
+        raise ValueError(f"test.correct is damaged: {error}") from error
     bits = int.from_bytes(whole, "little")
     if len(whole) != size or bits >> rows:
-        raise UserError(f"test.correct does not hold {rows} rows; run the experiment again")
+        raise ValueError(f"test.correct does not hold {rows} rows")
     return [bool(bits >> place & 1) for place in range(rows)]
 
 

@@ -5,7 +5,7 @@ A table is a file of conf/table/: grids of Hydra overrides, each of which is one
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from dropattack.runs import cli, experiment, launching, record, store
 from dropattack.runs.config import cells
 from dropattack.runs.experiment import Run
 from dropattack.runs.yaml_io import read_yaml
+from dropattack.statistics import MARGIN, Plan, Primary
 from dropattack.sweeps.launch import SLURM, Engine, launch, launch_by_hydra
 
 KINDS: dict[str, tuple[str, ...]] = {
@@ -25,7 +26,11 @@ KINDS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Table:
-    """A table: `title`, `kind` (comparison | curve | heatmap), `grids` of overrides, and `seeds` per cell."""
+    """A table: `title`, `kind` (comparison | curve | heatmap), `grids` of overrides, and `seeds` per cell.
+
+    `plan` has the margin of equivalence in points (`margin`) and the family of comparisons that answer the table's
+    question (`primary`: method, against, datasets, where, declared; see `dropattack.statistics.Primary`).
+    """
 
     name: str
     title: str
@@ -34,6 +39,7 @@ class Table:
     seeds: int
     x: str | None = None
     y: str | None = None
+    plan: Plan = field(default_factory=Plan)
 
 
 def load_table(conf: Path, name: str, seeds: int | None = None) -> Table:
@@ -54,7 +60,29 @@ def load_table(conf: Path, name: str, seeds: int | None = None) -> Table:
     if seeds is not None:  # overrides the seeds of all grids
         grids = tuple(tuple(o for o in grid if not _is_seed(o)) for grid in grids)
     wanted = seeds or values["seeds"]
-    return Table(name, values["title"], values["kind"], grids, wanted, values.get("x"), values.get("y"))
+    plan = Plan(float(values.get("margin", MARGIN)), _primary(values["primary"]) if "primary" in values else None)
+    return Table(name, values["title"], values["kind"], grids, wanted, values.get("x"), values.get("y"), plan)
+
+
+PRIMARY = ("method", "against", "datasets", "where", "declared")
+
+
+def _primary(values: dict[str, Any]) -> Primary:
+    return Primary(values["method"], values["against"], tuple(values["datasets"]), values.get("where", {}),
+                   values.get("declared", ""))  # fmt: skip
+
+
+def _is_primary(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) <= set(PRIMARY)
+        and isinstance(value.get("method"), str)
+        and value.get("against") == "none"  # tables compare with it
+        and isinstance(value.get("datasets"), list)
+        and len(set(map(str, value["datasets"]))) == len(value["datasets"]) > 0
+        and isinstance(value.get("where", {}), dict)
+        and isinstance(value.get("declared", ""), str)
+    )
 
 
 def _check(path: Path, values: dict[str, Any]) -> None:
@@ -67,6 +95,15 @@ def _check(path: Path, values: dict[str, Any]) -> None:
             "a list of lists of overrides",
         ),
         "common": (_are_overrides, "a list of overrides"),
+        "margin": (
+            lambda v: isinstance(v, int | float) and not isinstance(v, bool) and 0 < v < 100,
+            "points of accuracy, above 0 and below 100",
+        ),
+        "primary": (
+            _is_primary,
+            "a mapping with method, against: none and datasets (a list without repetitions), and optionally where "
+            "(settings) and declared (a text)",
+        ),
         **dict.fromkeys(("x", "y"), (lambda v: isinstance(v, str), "a setting, such as reg.epsilon")),
     }
     needed = ("title", "kind", "seeds", "grids", *KINDS.get(str(values.get("kind")), ()))

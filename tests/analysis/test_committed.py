@@ -28,7 +28,7 @@ def test_committed_table_equals_its_records(folder: Path, tmp_path: Path, monkey
     (tmp_path / store.RECORDS).symlink_to(folder.parent / store.RECORDS)
     table = load_table(CONF, folder.name)
     made = summary.render(table.name, copy, title=table.title, kind=table.kind, x=table.x, y=table.y,
-                          seeds=table.seeds, published=RESULTS / "reference.yaml")  # fmt: skip
+                          seeds=table.seeds, published=RESULTS / "reference.yaml", plan=table.plan)  # fmt: skip
     written = [path for path in made if path.suffix not in (".png", ".svg")]
     assert {path.name for path in written} >= {"table.md", "table.csv", "table.tex"}
     for path in written:

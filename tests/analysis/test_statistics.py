@@ -6,12 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.weightstats import ttost_paired
 
 from dropattack.statistics import (
     BETTER,
-    TOO_FEW,
-    UNDECIDED,
+    EQUIVALENT,
+    UNKNOWN,
+    VERDICTS,
     WORSE,
+    equivalence,
     estimate,
     holm,
     paired_difference,
@@ -102,16 +105,73 @@ def test_holm_by_hand():
     assert holm([]) == []
 
 
+def test_holm_counts_planned_comparisons_that_are_missing():
+    """One of five planned tests with p = 0.016: 5 · 0.016, as if the other four had p = 1."""
+    assert holm([0.016], planned=5) == pytest.approx([0.08])
+    assert holm([0.02, math.nan, 0.01], planned=3)[::2] == pytest.approx([0.04, 0.03])
+    assert holm([0.02, 0.01], planned=1) == holm([0.02, 0.01])
+    assert math.isnan(holm([math.nan], planned=5)[0])
+
+
+def differences(*values):
+    return paired_difference(dict(enumerate(values)), dict.fromkeys(range(len(values)), 0.0))
+
+
+@given(st.lists(st.floats(-3, 3), min_size=3, max_size=8, unique=True), st.floats(0.05, 3))
+def test_equivalence_agrees_with_statsmodels(values, margin):
+    d = differences(*values)
+    if d.sd > 1e-9:
+        assert equivalence(d, margin) == pytest.approx(
+            ttost_paired(np.array(values), np.zeros(len(values)), -margin, margin)[0], abs=1e-9
+        )
+
+
+def test_equal_differences_are_equivalent_by_the_sign_flip_test():
+    assert equivalence(differences(0, 0, 0, 0, 0), 0.5) == 1 / 32
+    assert equivalence(differences(0.4, 0.4, 0.4), 0.5) == 1 / 8
+    assert equivalence(differences(0.5, 0.5, 0.5), 0.5) == 1
+    assert math.isnan(equivalence(differences(0.1), 0.5))
+
+
+@pytest.mark.parametrize("margin", [0, -1, math.inf, math.nan])
+def test_margin_must_be_positive(margin):
+    with pytest.raises(ValueError, match="margin must be positive"):
+        equivalence(differences(1, 2, 3), margin)
+
+
 @pytest.mark.parametrize(
-    ("gain", "p", "seeds", "said"),
+    ("gain", "p", "seeds", "margin", "said"),
     [
-        (1, 0.01, 5, BETTER),
-        (-1, 0.01, 5, WORSE),
-        (1, 0.05, 5, UNDECIDED),
-        (1, 0.01, 2, TOO_FEW),
-        (1, math.nan, 5, TOO_FEW),
+        (1, 0.01, 5, 0.5, BETTER),
+        (-1, 0.01, 5, 0.5, WORSE),
+        (1, 0.05, 5, 0.5, UNKNOWN),
+        (1, 0.01, 2, 0.5, UNKNOWN),
+        (1, math.nan, 5, 0.5, UNKNOWN),
+        (0, 0.5, 5, 0.5, EQUIVALENT),
+        (0, 0.5, 2, 0.5, UNKNOWN),
+        (0, 0.5, 5, None, UNKNOWN),
+        (1, 0.08, 5, 2.0, EQUIVALENT),
+        (0.1, 0.01, 5, 0.5, BETTER),  # a shown difference counts, however small
     ],
 )
-def test_verdicts(gain, p, seeds, said):
+def test_verdicts(gain, p, seeds, margin, said):
     difference = paired_difference({s: gain + 0.01 * s for s in range(seeds)}, dict.fromkeys(range(seeds), 0.0))
-    assert verdict(difference, p) == said
+    assert verdict(difference, p, margin) == said
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=8), st.integers(1, 10), st.floats(0.1, 3))
+def test_verdicts_are_consistent(values, family, margin):
+    """They agree with the interval, mirror with the sign, and never get bolder in a larger family."""
+    d = differences(*values)
+    p = holm([d.p], planned=family)[0]
+    said = verdict(d, p, margin)
+    assert said in VERDICTS
+    mirrored = {BETTER: WORSE, WORSE: BETTER}
+    assert verdict(differences(*(-v for v in values)), p, margin) == mirrored.get(said, said)
+    if said in mirrored and d.sd > 0:
+        assert d.low > 0 or d.high < 0
+    if said == EQUIVALENT:
+        assert abs(d.mean) < margin
+        assert verdict(d, p, 2 * margin) == EQUIVALENT
+    if verdict(d, d.p, margin) not in mirrored:
+        assert said not in mirrored

@@ -9,7 +9,10 @@ from dropattack.analysis import tables
 from dropattack.analysis.compare import compare, provenance
 from dropattack.analysis.data_efficiency import data_efficiency_table, heading
 from dropattack.analysis.records import read_records
-from dropattack.statistics import TOO_FEW, UNDECIDED
+from dropattack.errors import UserError
+from dropattack.runs import record
+from dropattack.statistics import UNKNOWN, Plan, Primary
+from dropattack.statistics.power import detectable_effect
 
 
 @pytest.fixture
@@ -49,6 +52,71 @@ def test_the_correction_covers_the_whole_table(compared):
     assert compared["p_holm"].min() == pytest.approx(smallest * compared["p"].notna().sum())
 
 
+def test_each_family_is_corrected_apart(runs):
+    frame = read_records(runs).frame
+    plan = Plan(primary=Primary("dropattack", datasets=("digits", "pydoc", "imdb")))
+    table = compare(frame, plan=plan)
+    primary, secondary = (table[table["family"] == name] for name in ("primary", "secondary"))
+    assert primary["method"].tolist() == ["dropattack"] * 2
+    assert set(table[table["family"] == ""]["method"]) == {"none"}
+    assert primary["p_holm"].min() == pytest.approx(3 * primary["p"].min())  # imdb is planned, not made
+    assert secondary["p_holm"].min() == pytest.approx(4 * secondary["p"].min())
+    assert table["p"].tolist() == pytest.approx(compare(frame)["p"].tolist(), nan_ok=True)
+    row = secondary[secondary["method"] == "fgm"].iloc[0]
+    assert row["detects"] == pytest.approx(row["difference"].sd * detectable_effect(3, 0.05 / 4))
+    made = tables.comparison_table(table, plan=plan)
+    assert [row[7] for row in made.rows[:4]] == ["–", "secondary", "secondary", "primary"]
+    assert "(3 planned, 2 made; those not made count in the correction), and the 4 others" in made.notes[1]
+
+
+def test_primary_family_has_one_row_per_data_set(runs, write_run):
+    write_run("dropattack", epsilon=1.0)
+    frame = read_records(runs).frame
+    with pytest.raises(UserError, match="several comparisons on digits: narrow"):
+        compare(frame, plan=Plan(primary=Primary("dropattack")))
+    plan = Plan(primary=Primary("dropattack", where={"reg.epsilon": 5.0}))
+    assert (compare(frame, plan=plan)["family"] == "primary").sum() == 2
+
+
+def test_margin_decides_equivalence(write_run, tmp_path):
+    for seed in range(5):
+        write_run("none", seed=seed, accuracy=0.8)
+        write_run("fgm", seed=seed, accuracy=0.801 + 0.001 * (-1) ** seed)
+    frame = read_records(tmp_path).frame
+    assert compare(frame).iloc[1]["verdict"] == "equivalent"
+    assert compare(frame, plan=Plan(margin=0.1)).iloc[1]["verdict"] == UNKNOWN
+    assert "within ± 0.1 points" in tables.comparison_table(compare(frame), plan=Plan(margin=0.1)).notes[2]
+
+
+def test_rows_are_compared_where_the_records_have_them(write_run, tmp_path):
+    rows = 50
+    for seed in range(3):
+        for method, right in (("none", 40), ("fgm", 48), ("pgd", 40)):
+            correct = [i < right for i in range(rows)]
+            kept = {} if method == "pgd" else {"correct": record.pack_correct(correct)}
+            test = {"accuracy": right / rows, "macro_f1": 0.5, "loss": 0.5, **kept}
+            changes = {"test": test, "data": {"fingerprint": "d", "sizes": {"train": 9, "test": rows}}}
+            write_run(method, seed=seed, changes=changes)
+    compared = compare(read_records(tmp_path).frame)
+    found = one(compared, "digits", "fgm")["rows"]
+    assert (found.pairs, found.shown, found.rows) == (3, 3, rows)
+    assert found.p == pytest.approx(2 / 2**8)
+    assert found.low < 8 / 50 < found.high
+    assert one(compared, "digits", "pgd")["rows"] is None
+    made = tables.comparison_table(compared)
+    shown = {row[1]: row[9:11] for row in made.rows}
+    assert made.columns[9:11] == ("[rows and seeds]", "p (McNemar)")
+    assert shown["fgm"][1] == "0.008 (3 of 3)"
+    assert shown["pgd"] == shown["none"] == ("–", "–")
+
+
+def test_rows_that_contradict_the_accuracy_are_left_out(write_run, tmp_path):
+    test = {"accuracy": 0.9, "macro_f1": 0.5, "loss": 0.5, "correct": record.pack_correct([True] * 8 + [False] * 2)}
+    write_run(changes={"test": test, "data": {"fingerprint": "d", "sizes": {"test": 10}}})
+    (left,) = read_records(tmp_path).left_out
+    assert "not that of its rows" in left.detail
+
+
 def test_the_baseline_is_not_compared_with_itself(compared):
     row = one(compared, "digits", "none")
     assert math.isnan(row["p"])
@@ -60,7 +128,7 @@ def test_two_settings_of_a_method_are_two_labelled_rows(write_run, runs):
     table = compare(read_records(runs).frame).query("dataset == 'digits' and method == 'fgm'")
     assert table["method_label"].tolist() == ["fgm (epsilon=1.0)", "fgm (epsilon=5.0)"]
     assert table["n"].tolist() == [3, 1]
-    assert table["verdict"].tolist()[1] == TOO_FEW
+    assert table["verdict"].tolist()[1] == UNKNOWN
 
 
 def test_two_contexts_are_never_mixed(write_run, runs):
@@ -71,7 +139,7 @@ def test_two_contexts_are_never_mixed(write_run, runs):
     assert set(table["dataset_label"]) == {"digits (fraction=0.5)", "digits (fraction=1.0)"}
     half = table.query("dataset_label == 'digits (fraction=0.5)' and method == 'fgm'").iloc[0]
     assert half["difference"].mean == 0
-    assert half["verdict"] == UNDECIDED
+    assert half["verdict"] == UNKNOWN
 
 
 def test_an_empty_cell_says_why(write_run, tmp_path):
@@ -93,7 +161,7 @@ def test_no_records_make_an_empty_table(tmp_path):
 def test_markdown_is_one_well_formed_table(compared):
     lines = [line for line in tables.markdown(tables.comparison_table(compared)).splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 8
-    assert {line.count("|") for line in lines} == {11}
+    assert {line.count("|") for line in lines} == {13}
     assert len({len(line) for line in lines}) == 1
     assert "+3.00 [" in lines[5]
 

@@ -14,6 +14,8 @@ from dropattack.analysis.findings import rivals
 from dropattack.analysis.records import read_records
 from dropattack.analysis.tables import comparison_table
 from dropattack.errors import UserError
+from dropattack.runs.experiment import CONF
+from dropattack.sweeps.table import load_table
 from tests.report import folders
 
 html5lib = pytest.importorskip("html5lib")
@@ -76,10 +78,11 @@ def test_nothing_is_loaded(page, tree):
 
 @pytest.mark.parametrize(("name", "section"), [("vision", "table-mini-vision"), ("half_data", "table-mini-half_data")])
 def test_numbers_equal_those_of_compare(tree, filled, name, section):
-    compared = compare(read_records(filled / "mini" / name).frame)
-    expected = [list(row[1:]) for row in comparison_table(compared, seeds=5).rows]
+    plan = load_table(CONF, name).plan
+    compared = compare(read_records(filled / "mini" / name).frame, plan=plan)
+    expected = [list(row[1:]) for row in comparison_table(compared, seeds=5, plan=plan).rows]
     shown = rows_of(tree, section)
-    signs = {"better": "▲ better", "worse": "▼ worse", "no difference shown": "○ no difference shown"}
+    signs = {"better": "▲ better", "worse": "▼ worse", "equivalent": "≈ equivalent", "not known": "○ not known"}
     assert shown == [[signs.get(cell, cell) for cell in row] for row in expected]
     assert any("▲ better" in row for row in shown)
 

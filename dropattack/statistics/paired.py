@@ -1,7 +1,4 @@
-"""Statistics over a few seeds: means, intervals, paired differences, corrected p-values, verdicts.
-
-Every estimate carries its n. What cannot be estimated from n seeds is NaN, without a warning.
-"""
+"""Statistics over a few seeds: means, intervals, paired differences, corrected p-values, verdicts."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +9,8 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 MIN_SEEDS = 3
-BETTER, WORSE, UNDECIDED, TOO_FEW = "better", "worse", "no difference shown", "too few seeds"
+MARGIN = 0.5  # points of accuracy
+VERDICTS = BETTER, EQUIVALENT, WORSE, UNKNOWN = "better", "equivalent", "worse", "not known"
 
 
 @dataclass(frozen=True)
@@ -81,22 +79,62 @@ def paired_difference(
     return PairedDifference(e.mean, e.sd, e.low, e.high, e.n, p, values)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Apply Holm's correction to a family of p-values. NaN means not tested: it stays NaN and is not counted."""
+def equivalence(difference: PairedDifference, margin: float) -> float:
+    """Return the p-value of two one-sided paired t-tests: small if the difference lies within ± `margin`.
+
+    If all differences are equal, the t-test is undefined; the p-value is then that of the exact sign-flip test, as in
+    `paired_difference`: 2^-n if they are within the margin, otherwise 1.
+
+    Args:
+        difference: over the seeds.
+        margin: in the unit of the difference.
+
+    Raises:
+        ValueError: `margin` is not positive.
+    """
+    if not 0 < margin < math.inf:
+        raise ValueError(f"margin must be positive, got {margin}")
+    d = difference
+    if d.n < 2:
+        return math.nan
+    room = margin - abs(d.mean)  # to the nearer end: its test has the larger p-value
+    if d.sd > 0:
+        return float(stats.t.sf(room / (d.sd / math.sqrt(d.n)), d.n - 1))
+    return 2.0**-d.n if room > 1e-12 else 1.0
+
+
+def holm(p_values: Sequence[float], planned: int = 0) -> list[float]:
+    """Apply Holm's correction to a family of p-values. NaN means not tested: it stays NaN and is not counted.
+
+    Args:
+        p_values: of the family.
+        planned: comparisons in the plan; those beyond the tested ones count as if they had been tested with p = 1.
+    """
     p = np.asarray(p_values, dtype=np.float64)
     tested = ~np.isnan(p)
     adjusted = np.full(p.shape, math.nan)
     if tested.any():
-        adjusted[tested] = multipletests(p[tested], method="holm")[1]
+        missing = np.ones(max(planned - int(tested.sum()), 0))
+        adjusted[tested] = multipletests(np.concatenate([p[tested], missing]), method="holm")[1][: tested.sum()]
     return adjusted.tolist()
 
 
-def verdict(difference: PairedDifference, p_adjusted: float, alpha: float = 0.05) -> str:
-    """Return the verdict on a method against the baseline, given the p-value corrected for its family."""
+def verdict(difference: PairedDifference, p_adjusted: float, margin: float | None = MARGIN, alpha: float = 0.05) -> str:
+    """Return one of `VERDICTS` on a method against the baseline.
+
+    A difference that is shown is better or worse, however small. One that is not shown is equivalent if it is shown to
+    lie within the margin, and otherwise not known, as with fewer than `MIN_SEEDS` pairs.
+
+    Args:
+        difference: over the seeds.
+        p_adjusted: p-value of the difference, corrected for its family.
+        margin: of equivalence, in the unit of the difference; None: equivalence is not defined for this quantity.
+        alpha: level of both tests; the one of equivalence is not corrected.
+    """
     if difference.n < MIN_SEEDS or math.isnan(p_adjusted):
-        return TOO_FEW
+        return UNKNOWN
     if p_adjusted >= alpha:
-        return UNDECIDED
+        return EQUIVALENT if margin is not None and equivalence(difference, margin) < alpha else UNKNOWN
     return BETTER if difference.mean > 0 else WORSE
 
 

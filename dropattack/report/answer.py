@@ -1,0 +1,155 @@
+"""The answer in a few sentences: per scale the primary comparisons and their pooled difference."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+
+from dropattack.analysis.tables import difference_and_interval, p_value, signed
+from dropattack.report.claims import Cell, Claims, cells
+from dropattack.report.gather import Found
+from dropattack.statistics import BETTER, EQUIVALENT, UNKNOWN, VERDICTS
+from dropattack.statistics.pooled import Pooled, Posterior, pool, pooled_verdict, signed_rank
+
+CREDIBLE = ("full", "midi")
+MINI = (
+    "mini: real data cut down for two CPU cores, and small networks that a bag of words with logistic regression beats "
+    "on the text data sets; an indication, not a result"
+)
+NAMES = {"imdb": "IMDB", "agnews": "AG News", "pheme": "PHEME", "mnist": "MNIST", "cifar10": "CIFAR-10"}
+
+
+@dataclass(frozen=True)
+class ScaleAnswer:
+    """The comparisons of one scale that have enough seeds, and what they say together.
+
+    Attributes:
+        scale: the scale.
+        cells: one comparison per data set and model.
+        pooled: None with fewer than two data sets.
+        verdict: on the pooled difference.
+        posterior: of the Bayesian signed-rank test; None with fewer than two data sets.
+        controls: for each of `cells` the random direction against plain training, None where it was not run.
+    """
+
+    scale: str
+    cells: tuple[Cell, ...]
+    pooled: Pooled | None
+    verdict: str
+    posterior: Posterior | None
+    controls: tuple[Cell | None, ...] = ()
+
+
+def answers(claims: Claims, found: Sequence[Found]) -> list[ScaleAnswer]:
+    """Return the answer of each scale that has a comparison, the most credible scale first."""
+    every = [cell for cell in cells(claims.pooled, found, claims.scales) if cell.counts]
+    made, controls = [], _controls(claims, found)
+    for scale in claims.scales:
+        own = tuple(cell for cell in every if cell.scale == scale)
+        if not own:
+            continue
+        pooled = pool([cell.difference for cell in own])
+        posterior = signed_rank([cell.difference.mean for cell in own], claims.margin) if len(own) > 1 else None
+        said = pooled_verdict(pooled, pooled.p if pooled else math.nan, claims.margin)
+        beside = tuple(controls.get((cell.scale, cell.table, cell.dataset)) for cell in own)
+        made.append(ScaleAnswer(scale, own, pooled, said, posterior, beside))
+    return made
+
+
+def headline(found: Sequence[ScaleAnswer]) -> str:
+    """Return one sentence: does it help, by the primary comparisons at the credible scales?"""
+    verdicts = [cell.verdict for one in found if one.scale in CREDIBLE for cell in one.cells]
+    better = verdicts.count(BETTER)
+    if not verdicts or not better:
+        return "Nobody can say yes yet."
+    return "Yes, where it was tested." if better == len(verdicts) else "On some data sets."
+
+
+def sentences(found: Sequence[ScaleAnswer]) -> list[str]:
+    """Return the answer in sentences: every primary comparison of the credible scales, then the pooled differences."""
+    said = []
+    for one in found:
+        if one.scale in CREDIBLE:
+            for cell, control in zip_longest(one.cells, one.controls):
+                said += [_comparison(cell), *([_control(control)] if control else [])]
+            if one.pooled:
+                said.append(_pooled(one))
+        else:
+            said.append(_summary(one))
+    if not any(one.scale in CREDIBLE for one in found):
+        said.insert(0, "No comparison with three seeds exists at full or midi scale; everything below is mini.")
+    return said
+
+
+def cost(found: Sequence[ScaleAnswer]) -> str:
+    """Return what a step costs, as measured in the runs of these comparisons; empty if it was not."""
+    ratios = sorted(cell.cost for one in found for cell in one.cells if not math.isnan(cell.cost))
+    if not ratios:
+        return ""
+    middle = (ratios[(len(ratios) - 1) // 2] + ratios[len(ratios) // 2]) / 2
+    least, most = (f"{value:.1f}" for value in (ratios[0], ratios[-1]))
+    if least == most:
+        return f"A step of DropAttack takes {least} times as long as a plain one in these runs."
+    return (
+        f"A step of DropAttack takes {least} to {most} times as long as a plain one in these runs (median "
+        f"{middle:.1f})."
+    )
+
+
+def dataset_name(name: str) -> str:
+    return NAMES.get(name, name)
+
+
+def _comparison(cell: Cell) -> str:
+    d = cell.difference
+    verdict = {BETTER: "better than", EQUIVALENT: "equivalent to"}.get(cell.verdict)
+    sign = "above" if d.mean > 0 else "below"
+    words = f"DropAttack is {verdict} plain training" if verdict else (
+        "whether DropAttack differs from plain training is not known" if cell.verdict == UNKNOWN
+        else "DropAttack is worse than plain training")  # fmt: skip
+    rows = f", {cell.rows} training rows" if cell.rows else ""
+    all_seeds = all(value > 0 for value in d.values) or all(value < 0 for value in d.values)
+    seeds = f"{'in each of' if all_seeds else 'over'} {d.n} seeds"
+    return (
+        f"On {dataset_name(cell.dataset)} at {cell.scale} scale ({cell.model}{rows}), {words}: its accuracy is "
+        f"{abs(d.mean):.2f} points {sign} {seeds} [{signed(d.low)}, {signed(d.high)}], for the same number of epochs; "
+        f"p = {p_value(cell.p)} after correction for the planned comparisons."
+    )
+
+
+def _pooled(one: ScaleAnswer) -> str:
+    assert one.pooled is not None
+    return (
+        f"Over {one.pooled.k} data sets at {one.scale} scale the pooled difference is {interval(one.pooled)} points, "
+        f"p = {p_value(one.pooled.p)}: {one.verdict}."
+    )
+
+
+def _summary(one: ScaleAnswer) -> str:
+    counts = []
+    for word in VERDICTS:
+        names = sorted(dataset_name(cell.dataset) for cell in one.cells if cell.verdict == word)
+        if names:
+            counts.append(f"{word} on {', '.join(names)}")
+    pooled = f" {_pooled(one)}" if one.pooled else ""
+    where = f"On data that was cut down for two CPU cores ({one.scale})"
+    return f"{where}, DropAttack's verdicts are: {'; '.join(counts)}.{pooled}"
+
+
+def interval(pooled: Pooled) -> str:
+    """Format as `+0.31 [−0.20, +0.82]`."""
+    return f"{signed(pooled.mean)} [{signed(pooled.low)}, {signed(pooled.high)}]"
+
+
+def _controls(claims: Claims, found: Sequence[Found]) -> dict[tuple[str, str, str], Cell]:
+    """Return the comparisons of the random direction with plain training, by scale, table and data set."""
+    control = replace(claims.pooled, method="randomattack")
+    return {
+        (cell.scale, cell.table, cell.dataset): cell for cell in cells(control, found, claims.scales) if cell.counts
+    }
+
+
+def _control(cell: Cell) -> str:
+    verdict = "equivalent to plain training" if cell.verdict == EQUIVALENT else cell.verdict
+    gain = difference_and_interval(cell.difference)
+    return f"The same masks and lengths along a random direction gave {gain} points there: {verdict}."

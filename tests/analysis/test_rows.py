@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from dropattack.statistics.rows import bootstrap, compare_rows, majority, mcnemar_p
+
+
+def bits(text: str) -> np.ndarray:
+    return np.array([letter == "1" for letter in text])
+
+
+def test_mcnemar_by_hand():
+    """Of 10 rows that one alone gets right, the first gets 9: p = 2 (1 + 10) / 2^10."""
+    own, other = bits("1" * 9 + "0" + "1" * 5 + "0" * 5), bits("0" * 9 + "1" + "1" * 5 + "0" * 5)
+    assert mcnemar_p(own, other) == pytest.approx(22 / 1024)
+    assert mcnemar_p(own, other) == pytest.approx(stats.binomtest(9, 10).pvalue)
+    assert mcnemar_p(own, own) == 1.0
+
+
+def test_majority_needs_more_than_half():
+    assert majority(np.stack([bits("1100"), bits("1010"), bits("1001")])).tolist() == [True, False, False, False]
+    assert majority(np.stack([bits("10"), bits("11")])).tolist() == [True, False]
+
+
+def test_bootstrap_agrees_with_one_that_draws_every_row():
+    dice = np.random.default_rng(1)
+    own, other = dice.random((3, 200)) < 0.8, dice.random((3, 200)) < 0.7
+    low, high = bootstrap(own, other, samples=20_000)
+    gain = own.astype(float) - other
+    slow = [gain[dice.integers(3, size=3)][:, dice.integers(200, size=200)].mean() for _ in range(8000)]
+    assert (low, high) == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=0.006)
+    assert bootstrap(own, other) == bootstrap(own, other)
+
+
+def test_one_seed_gives_the_interval_over_rows():
+    """The share of rows gained is binomial: 40 of 200 gives 0.2 ± 1.96 √(0.2 · 0.8 / 200)."""
+    own, other = bits("1" * 40 + "0" * 160)[None], bits("0" * 200)[None]
+    half = 1.96 * (0.2 * 0.8 / 200) ** 0.5
+    assert bootstrap(own, other, samples=20_000) == pytest.approx((0.2 - half, 0.2 + half), abs=0.005)
+
+
+def test_rows_are_compared_over_common_seeds():
+    runs = {0: bits("1" * 12 + "0" * 4), 1: bits("1" * 12 + "0" * 4), 7: bits("1" * 16)}
+    plain = {1: bits("0" * 16), 0: bits("1" * 12 + "0" * 4), 3: bits("0" * 16)}
+    found = compare_rows(runs, plain)
+    assert (found.pairs, found.shown, found.rows) == (2, 1, 16)
+    assert found.p == pytest.approx(2 / 2**12)  # the plain majority needs both seeds
+    assert 0 <= found.low < 12 / 32 < found.high
+    assert compare_rows(runs, {5: bits("1")}) is None
+
+
+def test_another_number_of_rows_is_refused():
+    with pytest.raises(ValueError, match="different numbers of rows"):
+        compare_rows({0: bits("11")}, {0: bits("111")})

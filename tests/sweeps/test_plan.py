@@ -1,0 +1,51 @@
+"""A table's margin and primary family, as read from its file."""
+
+import pytest
+import yaml
+
+from dropattack.errors import UserError
+from dropattack.runs.experiment import CONF
+from dropattack.statistics import MARGIN, Plan, Primary
+from dropattack.sweeps.table import load_table
+
+TABLE = {"title": "T", "kind": "comparison", "seeds": 2, "grids": [["reg=none"]]}
+PRIMARY = {"method": "fgm", "against": "none", "datasets": ["imdb", "mnist"]}
+
+
+def load(tmp_path, **more):
+    (tmp_path / "table").mkdir(exist_ok=True)
+    (tmp_path / "table" / "t.yaml").write_text(yaml.safe_dump({**TABLE, **more}))
+    return load_table(tmp_path, "t").plan
+
+
+def test_plan_of_a_table(tmp_path):
+    assert load(tmp_path) == Plan(MARGIN, None)
+    assert load(tmp_path, margin=1).margin == 1.0
+    more = {**PRIMARY, "where": {"reg.epsilon": 1.0}, "declared": "before"}
+    assert load(tmp_path, primary=more).primary == Primary(
+        "fgm", "none", ("imdb", "mnist"), {"reg.epsilon": 1.0}, "before"
+    )
+
+
+@pytest.mark.parametrize("margin", [0, -1, 100, "wide", True])
+def test_impossible_margin_is_refused(tmp_path, margin):
+    with pytest.raises(UserError, match=r"t\.yaml: margin=.* must be points of accuracy, above 0"):
+        load(tmp_path, margin=margin)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"against": "fgm"}, {"datasets": []}, {"datasets": ["imdb", "imdb"]}, {"where": []}, {"colour": "red"},
+     {"method": None}, {"declared": 3}],
+)  # fmt: skip
+def test_impossible_primary_family_is_refused(tmp_path, changes):
+    with pytest.raises(UserError, match=r"t\.yaml: primary=.* must be a mapping with method, against: none"):
+        load(tmp_path, primary={**PRIMARY, **changes})
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "table").glob("*.yaml")), ids=lambda path: path.stem)
+def test_primary_families_name_data_sets_and_methods_that_exist(path):
+    primary = load_table(CONF, path.stem).plan.primary
+    if primary is not None:
+        assert {(CONF / "dataset" / f"{name}.yaml").is_file() for name in primary.datasets} == {True}
+        assert (CONF / "reg" / f"{primary.method}.yaml").is_file()
