@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 
 def evaluate(
-    model: nn.Module, batches: Iterable[dict[str, Any]], *, classes: int, check: Callable[[], None] | None = None
+    model: nn.Module,
+    batches: Iterable[dict[str, Any]],
+    *,
+    classes: int,
+    check: Callable[[], None] | None = None,
+    metrics: Sequence[str] = (),
 ) -> dict[str, float]:
     """Evaluate in eval mode and restore the mode; synchronise with the device once, at the end.
 
@@ -20,10 +25,11 @@ def evaluate(
         batches: dicts of the model's inputs and `labels` [B].
         classes: number of classes C; logits are [B, C].
         check: called before each batch; may raise to stop.
+        metrics: names in `METRICS` of further ones.
 
     Returns:
         `accuracy`, `macro_f1` (over the classes that occur or were predicted, as in scikit-learn) and `loss`
-        (mean cross-entropy).
+        (mean cross-entropy), and the metrics asked for.
 
     Raises:
         ValueError: `batches` is empty.
@@ -52,6 +58,7 @@ def evaluate(
         "accuracy": counts.diagonal().sum().item() / counts.sum().item(),
         "macro_f1": macro_f1(counts),
         "loss": loss.item() / counts.sum().item(),
+        **{name: METRICS[name](counts) for name in metrics},
     }
 
 
@@ -60,6 +67,27 @@ def macro_f1(confusion: Tensor) -> float:
     hits, true, predicted = confusion.diagonal().double(), confusion.sum(1).double(), confusion.sum(0).double()
     occurs = (true + predicted) > 0
     return (2 * hits[occurs] / (true + predicted)[occurs]).mean().item()
+
+
+def f1(confusion: Tensor) -> float:
+    """Return the F1 of the last class, which is `true` or 1 of two, from counts [C, C]; 0 if it never occurs."""
+    hits, others = confusion[-1, -1].item(), (confusion[-1].sum() + confusion[:, -1].sum()).item()
+    return 2 * hits / others if others else 0.0
+
+
+def matthews(confusion: Tensor) -> float:
+    """Return Matthews' correlation in −1..1 from counts [C, C], as Gorodkin (2004) defines it for C > 2.
+
+    It is 0 if all predictions or all labels are the same, as in scikit-learn.
+    """
+    counts = confusion.double()
+    true, predicted, total = counts.sum(1), counts.sum(0), counts.sum()
+    covariance = counts.trace() * total - true @ predicted
+    spread = (total**2 - true @ true) * (total**2 - predicted @ predicted)
+    return (covariance / spread.sqrt()).item() if spread > 0 else 0.0
+
+
+METRICS: dict[str, Callable[[Tensor], float]] = {"f1": f1, "matthews": matthews}
 
 
 def _count(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
