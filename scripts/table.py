@@ -38,6 +38,9 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, help="seeds per cell (default: the table's)")
     parser.add_argument("--output", type=Path, default=Path("outputs/tables"), help="output folder of the runs")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records and tables")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="OVERRIDE", help="run only these cells, such as dataset=pheme"
+    )
     parser.add_argument("--no-run", action="store_true", help="only make the table, from existing records")
     parser.add_argument("override", nargs="*", help="more overrides for all cells, such as tracker=none")
     args = parser.parse_intermixed_args()
@@ -50,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
     problems = []
     if not args.no_run:
         engine = Engine(args.launcher, args.jobs, args.address, args.cpus, args.gpus)
-        problems = run_cells(table, folder, engine, scale=args.scale, output=args.output, extra=args.override)
+        problems = run_cells(table, folder, engine, scale=args.scale, output=args.output, extra=args.override,
+                             only=args.only)  # fmt: skip
     from dropattack.analysis.summary import render  # slow import (1 s), only after the runs
 
     made = render(table.name, folder, title=table.title, kind=table.kind, x=table.x, y=table.y, seeds=table.seeds,

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dropattack import FGM
+import dropattack
+from dropattack import FGM, DropAttack
 from dropattack.report.findings import findings
 from dropattack.runs import experiment
 from dropattack.runs.config import cells, compose
@@ -58,11 +59,11 @@ def documents() -> list[str]:
 
 
 class Classifier(nn.Module):
-    """The `model` of README.md and docs/architecture.md."""
+    """The `model` of README.md and of pages that show a loop or a step, not a model."""
 
     def __init__(self):
         super().__init__()
-        self.embed, self.rnn = nn.Embedding(100, 8), nn.LSTM(8, 8, batch_first=True)
+        self.embed, self.rnn = nn.Embedding(100, 8), nn.GRU(8, 8, batch_first=True)
         self.head = nn.Linear(8, 3)
 
     def forward(self, ids):
@@ -71,12 +72,16 @@ class Classifier(nn.Module):
 
 def given(name: str) -> dict:
     """Return the names that a file's blocks may use without defining them: some show a loop, not a model."""
-    if name not in ("README.md", "docs/architecture.md"):
+    loops, steps = name in ("README.md", "docs/index.md"), name == "docs/architecture.md"
+    if not (loops or steps or name.startswith("docs/howto/")):
         return {}
     model = Classifier()
     loader = [(torch.randint(100, (4, 6)), torch.randint(3, (4,))) for _ in range(2)]
     made = {"model": model, "loader": loader, "optimizer": torch.optim.Adam(model.parameters())}
-    return made if name == "README.md" else {"model": model, "x": loader[0][0], "y": loader[0][1], "F": F}
+    if loops:
+        return made
+    made |= {"torch": torch, "F": F, "x": loader[0][0], "y": loader[0][1]}
+    return made if steps else {**made, "reg": DropAttack(model, ["embed.weight", "rnn.weight_ih_l0"])}
 
 
 @pytest.mark.parametrize("name", RUN)
@@ -140,6 +145,12 @@ def test_the_errors_that_are_explained_are_those_that_are_raised():
     own = [message for message in messages if not message.startswith("Trying to backward")]  # that one is torch's
     for message in own:
         assert message in source, message
+
+
+def test_the_reference_has_every_public_name():
+    text = "".join(path.read_text() for path in (ROOT / "docs" / "reference").glob("*.md"))
+    documented = re.findall(r"^\.\. auto(?:class|data):: dropattack\.(\w+)$", text, re.MULTILINE)
+    assert sorted(documented) == sorted(dropattack.__all__)
 
 
 def test_the_findings_are_those_of_the_records():

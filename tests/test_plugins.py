@@ -12,7 +12,7 @@ from dropattack.runs import cli, experiment, launching, record
 from dropattack.runs.config import choices, compose
 from dropattack.runs.experiment import CONF
 
-DOCUMENT = (CONF.parent / "docs" / "own-data.md").read_text()
+DOCUMENT = (CONF.parent / "docs" / "howto" / "own-data.md").read_text()
 METHOD = (
     DOCUMENT.partition("# not run: a test runs it as a plug-in\n")[2].partition("```")[0].replace("mymethod", "NAME")
 )

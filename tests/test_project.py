@@ -81,11 +81,17 @@ def test_one_version():
         assert importlib.metadata.version("dropattack") == dropattack.__version__
     headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[0] in ("Unreleased", dropattack.__version__)
+    assert f"\nversion: {dropattack.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_the_types_are_packaged():
+    assert (ROOT / "dropattack" / "py.typed").is_file()
+    assert '\n"dropattack" = ["py.typed"]\n' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_every_dependency_has_a_tested_version():
     lists = re.findall(
-        r"^(?:dependencies|experiments|dev) = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S
+        r"^(?:dependencies|experiments|dev|docs) = \[(.*?)\]$", (ROOT / "pyproject.toml").read_text(), re.M | re.S
     )
     names = set(re.findall(r'"([A-Za-z0-9-]+)[><=]', " ".join(lists)))
     assert len(names) > 20

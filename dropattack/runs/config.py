@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -37,11 +38,13 @@ SCALES = ("full", "mini", "smoke", "midi")
 def register_resolvers() -> None:
     """Register the resolvers of conf/ with OmegaConf. May be called repeatedly.
 
-    `${pick:${scale.name},full,mini,smoke,midi}` is the value for a scale; `${content:root,path,…}` is a digest of the
-    content of files or folders, or null if one does not exist: see `dropattack.data.content.digest`.
+    `${pick:${scale.name},full,mini,smoke,midi}` is the value for a scale; `${times:2,3}` is a product;
+    `${content:root,path,…}` is a digest of the content of files or folders, or null if one does not exist: see
+    `dropattack.data.content.digest`.
     """
     OmegaConf.register_new_resolver("pick", _pick, replace=True)
     OmegaConf.register_new_resolver("content", _content, replace=True)
+    OmegaConf.register_new_resolver("times", operator.mul, replace=True)
 
 
 def _pick(scale: str, *sizes: Any) -> Any:

@@ -1,6 +1,7 @@
 """Every example trains, and says what it found."""
 
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -51,6 +52,19 @@ class Seeding:
 
 def test_training_pays():
     assert importlib.import_module("plain").main(steps=150) > 0.85
+
+
+def test_the_notebook_runs_from_top_to_bottom(capsys):
+    notebook = json.loads((EXAMPLES / "digits.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
+    names: dict = {"__name__": "notebook"}
+    for cell in cells:
+        exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+    assert all(min(found) > 50 for found in names["accuracy"].values())  # percent, of ten classes
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in table] == ["method", "none", "fgm", "dropattack"]
+    assert [line.split()[-1] for line in table[1:]] == ["1", "2", "3"]
 
 
 @pytest.mark.gpu

@@ -1,4 +1,4 @@
-"""timm's scaler, which does backward, clipping and step in one call, as docs/library.md says to use it."""
+"""timm's scaler, which does backward, clipping and step in one call, used as in docs/howto/mixed-precision.md."""
 
 import pytest
 import torch
