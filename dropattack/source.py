@@ -19,16 +19,28 @@ Definition = ast.ClassDef | ast.FunctionDef
 # What only speaks, saves or waits: a run that finishes has the same numbers whatever is written there.
 NEUTRAL = frozenset(
     f"{PACKAGE}.{name}"
-    for name in ("errors", "files", "progress", "source", "training.lock", "training.progress", "training.signals")
+    for name in (
+        "errors",
+        "files",
+        "plugins",
+        "progress",
+        "source",
+        "training.lock",
+        "training.progress",
+        "training.signals",
+    )
 )
+others: dict[str, Path] = {}  # the file of each plug-in's top module, by its name
 
 
 def path_of(module: str) -> Path | None:
-    """The file of a module of this package, or None."""
+    """The file of a module of this package or of a plug-in, or None."""
     first, *rest = module.split(".")
-    if first != PACKAGE or not all(part.isidentifier() for part in rest):
+    if (first != PACKAGE and first not in others) or not all(part.isidentifier() for part in rest):
         return None
-    place = ROOT.joinpath(*rest)
+    if first in others and not rest:
+        return others[first]
+    place = (others[first].parent if first in others else ROOT).joinpath(*rest)
     return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
 
 
@@ -130,7 +142,7 @@ def _imports(path: Path) -> tuple[str, ...]:
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [f"{node.module}.{alias.name}" for alias in node.names]
-    return tuple(module for name in names if name.partition(".")[0] == PACKAGE for module in _home(name))
+    return tuple(module for name in names if name.partition(".")[0] in (PACKAGE, *others) for module in _home(name))
 
 
 def _running(tree: ast.AST) -> Iterator[ast.AST]:
@@ -167,6 +179,16 @@ def digest(modules: Iterable[str]) -> str:
         path = path_of(module)
         if path is not None:
             total.update(f"{module}\n{_plain(path)}\n".encode())
+    return total.hexdigest()[:12]
+
+
+def digest_of_other(name: str) -> str:
+    """12 hexadecimal digits over the syntax trees of all files of a plug-in, like `digest`."""
+    top = others[name]
+    files = sorted(top.parent.rglob("*.py")) if top.name == "__init__.py" else [top]
+    total = hashlib.sha256()
+    for path in files:
+        total.update(f"{path.relative_to(top.parent).as_posix()}\n{_plain(path)}\n".encode())
     return total.hexdigest()[:12]
 
 

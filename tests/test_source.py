@@ -131,7 +131,7 @@ def test_modules_excluded_from_the_digest_exist():
 @pytest.mark.parametrize(
     ("group", "changes", "said"),
     [
-        ("reg", {"_target_": "dropattack.regularizers.FGMM"}, "no such object in dropattack.regularizers"),
+        ("reg", {"_target_": "dropattack.regularizers.FGMM"}, "no such object in dropattack.regularizers or a plug-in"),
         ("reg", {"_target_": "os.system"}, "reg._target_=os.system"),
         ("dataset", {"path": "x"}, "dataset=digits has no option path; options: root, split, cache, validation_fract"),
         ("model", {"spec": 1}, "model.spec cannot be set in a config"),

@@ -62,7 +62,8 @@ def encode(dataset: Dataset, tokenizer: Tokenizer | None = None, *, cache: str |
         raise UserError(f"Dataset {dataset.name} is text: this model needs a tokenizer (model.tokenizer) to read it.")
     key = {"format": FORMAT, "data": dataset.fingerprint, "tokenizer": tokenizer.settings()}
     arrays, values = cached(cache, f"{dataset.name}-tokens", key, lambda: _tokenise(dataset, tokenizer))
-    spec = DataSpec("text", len(dataset.classes), tuple(values["vocabulary"]), values["padding_id"])
+    spec = DataSpec("text", len(dataset.classes), tuple(values["vocabulary"]), values["padding_id"],
+                    separator_id=values.get("separator_id"))  # fmt: skip
     return Encoded(
         spec,
         **{
@@ -79,11 +80,20 @@ def encode(dataset: Dataset, tokenizer: Tokenizer | None = None, *, cache: str |
 def _tokenise(dataset: Dataset, tokenizer: Tokenizer) -> Content:
     fitted = tokenizer.fit(dataset)
     arrays = {}
+    values: dict[str, Any] = {"vocabulary": list(fitted.vocabulary), "padding_id": fitted.padding_id}
     for name, split in dataset.splits.items():
         assert isinstance(split, TextSplit)
-        ids = fitted(split.texts)
+        if split.pairs is None:
+            ids = fitted(split.texts)
+        elif (of_pairs := getattr(fitted, "of_pairs", None)) is not None:
+            ids, values["separator_id"] = of_pairs(split.texts, split.pairs), getattr(fitted, "separator_id", None)
+        else:
+            raise UserError(
+                f"Dataset {dataset.name} holds pairs of texts, and this model reads one text per row: take model=hf or "
+                "model=bert, or leave dataset.text_pair_column out."
+            )
         arrays[f"{name}.inputs"], arrays[f"{name}.lengths"] = padded(ids, fitted.padding_id)
-    return arrays, {"vocabulary": list(fitted.vocabulary), "padding_id": fitted.padding_id}
+    return arrays, values
 
 
 def padded(ids: Sequence[Sequence[int] | np.ndarray], padding_id: int) -> tuple[np.ndarray, np.ndarray]:

@@ -53,7 +53,7 @@ def offline_unless_reachable() -> Iterator[None]:
         constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
 
 
-def _has_cached(repository: str) -> bool:
+def is_cached(repository: str) -> bool:
     """Return whether one of the hub clients' caches may hold the data set."""
     from huggingface_hub import constants
 
@@ -68,7 +68,7 @@ def hub_columns(repository: str, split: str) -> dict[str, list[Any]]:
     Raises:
         Unavailable: neither holds it.
     """
-    if not (_has_cached(repository) or hub_reachable()):  # importing `datasets` takes seconds
+    if not (is_cached(repository) or hub_reachable()):  # importing `datasets` takes seconds
         raise Unavailable(f"the Hugging Face hub, which has {repository}, does not answer")
     try:
         import datasets

@@ -56,8 +56,8 @@ def write(path: Path, facts: Facts, encoded: Encoded) -> Path:
     Raises:
         ValueError: the data set holds images, whose own files are already compact.
     """
-    if encoded.spec.kind != "text":
-        raise ValueError("only text is packed: image files are as small as they get")
+    if encoded.spec.kind != "text" or encoded.spec.separator_id is not None:
+        raise ValueError("only single texts are packed: image files are as small as they get")
     arrays: dict[str, np.ndarray] = {}
     for name in SPLITS:
         split: TensorSplit = getattr(encoded, name)

@@ -18,9 +18,9 @@ AnySplit = TextSplit | ImageSplit
 
 
 def examples(split: AnySplit) -> list[Hashable]:
-    """Return each row's example in comparable form: the text, or a digest of the pixels."""
+    """Return each row's example in comparable form: the text (or both), or a digest of the pixels."""
     if isinstance(split, TextSplit):
-        return list(split.texts)
+        return list(split.texts if split.pairs is None else zip(split.texts, split.pairs, strict=True))
     return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in split.pixels]
 
 

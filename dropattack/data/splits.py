@@ -83,6 +83,7 @@ def finish(
     validation_rows: int | None = None,
     test_rows: int | None = None,
     fraction: float = 1.0,
+    lenient: bool = False,
 ) -> Dataset:
     """Finish every `load`: carve the validation split, take the requested subsets, and check the result.
 
@@ -102,6 +103,8 @@ def finish(
         validation_rows: like `train_rows`.
         test_rows: like `train_rows`.
         fraction: the share of the training rows (after `train_rows`) to train on; also nested.
+        lenient: for a user's own data: asking for more rows than a split has takes all of them, and a class may be
+            missing from validation or test.
 
     Raises:
         UserError: a size or share out of range, data that `Dataset` refuses, or a set whose results would be
@@ -112,12 +115,18 @@ def finish(
             raise UserError(f"Dataset {name}: {option}={share} must be > 0 and {below} 1.")
     notes = dict(notes)
     given = {"train": train, "validation": validation, "test": test}
-    sets.check_classes(name, classes, {split: rows for split, rows in given.items() if rows is not None})
+    whole = {split: rows for split, rows in given.items() if rows is not None}
+    sets.check_classes(name, classes, {"train": train} if lenient else whole)
     if validation is None:
         notes["validation"] = f"{validation_fraction:g} of train, stratified, split seed {seed}"
         train, validation = carve(train, round(validation_fraction * len(train)), seed, _VALIDATION)
     if drop_leaks:
         train, validation, notes["leaks_dropped"] = _without_leaks(name, train, validation, test)
+    if lenient:
+        train_rows, validation_rows, test_rows = (
+            rows if rows is None else min(rows, len(split))
+            for rows, split in ((train_rows, train), (validation_rows, validation), (test_rows, test))
+        )
     train = _subset(name, "train_rows", train, train_rows, fraction, seed, _TRAIN_ROWS)
     validation = _subset(name, "validation_rows", validation, validation_rows, 1.0, seed, _VALIDATION_ROWS)
     test = _subset(name, "test_rows", test, test_rows, 1.0, seed, _TEST_ROWS)

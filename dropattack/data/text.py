@@ -153,7 +153,7 @@ class PretrainedTokenizer:
         backend.enable_truncation(self.max_length)
         by_id = {i: token for token, i in backend.get_vocab().items()}
         vocabulary = tuple(by_id.get(i, f"[unused-{i}]") for i in range(max(by_id) + 1))
-        return Pieces(backend, vocabulary, pad, unknown)
+        return Pieces(backend, vocabulary, pad, unknown, _separator(backend))
 
 
 @dataclass(frozen=True)
@@ -164,20 +164,38 @@ class Pieces:
     vocabulary: tuple[str, ...]
     padding_id: int
     unknown_id: int
+    separator_id: int | None = None
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text, with the model's special tokens."""
+        return self._encoded(list(_clean(texts)))
+
+    def of_pairs(self, texts: Sequence[str], pairs: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each pair of texts; if both together are too long, the longer one is cut."""
+        return self._encoded(list(zip(_clean(texts), _clean(pairs), strict=True)))
+
+    def _encoded(self, inputs: Sequence[Any]) -> list[list[int]]:
         result = []
-        for start in range(0, len(texts), CHUNK):
-            encodings = self.backend.encode_batch_fast(list(_clean(texts[start : start + CHUNK])))
+        for start in range(0, len(inputs), CHUNK):
+            encodings = self.backend.encode_batch_fast(inputs[start : start + CHUNK])
             result += [encoding.ids or [self.unknown_id] for encoding in encodings]
         return result
+
+
+def _separator(backend: Backend) -> int | None:
+    """Return the special token after which the second text of a pair begins, or None if segments have no numbers."""
+    encoding = backend.encode("a", "b")
+    if 1 not in encoding.type_ids or encoding.type_ids.index(1) == 0:
+        return None
+    last = encoding.type_ids.index(1) - 1
+    return encoding.ids[last] if encoding.special_tokens_mask[last] else None
 
 
 def _texts(dataset: Dataset, source: str) -> Iterator[str]:
     for name, split in dataset.splits.items():
         if isinstance(split, TextSplit) and (source == "all" or name == "train"):
             yield from split.texts
+            yield from split.pairs or ()
 
 
 def _clean(texts: Iterable[str]) -> Iterator[str]:

@@ -21,17 +21,19 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, eq=False)
 class TextSplit:
-    """Texts with one label each."""
+    """Texts, or pairs of texts, with one label each."""
 
     texts: list[str]
     labels: np.ndarray  # int64 [N]
+    pairs: list[str] | None = None  # the second text of each row
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: np.ndarray) -> TextSplit:
         """Return the given rows, in the given order."""
-        return TextSplit([self.texts[row] for row in rows], self.labels[rows])
+        pairs = None if self.pairs is None else [self.pairs[row] for row in rows]
+        return TextSplit([self.texts[row] for row in rows], self.labels[rows], pairs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +90,7 @@ class Dataset:
         for name, split in self.splits.items():
             digest.update(f"{name} {len(split)}".encode())
             if isinstance(split, TextSplit):
-                for text in split.texts:
+                for text in (*split.texts, *(split.pairs or ())):
                     data = text.encode("utf-8", "surrogatepass")
                     digest.update(len(data).to_bytes(8, "little"))  # otherwise "ab","c" would equal "a","bc"
                     digest.update(data)
@@ -146,6 +148,7 @@ class DataSpec:
     vocabulary: tuple[str, ...] | None = None  # text: the token of each id
     padding_id: int | None = None
     image_shape: tuple[int, int, int] | None = None  # images: C, H, W
+    separator_id: int | None = None  # pairs of texts: the token that ends the first, if its vocabulary numbers segments
 
 
 @dataclass(frozen=True, eq=False)

@@ -70,6 +70,7 @@ class Bert(nn.Module):
         else:
             self.encoder, self._read = encoders.load(pretrained, attention=attn_implementation, dropout=dropout)
         self._positions = encoders.positions(self.encoder)
+        self._separator = spec.separator_id if encoders.reads_segments(self.encoder) else None
         points = encoders.attack_points(self.encoder)
         self.aliases = {name: points[point] for point, name in encoders.BERT_POINTS.items() if name != points[point]}
         known = next(self.encoder.get_input_embeddings().parameters()).shape[0]
@@ -94,7 +95,8 @@ class Bert(nn.Module):
             raise UserError(
                 f"A text of {width} tokens is too long for {most} positions: set model.tokenizer.max_length={most}."
             )
-        states = self.encoder(input_ids=input_ids, attention_mask=self._mask(input_ids, lengths))
+        extra = {} if self._separator is None else {"token_type_ids": encoders.segments(input_ids, self._separator)}
+        states = self.encoder(input_ids=input_ids, attention_mask=self._mask(input_ids, lengths), **extra)
         return self.head(self.dropout(self._read(states, lengths)))
 
     def _mask(self, input_ids: Tensor, lengths: Tensor) -> Tensor | None:

@@ -72,28 +72,21 @@ def load(pretrained: str, *, attention: str, dropout: float) -> tuple[PreTrained
     """
     place = resolve_pretrained(pretrained)
     try:
-        with _quiet():
+        with quiet():
             # Never run a folder's own code, nor ask whether to; read only tensors from pickles.
             config = AutoConfig.from_pretrained(place, trust_remote_code=False)
-            _check_kind(config, pretrained)
-            for name in DROPOUTS:
-                if isinstance(getattr(config, name, None), float | int):
-                    setattr(config, name, dropout)
-            if hasattr(config, "use_cache"):
-                config.use_cache = False
+            check_kind(config, pretrained)
+            configure(config, dropout)
             model, report = AutoModel.from_pretrained(
                 place, config=config, output_loading_info=True, trust_remote_code=False, weights_only=True,
-                attn_implementation=attention if _has_sdpa(config) else "eager",
+                attn_implementation=attention if has_sdpa(config) else "eager",
             )  # fmt: skip
     except UserError:
         raise
     except Exception as error:  # missing or damaged files raise many kinds of errors
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(" .:")
-        if isinstance(error, pickle.UnpicklingError):  # torch's message explains how to run it anyway
-            reason = "its weights are a pickle of more than tensors, which was not run"
         raise UserError(
-            f"model.pretrained={pretrained}: no encoder could be loaded from {place} ({reason[:200]}). Name a folder "
-            "that save_pretrained wrote, a model of the Hugging Face hub, or take model.pretrained=minilm."
+            f"model.pretrained={pretrained}: no encoder could be loaded from {place} ({reason_of(error)}). Name a "
+            "folder that save_pretrained wrote, a model of the Hugging Face hub, or take model.pretrained=minilm."
         ) from error
     # Masked-language checkpoints often lack a pooler, which is then learnt; anything else would stay random.
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
@@ -105,6 +98,22 @@ def load(pretrained: str, *, attention: str, dropout: float) -> tuple[PreTrained
     encoder = model.get_encoder() if config.is_encoder_decoder else model
     encoder = encoder.float()  # also for half-precision checkpoints: lowering precision is left to autocast
     return encoder, reading_of(encoder, pretrained)
+
+
+def configure(config: PreTrainedConfig, dropout: float) -> None:
+    """Set the dropout wherever the family has one, and switch the cache of generation off."""
+    for name in DROPOUTS:
+        if isinstance(getattr(config, name, None), float | int):
+            setattr(config, name, dropout)
+    if hasattr(config, "use_cache"):
+        config.use_cache = False
+
+
+def reason_of(error: Exception) -> str:
+    """Return the cause of a failed load in one clause."""
+    if isinstance(error, pickle.UnpicklingError):  # torch's message explains how to run it anyway
+        return "its weights are a pickle of more than tensors, which was not run"
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(" .:")[:200]
 
 
 def reading_of(encoder: PreTrainedModel, pretrained: str) -> Reading:
@@ -164,6 +173,18 @@ def _differ(one: Tensor, two: Tensor, tolerance: float = 1e-6) -> bool:
     return bool((one - two).abs().max() > tolerance * one.abs().max())
 
 
+def reads_segments(encoder: PreTrainedModel) -> bool:
+    """Return whether the encoder tells the two texts of a pair apart by numbers."""
+    takes = "token_type_ids" in inspect.signature(encoder.forward).parameters
+    return takes and getattr(encoder.config, "type_vocab_size", 0) > 1
+
+
+def segments(input_ids: Tensor, separator_id: int) -> Tensor:
+    """Return the segment of each token, int64 [B, T]: 0 up to the first separator, 1 after it."""
+    is_end = (input_ids == separator_id).long()
+    return ((is_end.cumsum(1) - is_end) > 0).long()
+
+
 def positions(encoder: PreTrainedModel) -> int | None:
     """Return the maximum length of a text in tokens, or None. RoBERTa-like models count from the padding id."""
     most = getattr(encoder.config, "max_position_embeddings", None)
@@ -173,10 +194,10 @@ def positions(encoder: PreTrainedModel) -> int | None:
     return most if isinstance(most, int) and most > 0 else None
 
 
-def attack_points(encoder: PreTrainedModel) -> dict[str, str]:
+def attack_points(encoder: PreTrainedModel, holder: str = "encoder") -> dict[str, str]:
     """Return the names of `input`, the word embeddings, and `hidden`, the first layer's query (or first) matrix.
 
-    The names are those of parameters in a module that holds the encoder as `encoder`.
+    The names are those of parameters in a module that holds the encoder under the name `holder`.
     """
     words = next(encoder.get_input_embeddings().parameters())
     (of_words,) = (name for name, p in encoder.named_parameters() if p is words)
@@ -184,10 +205,16 @@ def attack_points(encoder: PreTrainedModel) -> dict[str, str]:
         name for name, p in encoder.named_parameters() if p.dim() >= 2 and p is not words and "embed" not in name
     ]
     hidden = next((name for name in matrices if QUERY.search(name)), matrices[0])
-    return {"input": f"encoder.{of_words}", "hidden": f"encoder.{hidden}"}
+    return {"input": f"{holder}.{of_words}", "hidden": f"{holder}.{hidden}"}
 
 
-def _check_kind(config: PreTrainedConfig, pretrained: str) -> None:
+def check_kind(config: PreTrainedConfig, pretrained: str) -> None:
+    """Check that a family reads the token ids of a text.
+
+    Raises:
+        UserError: it reads images or sound.
+        ValueError: transformers has no encoder of this kind.
+    """
     family = _class_of(config)
     if family is None:
         raise ValueError(f"transformers has no encoder of the kind {config.model_type}")
@@ -203,12 +230,13 @@ def _class_of(config: PreTrainedConfig) -> Any:
     return found[0] if isinstance(found, tuple | list) else found
 
 
-def _has_sdpa(config: PreTrainedConfig) -> bool:
+def has_sdpa(config: PreTrainedConfig) -> bool:
+    """Return whether the family has the fast attention."""
     return bool(getattr(_class_of(config), "_supports_sdpa", False))
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence transformers' progress bar, its report on the pretraining head, and torch's warnings on old pickles."""
     bar, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dropattack import source
+from dropattack import plugins, source
 from dropattack.errors import UserError
 from dropattack.runs import attacked
 
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from dropattack.regularizers import Regularizer
 
 NOT_ARGUMENTS = {  # keys of a group that are not arguments of its object
-    "dataset": {"name", "kind", "augment"},
-    "model": {"name", "kind", "attack_points", "tokenizer", "recipe", "vectors"},
+    "dataset": {"name", "kind", "augment", "content", "metrics"},
+    "model": {"name", "kind", "attack_points", "tokenizer", "recipe", "vectors", "content"},
     "reg": {"name", "rate", "times", "plain", *attacked.OPTIONS},
     "tracker": {"name"},
 }
 
-HOMES = {  # allowed module prefix of each group's `_target_`: a foreign config file must not call arbitrary code
+# Allowed module prefix of each group's `_target_`, besides plug-ins: a foreign config file must not call any code.
+HOMES = {
     "dataset": "dropattack.data",
     "model": "dropattack.models",
     "model.tokenizer": "dropattack.data",
@@ -52,8 +53,7 @@ def check_targets(config: Mapping[str, Any]) -> None:
         if chosen is None:
             continue
         name = str(chosen.get("_target_"))
-        module = name.rpartition(".")[0]
-        if not f"{module}.".startswith(f"{HOMES[group]}.") or not source.may_have(name):
+        if not _at_home(group, name) or not (source.may_have(name) or plugins.has(name)):
             raise _no_such(group, name)
         accepted, given = source.options(name), set(_options(group, chosen))
         if accepted is not None:
@@ -193,13 +193,13 @@ def _refuse_unknown(
 
 
 def _located(group: str, name: Any) -> Any:
-    """Return the class or function called `name`, if it is in the group's package; import no other module."""
-    home, (place, _, last) = HOMES[group], str(name).rpartition(".")
-    if not f"{place}.".startswith(f"{home}."):
+    """Return the class or function called `name`, if it is in the group's package or a plug-in; import nothing else."""
+    place, _, last = str(name).rpartition(".")
+    if not _at_home(group, str(name)):
         raise _no_such(group, name)
     try:
         target = getattr(import_module(place), last)
-        if not callable(target) or not target.__module__.startswith(home):
+        if not callable(target) or not (plugins.owns(place) or target.__module__.startswith(HOMES[group])):
             raise AttributeError(f"{last} is not defined there")
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -207,8 +207,12 @@ def _located(group: str, name: Any) -> Any:
     return target
 
 
+def _at_home(group: str, name: str) -> bool:
+    return f"{name.rpartition('.')[0]}.".startswith(f"{HOMES[group]}.") or plugins.owns(name)
+
+
 def _no_such(group: str, name: Any) -> UserError:
-    return UserError(f"{group}._target_={name}: there is no such object in {HOMES[group]}; name one that is")
+    return UserError(f"{group}._target_={name}: there is no such object in {HOMES[group]} or a plug-in; name one")
 
 
 @contextmanager

@@ -67,11 +67,13 @@ def _is_path(value: Any) -> bool:
 
 _FLAG = (lambda v: isinstance(v, bool)), "true or false"
 _PATH = _is_path, "a path whose parts have at most 255 bytes"
+_COLUMN = (lambda v: isinstance(v, str) and v != ""), "the name of a column"
 _NAME = (lambda v: is_name(v)), "a name: letters, digits and . _ + -, at most 60 of them"
 
 CHECKS: dict[str, tuple[Check, str]] = {
     "seed": ((lambda v: _integer(0)[0](v) and v < 2**32), "a whole number from 0 to 4294967295"),
     "rerun": _FLAG,
+    "plugins": ((lambda v: v == [] or isinstance(v, dict) or _names(v)), "a list of modules, such as [my_module]"),
     "paths.output": _PATH,
     "paths.data": _PATH,
     "dataset.name": _NAME,
@@ -82,6 +84,20 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "tracker.name": _NAME,
     "dataset.root": _PATH,
     "dataset.cache": _or_null(_PATH),
+    "dataset.path": _or_null(_PATH),
+    "dataset.validation_path": _or_null(_PATH),
+    "dataset.test_path": _or_null(_PATH),
+    "dataset.text_column": _COLUMN,
+    "dataset.text_pair_column": _or_null(_COLUMN),
+    "dataset.label_column": _COLUMN,
+    "dataset.split_column": _or_null(_COLUMN),
+    "dataset.metrics": (
+        (lambda v: isinstance(v, list) and set(map(str, v)) <= {"f1", "matthews"}),
+        "a list of f1 and matthews",
+    ),
+    "dataset.size": _integer(1),
+    "dataset.mode": _one_of("rgb", "grey"),
+    "dataset.test_fraction": _between(0, 1, above=True),
     "dataset.fraction": _between(0, 1, above=True),
     "dataset.validation_fraction": _between(0, 1, above=True),
     "dataset.train_rows": _or_null(_integer(1)),
@@ -154,7 +170,7 @@ OPTIONAL = {"reg.epsilon": ("freelb", "dropattack", "randomattack")}  # null: th
 # Required keys. Those of OURS are also the only allowed ones; the constructors check the other groups' options.
 KINDS = {"dataset": ("name", "kind", "_target_"), "model": ("name", "kind", "_target_"), "reg": ("name", "_target_"),
          "tracker": ("name", "_target_"), "scale": ("name",), "settings": ("name",)}  # fmt: skip
-OURS = ("seed", "rerun", "paths", "trainer")
+OURS = ("seed", "rerun", "plugins", "paths", "trainer")
 TUNED = ("model", "reg", "trainer")  # the groups that `make tune` sets
 
 

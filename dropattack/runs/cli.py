@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from dropattack import provenance
 from dropattack.errors import AlreadyRunningError, DivergedError, UserError
 from dropattack.runs import experiment, launching, record
-from dropattack.runs.config import GROUPS, cells, choices, compose, parse
+from dropattack.runs.config import GROUPS, SEARCH, cells, choices, compose, parse
 
 CONF = experiment.CONF
 SWEEP = ("-m", "--multirun")
@@ -52,6 +52,7 @@ Common keys (`python run.py --cfg job` shows all of them, for the given choices)
   'reg.targets=[input,hidden]'      the attacked points: input, hidden, parameter names, globs or modules
   dataset.fraction=0.5              half of the training data
   paths.data=DIR paths.output=DIR   the data folder (or DROPATTACK_DATA), and the folder for all output
+  plugins=[my_module]               data sets, models and methods of your own; --config-dir DIR for your own YAMLs
   rerun=true                        run again even if there is a finished record
 
 Examples:
@@ -120,6 +121,9 @@ def _run_cell(config: DictConfig) -> Path:
 
 
 def _dispatch(hydra_main: Callable[[], Any], arguments: list[str]) -> int:
+    given, arguments = arguments, launching.prepared(CONF, arguments)
+    if sys.argv[1:] == given:
+        sys.argv[1:] = arguments
     flags = [argument for argument in arguments if argument.startswith("-")]
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     if any(flag.partition("=")[0] in HYDRA for flag in flags):
@@ -152,8 +156,8 @@ def _sweep(hydra_main: Callable[[], Any], overrides: list[str]) -> int:
     wanted = cells(overrides)
     asked = {}
     for cell in wanted:
-        with_sweep = [override for override in cell if not override.lstrip("+~").startswith("hydra")]
-        asked[" ".join(cell)] = experiment.Run.of(compose(CONF, with_sweep))
+        own = [text for text in cell if not text.lstrip("+~").startswith("hydra") or text.startswith(SEARCH)]
+        asked[" ".join(cell)] = experiment.Run.of(compose(CONF, own))
     records = {line: one.record_path for line, one in asked.items()}
     launching.check_hydra(CONF, wanted[0], sweep=True)
     say_untuned(one.config for one in asked.values())

@@ -1,6 +1,7 @@
 """Compose a run's config, or say in one sentence what is wrong with it.
 
-Imports only Hydra and the standard library, so that a bad override is reported in well under a second.
+Imports only Hydra, the standard library and the user's plug-ins, so that a bad override is reported in well under a
+second.
 """
 
 from __future__ import annotations
@@ -16,23 +17,33 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dropattack import plugins
+from dropattack.data.content import digest
 from dropattack.errors import UserError
 from dropattack.runs.yaml_io import UNREADABLE, first_line
 
 GROUPS = ("dataset", "model", "reg", "scale", "trainer", "tracker", "settings", "experiment")
 OPEN_GROUPS = ("dataset", "model", "reg", "tracker")  # groups where `+reg.option=…` may add a constructor argument
+SEARCH = "hydra.searchpath"  # the key of folders with more config files
 SCALES = ("full", "mini", "smoke", "midi")
 
 
 def register_resolvers() -> None:
-    """Register `${pick:${scale.name},full,mini,smoke,midi}` and `${times:2,3}` with OmegaConf; may be repeated."""
+    """Register the resolvers of conf/ with OmegaConf. May be called repeatedly.
+
+    `${pick:${scale.name},full,mini,smoke,midi}` is the value for a scale; `${times:2,3}` is a product;
+    `${content:root,path,…}` is a digest of the content of files or folders, or null if one does not exist: see
+    `dropattack.data.content.digest`.
+    """
     OmegaConf.register_new_resolver("pick", _pick, replace=True)
+    OmegaConf.register_new_resolver("content", _content, replace=True)
     OmegaConf.register_new_resolver("times", operator.mul, replace=True)
 
 
@@ -45,9 +56,34 @@ def _pick(scale: str, *sizes: Any) -> Any:
     return (*sizes, sizes[0])[SCALES.index(scale)]
 
 
-def choices(conf: Path, group: str) -> list[str]:
-    """Return the choices of a config group: its YAML files, and `null` if the group is optional."""
-    names = sorted(path.stem for path in (conf / group).glob("*.yaml"))
+def _content(root: str | None, path: str | None, *others: str | None) -> str | None:
+    return None if path is None else digest(root or ".", str(path), *others)
+
+
+def load_plugins(conf: Path, parsed: Sequence[Override]) -> None:
+    """Import the plug-ins that overrides name, and the installed ones, and offer what they register to Hydra.
+
+    Raises:
+        UserError: a plug-in cannot be imported, or registers a choice that conf/ has.
+    """
+    plugins.load_installed()
+    for override in parsed:
+        if override.key_or_group == "plugins" and isinstance(names := override.value(), list):
+            plugins.load(str(name) for name in names)
+    for (group, name), node in list(plugins.registered.items()):
+        if (conf / group / f"{name}.yaml").exists():
+            del plugins.registered[group, name]
+            raise UserError(f"{node['_target_']} is registered as {group}={name}, which exists; give it another name.")
+        ConfigStore.instance().store(group=group, name=name, node=node)
+
+
+def choices(conf: Path, group: str, folders: Sequence[Path] = ()) -> list[str]:
+    """Return the choices of a config group, and `null` if the group is optional.
+
+    These are the YAML files of `conf` and of other folders, and what plug-ins have registered.
+    """
+    files = (path.stem for folder in (conf, *folders) for path in (folder / group).glob("*.yaml"))
+    names = sorted({*files, *(name for of, name in plugins.registered if of == group)})
     return [*names, "null"] if group == "experiment" else names
 
 
@@ -59,9 +95,11 @@ def compose(conf: Path, overrides: Sequence[str]) -> DictConfig:
     """
     register_resolvers()
     parsed = parse(overrides)
+    load_plugins(conf, parsed)
+    folders = search_folders(parsed)
     for override in parsed:
-        _check_group(conf, override)
-    chosen = tuple(override.input_line or "" for override in parsed if override.key_or_group in GROUPS)
+        _check_group(conf, override, folders)
+    chosen = tuple(override.input_line or "" for override in parsed if override.key_or_group in (*GROUPS, SEARCH))
     try:
         base = _base(conf, chosen)
         config = base.copy() if len(chosen) == len(parsed) else _compose(conf, overrides)
@@ -72,6 +110,12 @@ def compose(conf: Path, overrides: Sequence[str]) -> DictConfig:
     for override in parsed:
         _check_type(base, values, override)
     return config
+
+
+def search_folders(parsed: Sequence[Override]) -> list[Path]:
+    """Return the folders of `--config-dir`."""
+    found = [override.value() for override in parsed if override.key_or_group == SEARCH]
+    return [Path(str(url).removeprefix("file://")) for urls in found if isinstance(urls, list) for url in urls]
 
 
 def _check_environment(values: Any) -> None:
@@ -126,14 +170,14 @@ def _compose(conf: Path, overrides: Sequence[str]) -> DictConfig:
         return hydra_compose("config", overrides=list(overrides))
 
 
-def _check_group(conf: Path, override: Override) -> None:
+def _check_group(conf: Path, override: Override, folders: Sequence[Path]) -> None:
     group, value = override.key_or_group, override.value()
     added = override.is_add() or override.is_force_add()
     if added and group not in GROUPS and not group.startswith(("hydra", *(f"{open_}." for open_ in OPEN_GROUPS))):
         raise UserError(f"{override.input_line}: nothing reads a key {group!r} that the config does not have")
     if group not in GROUPS or override.is_delete():
         return
-    known = choices(conf, group)
+    known = choices(conf, group, folders)
     for choice in [str(item) for item in override.sweep_iterator()] if override.is_sweep_override() else [value]:
         if isinstance(choice, dict | list):
             raise UserError(

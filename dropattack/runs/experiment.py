@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dropattack import provenance
+from dropattack import plugins, provenance
 from dropattack.errors import DivergedError, UserError
 from dropattack.files import disk_problem
 from dropattack.runs import attacked, build, kernels, record
@@ -41,7 +41,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
-    """Return the config as plain values, checked.
+    """Return the config as plain values, checked, with the digest of each plug-in's code.
 
     Raises:
         UserError: an invalid value, or a model that does not fit the data.
@@ -49,9 +49,10 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     register_resolvers()
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     check(values, CONF)
+    plugins.load(values["plugins"])
     build.check_targets(values)
     attacked.check(values)
-    return values
+    return {**values, "plugins": plugins.digests(plugins.used(values))}
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ def _train(
     from dropattack.training.loop import train
 
     config = asked.config
-    options = dict(config["trainer"])
+    options, metrics = dict(config["trainer"]), config["dataset"].get("metrics") or ()
     for handled in ("batch_size", "eval_batch_size", "precision", "device", "threads", "kernels", "deterministic"):
         options.pop(handled)
     saving, main = options.pop("checkpoint"), accelerator.is_main_process
@@ -260,14 +261,16 @@ def _train(
         result = train(
             model, reg, loaders.train, loaders.validation, resume=snapshot, accelerator=accelerator,
             classes=loaders.classes, checkpoints=checkpoints, extra=extra,
-            on_epoch=on_epoch, memory=memory, **saving, **options,
+            on_epoch=on_epoch, memory=memory, metrics=metrics, **saving, **options,
         )  # fmt: skip
         tested = None
         if result.status == "finished":
             model.load_state_dict(result.best_weights)
-            tested = test(model, loaders.test, classes=loaders.classes)
-        metrics = tested.metrics if tested else {}
-        summary = {"status": result.status, **_flat({"test": metrics, "validation": result.best or {}})}
+            tested = test(model, loaders.test, classes=loaders.classes, metrics=metrics)
+        summary = {
+            "status": result.status,
+            **_flat({"test": tested.metrics if tested else {}, "validation": result.best or {}}),
+        }
     except MisfitError as error:
         raise UserError(f"{checkpoints.folder}: {error}; rerun=true starts again") from error
     finally:

@@ -18,14 +18,41 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dropattack.errors import UserError
-from dropattack.runs.config import nearest, register_resolvers
+from dropattack.runs.config import SEARCH, load_plugins, nearest, parse, register_resolvers
 
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 BASIC = "BasicLauncher"  # runs the cells of a sweep in this process
+CONFIG_DIR = ("--config-dir", "-cd")
 CHDIR = (
     "hydra.job.chdir=true would change what relative paths mean, so the record would not be found; a run writes "
     "only below paths.output, so leave hydra.job.chdir out and set paths.output"
 )
+
+
+def prepared(conf: Path, arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with `--config-dir DIR` as Hydra's search path, after importing the plug-ins they name.
+
+    The search path is an override like any other, so it reaches every cell of a sweep.
+
+    Raises:
+        UserError: there is no such folder, or a plug-in cannot be imported.
+    """
+    rest, folders = [], []
+    left = iter(arguments)
+    for argument in left:
+        flag, equals, value = argument.partition("=")
+        if flag not in CONFIG_DIR:
+            rest.append(argument)
+            continue
+        name = value if equals else next(left, "")
+        folder = Path(name).expanduser()
+        if not name or not folder.is_dir():
+            raise UserError(f"{flag} {name}: there is no such folder; name one that holds dataset/, model/ or reg/")
+        folders.append(f"file://{folder.resolve()}")
+    if folders:
+        rest.append(f"{SEARCH}=[{','.join(repr(folder) for folder in folders)}]")
+    load_plugins(conf, parse([argument for argument in rest if argument.startswith("plugins=")]))
+    return rest
 
 
 def check_hydra(conf: Path, overrides: Sequence[str], *, sweep: bool) -> None:

@@ -71,11 +71,16 @@ _NEUTRAL: dict[str, tuple[Any, tuple[str, ...]]] = {
 }
 
 
+# The options that name a user's own files. Where `content` of the group identifies them, their places do not count.
+_OWN = {"dataset": ("path", "validation_path", "test_path"), "model": ("pretrained",)}
+
+
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a resolved config that determines the result: the input of `run_id`, kept in the record.
 
     The data and output folders are replaced by `<data>` and `<output>` wherever they occur, and the home folder by `~`,
-    so that a run has one identity on every machine and records reveal no folders.
+    so that a run has one identity on every machine and records reveal no folders. Of a user's own file elsewhere,
+    only the name is kept.
     """
     kept = {key: value for key, value in config.items() if key not in _NOT_IDENTITY}
     if isinstance(dataset := kept.get("dataset"), Mapping) and dataset.get("name") not in _HAD_DROP_LEAKS:
@@ -88,7 +93,32 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
         options = kept.get(group)
         if isinstance(options, Mapping) and options.get("name") not in methods and options.get(key, ...) == neutral:
             kept[group] = {name: value for name, value in options.items() if name != key}
-    return _anonymous(kept, [*_folders(config), (str(Path.home()), "~")])
+    if not kept.get("plugins"):
+        kept.pop("plugins", None)
+    kept = _anonymous(kept, [*_folders(config), (str(Path.home()), "~")])
+    for group, names in _OWN.items():
+        options = kept.get(group)
+        if isinstance(options, dict) and "content" in options:
+            for place in filter(os.path.isabs, filter(None, map(options.get, names))):
+                kept[group] = _replaced(kept[group], place, Path(place).name)
+    return kept
+
+
+def _replaced(value: Any, old: str, new: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _replaced(item, old, new) for key, item in value.items()}
+    return new if value == old else value
+
+
+def _identifying(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the identity without the places of files that are identified by their content."""
+    kept = identity(config)
+    for group, names in _OWN.items():
+        options = kept.get(group)
+        if isinstance(options, dict) and options.get("content") is not None:
+            for place in filter(None, map(options.get, names)):
+                kept[group] = _replaced(kept[group], place, "<content>")
+    return kept
 
 
 def _folders(config: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -111,7 +141,7 @@ def _anonymous(value: Any, folders: list[tuple[str, str]]) -> Any:
 
 def run_id(config: Mapping[str, Any]) -> str:
     """Return 12 hexadecimal digits that are equal exactly for the same experiment under this record schema."""
-    canonical = json.dumps({"schema": SCHEMA, **identity(config)}, sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps({"schema": SCHEMA, **_identifying(config)}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 

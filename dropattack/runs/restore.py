@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from dropattack import plugins
 from dropattack.data.loader import pixel_statistics
 from dropattack.errors import UserError
 from dropattack.probes.restored import Restored
@@ -43,6 +44,7 @@ def restore(
     output = path.resolve().parents[1] if output is None else output
     weights = _weights(found["run_id"], output, path)
     config = settled(found["config"], data=data, output=output)
+    plugins.load(config.get("plugins") or ())
     dataset, encoded = build.load_data(config)
     if dataset.fingerprint != found["data"]["fingerprint"]:
         raise UserError(f"{path}: the data in {data} is not the data of this run (its fingerprint differs)")

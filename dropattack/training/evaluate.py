@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: nn.Module, batches: Iterable[dict[str, Any]], *, classes: int, check: Callable[[], None] | None = None
+    model: nn.Module,
+    batches: Iterable[dict[str, Any]],
+    *,
+    classes: int,
+    check: Callable[[], None] | None = None,
+    metrics: Sequence[str] = (),
 ) -> dict[str, float]:
     """Evaluate in eval mode and restore the mode; synchronise with the device once, at the end.
 
@@ -25,10 +30,11 @@ def evaluate(
         batches: dicts of the model's inputs and `labels` [B].
         classes: number of classes C; logits are [B, C].
         check: called before each batch; may raise to stop.
+        metrics: names in `METRICS` of further ones.
 
     Returns:
         `accuracy`, `macro_f1` (over the classes that occur or were predicted, as in scikit-learn) and `loss`
-        (mean cross-entropy).
+        (mean cross-entropy), and the metrics asked for.
 
     Raises:
         ValueError: `batches` is empty.
@@ -36,7 +42,7 @@ def evaluate(
     totals = _Totals(classes)
     for labels, logits in _outputs(model, batches, check):
         totals.add(labels, logits)
-    return totals.metrics()
+    return totals.metrics(metrics)
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class Tested:
         return self.predicted == self.labels
 
 
-def test(model: nn.Module, loader: Loader, *, classes: int) -> Tested:
+def test(model: nn.Module, loader: Loader, *, classes: int, metrics: Sequence[str] = ()) -> Tested:  # noqa: PT028
     """Evaluate on all rows of `loader`'s split, once, and keep the prediction of each row.
 
     Raises:
@@ -76,9 +82,10 @@ def test(model: nn.Module, loader: Loader, *, classes: int) -> Tested:
         totals.add(labels, logits)
         all_labels.append(labels)
         all_probabilities.append(logits.softmax(-1))
-    metrics = totals.metrics()
     place = torch.from_numpy(np.concatenate(loader.rows()).argsort())  # evaluation sorts texts by length
-    return Tested(metrics, torch.cat(all_probabilities).cpu()[place], torch.cat(all_labels).cpu()[place])
+    return Tested(
+        totals.metrics(metrics), torch.cat(all_probabilities).cpu()[place], torch.cat(all_labels).cpu()[place]
+    )
 
 
 def _outputs(
@@ -114,7 +121,7 @@ class _Totals:
         self.confusion += _count(labels, logits.argmax(-1), self.classes)
         self.loss += F.cross_entropy(logits, labels, reduction="sum")
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self, more: Sequence[str] = ()) -> dict[str, float]:
         if self.confusion is None:
             raise ValueError("there is nothing to evaluate: there were no batches")
         counts = self.confusion.cpu()
@@ -123,6 +130,7 @@ class _Totals:
             "accuracy": counts.diagonal().sum().item() / rows,
             "macro_f1": macro_f1(counts),
             "loss": self.loss.item() / rows,
+            **{name: METRICS[name](counts) for name in more},
         }
 
 
@@ -131,6 +139,27 @@ def macro_f1(confusion: Tensor) -> float:
     hits, true, predicted = confusion.diagonal().double(), confusion.sum(1).double(), confusion.sum(0).double()
     occurs = (true + predicted) > 0
     return (2 * hits[occurs] / (true + predicted)[occurs]).mean().item()
+
+
+def f1(confusion: Tensor) -> float:
+    """Return the F1 of the last class, which is `true` or 1 of two, from counts [C, C]; 0 if it never occurs."""
+    hits, others = confusion[-1, -1].item(), (confusion[-1].sum() + confusion[:, -1].sum()).item()
+    return 2 * hits / others if others else 0.0
+
+
+def matthews(confusion: Tensor) -> float:
+    """Return Matthews' correlation in −1..1 from counts [C, C], as Gorodkin (2004) defines it for C > 2.
+
+    It is 0 if all predictions or all labels are the same, as in scikit-learn.
+    """
+    counts = confusion.double()
+    true, predicted, total = counts.sum(1), counts.sum(0), counts.sum()
+    covariance = counts.trace() * total - true @ predicted
+    spread = (total**2 - true @ true) * (total**2 - predicted @ predicted)
+    return (covariance / spread.sqrt()).item() if spread > 0 else 0.0
+
+
+METRICS: dict[str, Callable[[Tensor], float]] = {"f1": f1, "matthews": matthews}
 
 
 def _count(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:

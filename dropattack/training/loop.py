@@ -6,7 +6,7 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from typing import Any
 
@@ -79,6 +79,7 @@ class Trainer:
             limit.
         on_epoch: called with each epoch's entry of the history.
         extra: JSON-serialisable metadata stored in each checkpoint.
+        metrics: further metrics of each evaluation: see `evaluate`.
         memory: the memory measurement; None starts one here.
     """
 
@@ -108,6 +109,7 @@ class Trainer:
     share: float = 1.0
     on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None
     extra: dict[str, Any] = field(default_factory=dict)
+    metrics: Sequence[str] = ()
     memory: PeakMemory | None = None
 
     def __post_init__(self) -> None:
@@ -188,6 +190,7 @@ class Trainer:
             self.validation_loader.batches(),
             classes=self.classes,
             check=self._check_signals_alone,
+            metrics=self.metrics,
         )
         metrics = broadcast_object_list([metrics])[0]  # BatchNorm's statistics differ between processes
         train = self.stepper.running(reduce=True)

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.hostile import archives, checkpoints, images, pretrained, records, tables, values, vectors, yamls
+from tests.hostile import archives, checkpoints, images, own, pretrained, records, tables, values, vectors, yamls
 from tests.hostile.case import Case, Said
 
 CASES: dict[str, tuple[Case, ...]] = {
@@ -17,6 +17,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "PHEME's archive": archives.CASES,
     "Word vectors": vectors.CASES,
     "Pretrained models": pretrained.CASES,
+    "Own data and models": own.CASES,
     "Checkpoints": checkpoints.CASES,
     "Records": records.CASES,
     "YAML files": yamls.CASES,

@@ -1,0 +1,254 @@
+"""A user's own data: labels of any kind, the splits that are made, sizes, pairs, and the identity of a run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dropattack.data import content, glue, hf, imagefolder, tables
+from dropattack.data.encode import encode
+from dropattack.data.labels import in_order, names_of
+from dropattack.data.text import PretrainedTokenizer
+from dropattack.errors import UserError
+from dropattack.runs import experiment, record
+from dropattack.runs.config import compose
+from tests.data.makers import encoded_image, texts, write_table
+
+ROWS = texts(60)
+WORD = ["no", "yes"]
+
+
+def table(folder: Path, name: str = "own.csv", rows=ROWS, **columns) -> str:
+    made = {"text": rows.texts, "label": [WORD[label] for label in rows.labels], **columns}
+    path = folder / name
+    if name.endswith(".jsonl"):
+        lines = [json.dumps(dict(zip(made, row, strict=True))) for row in zip(*made.values(), strict=True)]
+        path.write_text("\n".join(lines))
+    elif name.endswith(".tsv"):
+        lines = ["\t".join(map(str, row)) for row in zip(*made.values(), strict=True)]
+        path.write_text("\n".join(["\t".join(made), *lines]))
+    else:
+        write_table(path, made)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "order"),
+    [
+        (["b", " a ", "b"], ["b", "a", "b"], ("a", "b")),
+        ([10, 2, -1], ["10", "2", "-1"], ("-1", "2", "10")),
+        (["10", "2", "02"], ["10", "2", "2"], ("2", "10")),
+        ([1.0, 2.0, 1], ["1", "2", "1"], ("1", "2")),
+        (["1.0", "2", "2.0"], ["1", "2", "2"], ("1", "2")),
+        ([True, False], ["true", "false"], ("false", "true")),
+        (["True", "FALSE"], ["true", "false"], ("false", "true")),
+        (list(np.array([3, 4], np.int8)), ["3", "4"], ("3", "4")),
+        (["1", "v1.5"], ["1", "v1.5"], ("1", "v1.5")),
+        (["none", "NA"], ["none", "NA"], ("NA", "none")),
+        (["12345678901234567890", "12345678901234567891"],) * 2 + (("12345678901234567890", "12345678901234567891"),),
+    ],
+)
+def test_labels_of_any_kind(values, names, order):
+    assert names_of(values, "here") == names
+    assert in_order(names) == order
+
+
+@pytest.mark.parametrize(
+    "values", [["a", None], ["a", float("nan")], ["a", " "], ["a", ["b"]], [0.5, 1.5], ["0.5", "1"]]
+)
+def test_labels_that_are_none(values):
+    with pytest.raises(UserError, match=r"row [01] "):
+        names_of(values, "here")
+
+
+@pytest.mark.parametrize("name", ["own.csv", "own.csv.gz", "own.tsv", "own.jsonl", "own.parquet"])
+def test_every_format_holds_the_same_data(name, tmp_path):
+    made = tables.load(root=tmp_path, path=table(tmp_path, name))
+    wanted = tables.load(root=tmp_path, path=table(tmp_path, "other.parquet"))
+    assert made.fingerprint == wanted.fingerprint
+    assert made.classes == ("no", "yes") == tuple(made.notes["labels"])
+    assert [len(split) for split in made.splits.values()] == [44, 4, 12]
+    assert sorted(text for split in made.splits.values() for text in split.texts) == sorted(ROWS.texts)
+    truth = dict(zip(ROWS.texts, ROWS.labels, strict=True))
+    for split in made.splits.values():
+        assert split.labels.tolist() == [truth[text] for text in split.texts]
+        assert np.bincount(split.labels).tolist() == [len(split) // 2] * 2
+
+
+def test_the_split_depends_on_its_own_seed_alone(tmp_path):
+    path = table(tmp_path)
+    first, again, other = (tables.load(root=tmp_path, path=path, seed=seed) for seed in (0, 0, 1))
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+    assert first.notes["splits"] == {
+        "train": "the rest", "test": "0.2 of the rows, by label, split seed 0",
+        "validation": "0.1 of the rows left for training, by label, split seed 0",
+    }  # fmt: skip
+
+
+def test_given_splits_are_kept(tmp_path):
+    path = table(tmp_path)
+    test, validation = texts(9, seed=1, prefix="t"), texts(7, seed=2, prefix="v")
+    options = {
+        "test_path": table(tmp_path, "test.csv", test),
+        "validation_path": table(tmp_path, "val.tsv", validation),
+    }
+    made = tables.load(root=tmp_path, path=path, **options)
+    assert [part.texts for part in made.splits.values()] == [ROWS.texts, validation.texts, test.texts]
+    without = tables.load(root=tmp_path, path=path, test_path=options["test_path"])
+    assert [len(part) for part in without.splits.values()] == [54, 6, 9]
+
+
+def test_a_column_may_name_the_splits(tmp_path):
+    named = ["train"] * 40 + ["Dev"] * 8 + ["test"] * 12
+    made = tables.load(root=tmp_path, path=table(tmp_path, split=named))
+    assert [part.texts for part in made.splits.values()] == [ROWS.texts[:40], ROWS.texts[40:48], ROWS.texts[48:]]
+    ignored = tables.load(root=tmp_path, path=table(tmp_path, split=named), split_column=None)
+    assert len(ignored.train) == 44
+    renamed = tables.load(root=tmp_path, path=table(tmp_path, part=named), split_column="part")
+    assert renamed.fingerprint == made.fingerprint
+    with pytest.raises(UserError, match="names others"):
+        tables.load(root=tmp_path, path=table(tmp_path, split=named), test_path=table(tmp_path, "test.csv"))
+
+
+def test_small_sets_give_what_they_have(tmp_path):
+    rows = texts(9)
+    made = tables.load(root=tmp_path, path=table(tmp_path, rows=rows), train_rows=64, validation_rows=32, test_rows=32)
+    assert [len(part) for part in made.splits.values()] == [5, 2, 2]
+    assert all(set(part.labels) == {0, 1} for part in made.splits.values())
+
+
+def test_a_rare_label_stays_in_train(tmp_path):
+    labels = [*(["a", "b"] * 29), "c", "c"]
+    made = tables.load(root=tmp_path, path=table(tmp_path, label=labels))
+    assert made.notes["labels_in_train_only"] == ["c"]
+    assert [int((part.labels == 2).sum()) for part in made.splits.values()] == [2, 0, 0]
+
+
+def test_pairs_are_encoded_as_the_tokenizer_does(tmp_path):
+    """And the segments that the model derives from the separator are the tokenizer's own."""
+    import torch
+
+    from dropattack.models.encoders import segments
+
+    others = texts(60, seed=5).texts
+    made = tables.load(root=tmp_path, path=table(tmp_path, other=others), text_pair_column="other")
+    alone = tables.load(root=tmp_path, path=table(tmp_path))
+    assert made.fingerprint != alone.fingerprint
+    tokenizer = PretrainedTokenizer(name=None, max_length=24, vocabulary_size=200)
+    encoded, backend = encode(made, tokenizer), tokenizer.fit(made).backend
+    for ids, length, first, second in zip(
+        encoded.test.inputs, encoded.test.lengths, made.test.texts, made.test.pairs, strict=True
+    ):
+        wanted = backend.encode(first, second)
+        assert ids[:length].tolist() == wanted.ids
+        assert segments(ids[None, :length].long(), encoded.spec.separator_id)[0].tolist() == wanted.type_ids
+    assert max(encoded.train.lengths) == 24
+    assert torch.equal(encode(made, tokenizer, cache=tmp_path).train.inputs, encoded.train.inputs)
+    assert encode(made, tokenizer, cache=tmp_path).spec == encoded.spec  # as cached
+    assert encode(alone, tokenizer).spec.separator_id is None
+
+
+def test_data_sets_of_hugging_face(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["yes", "no"])})
+    rows = {"text": ROWS.texts, "label": ROWS.labels.tolist()}
+    whole = datasets.Dataset.from_dict(rows, features=features)
+    unlabelled = datasets.Dataset.from_dict({**rows, "label": [-1] * 60}, features=features)
+    datasets.DatasetDict(train=whole, test=unlabelled).save_to_disk(tmp_path / "own")
+    made = hf.load(root=tmp_path, path="own")  # found in the data folder
+    assert made.classes == ("yes", "no"), "in the order of the ClassLabel"
+    assert made.notes["splits_left_out"] == ["test"]
+    assert made.train.texts == tables.load(root=tmp_path, path=table(tmp_path)).train.texts
+    with pytest.raises(UserError, match="no column 'review'; its columns are text, label"):
+        hf.load(root=tmp_path, path="own", text_column="review")
+
+
+def image_folder(folder: Path, count: int = 10, blue: int = 0) -> None:
+    for label, name in enumerate(("cats", "dogs")):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = np.full((20, 30, 3), (10 * number, 100 * label, blue), np.uint8)
+            (folder / name / f"{number}.png").write_bytes(encoded_image(pixels, "PNG"))
+
+
+def test_folders_of_images(tmp_path):
+    image_folder(tmp_path / "own")
+    made = imagefolder.load(root=tmp_path, path="own", size=8, cache=tmp_path / "cache")
+    assert made.classes == ("cats", "dogs")
+    assert [split.pixels.shape for split in made.splits.values()] == [(14, 3, 8, 8), (2, 3, 8, 8), (4, 3, 8, 8)]
+    for split in made.splits.values():
+        assert (split.pixels[:, 1, 0, 0] == 100 * split.labels).all(), "each image has its own label"
+    assert imagefolder.load(root=tmp_path, path="own", size=8, cache=tmp_path / "cache").fingerprint == made.fingerprint
+    grey = imagefolder.load(root=tmp_path, path="own", size=4, mode="grey", cache=tmp_path / "cache")
+    assert grey.train.pixels.shape == (14, 1, 4, 4)
+
+
+def test_folders_of_images_with_splits(tmp_path):
+    for blue, (split, count) in enumerate((("train", 8), ("val", 3), ("test", 4))):
+        image_folder(tmp_path / "own" / split, count, blue)
+    made = imagefolder.load(root=tmp_path, path=str(tmp_path / "own"), size=8)
+    assert [len(split) for split in made.splits.values()] == [16, 6, 8]
+
+
+def identity(folder: Path, path: str, *extra: str) -> tuple[str, dict]:
+    overrides = ["dataset=csv", f"dataset.path={path}", "scale=smoke", f"paths.data={folder / 'data'}", *extra]
+    values = experiment.resolve(compose(experiment.CONF, overrides))
+    return record.run_id(values), record.identity(values)["dataset"]
+
+
+def test_a_run_is_identified_by_the_content_of_its_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("data", "else"):
+        (tmp_path / name).mkdir()
+    table(tmp_path, "own.csv")
+    table(tmp_path / "data", "own.csv")
+    table(tmp_path / "else", "renamed.csv")
+    here, relative = identity(tmp_path, "own.csv")
+    inside, in_data = identity(tmp_path, str(tmp_path / "data" / "own.csv"))
+    elsewhere, absolute = identity(tmp_path, str(tmp_path / "else" / "renamed.csv"))
+    assert here == inside == elsewhere
+    assert (relative["path"], in_data["path"], absolute["path"]) == ("own.csv", "<data>/own.csv", "renamed.csv")
+    assert str(tmp_path) not in json.dumps([relative, in_data, absolute])
+    table(tmp_path, "own.csv", rows=texts(50))
+    changed, _ = identity(tmp_path, "own.csv")
+    assert changed != here
+    assert identity(tmp_path, "own.csv", "dataset.seed=1")[0] != changed
+    values = experiment.resolve(compose(experiment.CONF, ["dataset=csv", "dataset.path=own.csv"]))
+    assert record.run_id(record.identity(values)) == record.run_id(values), "a record's config has the run's identity"
+
+
+def test_content_of_folders(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x").write_text("1")
+    before = content.digest(tmp_path, "a")
+    assert before is not None
+    (tmp_path / "a" / ".hidden").write_text("2")
+    assert content.digest(tmp_path, "a") == before
+    (tmp_path / "a" / "y").write_text("2")
+    assert content.digest(tmp_path, "a") != before
+    assert content.digest(tmp_path, "a", "nowhere") is None
+
+
+def test_glue_on_disk(tmp_path):
+    rows = {"sentence1": ROWS.texts, "sentence2": texts(60, seed=3).texts, "label": ROWS.labels}
+    for split in ("train", "validation"):
+        moved = {**rows, "sentence1": [f"{split} {text}" for text in ROWS.texts]}
+        write_table(tmp_path / "glue" / "rte" / f"{split}.parquet", moved)
+    made = glue.load(root=tmp_path, task="rte", train_rows=1000)
+    assert [len(part) for part in made.splits.values()] == [54, 6, 60]
+    assert made.test.pairs == rows["sentence2"]
+    assert made.classes == ("entailment", "not_entailment")
+    with pytest.raises(UserError, match=r"Dataset glue/mrpc was not found: no train\.parquet nor validation\.parquet"):
+        glue.load(root=tmp_path, task="mrpc")
+
+
+@pytest.mark.parametrize(
+    ("task", "sizes"), [("rte", [2241, 249, 277]), ("mrpc", [3301, 367, 408]), ("cola", [7696, 855, 1043])]
+)
+def test_glue(task, sizes, real_data):
+    if not (real_data / "glue").is_dir():
+        pytest.skip("real data: GLUE")
+    made = glue.load(root=real_data, task=task)
+    assert [len(part) for part in made.splits.values()] == sizes
+    assert (made.train.pairs is None) == (task == "cola")

@@ -1,0 +1,30 @@
+"""F1 and Matthews' correlation from confusions, compared with scikit-learn."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import f1_score, matthews_corrcoef
+
+from dropattack.training.evaluate import METRICS, evaluate
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("seed", range(5))
+def test_metrics_equal_scikit_learn(classes, seed):
+    rng = np.random.default_rng(seed)
+    true = rng.integers(classes, size=40)
+    predicted = np.where(rng.random(40) < 0.5, true, rng.integers(classes, size=40))
+    if seed == 0:
+        predicted[:] = 0  # one class only
+    batch = {"x": torch.nn.functional.one_hot(torch.from_numpy(predicted), classes).float(),
+             "labels": torch.from_numpy(true)}  # fmt: skip
+
+    class Echo(torch.nn.Module):
+        def forward(self, x):
+            return x
+
+    found = evaluate(Echo(), [batch], classes=classes, metrics=list(METRICS))
+    last = f1_score(true, predicted, labels=[classes - 1], average="macro", zero_division=0)
+    assert found["f1"] == pytest.approx(last)
+    assert found["matthews"] == pytest.approx(matthews_corrcoef(true, predicted))
+    assert evaluate(Echo(), [batch], classes=classes).keys() == {"accuracy", "macro_f1", "loss"}
