@@ -26,7 +26,7 @@ help: ## List the targets
 install: $(INSTALLED) ## Create the virtual environment with the tested versions (about 6 GB, mostly torch)
 
 demo: $(INSTALLED) ## Compare six methods on two data sets with three seeds: a table and a figure in about five minutes
-	$(ONE_THREAD) $(PY) scripts/demo.py $(ARGS)
+	$(ONE_THREAD) $(PY) -m dropattack demo $(ARGS)
 
 ##@ Tables
 
@@ -35,10 +35,10 @@ TABLE ?= vision
 JOBS  ?= 2
 
 table-%: $(INSTALLED) ## Run the missing cells of conf/table/%.yaml and render the table (SCALE=smoke|mini|full JOBS=2)
-	$(ONE_THREAD) $(PY) scripts/table.py $* --scale $(SCALE) --jobs $(JOBS) $(ARGS)
+	$(ONE_THREAD) $(PY) -m dropattack table $* --scale $(SCALE) --jobs $(JOBS) $(ARGS)
 
 tune: $(INSTALLED) ## Choose each method's settings for TABLE=vision on validation, with equal numbers of trials
-	$(ONE_THREAD) $(PY) scripts/tune.py $(TABLE) --scale $(SCALE) --jobs $(JOBS) $(ARGS)
+	$(ONE_THREAD) $(PY) -m dropattack tune $(TABLE) --scale $(SCALE) --jobs $(JOBS) $(ARGS)
 
 TABLES := overview text vision bert half_data half_imdb ablation cheaper longer notebooks
 
@@ -46,16 +46,16 @@ tables: $(INSTALLED) ## Make all tables; a failed one does not stop the others
 	@status=0; for table in $(TABLES); do $(MAKE) --no-print-directory table-$$table || status=1; done; exit $$status
 
 probes: $(INSTALLED) ## Measure flatness, gradients, robustness and calibration of TABLE's runs (needs their weights)
-	$(ONE_THREAD) $(PY) scripts/probe.py results/$(SCALE)/$(TABLE) --runs outputs/tables \
+	$(ONE_THREAD) $(PY) -m dropattack probe results/$(SCALE)/$(TABLE) --runs outputs/tables \
 		--output results/$(SCALE)/$(TABLE)/probes --jobs $(JOBS) $(ARGS)
-	$(PY) scripts/probe_table.py --records results/$(SCALE)/$(TABLE) --probes results/$(SCALE)/$(TABLE)/probes \
+	$(PY) -m dropattack probe-table --records results/$(SCALE)/$(TABLE) --probes results/$(SCALE)/$(TABLE)/probes \
 		--group table-$(TABLE)
 
 findings: $(INSTALLED) ## Write the findings on DropAttack: results/findings.md, and the table in the README
 	$(PY) scripts/findings.py $(ARGS)
 
 report: $(INSTALLED) ## Write all results as one page, results/report.html, from results/ alone
-	$(PY) scripts/report.py $(ARGS)
+	$(PY) -m dropattack report $(ARGS)
 
 BUDGET ?= 540
 

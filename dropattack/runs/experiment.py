@@ -31,12 +31,15 @@ if TYPE_CHECKING:
 
     from dropattack.probes.gradients import EpochProbe
     from dropattack.regularizers import Regularizer
+    from dropattack.runs.reader import Reader
     from dropattack.tracking.guard import Guarded
     from dropattack.training.checkpoint import Checkpoints
     from dropattack.training.loop import TrainResult
     from dropattack.training.memory import PeakMemory
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+PACKAGE = Path(__file__).resolve().parents[1]
+# The folder of config groups: in an installed package, or beside the package in a checkout.
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
@@ -77,7 +80,7 @@ class Run:
 
     @classmethod
     def asked(cls, overrides: Sequence[str]) -> Run:
-        """Return the run that `python run.py` does with these overrides.
+        """Return the run that `dropattack run` does with these overrides.
 
         Raises:
             UserError: as in `compose` and `resolve`.
@@ -146,6 +149,7 @@ def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     from dropattack.data.sets import warnings as set_warnings
+    from dropattack.runs.reader import Reader
     from dropattack.tracking.guard import Guarded
     from dropattack.training import seeding
     from dropattack.training.checkpoint import Checkpoints
@@ -193,7 +197,7 @@ def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
             # Write the record last, because it marks the run as done; after that the checkpoints are not needed.
             if test:
                 kept = {key: finished[key] for key in ("run_id", "config", "validation", "test", "commit", "versions")}
-                _keep(checkpoints, result.best_weights, kept)
+                _keep(checkpoints, result.best_weights, kept, Reader.of(config, found, encoded))
             record.write(asked.record_path, finished)
             checkpoints.clear()
             if test and trainer["progress"] != "none":
@@ -203,9 +207,10 @@ def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
     return finished
 
 
-def _keep(checkpoints: Checkpoints, weights: dict[str, Any], description: dict[str, Any]) -> None:
+def _keep(checkpoints: Checkpoints, weights: dict[str, Any], description: dict[str, Any], reader: Reader) -> None:
     try:
         checkpoints.keep(weights, description)
+        reader.save(checkpoints.folder)
     except OSError as error:
         raise UserError(disk_problem(checkpoints.folder, error)) from error
 

@@ -1,6 +1,6 @@
 """The cells of a table: its runs and their records.
 
-A table is a file of conf/table/: grids of Hydra overrides, each of which is one `run.py --multirun`.
+A table is a file of conf/table/: grids of Hydra overrides, each of which is one `dropattack sweep`.
 """
 
 import sys

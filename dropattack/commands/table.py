@@ -6,8 +6,10 @@ from results/<scale>/records.jsonl and the table's runs.txt: `--no-run` reproduc
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from dropattack.commands.parsing import new_parser
 from dropattack.runs import cli, experiment
 from dropattack.runs.config import SCALES
 from dropattack.sweeps.launch import LAUNCHERS, Engine
@@ -17,8 +19,8 @@ from dropattack.sweeps.table import load_table, run_cells
 SHOWN = ("scale", "paths", "tracker")  # overrides that affect only where things are stored
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = new_parser("table", __doc__)
     parser.add_argument("name", help="a file of conf/table/")
     parser.add_argument("--scale", default="mini", choices=SCALES)
     parser.add_argument("--jobs", type=int, default=2, help="concurrent runs on one machine (default: %(default)s)")
@@ -40,7 +42,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records and tables")
     parser.add_argument("--no-run", action="store_true", help="only make the table, from existing records")
     parser.add_argument("override", nargs="*", help="more overrides for all cells, such as tracker=none")
-    args = parser.parse_intermixed_args()
+    args = parser.parse_intermixed_args(argv)
     return cli.guarded(lambda: run(args))
 
 
@@ -65,7 +67,3 @@ def run(args: argparse.Namespace) -> int:
         print(f"{len(problems)} cells of table {table.name} have no finished run:", *problems, sep="\n  ",
               file=sys.stderr)  # fmt: skip
     return int(bool(problems))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

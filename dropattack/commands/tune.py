@@ -9,12 +9,13 @@ among the reported ones.
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from dropattack.commands.parsing import new_parser
 from dropattack.errors import UserError
 from dropattack.runs import cli, experiment, record
 from dropattack.runs.config import SCALES, compose
@@ -24,8 +25,8 @@ from dropattack.sweeps.launch import Engine, launch
 from dropattack.sweeps.table import load_table
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = new_parser("tune", __doc__)
     parser.add_argument("table", help="a file of conf/table/ whose grids name dataset, model and reg")
     parser.add_argument("--scale", default="mini", choices=SCALES)
     parser.add_argument("--jobs", type=int, default=2, help="concurrent trials (default: %(default)s)")
@@ -34,7 +35,7 @@ def main() -> int:
     parser.add_argument(
         "--conf", type=Path, default=experiment.CONF / "settings" / "tuned", help="output folder of the chosen settings"
     )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     return cli.guarded(lambda: run(args))
 
 
@@ -100,7 +101,3 @@ def write(args: argparse.Namespace, key: tuning.Key, tried: list[dict[str, Any]]
     (args.results / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
     print(f"{name}: {best['settings']} (validation accuracy {best['validation_accuracy']:.4f})")
     return True
-
-
-if __name__ == "__main__":
-    sys.exit(main())
