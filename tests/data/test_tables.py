@@ -105,7 +105,7 @@ def test_pheme(tmp_path):
 
 
 def test_pheme_says_where_to_get_it(tmp_path):
-    with pytest.raises(UserError, match=r"Dataset pheme.*6392078.*prepare_data\.py pheme --archive"):
+    with pytest.raises(UserError, match=r"Dataset pheme.*6392078.*dropattack data pheme --archive"):
         pheme.load(root=tmp_path)
 
 
