@@ -139,6 +139,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "trainer.precision": _one_of("fp32", "bf16", "fp16"),
     "trainer.device": _one_of("auto", "cpu", "cuda"),
     "trainer.threads": _or_null(_integer(1)),
+    "trainer.kernels": _one_of("native", "portable"),
     "trainer.deterministic": _FLAG,
     "trainer.compile": _FLAG,
     "trainer.progress": _one_of("auto", "bar", "plain", "none"),

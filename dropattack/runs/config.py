@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -30,8 +31,9 @@ SCALES = ("full", "mini", "smoke", "midi")
 
 
 def register_resolvers() -> None:
-    """Register `${pick:${scale.name},full,mini,smoke,midi}` with OmegaConf. May be called repeatedly."""
+    """Register `${pick:${scale.name},full,mini,smoke,midi}` and `${times:2,3}` with OmegaConf; may be repeated."""
     OmegaConf.register_new_resolver("pick", _pick, replace=True)
+    OmegaConf.register_new_resolver("times", operator.mul, replace=True)
 
 
 def _pick(scale: str, *sizes: Any) -> Any:

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from dropattack import provenance
 from dropattack.errors import DivergedError, UserError
 from dropattack.files import disk_problem
-from dropattack.runs import attacked, build, record
+from dropattack.runs import attacked, build, kernels, record
 from dropattack.runs.checks import check
 from dropattack.runs.config import compose, register_resolvers
 
@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     from dropattack.runs.reader import Reader
     from dropattack.tracking.guard import Guarded
     from dropattack.training.checkpoint import Checkpoints
+    from dropattack.training.evaluate import Tested
     from dropattack.training.loop import TrainResult
     from dropattack.training.memory import PeakMemory
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # The folder of config groups: in an installed package, or beside the package in a checkout.
-CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+INSTALLED = (PACKAGE / "conf").is_dir()
+CONF = (PACKAGE if INSTALLED else PACKAGE.parent) / "conf"
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
@@ -145,6 +147,7 @@ def run_anyway(asked: Run) -> Path:
 
 def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
     """Build, train, test, and write the record. Fill in `draft` meanwhile, for the record of a failure."""
+    kernels.pin(asked.config["trainer"]["kernels"])
     found = build.read_data(asked.config)  # first: missing data is reported before seconds of imports
     import torch
 
@@ -166,7 +169,7 @@ def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     main = accelerator.is_main_process
-    draft["hardware"] |= describe(accelerator.device, accelerator.num_processes)
+    draft["hardware"] |= {**describe(accelerator.device, accelerator.num_processes), "kernels": kernels.pinned()}
     seeding.seed_everything(config["seed"])
     facts, encoded = build.encode_data(config, found)
     draft["data"] = {"fingerprint": facts.fingerprint, "classes": facts.classes, "sizes": facts.sizes,
@@ -185,7 +188,8 @@ def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
     with locked(checkpoints.folder / "lock") if main else nullcontext():
         if asked.done():  # by the process that held the lock before
             return record.read(asked.record_path)
-        result, test = _train(asked, model, reg, loaders, accelerator, checkpoints, tracker, memory)
+        result, tested = _train(asked, model, reg, loaders, accelerator, checkpoints, tracker, memory)
+        test = tested and {**tested.metrics, "correct": record.pack_correct(tested.correct.tolist())}
         finished = {
             **draft, "status": result.status, "error": result.error, "validation": result.best, "test": test,
             "history": result.history, "passes_per_step": float(reg.passes), "skipped": int(reg.skipped),
@@ -195,9 +199,9 @@ def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
         }  # fmt: skip
         if main:
             # Write the record last, because it marks the run as done; after that the checkpoints are not needed.
-            if test:
+            if tested:
                 kept = {key: finished[key] for key in ("run_id", "config", "validation", "test", "commit", "versions")}
-                _keep(checkpoints, result.best_weights, kept, Reader.of(config, found, encoded))
+                _keep(checkpoints, result.best_weights, kept, tested, Reader.of(config, found, encoded))
             record.write(asked.record_path, finished)
             checkpoints.clear()
             if test and trainer["progress"] != "none":
@@ -207,10 +211,14 @@ def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
     return finished
 
 
-def _keep(checkpoints: Checkpoints, weights: dict[str, Any], description: dict[str, Any], reader: Reader) -> None:
+def _keep(
+    checkpoints: Checkpoints, weights: dict[str, Any], description: dict[str, Any], tested: Tested, reader: Reader
+) -> None:  # fmt: skip
+    """Keep the weights, how the model reads inputs, and each test row's prediction, in the order of the test split."""
+    rows = {"predicted": tested.predicted, "probabilities": tested.probabilities, "labels": tested.labels}
     try:
-        checkpoints.keep(weights, description)
         reader.save(checkpoints.folder)
+        checkpoints.keep(weights, description, rows)
     except OSError as error:
         raise UserError(disk_problem(checkpoints.folder, error)) from error
 
@@ -218,16 +226,16 @@ def _keep(checkpoints: Checkpoints, weights: dict[str, Any], description: dict[s
 def _train(
     asked: Run, model: nn.Module, reg: Regularizer, loaders: build.Loaders, accelerator: Accelerator,
     checkpoints: Checkpoints, tracker: Guarded, memory: PeakMemory,
-) -> tuple[TrainResult, dict[str, float] | None]:  # fmt: skip
+) -> tuple[TrainResult, Tested | None]:  # fmt: skip
     """Train, then test once with the weights that are best on validation."""
     from dropattack.training import seeding
     from dropattack.training.checkpoint import MisfitError
-    from dropattack.training.evaluate import evaluate
+    from dropattack.training.evaluate import test
     from dropattack.training.loop import train
 
     config = asked.config
     options = dict(config["trainer"])
-    for handled in ("batch_size", "eval_batch_size", "precision", "device", "threads", "deterministic"):
+    for handled in ("batch_size", "eval_batch_size", "precision", "device", "threads", "kernels", "deterministic"):
         options.pop(handled)
     saving, main = options.pop("checkpoint"), accelerator.is_main_process
     probed = options.pop("probe_gradients")
@@ -262,16 +270,17 @@ def _train(
             classes=loaders.classes, checkpoints=checkpoints, extra=extra,
             on_epoch=on_epoch, memory=memory, **saving, **options,
         )  # fmt: skip
-        test = None
+        tested = None
         if result.status == "finished":
             model.load_state_dict(result.best_weights)
-            test = evaluate(model, loaders.test.batches(), classes=loaders.classes)
-        summary = {"status": result.status, **_flat({"test": test or {}, "validation": result.best or {}})}
+            tested = test(model, loaders.test, classes=loaders.classes)
+        metrics = tested.metrics if tested else {}
+        summary = {"status": result.status, **_flat({"test": metrics, "validation": result.best or {}})}
     except MisfitError as error:
         raise UserError(f"{checkpoints.folder}: {error}; rerun=true starts again") from error
     finally:
         tracker.finish(summary, failed=summary["status"] != "finished")
-    return result, test
+    return result, tested
 
 
 def _probe(count: int, config: dict[str, Any], model: nn.Module, loaders: build.Loaders) -> EpochProbe | None:

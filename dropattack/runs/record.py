@@ -5,11 +5,13 @@ Standard library only: reading a record, or finding that a run is done, needs no
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ KEYS: dict[str, tuple[type, ...]] = {
     "config": (dict,),  # resolved, without what is in _NOT_IDENTITY
     "data": (dict, type(None)),  # fingerprint, sizes, notes
     "validation": (dict, type(None)),  # at the best epoch: accuracy, macro_f1, loss, epoch (from 1)
-    "test": (dict, type(None)),  # accuracy, macro_f1, loss, with the weights of that epoch
+    "test": (dict, type(None)),  # accuracy, macro_f1, loss, with the weights of that epoch; correct: see `pack_correct`
     "history": (list,),  # one entry per epoch
     "passes_per_step": (int, float, type(None)),  # forward-backward passes per optimizer step and micro-batch
     "skipped": (int, type(None)),  # perturbations skipped because the norm was zero or not finite
@@ -52,7 +54,7 @@ _CUT = "is not a complete JSON record (truncated?)"
 # Keys that change where or how fast a run executes, but not its result.
 _NOT_IDENTITY = ("paths", "tracker", "rerun", "settings")
 _NOT_IDENTITY_WITHIN = {
-    "trainer": ("device", "threads", "progress", "checkpoint", "eval_batch_size", "probe_gradients"),
+    "trainer": ("device", "threads", "kernels", "progress", "checkpoint", "eval_batch_size", "probe_gradients"),
     "reg": ("parallel",),  # of earlier configs; ignored now
     "model": ("recipe",),  # defaults of the trainer, whose own keys hold the values used
 }
@@ -150,6 +152,29 @@ def code(config: Mapping[str, Any]) -> dict[str, str]:
 def failure(config: Mapping[str, Any], error: Exception) -> str:
     """Return the error that ended a run as text for its record."""
     return provenance.scrubbed(f"{type(error).__name__}: {error}", dict(_folders(config)))[:2000]
+
+
+def pack_correct(correct: Sequence[bool]) -> str:
+    """Return whether each test row was answered correctly as text: one bit per row, compressed, in base64."""
+    bits = sum(bool(right) << place for place, right in enumerate(correct))
+    return base64.b64encode(zlib.compress(bits.to_bytes(-(-len(correct) // 8), "little"), 9)).decode()
+
+
+def unpack_correct(packed: str, rows: int) -> list[bool]:
+    """Return for each of `rows` test rows whether it was answered correctly, from the text of `pack_correct`.
+
+    Raises:
+        UserError: the text is damaged, or holds another number of rows.
+    """
+    size = -(-rows // 8)
+    try:
+        whole = zlib.decompressobj().decompress(base64.b64decode(packed, validate=True), size + 1)
+    except (ValueError, zlib.error) as error:
+        raise UserError(f"test.correct is damaged ({error}); run the experiment again") from error
+    bits = int.from_bytes(whole, "little")
+    if len(whole) != size or bits >> rows:
+        raise UserError(f"test.correct does not hold {rows} rows; run the experiment again")
+    return [bool(bits >> place & 1) for place in range(rows)]
 
 
 def write(path: Path, record: Mapping[str, Any]) -> Path:

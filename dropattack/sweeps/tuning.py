@@ -1,8 +1,17 @@
-"""Plan of `make tune` (conf/tune/), the cells it tunes, and how it selects the best trial."""
+"""The plan of `make tune` (conf/tune/): which settings are tried, on which seeds, and which trial wins.
 
+A search is a successive halving over seeds. All settings are tried on one seed, the best few on more, and the winner has
+the highest mean validation accuracy. The settings are scrambled Sobol points, which fill a space evenly and, unlike a
+model-based search, do not depend on the order in which the trials finish: a search can run in parallel and be resumed.
+"""
+
+from __future__ import annotations
+
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from dropattack.errors import UserError
@@ -13,35 +22,109 @@ from dropattack.sweeps.table import Table
 
 Key = tuple[str, str, str]  # dataset, model, method
 Settings = dict[str, Any]
+RECIPE = "recipe"  # the name of the search that fixes the recipe, in place of a method
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How one setting is drawn from a number in 0..1.
+
+    Attributes:
+        log: (low, high): from low to high on a logarithmic scale.
+        uniform: (low, high): from low to high on a linear scale.
+        of: one of these values.
+        value: always this value.
+        times: the drawn value is multiplied by the value of this key of the cell's config, or of this setting of the
+            same trial.
+    """
+
+    log: tuple[float, float] | None = None
+    uniform: tuple[float, float] | None = None
+    of: tuple[Any, ...] | None = None
+    value: Any = None
+    times: str | None = None
+
+    @property
+    def drawn(self) -> bool:
+        return any(kind is not None for kind in (self.log, self.uniform, self.of))
+
+    def at(self, place: float) -> Any:
+        """Return the value at `place` in 0..1; numbers are rounded to three significant digits."""
+        if self.log is not None:
+            low, high = self.log
+            return float(f"{low * (high / low) ** place:.3g}")
+        if self.uniform is not None:
+            low, high = self.uniform
+            return float(f"{low + (high - low) * place:.3g}")
+        if self.of is not None:
+            return self.of[min(int(place * len(self.of)), len(self.of) - 1)]
+        return self.value
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan of conf/tune/; the file documents the keys."""
+    """A plan of conf/tune/; the files document the keys."""
 
     seed: int
-    learning_rate: str
-    rates: tuple[float, ...]
-    strengths: Mapping[str, Sequence[Settings]]
+    rungs: tuple[tuple[int, int], ...]  # (settings, seeds each)
+    recipe_rungs: tuple[tuple[int, int], ...]
+    recipe: Mapping[str, Mapping[str, Setting]]  # per data set
+    methods: Mapping[str, Mapping[str, Setting]]
+    follows: Mapping[str, str]
 
-    def first(self, method: str, rate: float) -> list[Settings]:
-        """Return the first round: all learning rates at the method's first strength; `rate` is the recipe's."""
-        return [{self.learning_rate: rate * factor, **self.strengths[method][0]} for factor in self.rates]
+    def space(self, method: str, dataset: str) -> Mapping[str, Setting]:
+        """Return what is searched for a method, or for the recipe of a data set.
 
-    def second(self, method: str, best: float, rate: float) -> list[Settings]:
-        """Return the second round: the other strengths at the best rate, or if there are none, as many nearby rates."""
-        strength, *others = self.strengths[method]
-        if others:
-            return [{self.learning_rate: best, **other} for other in others]
-        return [{self.learning_rate: other, **strength} for other in self._beside(best, rate)]
+        Raises:
+            UserError: the plan has no recipe for the data set.
+        """
+        if method != RECIPE:
+            return self.methods[method]
+        if dataset not in self.recipe:
+            raise UserError(f"the plan has no recipe for {dataset}, only for {', '.join(self.recipe)}; add one")
+        return self.recipe[dataset]
 
-    def _beside(self, best: float, rate: float) -> list[float]:
-        """Return rates between the best one's neighbours, in equal ratios, within the range that all methods tried."""
-        tried = sorted(rate * factor for factor in self.rates)
-        place = min(range(len(tried)), key=lambda i: abs(tried[i] - best))
-        low, high = tried[max(place - 1, 0)], tried[min(place + 1, len(tried) - 1)]
-        count = max(len(several) for several in self.strengths.values()) - 1
-        return [low * (high / low) ** ((i + 1) / (count + 1)) for i in range(count)]
+    def rungs_of(self, method: str) -> tuple[tuple[int, int], ...]:
+        return self.recipe_rungs if method == RECIPE else self.rungs
+
+    def seeds(self, count: int, repeat: int) -> list[int]:
+        """Return the trials' seeds; each repetition of the search has its own."""
+        return [self.seed + 100 * repeat + i for i in range(count)]
+
+    def settings(self, method: str, config: Mapping[str, Any], repeat: int = 0) -> list[Settings]:
+        """Return the settings that are tried: the middle of the space, then Sobol points.
+
+        Args:
+            method: a method of the plan, or `recipe`.
+            config: the cell's config, for settings that are relative to a key of it.
+            repeat: the number of the search; each draws other points.
+        """
+        from scipy.stats import qmc
+
+        space, count = self.space(method, config["dataset"]["name"]), self.rungs_of(method)[0][0]
+        drawn = [key for key, setting in space.items() if setting.drawn]
+        power = max(1, math.ceil(math.log2(max(count - 1, 1))))
+        points = qmc.Sobol(max(len(drawn), 1), seed=self.seed + repeat).random_base2(power)
+        places = [[0.5] * len(drawn), *points.tolist()][:count]
+        return [_settings(space, dict(zip(drawn, place, strict=False)), config) for place in places]
+
+
+def _settings(space: Mapping[str, Setting], places: Mapping[str, float], config: Mapping[str, Any]) -> Settings:
+    found: Settings = {}
+    for key, setting in space.items():
+        value = setting.at(places.get(key, 0.5))
+        if setting.times is not None:
+            factor = found[setting.times] if setting.times in found else _look_up(config, setting.times)
+            value = float(f"{value * factor:.3g}")
+        found[key] = value
+    return found
+
+
+def _look_up(config: Mapping[str, Any], path: str) -> Any:
+    value: Any = config
+    for key in path.split("."):
+        value = value[key]
+    return value
 
 
 def tuned_cells(table: Table) -> dict[Key, list[str]]:
@@ -66,46 +149,90 @@ def planned(path: Path) -> Plan:
     """Read a plan of conf/tune/.
 
     Raises:
-        UserError: a key is missing or has the wrong type, a setting does not exist, or methods get unequal trials.
+        UserError: a key is missing or has the wrong type, or a setting does not exist.
     """
+    if not path.is_file():
+        known = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml")))
+        raise UserError(f"there is no plan {path}; scales with a plan: {known}")
     values = read_yaml(path)
-    if missing := [key for key in Plan.__dataclass_fields__ if key not in values]:
+    keys = list(Plan.__dataclass_fields__)
+    if missing := [key for key in keys if key not in values]:
         raise UserError(f"{path} lacks {', '.join(missing)}; add it")
-    rates = values["rates"]
-    if not isinstance(rates, list) or not rates or not all(map(_positive, rates)):
-        raise UserError(f"{path}: rates must be a list of factors above 0, such as [1, 0.33, 3]")
-    strengths = values["strengths"]
-    for method, tried in strengths.items() if isinstance(strengths, dict) else [(None, None)]:
-        if not isinstance(tried, list) or not tried or not all(isinstance(one, dict) for one in tried):
-            raise UserError(f"{path}: strengths of {method} must be a list of settings, such as {{reg.epsilon: 1.0}}")
-        # A key that the config does not have would fail every trial, hours later.
-        settings = {key: value for one in tried for key, value in one.items()}
-        compose(experiment.CONF, [f"reg={method}", *overrides(settings)])
-    counts = {len(tried) for tried in strengths.values()} - {1}
-    if len(counts) > 1:
-        raise UserError(
-            f"{path}: methods have {' or '.join(map(str, sorted(counts)))} strengths; give all the same number"
-        )
-    return Plan(values["seed"], str(values["learning_rate"]), tuple(rates), strengths)
+    if unknown := [key for key in values if key not in keys]:
+        raise UserError(f"{path}: nothing reads {', '.join(unknown)}; its keys can be {', '.join(keys)}")
+    recipe, methods = (_spaces(path, values, key) for key in ("recipe", "methods"))
+    for method, space in methods.items():  # a key that the config does not have would fail every trial, hours later
+        compose(experiment.CONF, [f"reg={method}", *overrides({key: one.at(0.5) for key, one in space.items()})])
+    return Plan(
+        values["seed"], _rungs(path, "rungs", values["rungs"]), _rungs(path, "recipe_rungs", values["recipe_rungs"]),
+        recipe, methods, values["follows"] or {},
+    )  # fmt: skip
 
 
-def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+def _rungs(path: Path, key: str, value: Any) -> tuple[tuple[int, int], ...]:
+    pairs = [(one.get("settings"), one.get("seeds")) if isinstance(one, dict) else (None, None) for one in value or ()]
+    rising = all(a[0] >= b[0] and a[1] <= b[1] for a, b in zip(pairs, pairs[1:], strict=False)) if all(
+        isinstance(n, int) and n > 0 for pair in pairs for n in pair
+    ) else False  # fmt: skip
+    if not pairs or not rising:
+        raise UserError(f"{path}: {key} must be a list such as [{{settings: 8, seeds: 1}}, {{settings: 3, seeds: 3}}]")
+    return tuple(pairs)  # type: ignore[arg-type]
+
+
+def _spaces(path: Path, values: Mapping[str, Any], key: str) -> dict[str, dict[str, Setting]]:
+    spaces = values[key]
+    if not isinstance(spaces, dict) or not all(isinstance(space, dict) for space in spaces.values()):
+        raise UserError(f"{path}: {key} must map names to settings, such as fgm: {{reg.epsilon: {{log: [0.01, 1]}}}}")
+    return {
+        name: {setting: _setting(f"{path}: {name}: {setting}", value) for setting, value in space.items()}
+        for name, space in spaces.items()
+    }
+
+
+def _setting(where: str, value: Any) -> Setting:
+    if not isinstance(value, dict):
+        return Setting(value=value)
+    kinds = [kind for kind in ("log", "uniform", "of", "value") if kind in value]
+    if len(kinds) != 1 or set(value) - {*kinds, "times"}:
+        raise UserError(f"{where} must be a value, or one of log, uniform, of and value, with times if it is relative")
+    kind = kinds[0]
+    if kind in ("log", "uniform"):
+        ends = value[kind]
+        numbers = isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, int | float) for end in ends)
+        if not numbers or not ends[0] < ends[1] or (kind == "log" and ends[0] <= 0):
+            raise UserError(f"{where}: {kind} must be [low, high], with low < high{' and low > 0' * (kind == 'log')}")
+    if kind == "of" and not (isinstance(value["of"], list) and value["of"]):
+        raise UserError(f"{where}: of must be a list of values")
+    content = tuple(value[kind]) if kind != "value" else value[kind]
+    return Setting(**{kind: content}, times=value.get("times"))
 
 
 def overrides(settings: Settings) -> list[str]:
     return [f"{key}={str(value).lower()}" for key, value in settings.items()]
 
 
-def winner(outcomes: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the trial with the best validation accuracy (ties: lowest loss), or None if no trial finished."""
-    ranked = [trial for trial in outcomes if trial["validation_accuracy"] is not None]
-    return max(ranked, key=lambda trial: (trial["validation_accuracy"], -trial["validation_loss"]), default=None)
+def ranked(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the trials that finished on all their seeds, best first.
+
+    The highest mean validation accuracy wins; ties take the lower mean validation loss, then the earlier trial.
+    """
+    done = [trial for trial in trials if trial["validation_accuracy"] is not None]
+    return sorted(done, key=lambda trial: (-trial["validation_accuracy"], trial["validation_loss"]))
 
 
-def at_edge(tried: list[dict[str, Any]], best: dict[str, Any]) -> Iterator[str]:
+def summarised(settings: Settings, outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return a trial: its settings, the means over its seeds, and the outcome of each seed."""
+    lacking = next((one for one in outcomes if one["validation_accuracy"] is None), None)
+    means = {
+        key: None if lacking else fmean(one[key] for one in outcomes)
+        for key in ("validation_accuracy", "validation_loss")
+    }
+    return {"settings": settings, **means, "seeds": list(outcomes)}
+
+
+def at_edge(trials: Sequence[dict[str, Any]], best: dict[str, Any]) -> Iterator[str]:
     """Yield the best trial's settings that are the lowest or highest tried: a wider search may find better ones."""
     for setting, value in best["settings"].items():
-        values = {trial["settings"].get(setting) for trial in tried}
-        if len(values) > 1 and value in (min(values), max(values)):
+        values = {trial["settings"].get(setting) for trial in trials}
+        if len(values) > 1 and not isinstance(value, str | bool) and value in (min(values), max(values)):
             yield setting

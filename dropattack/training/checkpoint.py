@@ -12,6 +12,7 @@ It is written under a temporary name, synced to disk, renamed, and read back; on
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -111,8 +113,8 @@ class Checkpoints:
         for other in self.folder.glob("*step-*"):
             _remove(other)
 
-    def keep(self, best: Tensors, description: Mapping[str, Any]) -> Path:
-        """Save the best weights of a finished run as `best.safetensors`, with `best.json` beside it.
+    def keep(self, best: Tensors, description: Mapping[str, Any], predictions: Mapping[str, Tensor]) -> Path:
+        """Save what a finished run leaves: `best.safetensors`, `best.json` beside it, and `predictions.npz`.
 
         Raises:
             OSError: the disk is full or fails; existing files remain.
@@ -127,6 +129,9 @@ class Checkpoints:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+        packed = io.BytesIO()
+        np.savez_compressed(packed, **{name: tensor.numpy() for name, tensor in predictions.items()})
+        write_atomically(self.folder / "predictions.npz", packed.getvalue())
         write_atomically(self.folder / "best.json", (json.dumps(description, indent=1) + "\n").encode())
         return self.folder / "best.safetensors"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import torch
@@ -29,4 +30,14 @@ def make_accelerator(*, precision: Precision = "fp32", device: Literal["auto", "
 def describe(device: torch.device, processes: int) -> dict[str, Any]:
     """Return the device entries of a record's `hardware`."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return {"device": device.type, "gpu": gpu, "processes": processes, "threads": torch.get_num_threads()}
+    return {
+        "device": device.type, "gpu": gpu, "processes": processes, "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(), "libraries": _libraries(),
+    }  # fmt: skip
+
+
+def _libraries() -> dict[str, str]:
+    """Return the versions of the libraries whose kernels a CPU runs, as far as torch tells them."""
+    built = torch.__config__.show()
+    patterns = {"onednn": r"MKL-DNN v([\d.]+)", "mkl": r"oneAPI Math Kernel Library Version ([\d.]+)"}
+    return {name: found[1] for name, pattern in patterns.items() if (found := re.search(pattern, built))}

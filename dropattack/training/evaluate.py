@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from dropattack.data.loader import Loader
 
 
 def evaluate(
@@ -28,31 +33,97 @@ def evaluate(
     Raises:
         ValueError: `batches` is empty.
     """
+    totals = _Totals(classes)
+    for labels, logits in _outputs(model, batches, check):
+        totals.add(labels, logits)
+    return totals.metrics()
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The result on a split: the metrics of `evaluate`, and for each row, in the split's order:
+
+    Attributes:
+        metrics: see `evaluate`.
+        probabilities: of each class: float32 [N, C].
+        labels: the true classes: int64 [N].
+    """
+
+    metrics: dict[str, float]
+    probabilities: Tensor
+    labels: Tensor
+
+    @property
+    def predicted(self) -> Tensor:
+        """The most probable class of each row: int64 [N]."""
+        return self.probabilities.argmax(-1)
+
+    @property
+    def correct(self) -> Tensor:
+        """Whether each row's most probable class is the true one: bool [N]."""
+        return self.predicted == self.labels
+
+
+def test(model: nn.Module, loader: Loader, *, classes: int) -> Tested:
+    """Evaluate on all rows of `loader`'s split, once, and keep the prediction of each row.
+
+    Raises:
+        ValueError: the split is empty.
+    """
+    totals = _Totals(classes)
+    all_labels, all_probabilities = [], []
+    for labels, logits in _outputs(model, loader.batches()):
+        totals.add(labels, logits)
+        all_labels.append(labels)
+        all_probabilities.append(logits.softmax(-1))
+    metrics = totals.metrics()
+    place = torch.from_numpy(np.concatenate(loader.rows()).argsort())  # evaluation sorts texts by length
+    return Tested(metrics, torch.cat(all_probabilities).cpu()[place], torch.cat(all_labels).cpu()[place])
+
+
+def _outputs(
+    model: nn.Module, batches: Iterable[dict[str, Any]], check: Callable[[], None] | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield each batch's labels [B] and float32 logits [B, C], in eval mode and without gradients."""
     training = model.training
     model.eval()
-    confusion, loss = None, None
     try:
-        with torch.no_grad():  # not inference_mode: its tensors must not end up in buffers used for training
-            for batch in batches:
-                if check is not None:
-                    check()
-                labels = batch["labels"]
-                logits = model(**{name: value for name, value in batch.items() if name != "labels"}).float()
-                if confusion is None or loss is None:
-                    confusion = torch.zeros(classes, classes, dtype=torch.int64, device=labels.device)
-                    loss = torch.zeros((), dtype=torch.float64, device=labels.device)
-                confusion += _count(labels, logits.argmax(-1), classes)
-                loss += F.cross_entropy(logits, labels, reduction="sum")
+        for batch in batches:
+            if check is not None:
+                check()
+            inputs = {name: value for name, value in batch.items() if name != "labels"}
+            with torch.no_grad():  # not inference_mode: its tensors must not end up in buffers used for training
+                logits = model(**inputs).float()
+            yield batch["labels"], logits
     finally:
         model.train(training)
-    if confusion is None or loss is None:
-        raise ValueError("there is nothing to evaluate: there were no batches")
-    counts = confusion.cpu()
-    return {
-        "accuracy": counts.diagonal().sum().item() / counts.sum().item(),
-        "macro_f1": macro_f1(counts),
-        "loss": loss.item() / counts.sum().item(),
-    }
+
+
+class _Totals:
+    """Confusions and the summed loss, left on the device until `metrics`."""
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        self.confusion: Tensor | None = None  # [C, C]; rows: true, columns: predicted
+        self.loss = torch.zeros(())
+
+    def add(self, labels: Tensor, logits: Tensor) -> None:
+        if self.confusion is None:
+            self.confusion = torch.zeros(self.classes, self.classes, dtype=torch.int64, device=labels.device)
+            self.loss = torch.zeros((), dtype=torch.float64, device=labels.device)
+        self.confusion += _count(labels, logits.argmax(-1), self.classes)
+        self.loss += F.cross_entropy(logits, labels, reduction="sum")
+
+    def metrics(self) -> dict[str, float]:
+        if self.confusion is None:
+            raise ValueError("there is nothing to evaluate: there were no batches")
+        counts = self.confusion.cpu()
+        rows = counts.sum().item()
+        return {
+            "accuracy": counts.diagonal().sum().item() / rows,
+            "macro_f1": macro_f1(counts),
+            "loss": self.loss.item() / rows,
+        }
 
 
 def macro_f1(confusion: Tensor) -> float:

@@ -44,7 +44,7 @@ def group(name: str, where: str, content: str | bytes, says: str, *arguments: st
 TUNED = "settings/tuned/smoke-digits-cnn-fgm.yaml"
 FGM = "_target_: dropattack.regularizers.FGM\nname: mine\ntargets: [input]\n"
 SETTLED = ("reg=fgm", "settings=tuned")
-PLAN = "tune/default.yaml"
+PLAN = "tune/midi.yaml"
 
 
 def planned(strengths: str) -> str:

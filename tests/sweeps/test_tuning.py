@@ -1,54 +1,142 @@
-"""The plan of `make tune`: the trials of each round, and the selection of the best."""
+"""The plan of `make tune`: which settings are tried, the halving over seeds, and the selection of the best."""
+
+import json
+import math
 
 import pytest
 
 from dropattack.errors import UserError
-from dropattack.sweeps import tuning
+from dropattack.runs import experiment, record
+from dropattack.sweeps import search, tuning
 from dropattack.sweeps.table import Table
 
-PLAN = tuning.Plan(
-    seed=1, learning_rate="lr", rates=(1, 0.5, 2),
-    strengths={"none": [{}], "fgm": [{"eps": 1.0}, {"eps": 0.3}, {"eps": 3.0}]},
-)  # fmt: skip
+MIDI = experiment.CONF / "tune" / "midi.yaml"
+CONFIG = {"dataset": {"name": "pheme"}, "model": {"recipe": {"learning_rate": 0.001}}}
 
 
-def tried(**settings):
+def trial(**settings):
     accuracy, loss = settings.pop("accuracy"), settings.pop("loss", 1.0)
     return {"settings": settings, "validation_accuracy": accuracy, "validation_loss": loss}
 
 
-def test_rates_first_then_strengths_at_the_best_rate():
-    assert PLAN.first("fgm", 0.1) == [{"lr": 0.1, "eps": 1.0}, {"lr": 0.05, "eps": 1.0}, {"lr": 0.2, "eps": 1.0}]
-    assert PLAN.second("fgm", 0.05, 0.1) == [{"lr": 0.05, "eps": 0.3}, {"lr": 0.05, "eps": 3.0}]
+def test_all_methods_try_as_many_settings_within_the_same_ranges():
+    plan = tuning.planned(MIDI)
+    tried = {method: plan.settings(method, CONFIG) for method in plan.methods}
+    assert {len(settings) for settings in tried.values()} == {plan.rungs[0][0]}
+    rates = [one["trainer.learning_rate"] for settings in tried.values() for one in settings]
+    assert min(rates) >= 0.00033 and max(rates) <= 0.003
+    masked = math.sqrt(0.5)  # DropAttack's mask lets half of the elements through
+    reached = {"fgm": 1.0, "pgd": 1.0, "dropattack": masked}
+    for (method, factor), place in zip(reached.items(), range(6), strict=False):
+        assert tried[method][place]["reg.epsilon"] * factor == pytest.approx(
+            tried["fgm"][place]["reg.epsilon"], rel=0.02
+        )
+    assert all(one["reg.alpha"] == pytest.approx(one["reg.epsilon"] / 2, rel=0.02) for one in tried["pgd"])
 
 
-def test_a_method_without_a_strength_gets_as_many_trials():
-    counts = {len(PLAN.first(m, 1.0)) + len(PLAN.second(m, 1.0, 1.0)) for m in PLAN.strengths}
-    assert counts == {5}
+def test_a_search_is_repeatable_and_its_repetitions_differ():
+    plan = tuning.planned(MIDI)
+    assert plan.settings("fgm", CONFIG) == plan.settings("fgm", CONFIG)
+    first, second = (plan.settings("fgm", CONFIG, repeat) for repeat in (0, 1))
+    assert first[0] == second[0], "the middle of the space"
+    assert all(one != other for one, other in zip(first[1:], second[1:], strict=True))
+    assert not set(plan.seeds(3, 0)) & set(plan.seeds(3, 1))
 
 
-@pytest.mark.parametrize(("best", "beside"), [(0.1, (0.0794, 0.126)), (0.05, (0.063, 0.0794)), (0.2, (0.126, 0.1587))])
-def test_nearby_rates_stay_in_the_common_range(best, beside):
-    found = [settings["lr"] for settings in PLAN.second("none", best, 0.1)]
-    assert found == pytest.approx(beside, rel=1e-3)
-    assert all(0.05 < rate < 0.2 for rate in found)
+@pytest.mark.parametrize(
+    ("setting", "places", "wanted"),
+    [
+        (tuning.Setting(log=(0.01, 1.0)), (0, 0.5, 1), (0.01, 0.1, 1.0)),
+        (tuning.Setting(uniform=(1.0, 3.0)), (0, 0.5, 1), (1.0, 2.0, 3.0)),
+        (tuning.Setting(of=("a", "b")), (0, 0.49, 0.5, 1), ("a", "a", "b", "b")),
+        (tuning.Setting(value=7), (0, 1), (7, 7)),
+    ],
+)
+def test_values_are_drawn_from_places(setting, places, wanted):
+    assert tuple(setting.at(place) for place in places) == wanted
 
 
-def test_the_most_accurate_trial_wins_and_ties_take_the_lower_loss():
-    best = tuning.winner([tried(lr=1, accuracy=0.8), tried(lr=2, accuracy=0.9, loss=0.5),
-                          tried(lr=3, accuracy=0.9, loss=0.4), tried(lr=4, accuracy=None)])  # fmt: skip
-    assert best["settings"] == {"lr": 3}
-    assert tuning.winner([tried(lr=1, accuracy=None)]) is None
+def test_the_most_accurate_trial_wins_and_ties_take_the_lower_loss_then_the_earlier():
+    trials = [trial(lr=1, accuracy=0.8), trial(lr=2, accuracy=0.9, loss=0.5), trial(lr=3, accuracy=0.9, loss=0.4),
+              trial(lr=4, accuracy=0.9, loss=0.4), trial(lr=5, accuracy=None, loss=None)]  # fmt: skip
+    assert [one["settings"]["lr"] for one in tuning.ranked(trials)] == [3, 4, 2, 1]
+
+
+def test_a_trial_that_fails_on_one_seed_cannot_win():
+    done = {"validation_accuracy": 0.9, "validation_loss": 0.1}
+    assert tuning.summarised({}, [done, {"validation_accuracy": None}])["validation_accuracy"] is None
+    assert tuning.summarised({}, [done, {**done, "validation_accuracy": 0.7}])["validation_accuracy"] == pytest.approx(
+        0.8
+    )
 
 
 def test_a_winner_at_the_edge_of_the_search_is_named():
-    rates = [tried(lr=lr, eps=1.0, accuracy=accuracy) for lr, accuracy in ((1, 0.5), (2, 0.6), (4, 0.5))]
-    trials = [*rates, tried(lr=2, eps=3.0, accuracy=0.7)]
-    assert list(tuning.at_edge(trials, trials[-1])) == ["eps"]
-    assert list(tuning.at_edge(trials[:3], trials[1])) == []
+    trials = [trial(lr=lr, schedule="linear", accuracy=accuracy) for lr, accuracy in ((1, 0.5), (2, 0.6), (4, 0.7))]
+    assert list(tuning.at_edge(trials, trials[2])) == ["lr"]
+    assert list(tuning.at_edge(trials, trials[1])) == []
 
 
 def test_settings_are_tuned_for_whole_cells_only():
     grids = (("dataset=mnist", "model=cnn", "reg=fgm", "reg.every=2,4"),)
     with pytest.raises(UserError, match=r"table t: reg\.every is not supported"):
         tuning.tuned_cells(Table("t", "T", "comparison", grids, 5))
+
+
+@pytest.fixture
+def searching(tmp_path, monkeypatch):
+    """Return a search of the digits in which a run's accuracy is its learning rate's closeness to 0.002."""
+    plan = tuning.Plan(
+        seed=10, rungs=((4, 1), (2, 2)), recipe_rungs=((3, 1),),
+        recipe={"digits": {"trainer.learning_rate": tuning.Setting(log=(1e-3, 4e-3))}},
+        methods={m: {"trainer.learning_rate": tuning.Setting(log=(1e-3, 4e-3))} for m in ("none", "dropattack")},
+        follows={"randomattack": "dropattack"},
+    )  # fmt: skip
+    ran = []
+
+    def launch(runs, engine):
+        for overrides in runs:
+            run = experiment.Run.asked(overrides)
+            rate = run.config["trainer"]["learning_rate"]
+            ran.append((run.config["reg"]["name"], rate, run.config["seed"]))
+            metrics = {"accuracy": 1 - abs(math.log(rate / 0.002)), "loss": 0.1, "macro_f1": 0.5, "epoch": 1}
+            record.write(run.record_path, {
+                **record.blank(run.config), "status": "finished", "validation": metrics, "test": metrics, "steps": 7,
+                "passes_per_step": 3.0, "seconds": 1.0, "data": {"fingerprint": "f", "sizes": {}, "notes": {}},
+            })  # fmt: skip
+
+    monkeypatch.setattr(search, "launch", launch)
+    return search.Search(plan, "smoke", tmp_path / "out", tmp_path / "results", tmp_path / "conf", jobs=1), ran
+
+
+DIGITS = ("dataset=digits", "model=cnn")
+TABLE = Table("t", "T", "comparison", ((*DIGITS, "reg=none,dropattack,randomattack"),), 5)
+
+
+def test_a_search_halves_over_seeds_and_writes_what_it_chose(searching, tmp_path):
+    searched, ran = searching
+    assert searched.methods(TABLE, {})
+    seeds = [seed for method, _, seed in ran if method == "none"]
+    assert sorted(seeds) == [10] * 4 + [11] * 2, "finished trials are not repeated for the second rung"
+    assert not any(method == "randomattack" for method, *_ in ran), "a control is not searched"
+    found = json.loads((tmp_path / "results" / "smoke-digits-cnn-none.json").read_text())
+    assert found["chosen"] == {"trainer.learning_rate": 0.002}
+    assert len(found["trials"][0]["seeds"]) == 2 and found["passes"] == 6 * 21
+    assert {"commit", "fingerprint", "run_id"} <= found["trials"][0]["seeds"][0].keys()
+    tuned = tmp_path / "conf" / "settings" / "tuned"
+    control, attack = (tuned / f"smoke-digits-cnn-{name}.yaml" for name in ("randomattack", "dropattack"))
+    assert control.read_text() == attack.read_text()
+    before = len(ran)
+    assert searched.methods(TABLE, {}) and len(ran) == before
+
+
+def test_a_recipe_is_written_as_defaults_of_the_model(searching, tmp_path):
+    searched, ran = searching
+    assert searched.recipes(TABLE, set())
+    written = (tmp_path / "conf" / "recipe" / "smoke-digits-cnn.yaml").read_text()
+    assert "model:\n  recipe:\n    learning_rate: 0.002\n" in written
+    assert {method for method, *_ in ran} == {"none"}
+
+
+def test_a_method_without_a_space_is_refused(searching):
+    with pytest.raises(UserError, match="has no settings for fgm"):
+        searching[0].methods(Table("t", "T", "comparison", ((*DIGITS, "reg=fgm"),), 5), {})

@@ -32,17 +32,24 @@ def test_the_test_set_is_touched_once_by_the_best_weights(config, monkeypatch):
         seen.append((rows[0]["labels"].tolist(), {k: v.clone() for k, v in model.state_dict().items()}, metrics))
         return metrics
 
-    evaluate = evaluation.evaluate
+    def watch_test(model, loader, **options):
+        tested = test(model, loader, **options)
+        watch(model, loader.batches(), **options)
+        return tested
+
+    evaluate, test = evaluation.evaluate, evaluation.test
     monkeypatch.setattr(loop, "evaluate", watch)  # validation, each epoch
-    monkeypatch.setattr(evaluation, "evaluate", watch)  # the test, imported when it is due
+    monkeypatch.setattr(evaluation, "test", watch_test)  # imported when it is due
     path = experiment.run(config("trainer.epochs=4", "dataset.train_rows=200"))
     written = record.read(path)
-    *validations, test = seen
+    *validations, tested = seen
     assert len(validations) == 4
-    assert all(labels == validations[0][0] != test[0] for labels, _, _ in validations)
-    assert all(torch.equal(validations[1][1][name], value) for name, value in test[1].items())
-    assert not all(torch.equal(validations[3][1][name], value) for name, value in test[1].items())
-    assert written["test"] == pytest.approx(test[2])
+    assert all(labels == validations[0][0] != tested[0] for labels, _, _ in validations)
+    assert all(torch.equal(validations[1][1][name], value) for name, value in tested[1].items())
+    assert not all(torch.equal(validations[3][1][name], value) for name, value in tested[1].items())
+    correct = record.unpack_correct(written["test"].pop("correct"), written["data"]["sizes"]["test"])
+    assert written["test"] == pytest.approx(tested[2])
+    assert sum(correct) / len(correct) == written["test"]["accuracy"]
     assert written["validation"]["epoch"] == 2
 
 

@@ -248,10 +248,10 @@ def test_only_the_best_weights_remain_at_the_end(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(snapshot(1))
     (tmp_path / ".best.123").write_text("a kill left this")
-    checkpoints.keep({"w": torch.ones(2)}, {"run_id": "x"})
+    checkpoints.keep({"w": torch.ones(2)}, {"run_id": "x"}, {"predicted": torch.zeros(3)})
     assert Checkpoints(tmp_path).load().step == 1
     checkpoints.clear()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.json", "best.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.json", "best.safetensors", "predictions.npz"]
     assert json.loads((tmp_path / "best.json").read_text()) == {"run_id": "x"}
 
 
