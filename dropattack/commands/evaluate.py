@@ -61,11 +61,8 @@ def of_file(args: argparse.Namespace) -> dict[str, float]:
     """Evaluate on the rows of a CSV file."""
     columns = inputs.read_csv(args.data)
     model = inputs.trained(args)
-    from dropattack.training.evaluate import evaluate
-
     split = labelled(args.data, columns, model.reader)
-    batches = (batch for _, batch in model.batches(split))
-    return {**evaluate(model.model, batches, classes=len(model.reader.classes)), "rows": len(split)}
+    return {**model.test(split).metrics, "rows": len(split)}
 
 
 def labelled(path: Path, columns: dict[str, list[str]], reader: Reader) -> TensorSplit:

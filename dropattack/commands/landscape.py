@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--match", default="*", help="only runs of the table whose name matches, such as mnist-cnn-*-s0-*"
     )
-    parser.add_argument("--output", type=Path, default=Path("results/landscape"), help="default: %(default)s")
+    parser.add_argument("--output", type=Path, default=Path("outputs/landscape"), help="default: %(default)s")
     parser.add_argument("--grid", type=int, default=51, help="points per side (default: %(default)s)")
     parser.add_argument("--span", type=float, default=1.5, help="grid from −span to span (default: %(default)s)")
     parser.add_argument("--rays", type=int, default=0, help="instead of a plane, cuts along this many directions")

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("name either texts (as arguments, or with --file) or images (with --images)")
     model = inputs.trained(args)
     split = model.reader.texts(texts) if texts else model.reader.images(images)
-    for name, row in zip(texts or map(str, images), model.probabilities(split), strict=True):
+    for name, row in zip(texts or map(str, images), model.test(split).probabilities.numpy(), strict=True):
         best = int(row.argmax())
         label = model.reader.classes[best]
         if args.json:

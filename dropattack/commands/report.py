@@ -15,8 +15,6 @@ from dropattack.commands.parsing import new_parser
 from dropattack.errors import UserError
 from dropattack.runs import cli
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("report", __doc__)
@@ -41,7 +39,7 @@ def write(results: Path, output: Path) -> int:
     if any(results.glob("*/*/probes/*.json")):
         import dropattack.report.probes  # noqa: F401
     gc.freeze()  # statsmodels collects garbage at every correction; skip all imported objects
-    page = build(results, tables=tables, docs=ROOT / "docs")
+    page = build(results, tables=tables, docs=CONF.parent / "docs")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, page.encode())

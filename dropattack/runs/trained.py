@@ -6,21 +6,21 @@ model.probabilities(model.reader.texts(["What a film!"]))     # float32 [1, clas
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from dropattack.data.loader import Batch, Loader
+from dropattack.data.loader import Loader
 from dropattack.data.types import Encoded, TensorSplit
 from dropattack.errors import UserError
 from dropattack.runs import build
 from dropattack.runs.reader import Reader
 from dropattack.runs.restore import read_kept, settled
+from dropattack.training.evaluate import Tested, test
 
 
 @dataclass(frozen=True)
@@ -32,22 +32,13 @@ class Trained:
     reader: Reader
     device: torch.device
 
-    def batches(self, split: TensorSplit, size: int = 100) -> Iterator[tuple[np.ndarray, Batch]]:
-        """Yield the rows of each batch (int64 [B]) and the batch, as the model's loader makes it."""
-        reader, statistics = self.reader, {}
-        if reader.mean is not None:
-            statistics = {"mean": reader.mean, "std": reader.std}
+    def test(self, split: TensorSplit, size: int = 100) -> Tested:
+        """Return the metrics on a split, and each row's probabilities, in batches of `size` rows."""
+        statistics: dict[str, Any] = {}
+        if self.reader.mean is not None:
+            statistics = {"mean": self.reader.mean, "std": self.reader.std}
         loader = Loader(split, batch_size=size, shuffle=False, device=self.device, **statistics)
-        yield from zip(loader.rows(), loader.batches(), strict=True)
-
-    def probabilities(self, split: TensorSplit, size: int = 100) -> np.ndarray:
-        """Return the probability of each class for each row of `split`: float32 [N, C]."""
-        made = np.empty((len(split), len(self.reader.classes)), np.float32)
-        with torch.no_grad():
-            for rows, batch in self.batches(split, size):
-                logits = self.model(**{name: value for name, value in batch.items() if name != "labels"}).float()
-                made[rows] = logits.softmax(-1).cpu().numpy()
-        return made
+        return test(self.model, loader, classes=len(self.reader.classes))
 
 
 def load(

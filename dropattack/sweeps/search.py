@@ -111,9 +111,7 @@ class Search:
         """Give a control the settings of the method it controls for."""
         path = self._tuned(*key[:2], other)
         if not path.is_file():
-            raise UserError(
-                f"{key[2]} takes the settings of {other}, which has none for {key[0]}; search {other} first"
-            )
+            raise UserError(f"{key[2]} takes the settings of {other}, which has none for {key[0]}; search {other} first")
         self._tuned(*key).write_text(path.read_text())
 
     def _tuned(self, dataset: str, model: str, method: str) -> Path:
@@ -138,9 +136,7 @@ class Search:
         for setting, value in best["settings"].items():  # a recipe holds defaults, which trainer.… still overrides
             OmegaConf.update(chosen, setting.replace("trainer.", "model.recipe.", 1) if is_recipe else setting, value)
         path.parent.mkdir(parents=True, exist_ok=True)
-        header = (
-            f"# @package _global_\n# The best of {len(trials)} settings on validation: results/tuning/{name}.json\n"
-        )
+        header = f"# @package _global_\n# The best of {len(trials)} settings on validation: results/tuning/{name}.json\n"
         path.write_text(header + OmegaConf.to_yaml(chosen))
 
 

@@ -224,8 +224,7 @@ def summarised(settings: Settings, outcomes: Sequence[dict[str, Any]]) -> dict[s
     """Return a trial: its settings, the means over its seeds, and the outcome of each seed."""
     lacking = next((one for one in outcomes if one["validation_accuracy"] is None), None)
     means = {
-        key: None if lacking else fmean(one[key] for one in outcomes)
-        for key in ("validation_accuracy", "validation_loss")
+        key: None if lacking else fmean(one[key] for one in outcomes) for key in ("validation_accuracy", "validation_loss")
     }
     return {"settings": settings, **means, "seeds": list(outcomes)}
 

@@ -28,9 +28,7 @@ def test_all_methods_try_as_many_settings_within_the_same_ranges():
     masked = math.sqrt(0.5)  # DropAttack's mask lets half of the elements through
     reached = {"fgm": 1.0, "pgd": 1.0, "dropattack": masked}
     for (method, factor), place in zip(reached.items(), range(6), strict=False):
-        assert tried[method][place]["reg.epsilon"] * factor == pytest.approx(
-            tried["fgm"][place]["reg.epsilon"], rel=0.02
-        )
+        assert tried[method][place]["reg.epsilon"] * factor == pytest.approx(tried["fgm"][place]["reg.epsilon"], rel=0.02)
     assert all(one["reg.alpha"] == pytest.approx(one["reg.epsilon"] / 2, rel=0.02) for one in tried["pgd"])
 
 
@@ -65,9 +63,7 @@ def test_the_most_accurate_trial_wins_and_ties_take_the_lower_loss_then_the_earl
 def test_a_trial_that_fails_on_one_seed_cannot_win():
     done = {"validation_accuracy": 0.9, "validation_loss": 0.1}
     assert tuning.summarised({}, [done, {"validation_accuracy": None}])["validation_accuracy"] is None
-    assert tuning.summarised({}, [done, {**done, "validation_accuracy": 0.7}])["validation_accuracy"] == pytest.approx(
-        0.8
-    )
+    assert tuning.summarised({}, [done, {**done, "validation_accuracy": 0.7}])["validation_accuracy"] == pytest.approx(0.8)
 
 
 def test_a_winner_at_the_edge_of_the_search_is_named():
