@@ -1,9 +1,9 @@
 """Choose every method's settings on validation: `make tune TABLE=midi SCALE=midi`.
 
-Searches the settings that conf/tune/<scale>.yaml lists for each data set, model and method of a table, on seeds that are
-not among the reported ones. Writes the best settings to conf/settings/tuned/ (used by `settings=tuned`) and all trials to
-results/tuning/. With --recipe it searches the recipe of plain training instead, and writes it to conf/recipe/, where all
-runs of that scale take it from. Finished trials are not repeated.
+Searches the settings that conf/tune/<scale>.yaml lists for each data set, model and method of a table, on seeds that
+are not among the reported ones. Writes the best settings to conf/settings/tuned/ (used by `settings=tuned`) and all
+trials to results/tuning/. With --recipe it searches the recipe of plain training instead, and writes it to
+conf/recipe/, where all runs of that scale take it from. Finished trials are not repeated.
 """
 
 import argparse
