@@ -1,6 +1,5 @@
 """Small networks trained once, for the commands that use them."""
 
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from dropattack.data.types import Dataset
 from dropattack.runs import build, experiment, record
 from dropattack.runs.config import compose
 from dropattack.runs.restore import settled
+from tests.data.makers import texts, write_split
 
 QUIET = ("scale=smoke", "tracker=none", "trainer.device=cpu", "trainer.progress=none")
 
@@ -17,10 +17,9 @@ def train(folder: Path, line: str) -> Path:
     return experiment.run(compose(experiment.CONF, [*QUIET, *line.split(), f"paths.output={folder}"]))
 
 
-@cache
 def data_of(path: Path) -> Dataset:
     """Return the data set of a run."""
-    return build.read_data(settled(record.read(path)["config"], data=Path("data"), output=path.parents[1]))
+    return build.read_data(settled(record.read(path)["config"], data=path.parents[1] / "data", output=path.parents[1]))
 
 
 @pytest.fixture(scope="session")
@@ -34,10 +33,9 @@ def digits(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def words(tmp_path_factory) -> dict[str, Path]:
-    """Train an LSTM, which reads words, and a small BERT, which reads word pieces, on docstrings."""
+    """Train an LSTM, which reads words, and a small BERT, which reads word pieces, on files in IMDB's layout."""
     folder = tmp_path_factory.mktemp("words")
-    lstm = train(folder, "dataset=pydoc model=lstm")
-    data = data_of(lstm)
-    with pytest.MonkeyPatch.context() as patch:  # collecting the docstrings takes longer than training on them
-        patch.setattr(build, "read_data", lambda config: data)
-        return {"lstm": lstm, "bert": train(folder, "dataset=pydoc model=bert")}
+    for seed, name in enumerate(("train", "test")):
+        write_split(folder / "data" / "imdb" / f"{name}.parquet", texts(400, seed=seed, prefix=name))
+    common = f"dataset=imdb paths.data={folder / 'data'}"
+    return {model: train(folder, f"{common} model={model}") for model in ("lstm", "bert")}
