@@ -145,6 +145,9 @@ def _row(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     settings = {key: value for key, value in flatten(identity(config)).items() if key != "seed"}
     shared = {key: value for key, value in settings.items() if not is_chosen(key)}
     chosen = {key: value for key, value in settings.items() if is_chosen(key)}
+    for key in [key for key in settings if key.startswith("reg.plain.")]:  # trained longer than the methods beside it
+        own = f"trainer.{key.removeprefix('reg.plain.')}"
+        chosen[own], shared[own] = shared[own], settings[key]
     return {
         "path": path,
         "run_id": str(record["run_id"]),

@@ -104,7 +104,7 @@ def measured(args: argparse.Namespace) -> list[Path]:
     return files
 
 
-def values(args: argparse.Namespace, found, grid, path: Path, about: dict[str, Any]) -> Path:
+def values(args: argparse.Namespace, found: Any, grid: Any, path: Path, about: dict[str, Any]) -> Path:
     """Measure `grid` with a progress bar, and return `path`."""
     from dropattack.probes.landscape import measure
     from dropattack.probes.scratch import Crew

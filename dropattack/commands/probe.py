@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     return max(codes)
 
 
-def one(path: Path, name: Path, names: list[str], options, places: dict[str, Any]) -> tuple[str, int, str]:
+def one(path: Path, name: Path, names: list[str], options: Any, places: dict[str, Any]) -> tuple[str, int, str]:
     """Probe one run; return its name, an exit code, and the error message. The other runs continue."""
     from dropattack.probes.suite import probe
     from dropattack.runs.restore import restore

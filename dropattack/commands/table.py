@@ -47,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=Path,
         help="folder of records and tables (default: results; for your own file, OUTPUT/results)",
     )
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="OVERRIDE", help="run only these cells, such as dataset=pheme"
+    )
     parser.add_argument("--no-run", action="store_true", help="only make the table, from existing records")
     parser.add_argument("override", nargs="*", help="more overrides for all cells, such as tracker=none")
     args = parser.parse_intermixed_args(argv)
@@ -61,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
     problems = []
     if not args.no_run:
         engine = Engine(args.launcher, args.jobs, args.address, args.cpus, args.gpus)
-        problems = run_cells(table, folder, engine, scale=args.scale, output=args.output, extra=args.override)
+        problems = run_cells(table, folder, engine, scale=args.scale, output=args.output, extra=args.override,
+                             only=args.only)  # fmt: skip
     from dropattack.analysis.summary import render  # slow import (1 s), only after the runs
 
     made = render(table.name, folder, title=table.title, kind=table.kind, x=table.x, y=table.y, seeds=table.seeds,

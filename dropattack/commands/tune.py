@@ -13,7 +13,7 @@ from pathlib import Path
 from dropattack.commands.parsing import new_parser
 from dropattack.errors import UserError
 from dropattack.runs import cli, experiment
-from dropattack.runs.config import SCALES
+from dropattack.runs.config import SCALES, compose
 from dropattack.sweeps import tuning
 from dropattack.sweeps.search import Search
 from dropattack.sweeps.table import load_table
@@ -40,12 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> int:
     conf = args.conf or experiment.CONF
     if experiment.INSTALLED and args.conf is None:
-        raise UserError(
-            "name the folder of the chosen settings with --conf: those of an installed package stay as they are"
-        )
+        raise UserError("name a folder for the chosen settings with --conf: an installed package keeps its own")
+    table = load_table(experiment.CONF, args.table)
+    for base in tuning.tuned_cells(table).values():  # report a cell that cannot be run before a missing plan
+        compose(experiment.CONF, base)
     plan = tuning.planned(experiment.CONF / "tune" / f"{args.scale}.yaml")
     search = Search(plan, args.scale, args.output, args.results, conf, args.jobs, args.repeat)
-    table = load_table(experiment.CONF, args.table)
     if args.recipe:
         return int(not search.recipes(table, set(args.dataset)))
     only = {key: set(values) for key, values in (("dataset", args.dataset), ("reg", args.reg)) if values}

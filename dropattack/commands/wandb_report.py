@@ -33,7 +33,7 @@ def report(tables: list[Table], *, entity: str, project: str) -> Any:
             entity=entity, project=project, name=table.title, filters=own,
             groupby=["config.dataset.name", "config.reg.name"],
         )  # fmt: skip
-        panels = [
+        panels: list[Any] = [
             wr.BarPlot(title="test accuracy", metrics=[wr.SummaryMetric("test/accuracy")], groupby_aggfunc="mean",
                        groupby_rangefunc="stddev", layout=wr.Layout(0, 0, 12, 8)),
             wr.LinePlot(title="validation accuracy", x="Step", y=["validation/accuracy"], groupby_aggfunc="mean",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NOT_ARGUMENTS = {  # keys of a group that are not arguments of its object
     "dataset": {"name", "kind", "augment"},
     "model": {"name", "kind", "attack_points", "tokenizer", "recipe", "vectors"},
-    "reg": {"name", "rate", "times", *attacked.OPTIONS},
+    "reg": {"name", "rate", "times", "plain", *attacked.OPTIONS},
     "tracker": {"name"},
 }
 

@@ -95,8 +95,9 @@ class Reader:
             UserError: the file is damaged.
         """
         try:
-            values = json.loads((folder / FILE).read_bytes().decode(errors="surrogatepass"))
-            return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+            values: dict[str, Any] = json.loads((folder / FILE).read_bytes().decode(errors="surrogatepass"))
+            values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+            return cls(**values)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, AttributeError) as error:

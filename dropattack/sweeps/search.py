@@ -71,15 +71,16 @@ class Search:
         followed = {**dict.fromkeys(self.plan.methods), **self.plan.follows}
         if unplanned := sorted({method for *_, method in wanted} - set(followed)):
             raise UserError(f"the plan of scale {self.scale} has no settings for {', '.join(unplanned)}; add them")
-        found = True
-        for key, base in wanted.items():
-            dataset, _, method = key
-            if dataset in only.get("dataset", {dataset}) and method in only.get("reg", {method}):
-                if followed[method] is None:
-                    found &= self._search(key, base)
-                elif not self.repeat:
-                    self._follow(key, followed[method])
-        return found
+        chosen = {
+            key: base for key, base in wanted.items()
+            if key[0] in only.get("dataset", {key[0]}) and key[2] in only.get("reg", {key[2]})
+        }  # fmt: skip
+        found = [self._search(key, base) for key, base in chosen.items() if followed[key[2]] is None]
+        for key in chosen:
+            other = followed[key[2]]
+            if other is not None and not self.repeat:
+                self._follow(key, other)
+        return all(found)
 
     def _search(self, key: tuning.Key, base: list[str]) -> bool:
         method = key[2]
@@ -111,7 +112,9 @@ class Search:
         """Give a control the settings of the method it controls for."""
         path = self._tuned(*key[:2], other)
         if not path.is_file():
-            raise UserError(f"{key[2]} takes the settings of {other}, which has none for {key[0]}; search {other} first")
+            raise UserError(
+                f"{key[2]} takes the settings of {other}, which has none for {key[0]}; search {other} first"
+            )
         self._tuned(*key).write_text(path.read_text())
 
     def _tuned(self, dataset: str, model: str, method: str) -> Path:
@@ -136,7 +139,9 @@ class Search:
         for setting, value in best["settings"].items():  # a recipe holds defaults, which trainer.… still overrides
             OmegaConf.update(chosen, setting.replace("trainer.", "model.recipe.", 1) if is_recipe else setting, value)
         path.parent.mkdir(parents=True, exist_ok=True)
-        header = f"# @package _global_\n# The best of {len(trials)} settings on validation: results/tuning/{name}.json\n"
+        header = (
+            f"# @package _global_\n# The best of {len(trials)} settings on validation: results/tuning/{name}.json\n"
+        )
         path.write_text(header + OmegaConf.to_yaml(chosen))
 
 

@@ -1,6 +1,7 @@
 """The cells of a table: its runs and their records.
 
-A table is a file of conf/table/, or one of the user's own: grids of Hydra overrides, each of which is one `dropattack sweep`.
+A table is a file of conf/table/, or one of the user's own: grids of Hydra overrides, each of which is one
+`dropattack sweep`.
 """
 
 import sys
@@ -108,12 +109,19 @@ def _is_seed(override: str) -> bool:
 
 
 def run_cells(
-    table: Table, folder: Path, engine: Engine, *, scale: str, output: Path, extra: Sequence[str] = ()
-) -> list[str]:
-    """Run the missing cells and store the table's records in `folder`; return the failed cells with their errors."""
+    table: Table, folder: Path, engine: Engine, *, scale: str, output: Path, extra: Sequence[str] = (),
+    only: Sequence[str] = (),
+) -> list[str]:  # fmt: skip
+    """Run the missing cells and store the table's records in `folder`; return the failed cells with their errors.
+
+    `only` restricts both to the cells that have all of these overrides, such as `dataset=pheme`.
+    """
     group = [] if "tracker=none" in extra else [f"tracker.group=table-{table.name}"]
     grids = list(overrides(table, scale=scale, output=output, extra=[*group, *extra]))
     wanted = [cell for grid in grids for cell in cells(grid)]
+    chosen = [cell for cell in wanted if set(only) <= set(cell)]
+    if not chosen:
+        raise UserError(f"table {table.name} has no cell with {' and '.join(only)}")
     asked = {" ".join(cell): Run.asked(cell) for cell in wanted}
     cli.say_untuned(one.config for one in asked.values())
     places = {line: one.record_path for line, one in asked.items()}
@@ -121,7 +129,7 @@ def run_cells(
     for path in places.values():
         if record.is_done(path) is None and kept.get(path.stem, {}).get("status") in record.DONE:
             record.write(path, kept[path.stem])  # reuse committed records
-    todo = [cell for cell in wanted if record.is_done(places[" ".join(cell)]) is None]
+    todo = [cell for cell in chosen if record.is_done(places[" ".join(cell)]) is None]
     if todo and engine.launcher in SLURM:  # check that it is installed
         launching.check_hydra(experiment.CONF, [f"hydra/launcher={engine.launcher}", *todo[0]], sweep=True)
     if engine.launcher in SLURM:
@@ -133,4 +141,5 @@ def run_cells(
     made = [record.read(places[cell]) for cell, state in states.items() if state != "missing"]
     for name in store.keep(folder, made):  # from earlier settings or seeds of the table
         print(f"no longer a run of table {table.name}: {name}", file=sys.stderr)
-    return [f"{state}: {cell} ({record.why(places[cell])})" for cell, state in states.items() if state != "finished"]
+    asked_for = [" ".join(cell) for cell in chosen]
+    return [f"{states[cell]}: {cell} ({record.why(places[cell])})" for cell in asked_for if states[cell] != "finished"]

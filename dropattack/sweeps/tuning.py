@@ -1,12 +1,13 @@
 """The plan of `make tune` (conf/tune/): which settings are tried, on which seeds, and which trial wins.
 
-A search is a successive halving over seeds. All settings are tried on one seed, the best few on more, and the winner has
-the highest mean validation accuracy. The settings are scrambled Sobol points, which fill a space evenly and, unlike a
-model-based search, do not depend on the order in which the trials finish: a search can run in parallel and be resumed.
+A search is a successive halving over seeds. All settings are tried on one seed, the best few on more, and the winner
+has the highest mean validation accuracy. The settings are scrambled Sobol points, which fill a space evenly and, unlike
+a model-based search, do not depend on the order in which the trials finish: a search can run in parallel, and resume.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -170,10 +171,10 @@ def planned(path: Path) -> Plan:
 
 
 def _rungs(path: Path, key: str, value: Any) -> tuple[tuple[int, int], ...]:
-    pairs = [(one.get("settings"), one.get("seeds")) if isinstance(one, dict) else (None, None) for one in value or ()]
-    rising = all(a[0] >= b[0] and a[1] <= b[1] for a, b in zip(pairs, pairs[1:], strict=False)) if all(
-        isinstance(n, int) and n > 0 for pair in pairs for n in pair
-    ) else False  # fmt: skip
+    rungs = value if isinstance(value, list) and all(isinstance(one, dict) for one in value) else []
+    pairs = [(one.get("settings"), one.get("seeds")) for one in rungs]
+    whole = all(isinstance(number, int) and number > 0 for pair in pairs for number in pair)
+    rising = whole and all(a[0] >= b[0] and a[1] <= b[1] for a, b in itertools.pairwise(pairs))
     if not pairs or not rising:
         raise UserError(f"{path}: {key} must be a list such as [{{settings: 8, seeds: 1}}, {{settings: 3, seeds: 3}}]")
     return tuple(pairs)  # type: ignore[arg-type]
@@ -224,7 +225,8 @@ def summarised(settings: Settings, outcomes: Sequence[dict[str, Any]]) -> dict[s
     """Return a trial: its settings, the means over its seeds, and the outcome of each seed."""
     lacking = next((one for one in outcomes if one["validation_accuracy"] is None), None)
     means = {
-        key: None if lacking else fmean(one[key] for one in outcomes) for key in ("validation_accuracy", "validation_loss")
+        key: None if lacking else fmean(one[key] for one in outcomes)
+        for key in ("validation_accuracy", "validation_loss")
     }
     return {"settings": settings, **means, "seeds": list(outcomes)}
 

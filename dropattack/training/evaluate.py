@@ -41,7 +41,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Tested:
-    """The result on a split: the metrics of `evaluate`, and for each row, in the split's order:
+    """The result on a split: the metrics of `evaluate`, and each row's prediction in the split's order.
 
     Attributes:
         metrics: see `evaluate`.

@@ -33,6 +33,7 @@ def write_run(tmp_path, monkeypatch) -> Callable[..., Path]:
         fraction: float = 1.0,
         step_seconds: float = 0.01,
         changes: Mapping[str, Any] | None = None,
+        epochs: int = 3,
         **reg: Any,
     ) -> Path:
         config = {
@@ -40,7 +41,7 @@ def write_run(tmp_path, monkeypatch) -> Callable[..., Path]:
             "model": {"name": model, "dropout": 0.5 if method == "dropout" else 0.0},
             "reg": {"name": method, **SETTINGS.get(method, {}), **reg},
             "scale": {"name": "mini"},
-            "trainer": {"epochs": 3, "learning_rate": 1e-3},
+            "trainer": {"epochs": epochs, "learning_rate": 1e-3},
             "tracker": {"name": "none"},
             "seed": seed,
             "paths": {"output": str(folder), "data": "data"},

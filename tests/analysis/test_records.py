@@ -32,6 +32,15 @@ def test_other_training_settings_are_another_context(write_run, tmp_path):
     assert read_records(tmp_path).frame["context"].nunique() == 2
 
 
+def test_longer_training_is_a_method_of_the_context_it_is_compared_in(write_run, tmp_path):
+    write_run("none", epochs=3)
+    write_run("longer", epochs=9, plain={"epochs": 3})
+    write_run("longer", epochs=6, plain={"epochs": 3})
+    frame = read_records(tmp_path).frame
+    assert frame["context"].nunique() == 1
+    assert frame["variant"].nunique() == 3
+
+
 def test_other_data_of_the_same_name_is_another_context(write_run, tmp_path):
     write_run("none", seed=0)
     write_run("none", seed=1, changes={"data": {"fingerprint": "other rows", "train": 100}})

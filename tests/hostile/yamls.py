@@ -44,11 +44,11 @@ def group(name: str, where: str, content: str | bytes, says: str, *arguments: st
 TUNED = "settings/tuned/smoke-digits-cnn-fgm.yaml"
 FGM = "_target_: dropattack.regularizers.FGM\nname: mine\ntargets: [input]\n"
 SETTLED = ("reg=fgm", "settings=tuned")
-PLAN = "tune/midi.yaml"
+PLAN = "tune/smoke.yaml"
 
 
-def planned(strengths: str) -> str:
-    return f"seed: 1\nlearning_rate: trainer.learning_rate\nrates: [1]\nstrengths: {strengths}\n"
+def planned(methods: str, rungs: str = "[{settings: 2, seeds: 1}]") -> str:
+    return f"seed: 1\nrungs: {rungs}\nrecipe_rungs: {rungs}\nrecipe: {{}}\nmethods: {methods}\nfollows: {{}}\n"
 
 
 TUNE = ("vision", "--scale", "smoke", "--jobs", "1", "--output", "out", "--results", "results", "--conf", "tuned")
@@ -127,51 +127,57 @@ CASES = (
         use=tune,
     ),
     written(
-        "a plan without strengths",
+        "a plan without methods",
         PLAN,
-        "seed: 1000\nlearning_rate: trainer.learning_rate\nrates: [1]\n",
-        r"conf/tune/default\.yaml lacks strengths; add it",
+        "seed: 1000\nrecipe: {}\n",
+        r"conf/tune/smoke\.yaml lacks rungs, recipe_rungs, methods, follows; add it",
         *TUNE,
         use=tune,
     ),
     written(
         "a plan that lacks a method",
         PLAN,
-        planned("{none: [{}]}"),
-        r"conf/tune/default\.yaml has no strengths for dropattack, .*; add as many as the other methods have",
+        planned("{none: {}}"),
+        r"the plan of scale smoke has no settings for dropattack, .*; add them",
         *TUNE,
         use=tune,
     ),
     written(
-        "a plan whose strengths are numbers",
+        "a plan whose settings are numbers",
         PLAN,
-        planned("{none: [1]}"),
-        r"conf/tune/default\.yaml: strengths of none must be a list of settings",
+        planned("{none: 1}"),
+        r"conf/tune/smoke\.yaml: methods must map names to settings, such as fgm",
         *TUNE,
         use=tune,
     ),
     written(
-        "a plan that gives one method more trials",
+        "a plan whose rungs widen",
         PLAN,
-        planned(
-            "{pgd: [{reg.epsilon: 1}, {reg.epsilon: 2}], fgm: [{reg.epsilon: 1}, {reg.epsilon: 2}, {reg.epsilon: 3}]}"
-        ),
-        r"default\.yaml: methods have 2 or 3 strengths; give all the same number",
+        planned("{none: {}}", "[{settings: 2, seeds: 1}, {settings: 3, seeds: 2}]"),
+        r"conf/tune/smoke\.yaml: rungs must be a list such as",
         *TUNE,
         use=tune,
     ),
     written(
-        "a plan with a rate of 0",
+        "a plan with a range down to 0",
         PLAN,
-        planned("{none: [{}]}").replace("rates: [1]", "rates: [1, 0]", 1),
-        r"conf/tune/default\.yaml: rates must be a list of factors above 0",
+        planned("{fgm: {reg.epsilon: {log: [0, 1]}}}"),
+        r"conf/tune/smoke\.yaml: fgm: reg\.epsilon: log must be \[low, high\], with low < high and low > 0",
+        *TUNE,
+        use=tune,
+    ),
+    written(
+        "a plan with two kinds of range",
+        PLAN,
+        planned("{fgm: {reg.epsilon: {log: [1, 2], of: [3]}}}"),
+        r"conf/tune/smoke\.yaml: fgm: reg\.epsilon must be a value, or one of log, uniform, of and value",
         *TUNE,
         use=tune,
     ),
     written(
         "a plan with an unknown setting",
         PLAN,
-        planned("{none: [{trainer.lr: 1}]}"),
+        planned("{none: {trainer.lr: 1}}"),
         r"there is no key 'trainer\.lr' \(did you mean",
         *TUNE,
         use=tune,

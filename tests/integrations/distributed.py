@@ -146,6 +146,7 @@ def main(folder: str) -> None:
     for case in CASES:
         found[case.name] = run(case, rank)
     torch.save(found, Path(folder) / f"{rank}.pt")
+    dist.barrier()  # neither process may close its connections while the other still reads
     dist.destroy_process_group()
 
 

@@ -115,6 +115,7 @@ def main(folder: str) -> None:
     with pytest.raises(ValueError, match="static_graph"):
         with_lightning(rank, Module(), {"static_graph": True})
     torch.save(found, Path(folder) / f"{rank}.pt")
+    torch.distributed.barrier()  # neither process may close its connections while the other still reads
     torch.distributed.destroy_process_group()
 
 

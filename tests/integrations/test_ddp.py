@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,12 @@ def start(module: str, folder: Path) -> list[dict]:
     if sys.platform == "linux":
         environment["GLOO_SOCKET_IFNAME"] = "lo"
     command = [*TORCHRUN, "-m", f"tests.integrations.{module}", str(folder)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, env=environment)
-    assert ended.returncode == 0, ended.stderr
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=140, env=environment)
+    if "SIGABRT" in ended.stderr:  # gloo's threads have aborted a process once in a few hundred starts
+        warnings.warn(f"started again after torch.distributed aborted:\n{ended.stderr}", stacklevel=2)
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=140, env=environment)
+    if ended.returncode:
+        pytest.fail(ended.stderr, pytrace=False)
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

@@ -565,16 +565,16 @@ SWEEPS = (
     ),
     Fault(
         "dropattack/sweeps/tuning.py",
-        '-trial["validation_loss"])',
-        'trial["validation_loss"])',
+        '-trial["validation_accuracy"], trial["validation_loss"])',
+        '-trial["validation_accuracy"], -trial["validation_loss"])',
         "Of two equal trials, the one with the larger loss wins.",
         ("tests/sweeps/test_tuning.py",),
     ),
     Fault(
         "dropattack/sweeps/tuning.py",
-        "low, high = tried[max(place - 1, 0)], tried[min(place + 1, len(tried) - 1)]",
-        "low, high = tried[place] / 3, tried[place] * 3",
-        "A method without a strength tries learning rates that no other method may try.",
+        'lacking = next((one for one in outcomes if one["validation_accuracy"] is None), None)',
+        "lacking = None",
+        "A trial that failed on one seed is judged by the others.",
         ("tests/sweeps/test_tuning.py",),
     ),
 )

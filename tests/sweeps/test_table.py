@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dropattack.errors import UserError
 from dropattack.runs import store
 from dropattack.runs.experiment import CONF
+from dropattack.sweeps import table as sweeps
+from dropattack.sweeps.launch import Engine
 
 ROOT = CONF.parent
 TABLE = {
@@ -75,24 +78,42 @@ def test_a_table_is_made_resumed_and_remade_byte_for_byte(project):
     assert re.search(r"no longer a run of table tiny: digits-cnn-\w+-s\d-0123456789ab", again.stderr)
 
 
+def test_only_some_cells_are_run_and_reported(tmp_path, monkeypatch):
+    table = sweeps.Table("t", "T", "comparison", (("dataset=digits", "model=cnn", "reg=none,fgm"),), 2)
+    launched = []
+    monkeypatch.setattr(sweeps, "launch", lambda runs, engine: launched.extend(runs))
+
+    def problems(*only: str) -> list[str]:
+        asked = {"scale": "smoke", "output": tmp_path / "out", "extra": ["tracker=none"]}
+        return sweeps.run_cells(table, tmp_path / "smoke" / "t", Engine(), only=only, **asked)
+
+    said = problems("reg=fgm", "seed=1")
+    assert len(said) == len(launched) == 1
+    assert {"reg=fgm", "seed=1"} <= set(launched[0])
+    assert said[0].startswith("missing: ")
+    assert len(problems()) == 4
+    with pytest.raises(UserError, match="table t has no cell with reg=sam"):
+        problems("reg=sam")
+
+
 @pytest.mark.slow  # test_tuning.py checks the trials and the choice in one process
 @pytest.mark.timeout(600)
 def test_tuning_uses_validation_and_equal_trials_per_method(project):
     (project / "conf" / "table" / "tiny.yaml").write_text(yaml.safe_dump({**TABLE, "grids": [["reg=none,fgm"]]}))
+    plan = yaml.safe_load((project / "conf" / "tune" / "midi.yaml").read_text())
+    plan["rungs"] = [{"settings": 3, "seeds": 1}, {"settings": 1, "seeds": 2}]
+    (project / "conf" / "tune" / "smoke.yaml").write_text(yaml.safe_dump(plan))
     tuned = run(project, "tune")
     assert tuned.returncode == 0, tuned.stderr
-    counts = []
     for method in ("none", "fgm"):
         found = json.loads((project / "results" / "tuning" / f"smoke-digits-cnn-{method}.json").read_text())
-        counts.append(len(found["trials"]))
-        best = max(trial["validation_accuracy"] for trial in found["trials"])
-        assert found["chosen"] in [t["settings"] for t in found["trials"] if t["validation_accuracy"] == best]
+        assert [len(trial["seeds"]) for trial in found["trials"]] in ([2, 1, 1], [1, 2, 1], [1, 1, 2])
+        assert found["chosen"] == next(trial["settings"] for trial in found["trials"] if len(trial["seeds"]) == 2)
         chosen = yaml.safe_load(
             (project / "conf" / "settings" / "tuned" / f"smoke-digits-cnn-{method}.yaml").read_text()
         )
         assert chosen["trainer"]["learning_rate"] == found["chosen"]["trainer.learning_rate"]
         assert "test" not in json.dumps(found)
-    assert len(set(counts)) == 1
     (record,) = run_one(project, "settings=tuned", "reg=fgm")
     assert record["config"]["trainer"]["learning_rate"] == found["chosen"]["trainer.learning_rate"]
     assert record["config"]["reg"]["epsilon"] == found["chosen"]["reg.epsilon"]

@@ -24,11 +24,14 @@ def test_all_methods_try_as_many_settings_within_the_same_ranges():
     tried = {method: plan.settings(method, CONFIG) for method in plan.methods}
     assert {len(settings) for settings in tried.values()} == {plan.rungs[0][0]}
     rates = [one["trainer.learning_rate"] for settings in tried.values() for one in settings]
-    assert min(rates) >= 0.00033 and max(rates) <= 0.003
+    assert min(rates) >= 0.00033
+    assert max(rates) <= 0.003
     masked = math.sqrt(0.5)  # DropAttack's mask lets half of the elements through
     reached = {"fgm": 1.0, "pgd": 1.0, "dropattack": masked}
     for (method, factor), place in zip(reached.items(), range(6), strict=False):
-        assert tried[method][place]["reg.epsilon"] * factor == pytest.approx(tried["fgm"][place]["reg.epsilon"], rel=0.02)
+        assert tried[method][place]["reg.epsilon"] * factor == pytest.approx(
+            tried["fgm"][place]["reg.epsilon"], rel=0.02
+        )
     assert all(one["reg.alpha"] == pytest.approx(one["reg.epsilon"] / 2, rel=0.02) for one in tried["pgd"])
 
 
@@ -63,7 +66,9 @@ def test_the_most_accurate_trial_wins_and_ties_take_the_lower_loss_then_the_earl
 def test_a_trial_that_fails_on_one_seed_cannot_win():
     done = {"validation_accuracy": 0.9, "validation_loss": 0.1}
     assert tuning.summarised({}, [done, {"validation_accuracy": None}])["validation_accuracy"] is None
-    assert tuning.summarised({}, [done, {**done, "validation_accuracy": 0.7}])["validation_accuracy"] == pytest.approx(0.8)
+    assert tuning.summarised({}, [done, {**done, "validation_accuracy": 0.7}])["validation_accuracy"] == pytest.approx(
+        0.8
+    )
 
 
 def test_a_winner_at_the_edge_of_the_search_is_named():
@@ -105,7 +110,7 @@ def searching(tmp_path, monkeypatch):
 
 
 DIGITS = ("dataset=digits", "model=cnn")
-TABLE = Table("t", "T", "comparison", ((*DIGITS, "reg=none,dropattack,randomattack"),), 5)
+TABLE = Table("t", "T", "comparison", ((*DIGITS, "reg=none,randomattack,dropattack"),), 5)
 
 
 def test_a_search_halves_over_seeds_and_writes_what_it_chose(searching, tmp_path):
@@ -116,13 +121,15 @@ def test_a_search_halves_over_seeds_and_writes_what_it_chose(searching, tmp_path
     assert not any(method == "randomattack" for method, *_ in ran), "a control is not searched"
     found = json.loads((tmp_path / "results" / "smoke-digits-cnn-none.json").read_text())
     assert found["chosen"] == {"trainer.learning_rate": 0.002}
-    assert len(found["trials"][0]["seeds"]) == 2 and found["passes"] == 6 * 21
+    assert len(found["trials"][0]["seeds"]) == 2
+    assert found["passes"] == 6 * 21
     assert {"commit", "fingerprint", "run_id"} <= found["trials"][0]["seeds"][0].keys()
     tuned = tmp_path / "conf" / "settings" / "tuned"
     control, attack = (tuned / f"smoke-digits-cnn-{name}.yaml" for name in ("randomattack", "dropattack"))
     assert control.read_text() == attack.read_text()
     before = len(ran)
-    assert searched.methods(TABLE, {}) and len(ran) == before
+    assert searched.methods(TABLE, {})
+    assert len(ran) == before
 
 
 def test_a_recipe_is_written_as_defaults_of_the_model(searching, tmp_path):

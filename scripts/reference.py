@@ -1,0 +1,55 @@
+"""Fit linear models on the rows of a table's data sets: `python scripts/reference.py midi --scale midi`.
+
+Writes results/<scale>/references.json, from which the tables take the rows "bag of words", "linear" and "neighbours".
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from dropattack import provenance
+from dropattack.errors import UserError
+from dropattack.files import write_atomically
+from dropattack.runs import build, cli, experiment
+from dropattack.runs.config import SCALES, cells
+from dropattack.runs.experiment import Run
+from dropattack.sweeps.table import load_table
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", help="a file of conf/table/")
+    parser.add_argument("--scale", default="midi", choices=SCALES)
+    parser.add_argument("--dataset", action="append", default=[], help="only this data set (repeatable)")
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    args = parser.parse_args()
+    return cli.guarded(lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> int:
+    from dropattack.sweeps.reference import references
+
+    path = args.results / args.scale / "references.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    table = load_table(experiment.CONF, args.table)
+    asked = (Run.asked([f"scale={args.scale}", *cell]).config for grid in table.grids for cell in cells(grid))
+    configs = {config["dataset"]["name"]: config for config in asked}
+    for name, config in configs.items():
+        if args.dataset and name not in args.dataset:
+            continue
+        dataset = build.read_data(config)
+        if isinstance(dataset, Path):
+            raise UserError(f"{dataset} holds encoded rows; point DROPATTACK_DATA at a folder with the texts")
+        sizes = {split: len(rows) for split, rows in dataset.splits.items()}
+        facts = {"fingerprint": dataset.fingerprint, "sizes": sizes, "versions": provenance.versions()}
+        known[name] = {**facts, "models": references(dataset)}
+        for model, found in known[name]["models"].items():
+            accuracies = (f"{split} {100 * found[split]['accuracy']:.2f}" for split in ("validation", "test"))
+            print(f"{name}, {model}: {', '.join(accuracies)} ({found['setting']})", flush=True)
+        write_atomically(path, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
