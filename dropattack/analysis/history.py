@@ -8,18 +8,19 @@ from dropattack.statistics import Estimate, estimate
 
 Series = dict[int, float]  # by epoch
 VALIDATION = ("validation.accuracy", "validation.loss")
+TRAINING = ("train.loss",)
 NORMS = {"gradients.input": "‖∂L/∂x‖", "gradients.hidden": "‖∂L/∂W‖, hidden", "gradients.weights": "‖∂L/∂W‖, all"}
 
 
 def read_history(entries: Sequence[Any]) -> dict[str, Series]:
-    """Return {"validation.accuracy": {epoch: value}, …, "gradients.input": …}, leaving out non-finite values.
+    """Return {"validation.accuracy": {epoch: value}, …, "train.loss": …, …}, leaving out non-finite values.
 
     Gradient norms are present if the run had `trainer.probe_gradients`.
 
     Args:
         entries: a record's `history`.
     """
-    found: dict[str, Series] = {what: {} for what in (*VALIDATION, *NORMS)}
+    found: dict[str, Series] = {what: {} for what in (*VALIDATION, *TRAINING, *NORMS)}
     for entry in entries:
         if not isinstance(entry, Mapping) or type(entry.get("epoch")) is not int:
             continue

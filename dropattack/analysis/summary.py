@@ -16,18 +16,49 @@ from dropattack.runs import store
 from dropattack.statistics import Plan
 
 
-def summarize(records: Records, table: Path, picture: Path, *, note: str, title: str, console: Console) -> None:
-    """Print the comparison of all methods with `none`; write it to `table` (Markdown) and `picture`.
+def summarize(
+    records: Records, table: Path | None, picture: Path | None, *, note: str = "", title: str, console: Console | None,
+    baseline: str = "none",
+) -> pd.DataFrame:  # fmt: skip
+    """Print the comparison of all methods with `baseline`, and return it.
 
-    Below the table come `note`, the provenance of the runs, and every record that was left out.
+    Below the table come `note`, seeds that have no pair, the provenance of the runs, and every record left out.
+
+    Args:
+        records: the runs.
+        table: Markdown file to write, or None.
+        picture: figure of gain against cost to write, or None; the suffix selects the format.
+        note: printed below the table.
+        title: of the figure.
+        console: prints a table with rules and colours; None prints Markdown.
+        baseline: the method that the others are compared with.
     """
-    compared, made, legend = _comparison(records, note)
-    console.print(tables.rich_table(made))
-    for line in made.notes:
-        console.print(line, style="dim", highlight=False, markup=False)
-    tables.save(tables.markdown(made), table)
-    figures.gain_against_cost(compared, picture, title=title, note=legend)
-    console.print(f"\nTable    {table}\nPicture  {picture}", highlight=False, markup=False)
+    unpaired = _unpaired(compare(records.frame, baseline), baseline)
+    compared, made, legend = _comparison(records, *filter(None, (note, *unpaired)), baseline=baseline)
+    if console is None:
+        print(tables.markdown(made), end="")
+    else:
+        console.print(tables.rich_table(made))
+        for line in made.notes:
+            console.print(line, style="dim", highlight=False, markup=False)
+    if table is not None:
+        tables.save(tables.markdown(made), table)
+    if picture is not None:
+        figures.gain_against_cost(compared, picture, title=title, note=legend, baseline=baseline)
+    written = [f"{name:<8} {path}" for name, path in (("Table", table), ("Picture", picture)) if path is not None]
+    if written:
+        print("", *written, sep="\n")
+    return compared
+
+
+def _unpaired(compared: pd.DataFrame, baseline: str) -> list[str]:
+    """Say which methods share only some of their seeds with the baseline."""
+    return [
+        f"{row.method_label} on {row.dataset_label} / {row.model}: {row.pairs} of its {row.n} seeds are also "
+        f"{baseline}'s, so {row.pairs} pairs are compared."
+        for row in compared.itertuples()
+        if row.method != baseline and 0 < row.pairs < row.n
+    ]
 
 
 def render(
@@ -84,14 +115,16 @@ def render(
 
 
 def _comparison(
-    records: Records, *notes: str, seeds: int = 0, published: tables.Published | None = None, plan: Plan | None = None
+    records: Records, *notes: str, seeds: int = 0, published: tables.Published | None = None,
+    plan: Plan | None = None, baseline: str = "none",
 ) -> tuple[pd.DataFrame, tables.Table, str]:
     """Return the comparison, its table with all notes, and the legend of its figure."""
-    compared = compare(records.frame, plan=plan)
+    compared = compare(records.frame, baseline, plan=plan)
     ran = "; ".join(f"{what}: {', '.join(names)}" for what, names in provenance(records.frame).items())
     left_out = [f"Left out: {left}." for left in records.left_out]
     found = sorted({row.n for row in compared.itertuples()})
     counted = f"{' to '.join(map(str, sorted({found[0], found[-1]})))} seeds" if found else "no seeds"
     legend = f"small dot: one seed · large dot: mean · line: 95 % interval over {counted}"
     notes = (*notes, f"Ran on {ran}.", *left_out)
-    return compared, tables.comparison_table(compared, notes, seeds=seeds, published=published, plan=plan), legend
+    made = tables.comparison_table(compared, notes, baseline, seeds=seeds, published=published, plan=plan)
+    return compared, made, legend

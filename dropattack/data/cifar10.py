@@ -54,7 +54,7 @@ def load(
     elif len(missing) < 6:
         raise UserError(
             f"Dataset cifar10 is incomplete: {folder} lacks {', '.join(missing)}. "
-            f"Prepare it again with `python scripts/prepare_data.py cifar10 --to {root}`."
+            f"Prepare it again with `dropattack data cifar10 --to {root}`."
         )
     else:
         try:

@@ -49,7 +49,7 @@ def load(
         if len(missing) < 4:
             raise UserError(
                 f"Dataset mnist is incomplete: {folder} lacks {', '.join(missing)}. "
-                f"Prepare it again with `python scripts/prepare_data.py mnist --to {root}`."
+                f"Prepare it again with `dropattack data mnist --to {root}`."
             )
         try:
             download(root)

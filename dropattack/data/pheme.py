@@ -16,7 +16,7 @@ from dropattack.errors import UserError
 CLASSES = ("non-rumour", "rumour")
 FILES = {"train": "train", "validation": "val", "test": "test"}
 AUTHOR_REPOSITORY = "github.com/nishiwen1214/DropAttack, dataset/PHEME/2018_val.csv and 2018_test.csv"
-PREPARE = "python scripts/prepare_data.py pheme --archive PHEME_veracity.tar.bz2 --to {root}"
+PREPARE = "dropattack data pheme --archive PHEME_veracity.tar.bz2 --to {root}"
 
 
 def load(
@@ -29,7 +29,7 @@ def load(
 ) -> Dataset:
     """Load PHEME from `root/pheme/{train,val,test}.parquet`: one thread per row, its tweets joined by ` | `.
 
-    No hub has a copy: `scripts/prepare_data.py pheme` makes these files from figshare record 6392078.
+    No hub has a copy: `dropattack data pheme` makes these files from figshare record 6392078.
 
     Args:
         root: the data folder.

@@ -18,7 +18,7 @@ Columns = dict[str, list[Any]]
 
 def not_found(name: str, root: str | Path, looked: str, why: str, prepare: str | None = None) -> UserError:
     """Return the error for a data set that is neither local nor downloadable. `looked` describes the missing files."""
-    command = prepare or f"python scripts/prepare_data.py {name} --to {root}"
+    command = prepare or f"dropattack data {name} --to {root}"
     return UserError(
         f"Dataset {name} was not found: no {looked} in {Path(root) / name}, and {why}. "
         f"Prepare it with `{command}`, or set DROPATTACK_DATA to a folder that holds {name}/."
@@ -111,7 +111,7 @@ def train_and_test(
         absent = "test" if train_path else "train"
         raise UserError(
             f"Dataset {name} is incomplete: {folder} holds {there.name} but no {absent}.parquet. "
-            f"Prepare it again with `python scripts/prepare_data.py {name} --to {root}`."
+            f"Prepare it again with `dropattack data {name} --to {root}`."
         )
     try:
         tables = {split: hub_columns(hub, split) for split in ("train", "test")}

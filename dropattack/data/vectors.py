@@ -30,7 +30,7 @@ def find_vectors(name: str | Path, root: str | Path) -> Path:
             return path
     raise UserError(
         f"No GloVe vectors were found: {Path(root)} holds neither {' nor '.join(GLOVE_FILES)}. "
-        f"Prepare them with `python scripts/prepare_data.py glove --to {root}`, or set DROPATTACK_DATA."
+        f"Prepare them with `dropattack data glove --to {root}`, or set DROPATTACK_DATA."
     )
 
 

@@ -1,4 +1,4 @@
-"""Run all probes of one run and write them to one JSON file, for `scripts/probe.py`."""
+"""Run all probes of one run and write them to one JSON file, for `dropattack probe`."""
 
 from __future__ import annotations
 

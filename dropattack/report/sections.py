@@ -134,7 +134,7 @@ def landscapes(results: Path) -> Part:
         part.figures += _picture(path, part)
     if not part.figures:
         part.missing.append(
-            "No landscapes yet. Run `python scripts/landscape.py outputs/tables/records/mnist-cnn-*-s0-*.json` "
+            "No landscapes yet. Run `dropattack landscape outputs/tables/records/mnist-cnn-*-s0-*.json` "
             "to make those of one data set."
         )
     return part
@@ -146,7 +146,7 @@ def _picture(path: Path, part: Part) -> list[Figure]:
         part.left_out.append(f"{path.name}: an image of {len(content):,} bytes is too large for this page")
         return []
     image = Markup('<img alt="{}" src="data:image/png;base64,{}">')
-    words = f"{path.stem.replace('-', ' ')}, drawn by scripts/landscape.py; its values are not available"
+    words = f"{path.stem.replace('-', ' ')}, drawn by dropattack landscape; its values are not available"
     return [Figure(path.stem, (image.format(words, base64.b64encode(content).decode()),))]
 
 

@@ -20,7 +20,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from dropattack import provenance
-from dropattack.errors import AlreadyRunningError, DivergedError, UserError
+from dropattack.errors import AlreadyRunningError, DivergedError, UserError, missing_package
+from dropattack.files import leave_stdout
 from dropattack.runs import experiment, launching, record
 from dropattack.runs.config import GROUPS, SEARCH, cells, choices, compose, parse
 
@@ -40,12 +41,12 @@ class CellError(Exception):
 HELP = """\
 Train a model on a dataset with a regularizer, and write one JSON record of it.
 
-  python run.py [GROUP=CHOICE …] [KEY=VALUE …]
+  {program} [GROUP=CHOICE …] [KEY=VALUE …]
 
 Groups and their choices (* is the default):
 {groups}
 
-Common keys (`python run.py --cfg job` shows all of them, for the given choices):
+Common keys (`{program} --cfg job` shows all of them, for the given choices):
   seed=1                            seed of weights, batches, dropout and attacks
   trainer.epochs=3                  also batch_size, learning_rate, precision=bf16, device=cpu, patience=2, …
   reg.epsilon=1 reg.p=0.3           the method's hyperparameters, listed in its file in conf/reg/
@@ -56,26 +57,29 @@ Common keys (`python run.py --cfg job` shows all of them, for the given choices)
   rerun=true                        run again even if there is a finished record
 
 Examples:
-  python run.py dataset=digits model=cnn reg=none scale=smoke tracker=none     a few seconds, no download
-  python run.py dataset=imdb model=lstm reg=dropattack scale=mini              real data on two CPU cores
-  python run.py experiment=notebook_imdb                                       as the authors ran it
-  python run.py --multirun reg=none,fgm,dropattack seed=0,1,2 scale=mini       a sweep; done cells are skipped
+  {program} dataset=digits model=cnn reg=none scale=smoke tracker=none     a few seconds, no download
+  {program} dataset=imdb model=lstm reg=dropattack scale=mini              real data on two CPU cores
+  {program} experiment=notebook_imdb                                       as the authors ran it
+  {sweep} reg=none,fgm,dropattack seed=0,1,2 scale=mini       a sweep; done cells are skipped
 
 Give the same command again to resume a stopped run. A run that is done is not run again.
 The last line on stdout is the record's path. Exit codes: 0 done, 2 bad input, 1 failed or diverged, 130 Ctrl-C.
 """
 
 
-def main(hydra_main: Callable[[], Any], argv: Sequence[str] | None = None) -> int:
+def main(
+    hydra_main: Callable[[], Any], argv: Sequence[str] | None = None, *, program: str = "dropattack run"
+) -> int:  # fmt: skip
     """Run the command line and return the exit code.
 
     Args:
         hydra_main: the function under `@hydra.main`; it reads `sys.argv` itself.
         argv: the arguments; None uses `sys.argv`.
+        program: the command, as --help shows it.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if "-h" in arguments or "--help" in arguments:
-        print(help_text(CONF), end="")
+        print(help_text(CONF, program), end="")
         return 0
     return guarded(lambda: _dispatch(hydra_main, arguments))
 
@@ -97,7 +101,7 @@ def execute(config: DictConfig) -> None:
             raise UserError(launching.CHDIR)
         path = _run_cell(config) if sweep else experiment.run(config)
         if os.environ.get("RANK", "0") == "0":  # under torchrun, once
-            print(path, flush=True)
+            _show(path)
     except Exception as error:
         if sweep:
             why = provenance.without_secrets(sentence(error))
@@ -105,6 +109,14 @@ def execute(config: DictConfig) -> None:
             record.note_error(experiment.Run.of(config).record_path, why)
             raise CellError(why) from None
         _failure = error
+
+
+def _show(path: Path) -> None:
+    """Print the record's path; a reader that has gone does not make a finished run fail."""
+    try:
+        print(path, flush=True)
+    except BrokenPipeError:
+        leave_stdout()
 
 
 def _run_cell(config: DictConfig) -> Path:
@@ -146,7 +158,7 @@ def _dispatch(hydra_main: Callable[[], Any], arguments: list[str]) -> int:
     say_untuned([asked.config])
     if asked.done() and record.is_done(asked.record_path) == "finished":
         experiment.say("already done (rerun=true runs it again)")
-        print(asked.record_path)
+        _show(asked.record_path)
         return 0
     return _hydra(hydra_main)
 
@@ -204,7 +216,7 @@ def _hydra(hydra_main: Callable[[], Any]) -> int:
 
 
 def guarded(action: Callable[[], int]) -> int:
-    """Run a command, of this module or of scripts/, and turn any exception into one sentence and an exit code."""
+    """Run a command and turn any exception into one sentence and an exit code; `commands.main` ends a broken pipe."""
     try:
         return action()
     except UserError as error:
@@ -214,6 +226,11 @@ def guarded(action: Callable[[], int]) -> int:
         experiment.say("interrupted; the same command resumes the run")
         return 130
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _has_no_reader():
+            raise
+        if isinstance(error, ModuleNotFoundError) and (missing := missing_package(error)):
+            experiment.say(f"error: {missing}")
+            return 2
         if not _is_expected(error):
             experiment.say(provenance.without_secrets(traceback.format_exc()))
         experiment.say(f"error: {provenance.without_secrets(sentence(error))}")
@@ -223,6 +240,15 @@ def guarded(action: Callable[[], int]) -> int:
             raise
         experiment.say(f"{error}; the same command resumes the run")
         return int(error.exit_code)
+
+
+def _has_no_reader() -> bool:
+    """Return whether the reader of stdout has gone: what could not be written is still in its buffer."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def _is_expected(error: Exception) -> bool:
@@ -237,8 +263,8 @@ def sentence(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def help_text(conf: Path) -> str:
-    """Return the text of --help, with the groups found on disk."""
+def help_text(conf: Path, program: str = "dropattack run") -> str:
+    """Return the text of --help for the command `program`, with the groups found on disk."""
     from omegaconf import OmegaConf
 
     defaults: dict[str, Any] = {}
@@ -250,4 +276,5 @@ def help_text(conf: Path) -> str:
     for group in GROUPS:
         names = [f"{name}*" if name == str(defaults.get(group) or "null") else name for name in choices(conf, group)]
         lines += textwrap.wrap(f"  {group:<11} {', '.join(names)}", 100, subsequent_indent=" " * 14)
-    return HELP.format(groups="\n".join(lines))
+    sweep = program if program.endswith("sweep") else f"{program} --multirun"
+    return HELP.format(groups="\n".join(lines), program=program, sweep=sweep)

@@ -31,13 +31,17 @@ if TYPE_CHECKING:
 
     from dropattack.probes.gradients import EpochProbe
     from dropattack.regularizers import Regularizer
+    from dropattack.runs.reader import Reader
     from dropattack.tracking.guard import Guarded
     from dropattack.training.checkpoint import Checkpoints
     from dropattack.training.evaluate import Tested
     from dropattack.training.loop import TrainResult
     from dropattack.training.memory import PeakMemory
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+PACKAGE = Path(__file__).resolve().parents[1]
+# The folder of config groups: in an installed package, or beside the package in a checkout.
+INSTALLED = (PACKAGE / "conf").is_dir()
+CONF = (PACKAGE if INSTALLED else PACKAGE.parent) / "conf"
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
@@ -79,7 +83,7 @@ class Run:
 
     @classmethod
     def asked(cls, overrides: Sequence[str]) -> Run:
-        """Return the run that `python run.py` does with these overrides.
+        """Return the run that `dropattack run` does with these overrides.
 
         Raises:
             UserError: as in `compose` and `resolve`.
@@ -149,6 +153,7 @@ def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     from dropattack.data.sets import warnings as set_warnings
+    from dropattack.runs.reader import Reader
     from dropattack.tracking.guard import Guarded
     from dropattack.training import seeding
     from dropattack.training.checkpoint import Checkpoints
@@ -197,7 +202,7 @@ def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
             # Write the record last, because it marks the run as done; after that the checkpoints are not needed.
             if tested:
                 kept = {key: finished[key] for key in ("run_id", "config", "validation", "test", "commit", "versions")}
-                _keep(checkpoints, result.best_weights, kept, tested)
+                _keep(checkpoints, result.best_weights, kept, tested, Reader.of(config, found, encoded))
             record.write(asked.record_path, finished)
             checkpoints.clear()
             if test and trainer["progress"] != "none":
@@ -207,10 +212,13 @@ def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
     return finished
 
 
-def _keep(checkpoints: Checkpoints, weights: dict[str, Any], description: dict[str, Any], tested: Tested) -> None:
-    """Keep the weights and each test row's prediction, in the order of the test split."""
+def _keep(
+    checkpoints: Checkpoints, weights: dict[str, Any], description: dict[str, Any], tested: Tested, reader: Reader
+) -> None:  # fmt: skip
+    """Keep the weights, how the model reads inputs, and each test row's prediction, in the order of the test split."""
     rows = {"predicted": tested.predicted, "probabilities": tested.probabilities, "labels": tested.labels}
     try:
+        reader.save(checkpoints.folder)
         checkpoints.keep(weights, description, rows)
     except OSError as error:
         raise UserError(disk_problem(checkpoints.folder, error)) from error

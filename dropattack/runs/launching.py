@@ -140,7 +140,7 @@ def _explain(conf: Path, own: Sequence[str], overrides: Sequence[str], error: Ex
             package = "; its package may have to be installed" if "launcher" in name else ""
             return f"there is no {name} {value!r} here{nearest(value, options)}; choices: {', '.join(options)}{package}"
         if "append to your config" in str(error):
-            return f"{text}: Hydra has no option {name!r}; `python run.py --cfg hydra` lists them"
+            return f"{text}: Hydra has no option {name!r}; `dropattack run --cfg hydra` lists them"
         return f"{text} is invalid: {lines[-1] if len(lines) == 1 else lines[0]}"
     return lines[0]
 

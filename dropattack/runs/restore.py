@@ -36,14 +36,8 @@ def restore(
         UserError: no record, an unfinished run, a config that does not match the run id, missing weights or those of
             another run, or data other than the training data.
     """
-    found = record.read(path)
-    if found["status"] != "finished":
-        raise UserError(f"{path} is the record of a run that {found['status']}, so it has no weights")
-    if record.run_id(found["config"]) != found["run_id"]:
-        raise UserError(f"{path}: its config does not match its run_id {found['run_id']}; was it edited?")
-    output = path.resolve().parents[1] if output is None else output
-    weights = _weights(found["run_id"], output, path)
-    config = settled(found["config"], data=data, output=output)
+    found, folder, weights = read_kept(path, output)
+    config = settled(found["config"], data=data, output=folder.parents[1])
     plugins.load(config.get("plugins") or ())
     dataset, encoded = build.load_data(config)
     if dataset.fingerprint != found["data"]["fingerprint"]:
@@ -55,6 +49,26 @@ def restore(
         raise UserError(f"{path}: the weights do not fit the model ({str(error).splitlines()[-1].strip()})") from error
     mean, std = pixel_statistics(encoded.train) if encoded.spec.kind == "image" else (None, None)
     return Restored(path, found, model.to(device).eval(), encoded, torch.device(device), mean, std)
+
+
+def read_kept(path: Path, output: Path | None = None) -> tuple[dict[str, Any], Path, dict[str, Tensor]]:
+    """Return a finished run's record, the folder with its weights, and the tested weights.
+
+    Args:
+        path: the record.
+        output: as in `restore`.
+
+    Raises:
+        UserError: no record, an unfinished run, a config that does not match the run id, or missing weights.
+    """
+    found = record.read(path)
+    if found["status"] != "finished":
+        raise UserError(f"{path} is the record of a run that {found['status']}, so it has no weights")
+    if record.run_id(found["config"]) != found["run_id"]:
+        raise UserError(f"{path}: its config does not match its run_id {found['run_id']}; was it edited?")
+    output = path.resolve().parents[1] if output is None else output
+    folder = output / "checkpoints" / found["run_id"]
+    return found, folder, _weights(found["run_id"], folder, path)
 
 
 def settled(config: Mapping[str, Any], *, data: Path, output: Path) -> dict[str, Any]:
@@ -85,8 +99,7 @@ def complete(config: Mapping[str, Any], *, output: Path, data: Path | None = Non
     return values
 
 
-def _weights(run_id: str, output: Path, path: Path) -> dict[str, Tensor]:
-    folder = output / "checkpoints" / run_id
+def _weights(run_id: str, folder: Path, path: Path) -> dict[str, Tensor]:
     try:
         described = json.loads((folder / "best.json").read_text(encoding="utf-8"))
         weights = load_file(folder / "best.safetensors")

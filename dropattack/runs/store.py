@@ -7,6 +7,7 @@ which one it uses. Both files are sorted, so that changing one run changes one l
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -102,6 +103,31 @@ def keep(folder: Path, records: Iterable[Mapping[str, Any]]) -> list[str]:
 def _write(path: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
     body = "".join(f"{record.dumps(records[name])}\n" for name in sorted(records))
     write_atomically(path, body.encode(errors="backslashreplace"))
+
+
+def named(given: str, output: Path) -> Path:
+    """Return the record that a user names by its path, its run id, or the run's name.
+
+    Args:
+        given: such as `outputs/records/digits-cnn-none-s0-0123456789ab.json`, its stem, or `0123456789ab`.
+        output: the output folder in which ids and names are looked up, and in the folders directly below it.
+
+    Raises:
+        UserError: there is no such record, or more than one.
+    """
+    if Path(given).is_file():
+        return Path(given)
+    if given.endswith(".json") or os.sep in given:
+        raise UserError(f"there is no record {given}")
+    everything = [*output.glob("records/*.json"), *output.glob("*/records/*.json")]
+    found = sorted(path for path in everything if given in (path.stem, path.stem.rpartition("-")[2]))
+    if not found:
+        raise UserError(
+            f"there is no record {given}, and no run of that id in {output}; name its output folder (--runs)"
+        )
+    if len(found) > 1:
+        raise UserError(f"there are several records of run {given}: {', '.join(map(str, found))}; name one of them")
+    return found[0]
 
 
 def places(given: Sequence[Path], runs: Path | None, match: str = "*") -> list[Path]:

@@ -12,7 +12,7 @@ from threading import Thread
 
 from dropattack.progress import counting
 from dropattack.provenance import without_secrets
-from dropattack.runs import experiment, record
+from dropattack.runs import record
 from dropattack.runs.experiment import Run
 from dropattack.sweeps.cell import one_run
 
@@ -59,8 +59,8 @@ def launch(runs: Sequence[Sequence[str]], engine: Engine) -> dict[str, str]:
 
 def launch_by_hydra(grid: Sequence[str], engine: Engine) -> None:
     """Run a grid of overrides with one of Hydra's launchers, in a separate process."""
-    command = [sys.executable, "run.py", "--multirun", f"hydra/launcher={engine.launcher}", *grid]
-    subprocess.run(command, cwd=experiment.CONF.parent, check=False)
+    command = [sys.executable, "-m", "dropattack", "sweep", f"hydra/launcher={engine.launcher}", *grid]
+    subprocess.run(command, check=False)
 
 
 def _run_here(runs: Sequence[Sequence[str]], jobs: int) -> dict[str, str]:

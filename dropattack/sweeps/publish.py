@@ -20,7 +20,7 @@ def publish(
         kind: the artifact's type and the run's job type, such as `table`.
         group: the group of the run.
         about: the run's config, only strings and numbers.
-        overrides: overrides of run.py, such as `tracker=trackio` (`tracker=none`: publish nothing) or `paths.output=…`.
+        overrides: overrides of a run, such as `tracker=trackio` (`tracker=none`: publish nothing) or `paths.output=…`.
     """
     if "tracker=none" in overrides:
         return

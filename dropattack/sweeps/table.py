@@ -1,6 +1,7 @@
 """The cells of a table: its runs and their records.
 
-A table is a file of conf/table/: grids of Hydra overrides, each of which is one `run.py --multirun`.
+A table is a file of conf/table/, or one of the user's own: grids of Hydra overrides, each of which is one
+`dropattack sweep`.
 """
 
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 from dropattack.errors import UserError
 from dropattack.runs import cli, experiment, launching, record, store
+from dropattack.runs.checks import is_name
 from dropattack.runs.config import cells
 from dropattack.runs.experiment import Run
 from dropattack.runs.yaml_io import read_yaml
@@ -43,15 +45,21 @@ class Table:
 
 
 def load_table(conf: Path, name: str, seeds: int | None = None) -> Table:
-    """Read conf/table/<name>.yaml.
+    """Read conf/table/<name>.yaml, or a file of the user's own: a path that ends with .yaml, whose stem is the name.
 
     Raises:
         UserError: the table does not exist or its file is invalid.
     """
     known = sorted(path.stem for path in (conf / "table").glob("*.yaml"))
-    if name not in known:  # also refuses paths, because the name becomes a folder of results
-        raise UserError(f"there is no table {name!r:.80}; tables: {', '.join(known)}")
-    path = conf / "table" / f"{name}.yaml"
+    path = Path(name) if is_file(name) else conf / "table" / f"{name}.yaml"
+    if is_file(name):
+        if not path.is_file():
+            raise UserError(f"there is no table file {name!r:.200}")
+        if not is_name(path.stem):  # it becomes a folder of results
+            raise UserError(f"{path}: rename the file, because its name becomes a folder: letters, digits and . _ + -")
+        name = path.stem
+    elif name not in known:
+        raise UserError(f"there is no table {name!r:.80}; tables: {', '.join(known)}, or a file that ends with .yaml")
     values = read_yaml(path)
     _check(path, values)
     if seeds is not None and seeds < 1:
@@ -83,6 +91,11 @@ def _is_primary(value: Any) -> bool:
         and isinstance(value.get("where", {}), dict)
         and isinstance(value.get("declared", ""), str)
     )
+
+
+def is_file(name: str) -> bool:
+    """Return whether the user names a file, and not a table of conf/table/."""
+    return name.endswith((".yaml", ".yml"))
 
 
 def _check(path: Path, values: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """`make demo` without training: its runs, its handling of failures, its output."""
 
-import importlib.util
 from functools import cache
 from pathlib import Path
 
@@ -8,12 +7,11 @@ import pytest
 from omegaconf import DictConfig
 
 from dropattack import provenance
+from dropattack.commands import demo as command
 from dropattack.runs import experiment, record
 from dropattack.runs.config import compose
 from dropattack.sweeps import cell
 from dropattack.sweeps.launch import Engine
-
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "demo.py"
 
 
 @cache
@@ -22,17 +20,13 @@ def composed(conf: Path, overrides: tuple[str, ...]) -> DictConfig:
 
 
 @pytest.fixture(scope="module")
-def script():
-    """Return the script and its runs."""
-    spec = importlib.util.spec_from_file_location("demo", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module, module.runs()
+def runs():
+    return command.runs()
 
 
 @pytest.fixture
-def demo(script, tmp_path, monkeypatch):
-    module, runs = script
+def demo(runs, tmp_path, monkeypatch):
+    module = command
     here = {name: [*given, "paths.output=."] for name, given in runs.items()}
     monkeypatch.chdir(tmp_path)  # every test has the same overrides, which are composed once
     for caller in (cell, experiment):

@@ -104,7 +104,7 @@ def test_cifar10_truncated_file_is_named(tmp_path):
 @pytest.mark.parametrize("module", [mnist, cifar10])
 def test_missing_images(tmp_path, module):
     name = module.__name__.rsplit(".", 1)[-1]
-    with pytest.raises(UserError, match=f"Dataset {name} was not found.*{tmp_path}.*prepare_data.py {name} --to"):
+    with pytest.raises(UserError, match=f"Dataset {name} was not found.*{tmp_path}.*dropattack data {name} --to"):
         module.load(root=tmp_path)
 
 

@@ -1,29 +1,19 @@
-"""The files written by scripts/prepare_data.py are those that `load` reads."""
+"""The files written by `dropattack data` are those that `load` reads."""
 
-import importlib.util
 import io
 import json
 import tarfile
-from pathlib import Path
 
 import datasets
 import pytest
 
+from dropattack.commands.data import main
 from dropattack.data import hub, imdb, pheme
 from dropattack.data.pheme_archive import clean, read_archive
 from dropattack.errors import UserError
 from tests.data.makers import joined, texts
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "prepare_data.py"
 FOLDER = "all-rnr-annotated-threads/storm-all-rnr-threads"
-
-
-@pytest.fixture
-def script():
-    spec = importlib.util.spec_from_file_location("prepare_data", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def archive(path, extra=(), threads=30):
@@ -52,14 +42,14 @@ def archive(path, extra=(), threads=30):
     return path
 
 
-def test_pheme_from_its_archive(tmp_path, script, capsys):
+def test_pheme_from_its_archive(tmp_path, capsys):
     odd = [
         (f"{FOLDER}/rumours/1000/reactions/._5009.json", b"\x00\x05\x16\x07"),
         ("../../outside.json", {"text": "out"}),
         (f"{FOLDER}/rumours/2000/source-tweets/2000.json", {"text": "http://only.a/link"}),
     ]
     path = archive(tmp_path / "pheme.tar.bz2", odd)
-    assert script.main(["pheme", "--archive", str(path), "--to", str(tmp_path / "data")]) == 0
+    assert main(["pheme", "--archive", str(path), "--to", str(tmp_path / "data")]) == 0
     assert "1 left out" in capsys.readouterr().out
     made = pheme.load(root=tmp_path / "data")
     assert [len(split) for split in made.splits.values()] == [24, 3, 3]
@@ -106,11 +96,11 @@ def test_bad_tweet_is_named(tmp_path, content, said):
         read_archive(path)
 
 
-def test_invalid_archives(tmp_path, script, capsys):
+def test_invalid_archives(tmp_path, capsys):
     path = archive(tmp_path / "p.tar.bz2", threads=2)
     for data, said in ((path.read_bytes()[:-40], "cannot be read"), (b"nothing", "cannot be read")):
         path.write_bytes(data)
-        assert script.main(["pheme", "--archive", str(path), "--to", str(tmp_path / "data")]) == 2
+        assert main(["pheme", "--archive", str(path), "--to", str(tmp_path / "data")]) == 2
         assert said in capsys.readouterr().err
     with tarfile.open(path, "w:bz2"):
         pass
@@ -121,29 +111,29 @@ def test_invalid_archives(tmp_path, script, capsys):
     assert not (tmp_path / "data").exists()
 
 
-def test_texts_from_the_hub(tmp_path, script, monkeypatch, capsys):
+def test_texts_from_the_hub(tmp_path, monkeypatch, capsys):
     def load_dataset(repository, split):
         rows = texts(40, prefix=split)
         return datasets.Dataset.from_dict({"text": rows.texts, "label": rows.labels})
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     monkeypatch.setattr(hub, "hub_reachable", lambda: True)
-    assert script.main(["imdb", "--to", str(tmp_path)]) == 0
+    assert main(["imdb", "--to", str(tmp_path)]) == 0
     assert "train 40, test 40 rows" in capsys.readouterr().out
     monkeypatch.undo()
     assert imdb.load(root=tmp_path).notes["source"].startswith("local copy")
 
 
 @pytest.mark.parametrize("name", ["imdb", "agnews", "mnist", "cifar10"])
-def test_without_a_network(tmp_path, script, capsys, name):
-    assert script.main([name, "--to", str(tmp_path / "data")]) == 2
+def test_without_a_network(tmp_path, capsys, name):
+    assert main([name, "--to", str(tmp_path / "data")]) == 2
     error = capsys.readouterr().err
     assert f"Dataset {name} cannot be fetched" in error
     assert len(error.strip().splitlines()) == 1
 
 
-def test_other_uses(tmp_path, script, capsys):
-    assert script.main(["digits"]) == 0
-    assert script.main(["pheme", "--to", str(tmp_path)]) == 2
+def test_other_uses(tmp_path, capsys):
+    assert main(["digits"]) == 0
+    assert main(["pheme", "--to", str(tmp_path)]) == 2
     assert "6392078" in capsys.readouterr().err
-    assert script.main(["imdb", "--archive", "x", "--to", str(tmp_path)]) == 2
+    assert main(["imdb", "--archive", "x", "--to", str(tmp_path)]) == 2

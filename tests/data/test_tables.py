@@ -105,7 +105,7 @@ def test_pheme(tmp_path):
 
 
 def test_pheme_says_where_to_get_it(tmp_path):
-    with pytest.raises(UserError, match=r"Dataset pheme.*6392078.*prepare_data\.py pheme --archive"):
+    with pytest.raises(UserError, match=r"Dataset pheme.*6392078.*dropattack data pheme --archive"):
         pheme.load(root=tmp_path)
 
 
@@ -217,7 +217,7 @@ def test_no_copy_and_no_hub_is_one_error(tmp_path, monkeypatch, error):
     assert said.startswith("Dataset imdb was not found")
     assert str(tmp_path / "imdb") in said
     assert "stanfordnlp/imdb" in said
-    assert f"python scripts/prepare_data.py imdb --to {tmp_path}" in said
+    assert f"dropattack data imdb --to {tmp_path}" in said
 
 
 def test_offline_mode_ends_with_the_call():

@@ -75,7 +75,7 @@ def test_another_archive_is_refused(tmp_path, content):
 
 
 def test_missing_glove_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"prepare_data\.py glove"):
+    with pytest.raises(UserError, match=r"dropattack data glove"):
         find_vectors("glove", tmp_path)
     assert find_vectors("my/file.txt", tmp_path) == Path("my/file.txt")
 

@@ -1,4 +1,4 @@
-"""Hostile archives for `scripts/prepare_data.py pheme`."""
+"""Hostile archives for `dropattack data pheme`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.hostile.case import Case, script
+from tests.hostile.case import Case, command
 
 TWEET = "threads/en/a-all-rnr-threads/rumours/{}/source-tweets/{}.json"
-prepare = script("prepare_data")
+prepare = command("data")
 
 
 def archive(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import os
 import shutil
@@ -13,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from unittest import mock
 
 os.environ.setdefault("WANDB_MODE", "disabled")
@@ -23,6 +21,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from omegaconf import DictConfig
 
 from dropattack import provenance
+from dropattack.commands.main import main
 from dropattack.errors import UserError
 from dropattack.runs import cli, experiment
 from dropattack.runs.config import compose
@@ -58,14 +57,9 @@ def run(folder: Path, overrides: Sequence[str]) -> int:
         return cli.main(lambda: print(experiment.run(composed(experiment.CONF, tuple(arguments)))), arguments)
 
 
-def script(name: str) -> Use:
-    """Return a use that calls a command of scripts/."""
-
-    def use(folder: Path, arguments: Sequence[str]) -> int:
-        with mock.patch.object(sys, "argv", [f"{name}.py", *arguments]):
-            return _module(name).main()
-
-    return use
+def command(name: str) -> Use:
+    """Return a use that calls `dropattack <name>`."""
+    return lambda folder, arguments: main([name, *arguments])
 
 
 def reader(read: Callable[..., object]) -> Use:
@@ -150,16 +144,6 @@ def _files(folder: Path) -> set[Path]:
 @cache
 def composed(conf: Path, overrides: tuple[str, ...]) -> DictConfig:
     return compose(conf, overrides)
-
-
-@cache
-def _module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"hostile_{name}", ROOT / "scripts" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @contextlib.contextmanager

@@ -176,7 +176,7 @@ CASES = (
     Case(
         "IDX without its labels",
         unlabelled,
-        r"mnist is incomplete: .*lacks train-labels-idx1-ubyte\.gz.*prepare_data\.py mnist",
+        r"mnist is incomplete: .*lacks train-labels-idx1-ubyte\.gz.*dropattack data mnist",
     ),
     Case(
         "packed IDX cut short",
@@ -256,12 +256,12 @@ CASES = (
     Case(
         "one of six files lost",
         lost_file,
-        r"cifar10 is incomplete: .*lacks train_3_of_5\.parquet.*prepare_data\.py cifar10",
+        r"cifar10 is incomplete: .*lacks train_3_of_5\.parquet.*dropattack data cifar10",
     ),
     Case("one of six files cut short", cut_file, r"train_3_of_5\.parquet cannot be read: .*Replace the file"),
     Case(
         "torchvision's pickles with code in them",
         pickles,
-        r"cifar10 was not found: .*torchvision could not read it .*prepare_data\.py cifar10",
+        r"cifar10 was not found: .*torchvision could not read it .*dropattack data cifar10",
     ),
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dropattack.runs import record
-from tests.hostile.case import Case, script
+from tests.hostile.case import Case, command
 
 CONFIG: dict[str, Any] = {
     "dataset": {"name": "digits", "fraction": 1.0}, "model": {"name": "cnn", "dropout": 0.0}, "reg": {"name": "none"},
@@ -178,6 +178,6 @@ CASES = (
         table_of_nothing,
         r"table vision: no finished record in results/mini/vision; run the table first",
         2,
-        script("table"),
+        command("table"),
     ),
 )

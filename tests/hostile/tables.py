@@ -266,12 +266,12 @@ CASES = (
     Case(
         "a folder in the place of a table",
         directory,
-        r"imdb is incomplete: data/imdb holds test\.parquet but no train\.parquet.*prepare_data\.py imdb",
+        r"imdb is incomplete: data/imdb holds test\.parquet but no train\.parquet.*dropattack data imdb",
     ),
     Case(
         "no test table",
         without_test,
-        r"imdb is incomplete: data/imdb holds train\.parquet but no test\.parquet.*prepare_data\.py imdb",
+        r"imdb is incomplete: data/imdb holds train\.parquet but no test\.parquet.*dropattack data imdb",
     ),
     Case(
         "marks of held-out rows that are words",

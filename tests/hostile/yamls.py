@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.hostile.case import Case, own_conf, run, script
+from tests.hostile.case import Case, command, own_conf, run
 
-table, tune = script("table"), script("tune")
+table, tune = command("table"), command("tune")
 GOOD = "title: t\nkind: comparison\nseeds: 2\ngrids: [[dataset=digits, model=cnn, 'reg=none,fgm']]\n"
 DIGITS = ("dataset=digits", "model=cnn")
 

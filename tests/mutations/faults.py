@@ -505,6 +505,20 @@ RUNS = (
         ("tests/test_cli.py", "-k", "exit_code"),
     ),
     Fault(
+        "dropattack/runs/trained.py",
+        "if self.reader.mean is not None:",
+        "if False:",
+        "A trained model gets images that are not standardised as in training.",
+        ("tests/commands/test_use.py", "-k", "images"),
+    ),
+    Fault(
+        "dropattack/runs/reader.py",
+        'made.post_processor = processors.BertProcessing(("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"]))',
+        "pass",
+        "A BERT that is used again reads texts without [CLS] and [SEP].",
+        ("tests/commands/test_use.py", "-k", "texts"),
+    ),
+    Fault(
         "dropattack/runs/cli.py",
         "return int(error.exit_code)",
         "return 1",

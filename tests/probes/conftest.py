@@ -1,19 +1,16 @@
 """A small network trained once: digits, a few epochs, with its record and weights."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from dropattack.commands.main import main
 from dropattack.data.types import DataSpec
 from dropattack.models.cnn import CNN
 from dropattack.runs import experiment, record
 from dropattack.runs.config import compose
 from dropattack.runs.restore import restore
-
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
 def train(folder: Path, *overrides: str) -> Path:
@@ -53,19 +50,9 @@ def published(monkeypatch):
 
 
 @pytest.fixture
-def script(monkeypatch, published):
-    """Run scripts/probe.py in this process: `script("probe", "record.json", "--rows", "9")`; return the exit code."""
-
-    def run(name: str, *arguments: object) -> int:
-        spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
-        return module.main()
-
-    return run
+def command(published):
+    """Run a command in this process: `command("probe", "record.json", "--rows", "9")`; return the exit code."""
+    return lambda name, *arguments: main([name, *map(str, arguments)])
 
 
 @pytest.fixture

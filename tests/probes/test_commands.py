@@ -17,25 +17,25 @@ def place(tmp_path_factory):
     return tmp_path_factory.mktemp("probes")
 
 
-def test_probes_are_measured_once_and_become_a_table(script, published, runs, place, capsys, monkeypatch):
-    assert script("probe", *runs, "--output", place / "probes", "--only", "calibration,gradients", *FEW) == 0
+def test_probes_are_measured_once_and_become_a_table(command, published, runs, place, capsys, monkeypatch):
+    assert command("probe", *runs, "--output", place / "probes", "--only", "calibration,gradients", *FEW) == 0
     paths = [place / "probes" / f"{path.stem}.json" for path in runs]
     assert capsys.readouterr().out.split() == [str(path) for path in paths]
     content = json.loads(paths[0].read_text())
     assert set(content["probes"]) == {"calibration", "gradients"}
     assert (content["dataset"], content["method"], content["seed"]) == ("digits", "none", 0)
 
-    assert script("probe", *runs, "--output", place / "probes", "--only", "robustness,calibration", *FEW) == 0
+    assert command("probe", *runs, "--output", place / "probes", "--only", "robustness,calibration", *FEW) == 0
     content = json.loads(paths[0].read_text())
     assert set(content["probes"]) == {"calibration", "gradients", "robustness"}
     with monkeypatch.context() as patch:
         patch.setattr("dropattack.probes.suite.PROBES", {"calibration": lambda *_: pytest.fail("done before")})
-        assert script("probe", runs[0], "--output", place / "probes", "--only", "calibration", *FEW) == 0
+        assert command("probe", runs[0], "--output", place / "probes", "--only", "calibration", *FEW) == 0
     capsys.readouterr()
-    assert script("probe", runs[0], "--output", place / "probes", "--only", "calibration", "--rows", "21") == 2
+    assert command("probe", runs[0], "--output", place / "probes", "--only", "calibration", "--rows", "21") == 2
     assert "was made with other options" in capsys.readouterr().err
 
-    assert script("probe_table", "--records", runs[0].parent, "--probes", place / "probes") == 0
+    assert command("probe-table", "--records", runs[0].parent, "--probes", place / "probes") == 0
     written = capsys.readouterr().out.split()
     assert {path.rpartition(".")[2] for path in written} == {"md", "csv", "png", "svg"}
     sent = published["probes-digits-cnn"]
@@ -45,7 +45,7 @@ def test_probes_are_measured_once_and_become_a_table(script, published, runs, pl
     assert "| calibration error (ECE), %" in table
     assert "not known" in table
     again = {path: Path(path).read_bytes() for path in written}
-    assert script("probe_table", "--records", runs[0].parent, "--probes", place / "probes") == 0
+    assert command("probe-table", "--records", runs[0].parent, "--probes", place / "probes") == 0
     assert all(Path(path).read_bytes() == data for path, data in again.items())
 
 
@@ -74,9 +74,9 @@ def test_flat_names():
     assert analysis.flat(probes) == {"flatness.sharpness": 0.1, "robustness.clean": 0.9, "robustness.pgd.0.1": 0.5}
 
 
-def test_landscape_from_records_to_figures(script, published, runs, place, capsys):
+def test_landscape_from_records_to_figures(command, published, runs, place, capsys):
     options = ("--output", place / "landscape", "--grid", 3, "--rows", 20, "--workers", 1)
-    assert script("landscape", *runs, *options) == 0
+    assert command("landscape", *runs, *options) == 0
     written = capsys.readouterr().out.split()
     assert [path.rpartition("/")[2] for path in written if path.endswith(".png")] == [
         "digits-cnn-plane-contour.png", "digits-cnn-plane-surface.png", "digits-cnn-plane-curves.png",
@@ -84,38 +84,38 @@ def test_landscape_from_records_to_figures(script, published, runs, place, capsy
     before = {path: Path(path).read_bytes() for path in written}
     values = [path for path in written if path.endswith(".json")]
     assert "digits-cnn-plane-contour.png" in published["landscape-digits-cnn-plane"]["files"]
-    assert script("landscape", *values, "--draw", "--output", place / "landscape") == 0
+    assert command("landscape", *values, "--draw", "--output", place / "landscape") == 0
     assert [path for path, data in before.items() if Path(path).read_bytes() != data] == []  # from the values alone
 
-    assert script("landscape", *runs, *options, "--line") == 0
-    assert script("landscape", *runs, *options, "--rays", 2) == 0
+    assert command("landscape", *runs, *options, "--line") == 0
+    assert command("landscape", *runs, *options, "--rays", 2) == 0
     capsys.readouterr()
-    assert script("landscape", *runs, *options, "--seed", 1) == 2
+    assert command("landscape", *runs, *options, "--seed", 1) == 2
     assert "another landscape (its description differs)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("command", "message"),
+    ("arguments", "message"),
     [
         (("probe", "nowhere.json"), "there is no record nowhere.json"),
         (("probe", "nowhere.json", "--only", "speed"), "there is no probe 'speed'; probes: calibration"),
         (("landscape", "nowhere.json"), "there is no record nowhere.json"),
         (("landscape", "nowhere.json", "--line"), "--line needs two records, got 1"),
         (("landscape", "nowhere.json", "--draw"), "cannot be read as a landscape"),
-        (("probe_table", "--records", "nowhere", "--probes", "nowhere"), "there is no folder nowhere"),
+        (("probe-table", "--records", "nowhere", "--probes", "nowhere"), "there is no folder nowhere"),
     ],
 )
-def test_mistakes_give_one_sentence(script, command, message, tmp_path, capsys):
-    output = () if command[0] == "probe_table" else ("--output", tmp_path / "out")
-    assert script(*command, *output) == 2
+def test_mistakes_give_one_sentence(command, arguments, message, tmp_path, capsys):
+    output = () if arguments[0] == "probe-table" else ("--output", tmp_path / "out")
+    assert command(*arguments, *output) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ")
     assert message in said
     assert not (tmp_path / "out").exists()
 
 
-def test_run_without_weights_does_not_stop_the_others(script, changed, runs, tmp_path, capsys):
-    code = script("probe", changed(), runs[0], "--output", tmp_path / "p", "--only", "calibration", "--jobs", 1)
+def test_run_without_weights_does_not_stop_the_others(command, changed, runs, tmp_path, capsys):
+    code = command("probe", changed(), runs[0], "--output", tmp_path / "p", "--only", "calibration", "--jobs", 1)
     shown = capsys.readouterr()
     assert code == 2
     assert "its weights are not in" in shown.err

@@ -124,7 +124,7 @@ def test_all_parts_are_there(page, tree):
 def test_missing_parts_name_the_command_that_makes_them(make, tmp_path):
     tree = parse(make(tmp_path))
     said = [words(e) for e in named(tree, "p") if e.get("class") == "missing"]
-    for command in ("make table-vision SCALE=mini", "make bench", "make kill-test", "python scripts/landscape.py"):
+    for command in ("make table-vision SCALE=mini", "make bench", "make kill-test", "dropattack landscape"):
         assert any(command in sentence for sentence in said), command
     assert not named(tree, "fieldset")
     cards = {path.stem for path in (Path(__file__).resolve().parents[2] / "docs" / "methods").glob("*.md")} - {"README"}

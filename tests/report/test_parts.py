@@ -139,7 +139,7 @@ def test_markdown_escapes_html_and_keeps_odd_formulas_readable():
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "scripts" / "report.py"), *arguments]
+    command = [sys.executable, "-m", "dropattack", "report", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 

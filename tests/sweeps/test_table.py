@@ -1,4 +1,4 @@
-"""A small table on digits with the real scripts: made, resumed, remade byte for byte; and its settings tuned."""
+"""A small table on digits with the real commands: made, resumed, remade byte for byte; and its settings tuned."""
 
 import json
 import os
@@ -27,19 +27,18 @@ TABLE = {
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """Copy the project's scripts and configs, and add a table; the package is the installed one."""
+    """Copy the package and its configs, and add a table."""
     copy = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "conf", copy / "conf")
     shutil.copytree(ROOT / "dropattack", copy / "dropattack", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "scripts", copy / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "run.py", copy)
     (copy / "conf" / "table" / "tiny.yaml").write_text(yaml.safe_dump(TABLE))
     return copy
 
 
-def run(project: Path, script: str, *arguments: str) -> subprocess.CompletedProcess:
+def run(project: Path, name: str, *arguments: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, f"scripts/{script}.py", "tiny", "--scale", "smoke", "--jobs", "1", *arguments]
+    command = [sys.executable, "-m", "dropattack", name, "tiny", "--scale", "smoke", "--jobs", "1", *arguments]
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=500)
 
 

@@ -1,29 +1,21 @@
-"""The report sent by scripts/wandb_report.py, built by the client library, with a fake server."""
+"""The report sent by `dropattack wandb-report`, built by the client library, with a fake server."""
 
-import importlib.util
 import json
 from types import SimpleNamespace
 
 import pytest
 
+from dropattack.commands import wandb_report
 from dropattack.runs.experiment import CONF
 from dropattack.sweeps.table import load_table
 
 interface = pytest.importorskip("wandb_workspaces.reports.v2.interface")
 
 
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("wandb_report", CONF.parent / "scripts" / "wandb_report.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_report_shows_each_tables_runs_by_data_set_and_method(script, monkeypatch):
+def test_the_report_shows_each_tables_runs_by_data_set_and_method(monkeypatch):
     monkeypatch.setattr(interface, "_get_api", lambda: SimpleNamespace(default_entity="me"))
     monkeypatch.setattr(interface, "execute_graphql", lambda *_: {"project": {"internalId": "1"}})
-    made = script.report([load_table(CONF, "text"), load_table(CONF, "vision")], entity="me", project="p")
+    made = wandb_report.report([load_table(CONF, "text"), load_table(CONF, "vision")], entity="me", project="p")
     spec = made._to_model().spec.model_dump(by_alias=True, exclude_none=True)
     grids = [block for block in spec["blocks"] if block["type"] == "panel-grid"]
     assert len(grids) == 2
@@ -35,13 +27,13 @@ def test_the_report_shows_each_tables_runs_by_data_set_and_method(script, monkey
         assert "test/accuracy" in sent
 
 
-def test_without_a_login_there_is_one_sentence(script, monkeypatch, capsys):
+def test_without_a_login_there_is_one_sentence(monkeypatch, capsys):
     def refuse():
         raise RuntimeError("not logged in")
 
     monkeypatch.setattr(interface, "_get_api", refuse)
     monkeypatch.setattr("sys.argv", ["wandb_report.py", "text"])
-    assert script.main() == 1
+    assert wandb_report.main() == 1
     assert capsys.readouterr().err == "error: W&B did not accept the report: not logged in\n"
     monkeypatch.setattr("sys.argv", ["wandb_report.py", "nothing"])
-    assert script.main() == 2
+    assert wandb_report.main() == 2

@@ -1,14 +1,16 @@
 """Build a W&B report of tables that were logged there: per table its runs, grouped by data set and method.
 
-    python scripts/wandb_report.py text vision --entity my-team
+    dropattack wandb-report text vision --entity my-team
 
 Expects each table's runs in the group `table-<name>`, as `make table-<name>` logs them. Needs `wandb login`.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import Any
 
+from dropattack.commands.parsing import new_parser
 from dropattack.errors import UserError
 from dropattack.runs import cli, experiment
 from dropattack.sweeps.table import Table, load_table
@@ -31,7 +33,7 @@ def report(tables: list[Table], *, entity: str, project: str) -> Any:
             entity=entity, project=project, name=table.title, filters=own,
             groupby=["config.dataset.name", "config.reg.name"],
         )  # fmt: skip
-        panels = [
+        panels: list[Any] = [
             wr.BarPlot(title="test accuracy", metrics=[wr.SummaryMetric("test/accuracy")], groupby_aggfunc="mean",
                        groupby_rangefunc="stddev", layout=wr.Layout(0, 0, 12, 8)),
             wr.LinePlot(title="validation accuracy", x="Step", y=["validation/accuracy"], groupby_aggfunc="mean",
@@ -43,12 +45,12 @@ def report(tables: list[Table], *, entity: str, project: str) -> Any:
     return wr.Report(entity=entity, project=project, title="DropAttack: tables", blocks=blocks)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = new_parser("wandb-report", __doc__)
     parser.add_argument("tables", nargs="+", help="files of conf/table/")
     parser.add_argument("--entity", default="", help="user or team (default: the logged-in one)")
     parser.add_argument("--project", default="dropattack")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     return cli.guarded(lambda: send(args))
 
 
@@ -62,7 +64,3 @@ def send(args: argparse.Namespace) -> int:
         return 1
     print(made.url)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,36 +1,36 @@
-#!/usr/bin/env python
 """Download a data set from its official source and write it in the layout that dropattack reads.
 
-python scripts/prepare_data.py imdb --to data
-python scripts/prepare_data.py pheme --archive PHEME_veracity.tar.bz2 --to data
+dropattack data imdb --to data
+dropattack data pheme --archive PHEME_veracity.tar.bz2 --to data
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dropattack.commands.parsing import new_parser
 from dropattack.errors import UserError
+from dropattack.runs import cli
 
 NAMES = ("imdb", "agnews", "pheme", "mnist", "cifar10", "digits", "pydoc", "glove")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = new_parser("data", __doc__)
     parser.add_argument("name", choices=NAMES, help="the data set")
     parser.add_argument("--to", type=Path, default=Path("data"), help="folder of data sets (default: data)")
     parser.add_argument("--archive", type=Path, help="pheme: archive of figshare record 6392078; glove: glove.6B.zip")
     parser.add_argument("--seed", type=int, default=0, help="pheme: seed of the split")
-    options = parser.parse_args(arguments)
-    try:
-        print(prepare(options.name, options.to, options.archive, options.seed))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    args = parser.parse_args(argv)
+    return cli.guarded(lambda: show(prepare(args.name, args.to, args.archive, args.seed)))
+
+
+def show(sentence: str) -> int:
+    print(sentence)
     return 0
 
 
@@ -116,7 +116,3 @@ def write_parquet(path: Path, columns: dict[str, Any]) -> None:
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

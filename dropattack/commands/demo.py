@@ -3,7 +3,6 @@
 Two processes with one torch thread each run all cells, so torch is imported twice instead of 36 times.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from rich.console import Console
 
+from dropattack.commands.parsing import new_parser
 from dropattack.runs.experiment import Run
 from dropattack.sweeps.launch import Engine, launch
 
@@ -54,7 +54,7 @@ def runs() -> dict[str, list[str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=f"It takes no options, and writes to {OUTPUT}/.")
+    parser = new_parser("demo", f"{__doc__}\nIt takes no options, and writes to {OUTPUT}/.")
     parser.parse_args(argv)
     console = Console(width=None if sys.stdout.isatty() else 140)
     asked = {name: Run.asked(given) for name, given in runs().items()}
@@ -79,7 +79,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     if failed:
         console.print("`make demo` retries these and keeps the others.")
     return 0 if len(found.frame) == len(paths) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,28 +1,26 @@
 """Write all results as one page: tables, curves, landscapes, costs and method cards.
 
-    python scripts/report.py
-    python scripts/report.py --results results --output results/report.html
+    dropattack report
+    dropattack report --results results --output results/report.html
 
 The page is one self-contained file, made only from the records, probes, landscapes and benchmarks in --results; the
 same files give the same bytes. Missing parts are left out, with a sentence naming the command that makes them.
 """
 
-import argparse
 import gc
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from dropattack.commands.parsing import new_parser
 from dropattack.errors import UserError
 from dropattack.runs import cli
 
-ROOT = Path(__file__).resolve().parents[1]
 
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = new_parser("report", __doc__)
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=Path("results/report.html"), help="default: %(default)s")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     return cli.guarded(lambda: write(args.results, args.output))
 
 
@@ -43,7 +41,7 @@ def write(results: Path, output: Path) -> int:
         import dropattack.report.probes  # noqa: F401
     gc.freeze()  # statsmodels collects garbage at every correction; skip all imported objects
     claims = read_claims(CONF / "claims.yaml", [table.name for table in tables])
-    page = build(results, tables=tables, docs=ROOT / "docs", claims=claims)
+    page = build(results, tables=tables, docs=CONF.parent / "docs", claims=claims)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, page.encode())
@@ -51,7 +49,3 @@ def write(results: Path, output: Path) -> int:
         raise UserError(f"cannot write the report to {output} ({error.strerror})") from error
     print(output)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,20 +1,21 @@
-"""Make tables and figures from the files of `scripts/probe.py`, for each data set and model.
+"""Make tables and figures from the files of `dropattack probe`, for each data set and model.
 
-    python scripts/probe_table.py --records results/mini/vision --probes results/mini/vision/probes
+    dropattack probe-table --records results/mini/vision --probes results/mini/vision/probes
 
 Writes <dataset>-<model>.md and .csv, and the figures, to `probe_tables/` next to the folder of probes.
 """
 
 import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from dropattack.commands.parsing import new_parser
 from dropattack.errors import UserError
 from dropattack.runs import cli
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = new_parser("probe-table", __doc__)
     parser.add_argument("--records", type=Path, required=True, help="a table's folder, or a folder of records")
     parser.add_argument("--probes", type=Path, required=True, help="folder of their probes")
     parser.add_argument(
@@ -22,7 +23,7 @@ def main() -> int:
     )
     parser.add_argument("--tracker", default="wandb", choices=("wandb", "trackio", "none"))
     parser.add_argument("--group", help="group in the dashboard (default: <dataset>-<model>-<scale>)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     output = args.output or args.probes.parent / "probe_tables"
     return cli.guarded(lambda: run(args, output))
 
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace, output: Path) -> int:
     found = read_records(records)
     frame = with_probes(found.frame, probes)
     if frame.empty:
-        raise UserError(f"no record in {records} has probes in {probes}: run scripts/probe.py first")
+        raise UserError(f"no record in {records} has probes in {probes}: run dropattack probe first")
     compared = compare_probes(frame)
     for (dataset, model), rows in compared.groupby(["dataset", "model"], sort=False):
         name, title = f"{dataset}-{model}", f"{dataset} · {model}"
@@ -59,7 +60,3 @@ def run(args: argparse.Namespace, output: Path) -> int:
         publish(written, name=f"probes-{name}", kind="probes", group=args.group or f"{name}-{scale}", about=about,
                 overrides=[f"tracker={args.tracker}"])  # fmt: skip
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

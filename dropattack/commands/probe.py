@@ -1,27 +1,28 @@
 """Measure finished runs beyond accuracy: calibration, gradient norms, flatness, robustness. One JSON file per run.
 
-    python scripts/probe.py outputs/tables/records/mnist-*.json --output results/mini/vision/probes
+    dropattack probe outputs/tables/records/mnist-*.json --output results/mini/vision/probes
 
 Needs the weights, which are in `checkpoints/` in each run's output folder (`paths.output`). Finished probes are
-skipped; an interrupted probe is restarted. `scripts/probe_table.py` makes tables and figures from the files.
+skipped; an interrupted probe is restarted. `dropattack probe-table` makes tables and figures from the files.
 """
 
 import argparse
 import os
-import sys
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from dropattack.commands.parsing import new_parser
 from dropattack.errors import UserError
 from dropattack.progress import counting
 from dropattack.runs import cli, experiment, record, store
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     from dropattack.probes.suite import PROBES, Options
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser("probe", __doc__)
     parser.add_argument(
         "records", nargs="+", type=Path, help="records of finished runs, folders of records, or a table's folder"
     )
@@ -38,7 +39,7 @@ def main() -> int:
         kind = type(field.default)
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default,
                             help=f"{field.metadata['help']} (default: %(default)s)")  # fmt: skip
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     return cli.guarded(lambda: run(args))
 
 
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     return max(codes)
 
 
-def one(path: Path, name: Path, names: list[str], options, places: dict[str, Any]) -> tuple[str, int, str]:
+def one(path: Path, name: Path, names: list[str], options: Any, places: dict[str, Any]) -> tuple[str, int, str]:
     """Probe one run; return its name, an exit code, and the error message. The other runs continue."""
     from dropattack.probes.suite import probe
     from dropattack.runs.restore import restore
@@ -84,7 +85,3 @@ def one(path: Path, name: Path, names: list[str], options, places: dict[str, Any
     except Exception as error:
         return path.stem, 1, f"{path.stem}: {type(error).__name__}: {error}"
     return path.stem, 0, ""
-
-
-if __name__ == "__main__":
-    sys.exit(main())

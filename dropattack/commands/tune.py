@@ -7,9 +7,11 @@ conf/recipe/, where all runs of that scale take it from. Finished trials are not
 """
 
 import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from dropattack.commands.parsing import new_parser
+from dropattack.errors import UserError
 from dropattack.runs import cli, experiment
 from dropattack.runs.config import SCALES, compose
 from dropattack.sweeps import tuning
@@ -17,8 +19,8 @@ from dropattack.sweeps.search import Search
 from dropattack.sweeps.table import load_table
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = new_parser("tune", __doc__)
     parser.add_argument("table", help="a file of conf/table/ whose grids name dataset, model and reg")
     parser.add_argument("--scale", default="midi", choices=SCALES)
     parser.add_argument("--recipe", action="store_true", help="search the recipe of plain training")
@@ -30,22 +32,21 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="concurrent trials (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("outputs/tuning"))
     parser.add_argument("--results", type=Path, default=Path("results/tuning"))
-    parser.add_argument("--conf", type=Path, default=experiment.CONF, help="folder of the chosen settings")
-    args = parser.parse_args()
+    parser.add_argument("--conf", type=Path, help="folder of the chosen settings (default: conf/ of this checkout)")
+    args = parser.parse_args(argv)
     return cli.guarded(lambda: run(args))
 
 
 def run(args: argparse.Namespace) -> int:
+    conf = args.conf or experiment.CONF
+    if experiment.INSTALLED and args.conf is None:
+        raise UserError("name a folder for the chosen settings with --conf: an installed package keeps its own")
     table = load_table(experiment.CONF, args.table)
     for base in tuning.tuned_cells(table).values():  # report a cell that cannot be run before a missing plan
         compose(experiment.CONF, base)
     plan = tuning.planned(experiment.CONF / "tune" / f"{args.scale}.yaml")
-    search = Search(plan, args.scale, args.output, args.results, args.conf, args.jobs, args.repeat)
+    search = Search(plan, args.scale, args.output, args.results, conf, args.jobs, args.repeat)
     if args.recipe:
         return int(not search.recipes(table, set(args.dataset)))
     only = {key: set(values) for key, values in (("dataset", args.dataset), ("reg", args.reg)) if values}
     return int(not search.methods(table, only))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,8 +1,8 @@
 """Loss landscapes: around finished runs along the same random directions, or on the line between two runs.
 
-    python scripts/landscape.py outputs/tables/records/mnist-cnn-*-s0-*.json --grid 51 --span 1.5
-    python scripts/landscape.py A.json B.json --line
-    python scripts/landscape.py results/mini/vision/landscape/*-plane.json --draw --output elsewhere
+    dropattack landscape outputs/tables/records/mnist-cnn-*-s0-*.json --grid 51 --span 1.5
+    dropattack landscape A.json B.json --line
+    dropattack landscape results/mini/vision/landscape/*-plane.json --draw --output elsewhere
 
 Writes one JSON file of values per run to --output, and one set of figures per data set and model. An interrupted grid
 is resumed and a finished one is not recomputed. Figures are made from the JSON files alone.
@@ -10,18 +10,19 @@ is resumed and a finished one is not recomputed. Figures are made from the JSON 
 
 import argparse
 import os
-import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dropattack.commands.parsing import new_parser
 from dropattack.errors import UserError
 from dropattack.progress import bar
 from dropattack.runs import cli, store
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = new_parser("landscape", __doc__)
     parser.add_argument(
         "records",
         nargs="+",
@@ -31,7 +32,7 @@ def main() -> int:
     parser.add_argument(
         "--match", default="*", help="only runs of the table whose name matches, such as mnist-cnn-*-s0-*"
     )
-    parser.add_argument("--output", type=Path, default=Path("results/landscape"), help="default: %(default)s")
+    parser.add_argument("--output", type=Path, default=Path("outputs/landscape"), help="default: %(default)s")
     parser.add_argument("--grid", type=int, default=51, help="points per side (default: %(default)s)")
     parser.add_argument("--span", type=float, default=1.5, help="grid from −span to span (default: %(default)s)")
     parser.add_argument("--rays", type=int, default=0, help="instead of a plane, cuts along this many directions")
@@ -52,7 +53,7 @@ def main() -> int:
     parser.add_argument("--tracker", default="wandb", choices=("wandb", "trackio", "none"))
     parser.add_argument("--group", help="group in the dashboard (default: <dataset>-<model>-<scale>)")
     parser.add_argument("--draw", action="store_true", help="only draw figures from files of values")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     return cli.guarded(lambda: run(args))
 
 
@@ -103,7 +104,7 @@ def measured(args: argparse.Namespace) -> list[Path]:
     return files
 
 
-def values(args: argparse.Namespace, found, grid, path: Path, about: dict[str, Any]) -> Path:
+def values(args: argparse.Namespace, found: Any, grid: Any, path: Path, about: dict[str, Any]) -> Path:
     """Measure `grid` with a progress bar, and return `path`."""
     from dropattack.probes.landscape import measure
     from dropattack.probes.scratch import Crew
@@ -123,7 +124,3 @@ def values(args: argparse.Namespace, found, grid, path: Path, about: dict[str, A
         )  # fmt: skip
         shown.update(task, completed=len(grid.offsets))
     return path
-
-
-if __name__ == "__main__":
-    sys.exit(main())

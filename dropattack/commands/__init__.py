@@ -1,0 +1,1 @@
+"""The commands of `dropattack`, one file each; `main` finds them without importing torch."""

@@ -1,0 +1,87 @@
+"""Print accuracy, macro-F1 and loss of a trained model, on a split of its data or on a file of your own.
+
+    dropattack evaluate RECORD --split validation
+    dropattack evaluate RECORD --data reviews.csv
+
+The file has the columns `text` (or `image`: a file's path, relative to the CSV file) and `label`: the name of a class
+or its number. A split needs the data set that the model was trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dropattack.commands import inputs
+from dropattack.commands.parsing import new_parser
+from dropattack.errors import UserError
+from dropattack.runs import cli
+
+if TYPE_CHECKING:
+    from dropattack.data.types import TensorSplit
+    from dropattack.runs.reader import Reader
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = new_parser("evaluate", __doc__)
+    inputs.add_model(parser)
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--split", default="test", choices=("train", "validation", "test"), help="default: %(default)s")
+    chosen.add_argument("--data", type=Path, metavar="FILE.csv", help="instead of a split, examples with their labels")
+    args = parser.parse_args(argv)
+    return cli.guarded(lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> int:
+    found = of_file(args) if args.data else of_split(args)
+    if args.json:
+        print(json.dumps(found))
+    else:
+        print(*(f"{name:<9} {value:.4f}" for name, value in found.items() if name != "rows"), sep="\n")
+        print(f"{'rows':<9} {found['rows']}")
+    return 0
+
+
+def of_split(args: argparse.Namespace) -> dict[str, float]:
+    """Evaluate on a split of the run's own data set."""
+    path = inputs.record_of(args)
+    inputs.check_device(args.device)
+    from dropattack.runs.restore import restore
+    from dropattack.training.evaluate import evaluate
+
+    run = restore(path, data=args.data_folder, output=args.runs, device=args.device)
+    rows = len(run.split(args.split))
+    return {**evaluate(run.model, run.batches(args.split), classes=run.encoded.spec.classes), "rows": rows}
+
+
+def of_file(args: argparse.Namespace) -> dict[str, float]:
+    """Evaluate on the rows of a CSV file."""
+    columns = inputs.read_csv(args.data)
+    model = inputs.trained(args)
+    split = labelled(args.data, columns, model.reader)
+    return {**model.test(split).metrics, "rows": len(split)}
+
+
+def labelled(path: Path, columns: dict[str, list[str]], reader: Reader) -> TensorSplit:
+    """Return the rows of a CSV file as tensors.
+
+    Raises:
+        UserError: a column is missing, or a label is not a class.
+    """
+    import numpy as np
+
+    column = inputs.TEXT if reader.kind == "text" else inputs.IMAGE
+    if missing := [name for name in (column, inputs.LABEL) if name not in columns]:
+        raise UserError(f"{path} has no column {missing[0]!r}; its columns are {', '.join(columns)}")
+    numbers = [reader.label(name.strip()) for name in columns[inputs.LABEL]]
+    if None in numbers:
+        row = numbers.index(None)
+        classes = ", ".join(reader.classes[:20]) + " …" * (len(reader.classes) > 20)
+        raise UserError(f"{path}, row {row + 1}: {columns[inputs.LABEL][row]!r:.80} is not a class; classes: {classes}")
+    labels = np.array(numbers, np.int64)
+    if column == inputs.TEXT:
+        return reader.texts(columns[column], labels)
+    return reader.images([path.parent / name for name in columns[column]], labels)

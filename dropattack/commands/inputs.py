@@ -1,0 +1,128 @@
+"""The inputs that `predict` and `evaluate` are given: texts and images, in files or on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dropattack.errors import UserError
+from dropattack.runs import store
+from dropattack.runs.reader import IMAGES
+
+if TYPE_CHECKING:
+    from dropattack.runs.trained import Trained
+
+LABEL, TEXT, IMAGE = "label", "text", "image"  # columns of a CSV file
+
+
+def add_model(parser: argparse.ArgumentParser, *, printing: bool = True) -> None:
+    """Add the options that find a trained model, and `--json` if the command prints values."""
+    parser.add_argument("record", help="the record of a finished run, its run id, or its name")
+    parser.add_argument(
+        "--runs", type=Path, help="the output folder of the run (default: that of the record; outputs for an id)"
+    )
+    parser.add_argument(
+        "--data-folder", type=Path, default=Path(os.environ.get("DROPATTACK_DATA", "data")),
+        help="the folder of data sets, for runs that need it (default: DROPATTACK_DATA, or data)",
+    )  # fmt: skip
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    if printing:
+        parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def record_of(args: argparse.Namespace) -> Path:
+    """Return the path of the record that `add_model`'s options name."""
+    return store.named(args.record, args.runs or Path("outputs"))
+
+
+def trained(args: argparse.Namespace) -> Trained:
+    """Load the model that `add_model`'s options name."""
+    path = record_of(args)
+    check_device(args.device)
+    from dropattack.runs.trained import load
+
+    return load(path, data=args.data_folder, output=args.runs, device=args.device)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        UserError: names it.
+    """
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device={device} is not available; take cpu") from error
+
+
+def read_texts(path: Path) -> list[str]:
+    """Return the texts of a file: one per line, or the column `text` of a CSV file; `-` is stdin.
+
+    Raises:
+        UserError: the file cannot be read, or has no text.
+    """
+    if path.suffix.lower() == ".csv":
+        columns = read_csv(path)
+        if TEXT not in columns and len(columns) != 1:
+            raise UserError(f"{path} has no column {TEXT!r}; its columns are {', '.join(columns)}")
+        texts = columns[TEXT] if TEXT in columns else next(iter(columns.values()))
+    else:
+        try:
+            whole = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+        texts = [line for line in whole.splitlines() if line.strip()]
+    if not texts:
+        raise UserError(f"{path} has no text")
+    return texts
+
+
+def read_csv(path: Path) -> dict[str, list[str]]:
+    """Return the columns of a CSV file whose first line names them.
+
+    Raises:
+        UserError: the file cannot be read, has no rows, or a row with another number of cells.
+    """
+    csv.field_size_limit(sys.maxsize)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    if len(rows) < 2:
+        raise UserError(f"{path} has no rows below a line of column names, such as text,label")
+    header, *body = rows
+    for number, row in enumerate(body, 1):
+        if len(row) != len(header):
+            raise UserError(f"{path}, row {number}: {len(row)} cells, but there are {len(header)} columns")
+    return {name.strip(): [row[place] for row in body] for place, name in enumerate(header)}
+
+
+def image_files(places: Sequence[Path]) -> list[Path]:
+    """Return the image files of folders and the files that are named.
+
+    Raises:
+        UserError: a place does not exist, or a folder has no image.
+    """
+    found: list[Path] = []
+    for place in places:
+        if place.is_dir():
+            inside = sorted(path for path in place.rglob("*") if path.suffix.lower() in IMAGES and path.is_file())
+            if not inside:
+                raise UserError(f"there is no image in {place} ({', '.join(IMAGES)})")
+            found += inside
+        elif place.is_file():
+            found.append(place)
+        else:
+            raise UserError(f"there is no file {place}")
+    return found

@@ -1,0 +1,94 @@
+"""Write a trained BERT as a Hugging Face model: `BertForSequenceClassification`, with its tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dropattack.errors import UserError
+from dropattack.files import disk_problem
+
+if TYPE_CHECKING:
+    from dropattack.runs.trained import Trained
+
+TOLERANCE = 1e-5  # of logits, between the model and the exported one
+
+
+def export(trained: Trained, folder: Path) -> Path:
+    """Write config.json, model.safetensors and the tokenizer to `folder`, and check that they give the same logits.
+
+    Raises:
+        UserError: the model is not a BERT under a linear head, or the folder cannot be written.
+    """
+    from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, BertModel
+
+    from dropattack.models.bert import Bert
+
+    model, name = trained.model, trained.record["config"]["model"]["name"]
+    if not isinstance(model, Bert):
+        raise UserError(f"only model=bert has a Hugging Face form, and this is model={name}")
+    if not isinstance(model.encoder, BertModel):
+        kind = model.encoder.config.model_type
+        raise UserError(f"only a BERT can be exported: Hugging Face's classifier for {kind} has another head")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is not an empty folder; name a new one")
+    config = _config(trained, model.encoder.config)
+    made = BertForSequenceClassification(config)
+    made.load_state_dict(
+        {f"bert.{key}": value for key, value in model.encoder.state_dict().items()}
+        | {f"classifier.{key}": value for key, value in model.head.state_dict().items()}
+    )
+    try:
+        made.save_pretrained(folder)
+        _tokenizer(trained).save_pretrained(folder)
+    except OSError as error:
+        raise UserError(disk_problem(folder, error)) from error
+    back = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    _compare(model, back, len(trained.reader.vocabulary or ()))
+    return folder
+
+
+def _config(trained: Trained, encoder: Any) -> Any:
+    """Return the encoder's config with the classes."""
+    from copy import deepcopy
+
+    config = deepcopy(encoder)
+    config.id2label = dict(enumerate(trained.reader.classes))
+    config.label2id = {name: number for number, name in config.id2label.items()}
+    config.num_labels = len(trained.reader.classes)
+    config.problem_type = "single_label_classification"
+    config.classifier_dropout = float(trained.model.dropout.p)  # type: ignore[union-attr, arg-type]
+    return config
+
+
+def _tokenizer(trained: Trained) -> Any:
+    """Return the tokenizer in Hugging Face's form, cut off at the length of the training."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    from dropattack.data.pretrained import resolve_pretrained
+
+    options = dict(trained.reader.tokenizer or {})
+    length = options["max_length"]
+    if options["name"] is not None:
+        return AutoTokenizer.from_pretrained(
+            resolve_pretrained(options["name"]), model_max_length=options["max_length"]
+        )
+    special = {f"{key}_token": f"[{key.upper()}]" for key in ("pad", "unk", "cls", "sep", "mask")}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=trained.reader.fitted().backend, model_max_length=length, **special
+    )  # fmt: skip
+
+
+def _compare(model: Any, back: Any, tokens: int) -> None:
+    """Check that both give the same logits on two texts of random tokens, one of which is padded."""
+    ids = torch.randint(5, tokens, (2, 8), generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([8, 5])
+    mask = (torch.arange(8) < lengths[:, None]).long()
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        ours = model(input_ids=ids.to(device), lengths=lengths).cpu()
+        theirs = back(input_ids=ids, attention_mask=mask).logits
+    if (apart := float((ours - theirs).abs().max())) > TOLERANCE:
+        raise RuntimeError(f"the exported model's logits differ by {apart:g}")

@@ -1,0 +1,76 @@
+"""The command `dropattack` itself: names, help, exit codes, and the end of a pipe."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dropattack.commands.main import NAMES, main
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def test_every_command_has_a_file_and_every_file_a_command():
+    files = {path.stem.replace("_", "-") for path in (ROOT / "dropattack" / "commands").glob("*.py")}
+    assert files - {"--init--", "inputs", "main", "parsing"} == set(NAMES)
+
+
+def test_help_lists_every_command(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"  {name} " in out for name in NAMES)
+    assert max(map(len, out.splitlines())) <= 120
+    assert main([]) == 2
+    assert capsys.readouterr().out == out
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("dropattack ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_of_each_starts_nothing(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main([name, "--help"]) == 0
+    assert f"dropattack {name}" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_name_is_answered_in_one_sentence(capsys):
+    assert main(["comparee"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: there is no command 'comparee' (did you mean compare?); commands: run, ")
+    assert err.count("\n") == 1
+    assert main(["table", "--nothing"]) == 2
+
+
+def test_a_missing_package_is_answered_in_one_sentence(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dropattack.commands.table", None)
+    with pytest.raises(ModuleNotFoundError):
+        main(["table"])  # not a package of the extra: an error of ours
+    monkeypatch.setitem(sys.modules, "hydra", None)
+    monkeypatch.delitem(sys.modules, "dropattack.commands.run", raising=False)
+    assert main(["run"]) == 2
+    said = "error: hydra is not installed: `pip install 'dropattack[experiments]'` brings what the command line needs"
+    assert capsys.readouterr().err.startswith(said)
+
+
+def test_help_and_wrong_names_import_nothing_heavy():
+    code = (
+        "import sys; from dropattack.commands.main import main; codes = [main(['--help']), main(['nothing'])]\n"
+        "sys.exit(codes != [0, 2] or bool({'torch', 'hydra', 'numpy', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a pipe of POSIX")
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["table", "--help"]], ids=" ".join)
+def test_a_closed_pipe_ends_quietly(arguments):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "dropattack", *arguments]
+    done = subprocess.run(command, env=ENVIRONMENT, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) in ((141, ""), (0, ""))  # argparse writes its help without an error

@@ -1,0 +1,168 @@
+"""predict, evaluate and export: the numbers are those of the run's own test, without the data of the training."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dropattack.commands.main import main
+from dropattack.runs import build, record
+from dropattack.runs.trained import load
+from tests.commands.conftest import data_of
+
+TOLERANCE = {"rel": 1e-5, "abs": 1e-6}
+
+
+def kept(path: Path) -> np.ndarray:
+    """Return the probabilities that the run kept of its test rows."""
+    found = record.read(path)
+    with np.load(path.parents[1] / "checkpoints" / found["run_id"] / "predictions.npz") as arrays:
+        return arrays["probabilities"]
+
+
+def predicted(capsys) -> np.ndarray:
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for line in lines:
+        assert line["probability"] == line["probabilities"][line["label"]] == max(line["probabilities"].values())
+    return np.array([list(line["probabilities"].values()) for line in lines])
+
+
+@pytest.fixture
+def without_data(monkeypatch):
+    monkeypatch.setattr(build, "read_data", lambda config: pytest.fail("the data of the training was read"))
+
+
+@pytest.fixture
+def alone(digits, tmp_path):
+    """Copy a run's record and folder to a place of their own."""
+    path = digits["none0"]
+    run_id = record.read(path)["run_id"]
+    shutil.copytree(path.parents[1] / "checkpoints" / run_id, tmp_path / "checkpoints" / run_id)
+    (tmp_path / "records").mkdir()
+    return Path(shutil.copy(path, tmp_path / "records")), tmp_path / "checkpoints" / run_id
+
+
+@pytest.mark.parametrize("model", ["lstm", "bert"])
+def test_texts_get_the_probabilities_of_the_test(words, model, tmp_path, capsys, monkeypatch):
+    test = data_of(words[model]).test
+    file = tmp_path / "texts.csv"
+    with open(file, "w", newline="") as out:
+        csv.writer(out).writerows([("n", "text"), *enumerate(test.texts)])
+    monkeypatch.setattr(build, "read_data", lambda config: pytest.fail("the data of the training was read"))
+    assert main(["predict", str(words[model]), "--file", str(file), "--json"]) == 0
+    assert predicted(capsys) == pytest.approx(kept(words[model]), **TOLERANCE)
+
+
+def test_images_get_the_probabilities_of_the_test(digits, tmp_path, capsys, without_data, monkeypatch):
+    monkeypatch.undo()
+    for row, pixels in enumerate(data_of(digits["none0"]).test.pixels):
+        Image.fromarray(pixels[0]).save(tmp_path / f"{row:03}.png")
+    assert main(["predict", str(digits["none0"]), "--images", str(tmp_path), "--json"]) == 0
+    assert predicted(capsys) == pytest.approx(kept(digits["none0"]), **TOLERANCE)
+    large = tmp_path / "large.jpg"
+    Image.new("RGB", (31, 17), "white").save(large)
+    assert main(["predict", str(digits["none0"]), "--images", str(large)]) == 0
+    label, probability, name = capsys.readouterr().out.rstrip("\n").split("\t")
+    assert (label in "0123456789", 0 < float(probability) <= 1, name) == (True, True, str(large))
+
+
+def test_a_run_is_found_by_its_id(words, capsys):
+    found = record.read(words["lstm"])
+    arguments = ["Return an array.", "--runs", str(words["lstm"].parents[1])]
+    for name in (found["run_id"], words["lstm"].stem):
+        assert main(["predict", name, *arguments]) == 0
+        assert capsys.readouterr().out.endswith("\tReturn an array.\n")
+    assert main(["predict", "0123456789ab", *arguments]) == 2
+    assert "and no run of that id in" in capsys.readouterr().err
+
+
+def test_a_run_of_an_earlier_version_reads_its_data(alone, digits, tmp_path):
+    path, folder = alone
+    (folder / "reader.json").unlink()
+    assert load(path).reader == load(digits["none0"]).reader
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_split_has_the_numbers_of_the_record(digits, split, capsys):
+    assert main(["evaluate", str(digits["fgm2"]), "--split", split, "--json"]) == 0
+    found, of_record = json.loads(capsys.readouterr().out), record.read(digits["fgm2"])[split]
+    for key in ("accuracy", "macro_f1", "loss"):
+        assert found[key] == pytest.approx(of_record[key], **TOLERANCE)
+
+
+def test_a_file_has_the_numbers_of_the_record(words, tmp_path, capsys, without_data, monkeypatch):
+    monkeypatch.undo()
+    data, file = data_of(words["lstm"]), tmp_path / "test.csv"
+    names = [data.classes[label] if row % 2 else label for row, label in enumerate(data.test.labels)]
+    with open(file, "w", newline="") as out:
+        csv.writer(out).writerows([("label", "text"), *zip(names, data.test.texts, strict=True)])
+    assert main(["evaluate", str(words["lstm"]), "--data", str(file)]) == 0
+    of_record = record.read(words["lstm"])["test"]
+    expected = [f"{key:<9} {of_record[key]:.4f}" for key in ("accuracy", "macro_f1", "loss")]
+    assert capsys.readouterr().out.splitlines() == [*expected, f"rows      {len(names)}"]
+
+
+def test_an_exported_bert_gives_the_same_logits(words, tmp_path, capsys):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    path, folder, texts = words["bert"], tmp_path / "hf", ["Return the mean of an array.", "Plot"]
+    assert main(["export", str(path), str(folder)]) == 0
+    assert capsys.readouterr().out == f"{folder}\n"
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    batch = tokenizer(texts, return_tensors="pt", padding=True, truncation=True)
+    ours = load(path)
+    split = ours.reader.texts(texts)
+    assert torch.equal(batch["input_ids"], split.inputs.long())
+    with torch.no_grad():
+        logits = model.eval()(**batch).logits
+    torch.testing.assert_close(logits.softmax(-1), ours.test(split).probabilities)
+    assert tuple(model.config.id2label.values()) == data_of(path).classes
+    assert main(["export", str(path), str(folder)]) == 2
+    assert "name a new one" in capsys.readouterr().err
+
+
+def mistakes(digits, words, folder: Path) -> list[tuple[list[str], str]]:
+    (folder / "no.csv").write_text("a,b\n1,2\n")
+    (folder / "label.csv").write_text("text,label\nx,nothing\n")
+    (folder / "short.csv").write_text("text,label\nx\n")
+    (folder / "empty.txt").write_text("\n")
+    (folder / "not.png").write_text("text")
+    image, text = str(digits["none0"]), str(words["lstm"])
+    return [
+        (["predict", text], "name either texts"),
+        (["predict", text, "--images", f"{folder}/not.png"], "this model classifies texts, not images"),
+        (["predict", image, "x"], "this model classifies images"),
+        (["predict", image, "--images", f"{folder}/not.png"], "not.png cannot be read as an image"),
+        (["predict", image, "--images", str(folder / "nothing")], "there is no file"),
+        (["predict", text, "--file", f"{folder}/empty.txt"], "has no text"),
+        (["predict", text, "--file", f"{folder}/no.csv"], "has no column 'text'; its columns are a, b"),
+        (["predict", text, "x", "--device", "cuda"], "--device=cuda is not available"),
+        (["predict", f"{folder}/a.json", "x"], "there is no record"),
+        (["evaluate", text, "--data", f"{folder}/no.csv"], "has no column 'text'"),
+        (["evaluate", text, "--data", f"{folder}/label.csv"], "row 1: 'nothing' is not a class; classes: "),
+        (["evaluate", text, "--data", f"{folder}/short.csv"], "row 1: 1 cells, but there are 2 columns"),
+        (["export", text, f"{folder}/hf"], "only model=bert has a Hugging Face form, and this is model=lstm"),
+    ]
+
+
+def test_mistakes_give_one_sentence(digits, words, tmp_path, capsys):
+    for arguments, said in mistakes(digits, words, tmp_path):
+        assert main(arguments) == 2, arguments
+        err = capsys.readouterr().err
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+        assert said in err
+
+
+def test_a_run_without_weights_gives_one_sentence(alone, capsys):
+    path, folder = alone
+    (folder / "best.safetensors").unlink()
+    assert main(["predict", str(path), "--images", str(path)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {path}: its weights are not in ")
+    (folder / "reader.json").write_text("{")
+    assert main(["evaluate", str(path)]) == 2
