@@ -1,7 +1,7 @@
 """What every method shares: one call that adds the objective's gradient to `.grad`."""
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Literal, TypedDict
 
 import torch
@@ -13,7 +13,7 @@ from dropattack.regularizers.gradients import is_sharded
 from dropattack.regularizers.naming import resolve, unwrapped
 from dropattack.regularizers.passes import Losses, Passes
 from dropattack.regularizers.state import Moving, State
-from dropattack.regularizers.targets import Activation, Target
+from dropattack.regularizers.targets import Activation, Target, shifted
 
 DropoutMasks = Literal["fresh", "shared"]
 Norm = Literal["l2", "linf"]
@@ -276,15 +276,14 @@ class Regularizer:
         return length * functional.norm(target.value(), self.norm, target.per_example)
 
     def _count_skipped(self, norm: Tensor) -> None:
+        if functional.all_usable(norm):
+            return
         skipped = (~functional.usable(norm)).sum()
         self._skipped = skipped if self._skipped is None else self._skipped + skipped.to(self._skipped.device)
 
-    def _shifted(self, targets: Iterable[Target], shifts: Iterable[Any]) -> ExitStack:
+    def _shifted(self, targets: Iterable[Target], shifts: Iterable[Any]) -> AbstractContextManager[None]:
         """All `targets` moved by their `shifts` at once, inside a `with`."""
-        with ExitStack() as stack:
-            for target, r in zip(targets, shifts, strict=True):
-                stack.enter_context(target.shifted(r))
-            return stack.pop_all()
+        return shifted(list(zip(targets, shifts, strict=True)))
 
     def _generator(self, device: torch.device) -> Generator:
         """The method's own random numbers on a device, apart from torch's global ones."""

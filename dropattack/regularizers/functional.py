@@ -31,21 +31,48 @@ def norm(x: Tensor, which: str, per_example: bool = False) -> Tensor:
 
 def global_norm(parts: Sequence[Tensor]) -> Tensor:
     """2-norm [] of all `parts` together, on the device of the first; zero of none."""
-    norms = [l2_norm(part) for part in parts]
+    if all(type(part) is Tensor and part.device.type == "cpu" and part.dtype == torch.float32 for part in parts) and parts:
+        norms = torch._foreach_norm(list(parts))
+    else:
+        norms = [l2_norm(part) for part in parts]
     return l2_norm(torch.stack([n.to(norms[0].device) for n in norms])) if norms else torch.zeros(())
 
 
 def usable(norm: Tensor) -> Tensor:
-    """Whether a gradient of this norm gives a direction: neither zero nor inf nor nan. Same shape as `norm`, bool."""
-    return torch.isfinite(norm) & (norm > 0)
+    """Return a bool for each norm: False where it gives no direction because it is zero, inf or nan."""
+    return (norm > 0) & (norm < float("inf"))
+
+
+def all_usable(norm: Tensor) -> bool:
+    """Return whether all norms are known to be usable. On a GPU, where that would wait for the device, False."""
+    if norm.device.type != "cpu" or type(norm) is not Tensor:
+        return False
+    return 0 < norm.item() < float("inf") if norm.dim() == 0 else bool(usable(norm).all())
 
 
 def rescale(x: Tensor, length: float | Tensor, norm: Tensor) -> Tensor:
-    """`x` · `length` / `norm`, and exactly zero where `norm` is not usable."""
-    ok = usable(norm)
-    factor = torch.where(ok, length / torch.where(ok, norm, 1.0), 0.0)
-    # Zero times inf is nan, so a zero factor alone would not do.
+    """Return `x` · `length` / `norm`, and exactly zero where `norm` is not usable."""
+    if all_usable(norm):
+        return x * (length / norm)
+    factor, ok = _factor(length, norm)
     return (x * factor).masked_fill_(~ok, 0.0)
+
+
+def rescale_together(xs: Sequence[Tensor], length: float | Tensor, norm: Tensor) -> list[Tensor]:
+    """Return `rescale` of each of `xs`, all by one `norm` []; in one call where they are on its device."""
+    if not xs or any(x.device != norm.device for x in xs):
+        return [rescale(x, length, norm.to(x.device)) for x in xs]
+    if all_usable(norm):
+        return list(torch._foreach_mul(list(xs), length / norm))
+    factor, ok = _factor(length, norm)
+    return [x.masked_fill_(~ok, 0.0) for x in torch._foreach_mul(list(xs), factor)]
+
+
+def _factor(length: float | Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `length` / `norm`, zero where `norm` is not usable, and where it is usable."""
+    ok = usable(norm)
+    # Zero times inf is nan, so a zero factor alone would not do: the caller also fills with zeros.
+    return torch.where(ok, length / torch.where(ok, norm, 1.0), 0.0), ok
 
 
 def l2_step(gradient: Tensor, epsilon: float | Tensor, per_example: bool = False) -> Tensor:

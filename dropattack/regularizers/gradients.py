@@ -1,6 +1,6 @@
 """The bookkeeping of `.grad` around a pass: set aside, added to, and the hooks that watch it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,22 +24,25 @@ def checked(gradient: Tensor | None) -> Tensor | None:
 
 
 @contextmanager
-def isolated(parameter: Tensor, keep: bool) -> Iterator[Callable[[], Tensor | None]]:
-    """Sets `.grad` aside, so that the pass inside finds it empty; afterwards adds the pass's gradient to it if `keep`.
+def isolated(parameters: Sequence[Tensor], keep: bool) -> Iterator[Callable[[], list[Tensor | None]]]:
+    """Set `.grad` of these aside, so that the pass inside finds it empty; if `keep`, add the pass's gradient to it.
 
-    Yields a function that returns the pass's own gradient (dense, not shared with `.grad`) once the block has ended.
+    Yields a function that returns the pass's own gradients (dense, not shared with `.grad`) once the block has ended.
     """
-    held, own = parameter.grad, None
-    parameter.grad = None
+    held = [p.grad for p in parameters]
+    own: list[Tensor | None] = [None] * len(held)
+    for p in parameters:
+        p.grad = None
     try:
-        yield lambda: own.to_dense() if own is not None and own.is_sparse else own
-        own = checked(parameter.grad)
+        yield lambda: [g.to_dense() if g is not None and g.is_sparse else g for g in own]
+        own = [checked(p.grad) for p in parameters]
     finally:
         # The same tensor object goes back: DDP may hold a view of it.
-        if held is not None:
-            parameter.grad = _sum(held, own) if keep and own is not None else held
-        else:
-            parameter.grad = own.clone() if keep and own is not None else None
+        for p, before, gradient in zip(parameters, held, own, strict=True):
+            if not keep or gradient is None:
+                p.grad = before
+            else:
+                p.grad = gradient.clone() if before is None else _sum(before, gradient)
 
 
 def _sum(held: Tensor, own: Tensor) -> Tensor:
@@ -100,4 +103,4 @@ class LateHooks:
 
 def is_sharded(parameter: nn.Parameter) -> bool:
     """Whether each process holds a piece of this weight only: FSDP1, DeepSpeed ZeRO-3."""
-    return any(hasattr(parameter, mark) for mark in ("_fsdp_flattened", "_is_flat_param", "ds_id"))
+    return hasattr(parameter, "_fsdp_flattened") or hasattr(parameter, "_is_flat_param") or hasattr(parameter, "ds_id")

@@ -12,7 +12,7 @@ from dropattack.regularizers.checks import kind
 from dropattack.regularizers.gradients import LateHooks, aside
 from dropattack.regularizers.graph import leaves
 from dropattack.regularizers.state import State
-from dropattack.regularizers.targets import Target
+from dropattack.regularizers.targets import Target, listening
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,7 @@ class Passes:
         with ExitStack() as stack:
             if not last:
                 stack.enter_context(self._no_sync())
-            for target in self._targets:
-                stack.enter_context(target.listening(read=target in read, keep=keep, last=last))
+            stack.enter_context(listening(self._targets, frozenset(read), keep=keep, last=last))
             loss = objective() if objective else self.forward().loss
             self._hold_outside(loss)
             if not keep:

@@ -147,9 +147,9 @@ class EmbeddingRows(Weight):
         with ExitStack() as stack:
             hook = self._module.register_forward_hook(cut, prepend=True, with_kwargs=True)
             stack.callback(hook.remove)
-            own = stack.enter_context(isolated(self.parameter, keep))
+            own = stack.enter_context(isolated([self.parameter], keep))
             yield
-        dense = own()
+        (dense,) = own()
         found = [(lookup.ids, lookup.gradient) for lookup in lookups if lookup.gradient is not None]
         if not found:
             self._dense = dense is not None
@@ -233,6 +233,10 @@ class EmbeddingRows(Weight):
             self.parameter.grad = add(self.parameter.grad)
             for late in (getattr(self.parameter, "_post_accumulate_grad_hooks", None) or {}).values():
                 late(self.parameter)
+
+    @property
+    def is_moved_whole(self) -> bool:
+        return self._rows is None
 
     @contextmanager
     def shifted(self, r: Tensor | None) -> Iterator[None]:

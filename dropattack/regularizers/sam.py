@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dropattack.regularizers.base import Common, Regularizer
 from dropattack.regularizers.checks import non_negative
-from dropattack.regularizers.functional import global_norm, rescale
+from dropattack.regularizers.functional import global_norm, rescale_together
 from dropattack.regularizers.naming import resolve_weights
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Target
@@ -58,7 +58,7 @@ class SAM(Regularizer):
         norm = global_norm(slopes)
         self._count_skipped(norm)
         rho = self.rho * self._factor()
-        shifts = [rescale(self._in_units(t, s), rho, norm.to(s.device)) for t, s in zip(moved, slopes, strict=True)]
+        shifts = rescale_together([self._in_units(t, s) for t, s in zip(moved, slopes, strict=True)], rho, norm)
         with self._shifted(moved, shifts):
             run()
 

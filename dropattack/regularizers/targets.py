@@ -11,8 +11,8 @@ Every target answers to the same few calls, so that a method is written once for
 
 import sys
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Protocol
 
@@ -88,32 +88,84 @@ class Weight:
 
     @contextmanager
     def listening(self, *, read: bool, keep: bool, last: bool) -> Iterator[None]:
+        with _isolated([self], keep, [self] if read else ()) if self.is_isolated(read, keep, last) else nullcontext():
+            yield
+
+    def is_isolated(self, read: bool, keep: bool, last: bool) -> bool:
+        """Return whether a pass must find `.grad` empty: to read its own gradient, or to drop it."""
         # The last pass adds straight into `.grad`, where hooks (DDP's, say) find the sum of all passes.
-        if last or (keep and not read):
-            yield
-            return
-        with isolated(self.parameter, keep) as own:
-            yield
-        if read:
-            self.gradient = upcast(own())
+        return not last and (read or not keep)
+
+    @property
+    def is_moved_whole(self) -> bool:
+        return True
 
     @contextmanager
     def shifted(self, r: Tensor | None) -> Iterator[None]:
-        if r is None:
+        with _moved([self.parameter], [r]) if r is not None else nullcontext():
             yield
-            return
-        # In place: a RNN's weights are views of one flat buffer and have to stay so.
-        backup = self.parameter.detach().clone()
-        try:
-            with torch.no_grad():
-                self.parameter.copy_(backup + r)
-            yield
-        finally:
-            with torch.no_grad():
-                self.parameter.copy_(backup)
 
     def value(self) -> Tensor:
         return self.parameter.detach()
+
+
+@contextmanager
+def _isolated(weights: Sequence[Weight], keep: bool, read: Container[Target]) -> Iterator[None]:
+    with isolated([w.parameter for w in weights], keep) as own:
+        yield
+    for weight, gradient in zip(weights, own(), strict=True):
+        if weight in read:
+            weight.gradient = upcast(gradient)
+
+
+@contextmanager
+def listening(targets: Iterable[Target], read: Container[Target], *, keep: bool, last: bool) -> Iterator[None]:
+    """All `targets` around one pass, as with `target.listening`; plain weights are handled in one go."""
+    isolated_weights: list[Weight] = []
+    with ExitStack() as stack:
+        for target in targets:
+            if type(target) is not Weight:
+                stack.enter_context(target.listening(read=target in read, keep=keep, last=last))
+            elif target.is_isolated(target in read, keep, last):
+                isolated_weights.append(target)
+        if isolated_weights:
+            stack.enter_context(_isolated(isolated_weights, keep, read))
+        yield
+
+
+@contextmanager
+def shifted(pairs: Sequence[tuple[Target, Any]]) -> Iterator[None]:
+    """Each target plus its r inside the block, as with `target.shifted(r)`; whole weights are moved in one call."""
+    whole = [(t.parameter, r) for t, r in pairs if isinstance(t, Weight) and t.is_moved_whole and r is not None]
+    with ExitStack() as stack:
+        if whole:
+            stack.enter_context(_moved(*zip(*whole, strict=True)))
+        for target, r in pairs:
+            if not (isinstance(target, Weight) and target.is_moved_whole):
+                stack.enter_context(target.shifted(r))
+        yield
+
+
+@contextmanager
+def _moved(parameters: Sequence[Tensor], shifts: Sequence[Tensor]) -> Iterator[None]:
+    """Add the shifts in place, because an RNN's weights are views of one flat buffer and must stay so."""
+    together = all(type(p) is nn.Parameter and p.dtype == r.dtype for p, r in zip(parameters, shifts, strict=True))
+    backups = [p.detach().clone() for p in parameters]
+    try:
+        with torch.no_grad():
+            if together:
+                torch._foreach_add_(list(parameters), list(shifts))
+            else:
+                for p, backup, r in zip(parameters, backups, shifts, strict=True):
+                    p.copy_(backup + r)
+        yield
+    finally:
+        with torch.no_grad():
+            if together:
+                torch._foreach_copy_(list(parameters), backups)
+            else:
+                for p, backup in zip(parameters, backups, strict=True):
+                    p.copy_(backup)
 
 
 class Activation:
