@@ -60,7 +60,7 @@ def rescale(x: Tensor, length: float | Tensor, norm: Tensor) -> Tensor:
 
 def rescale_together(xs: Sequence[Tensor], length: float | Tensor, norm: Tensor) -> list[Tensor]:
     """Return `rescale` of each of `xs`, all by one `norm` []; in one call where they are on its device."""
-    if not xs or any(x.device != norm.device for x in xs):
+    if not xs or any(type(x) is not Tensor or x.device != norm.device for x in xs):
         return [rescale(x, length, norm.to(x.device)) for x in xs]
     if all_usable(norm):
         return list(torch._foreach_mul(list(xs), length / norm))

@@ -5,7 +5,7 @@ Foret et al. 2021 (arXiv 2010.01412); Kwon et al. 2021 (arXiv 2102.11600).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -54,7 +54,8 @@ class SAM(Regularizer):
     def _attack(self, run: Passes) -> None:
         run(keep=False, read=self.targets)
         moved = [t for t in self.targets if t.gradient is not None]
-        slopes = [self._in_units(t, self._direction(t, t.gradient)) for t in moved if t.gradient is not None]
+        directions = self._directions(moved, [t.gradient for t in moved if t.gradient is not None])
+        slopes = [self._in_units(t, d) for t, d in zip(moved, directions, strict=True)]
         norm = global_norm(slopes)
         self._count_skipped(norm)
         rho = self.rho * self._factor()
@@ -62,8 +63,8 @@ class SAM(Regularizer):
         with self._shifted(moved, shifts):
             run()
 
-    def _direction(self, target: Target, gradient: Tensor) -> Tensor:
-        return gradient
+    def _directions(self, targets: Sequence[Target], gradients: Sequence[Tensor]) -> Sequence[Tensor]:
+        return gradients
 
     def _in_units(self, target: Target, x: Tensor) -> Tensor:
         """|w| x for ASAM, x for SAM."""
