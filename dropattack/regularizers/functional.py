@@ -31,7 +31,10 @@ def norm(x: Tensor, which: str, per_example: bool = False) -> Tensor:
 
 def global_norm(parts: Sequence[Tensor]) -> Tensor:
     """2-norm [] of all `parts` together, on the device of the first; zero of none."""
-    if all(type(part) is Tensor and part.device.type == "cpu" and part.dtype == torch.float32 for part in parts) and parts:
+    if (
+        all(type(part) is Tensor and part.device.type == "cpu" and part.dtype == torch.float32 for part in parts)
+        and parts
+    ):
         norms = torch._foreach_norm(list(parts))
     else:
         norms = [l2_norm(part) for part in parts]

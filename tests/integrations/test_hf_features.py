@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from transformers import Trainer
 from transformers.integrations.neftune import neftune_post_forward_hook
 
-from dropattack import FGM
+import dropattack
+from dropattack import FGM, Compose, CreAT, RDrop
 from dropattack.integrations.hf import RegularizedTrainer
 from dropattack.regularizers import Output
 from tests.integrations.tiny_bert import METHODS, WORDS, InOrder, Looking, Rows, arguments, bert
@@ -160,12 +161,21 @@ def test_a_regularizer_that_is_none_says_what_to_write(tmp_path, given):
         OurTrainer(model=bert(), args=arguments(tmp_path), train_dataset=Rows(), regularizer=given)
 
 
-def test_rdrop_needs_logits_under_their_name(tmp_path):
+@pytest.mark.parametrize("method", ["RDrop", "RAT", "VAT", "SMART", "CreAT", "Compose", "FGM", "CreAT of an encoder"])
+def test_what_compares_logits_needs_them_under_their_name(tmp_path, method):
+    def make(model):
+        if method == "Compose":
+            return Compose(FGM(model), RDrop(model))
+        return CreAT(model, encoder="bert.encoder") if " " in method else getattr(dropattack, method)(model)
+
     model = bert()
     model.config.return_dict = False
-    options = arguments(tmp_path)
-    trainer = OurTrainer(model=model, args=options, train_dataset=Rows(), regularizer=METHODS["rdrop"])
-    with pytest.raises(ValueError, match="return_dict=True"):
+    trainer = OurTrainer(model=model, args=arguments(tmp_path), train_dataset=Rows(), regularizer=make)
+    if method in ("FGM", "CreAT of an encoder"):
+        trainer.train()
+        assert trainer.losses is not None
+        return
+    with pytest.raises(ValueError, match=f"{method} compares logits, .* returned none .*return_dict=True"):
         trainer.train()
 
 

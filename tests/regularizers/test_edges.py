@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dropattack import FGM, INPUT, PGD, SAM, DropAttack, FreeLB, Identity, Output, RandomAttack, RDrop
 from dropattack.regularizers import functional
-from dropattack.regularizers.rows import EmbeddingRows, Rows
+from dropattack.regularizers.rows import EmbeddingRows
 from dropattack.regularizers.targets import Activation, Weight
 from tests.regularizers.networks import NETWORKS, PADDING
 
@@ -231,21 +231,6 @@ def test_nothing_of_the_vocabularys_size_but_one_gradient(make):
         reg.backward(lambda: F.cross_entropy(model(ids), labels))
     assert plain
     assert sizes.seen == plain, "the dense gradient of one plain step, whatever the number of passes"
-
-
-@pytest.mark.parametrize("ids", [[[3, 1, 3], [2, 2, 9]], [[0, 0, 0], [0, 0, 0]], [[5]]])
-def test_rows_without_waiting_are_the_rows(ids):
-    ids = torch.tensor(ids).flatten()
-    want, got = Rows.of(ids), Rows.without_waiting(ids)
-    assert torch.equal(got.index[got.used], want.index)
-    assert torch.equal(got.index[got.inverse], ids)
-    gradient = torch.randn(len(ids), 4)
-    torch.testing.assert_close(got.sum(gradient, 2)[got.used], want.sum(gradient, 2))
-    assert not got.sum(gradient, 2)[~got.used].any()
-    other = Rows.of(torch.tensor([1, 3, 7]))
-    values = torch.arange(12.0).view(3, 4)
-    torch.testing.assert_close(got.take(values, other)[got.used], want.take(values, other))
-    assert not got.take(values, other)[~got.used].any()
 
 
 @pytest.mark.parametrize("method", [FGM, lambda m, t: DropAttack(m, t, p=1.0, steps=2), PGD])
