@@ -1,17 +1,18 @@
-"""Hugging Face Trainer, with one more argument: `RegularizedTrainer(model=…, args=…, regularizer=lambda model: …)`.
+"""Hugging Face Trainer, with one more argument: `RegularizedTrainer(model=…, args=…, regularizer="fgm")`.
 
 Written along the Trainer of transformers 5.23, and tested with 5.17 too.
 """
 
 import copy
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import Trainer
 
+from dropattack.integrations.given import Given, checked
 from dropattack.regularizers import Losses, Output, Regularizer
 from dropattack.regularizers.naming import unwrapped
 
@@ -35,25 +36,31 @@ class RegularizerMixin(_Base):
     The loss in the logs is the objective's: for FGM about twice the clean loss. `losses` has the parts.
 
     Args:
-        regularizer: Makes the regularizer of a model, or is one (made of the very `model` that is trained). With
-            `model_init`, which makes a new model for each training, it has to be the former.
+        regularizer: The name of a method, such as `"fgm"`, a function that makes the regularizer of a model, or a
+            regularizer of the very `model` that is trained. With `model_init`, which makes a new model for each
+            training, it must be a name or a function.
+        regularizer_options: Arguments of a method given by name, such as `{"epsilon": 0.5}`. Without `targets` it finds
+            what it attacks by itself, if it can.
 
     Attributes:
         losses: Of the latest micro-batch; None before the first.
 
     Raises:
-        TypeError: `regularizer` is neither a function nor a regularizer.
-        ValueError: The strategy or the optimizer cannot be attacked through, or the regularizer is another model's.
+        TypeError: `regularizer` is none of these, or an option is unknown.
+        ValueError: There is no method of this name, the strategy or the optimizer cannot be attacked through, or the
+            regularizer is another model's.
     """
 
-    def __init__(self, *args: Any, regularizer: Callable[[nn.Module], Regularizer] | Regularizer, **kwargs: Any):
-        if not isinstance(regularizer, Regularizer) and (isinstance(regularizer, type) or not callable(regularizer)):
-            raise TypeError(
-                f"regularizer is {regularizer!r}, but must be a function of the model or a regularizer of it, as in "
-                'regularizer=lambda model: FGM(model, "bert.embeddings.word_embeddings.weight", epsilon=1.0)'
-            )
+    def __init__(
+        self,
+        *args: Any,
+        regularizer: Given,
+        regularizer_options: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ):
+        given = checked(regularizer, regularizer_options)
         super().__init__(*args, **kwargs)
-        self._given = regularizer
+        self._given = given
         self._regularizer: Regularizer | None = None
         self.losses: Losses | None = None
         self._check_support()
@@ -179,6 +186,6 @@ class RegularizedTrainer(RegularizerMixin, Trainer):
     Example:
         >>> trainer = RegularizedTrainer(
         ...     model=model, args=arguments, train_dataset=train,
-        ...     regularizer=lambda model: FGM(model, "bert.embeddings.word_embeddings.weight", epsilon=1.0),
+        ...     regularizer="fgm", regularizer_options={"epsilon": 1.0},
         ... )  # doctest: +SKIP
     """
