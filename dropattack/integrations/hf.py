@@ -68,7 +68,7 @@ class RegularizerMixin(_Base):
             self.regularizer_for(self.model)
 
     def regularizer_for(self, model: nn.Module) -> Regularizer:
-        """The regularizer of this model, wrapped or not."""
+        """Return the regularizer of this model, wrapped or not."""
         inner = unwrapped(model)
         if isinstance(self._given, Regularizer):
             if self._given.model not in (None, inner):
@@ -87,7 +87,7 @@ class RegularizerMixin(_Base):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """The Trainer's own, but for the one line that makes the gradient."""
+        """Make a training step like the Trainer's, except for the line that computes the gradient."""
         context, inputs = self._prepare_context_parallel_inputs(model, inputs)
         with context():
             model.train()
@@ -101,8 +101,8 @@ class RegularizerMixin(_Base):
             micro_batches = self.current_gradient_accumulation_steps
             scaled = self._loss_is_scaled(num_items_in_batch)
             divisor = 1 if scaled else micro_batches
-            # A divergence is not linear in the loss: where the loss is a share of the accumulated batch's mean, it has
-            # to be whole again beside it.
+            # A divergence is not linear in the loss: if the loss is a share of the accumulated batch's mean, it must be
+            # a whole mean again beside the divergence.
             whole = micro_batches if scaled and not regularizer.is_linear else 1
             if whole > 1 and self._told_scaled is None:
                 raise ValueError(
@@ -136,14 +136,14 @@ class RegularizerMixin(_Base):
             return self.losses.total / (divisor * whole)
 
     def _loss_is_scaled(self, num_items_in_batch: Tensor | int | None) -> bool:
-        """Whether the loss is already a share of the accumulated batch's mean."""
+        """Return whether the loss is already a share of the accumulated batch's mean."""
         if self._told_scaled is not None:
             return self._told_scaled
         return (self.model_accepts_loss_kwargs and num_items_in_batch is not None) or self.compute_loss_func is not None
 
     @property
     def _told_scaled(self) -> bool | None:
-        return getattr(self, "loss_is_scaled_for_ga", None)  # in transformers 5.17 a wish of ours alone
+        return getattr(self, "loss_is_scaled_for_ga", None)  # only defined in newer versions of transformers
 
     def _empty_cache(self) -> None:
         every = self.args.torch_empty_cache_steps

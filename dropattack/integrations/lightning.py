@@ -252,7 +252,7 @@ class RegularizerMixin(_Base):
         self._held.restored = checkpoint.get("regularizer")
 
     def _restore(self) -> None:
-        """Loads the state that a checkpoint brought. Before the first step, when the module is on its device."""
+        """Load a checkpoint's state, before the first step, when the module is on its device."""
         states, self._held.restored = self._held.restored, None
         if not states:
             return
@@ -267,7 +267,7 @@ class RegularizerMixin(_Base):
 
 
 def _make_closure(loop: Any, kwargs: Any, optimizer: Any, batch_idx: int) -> Any:
-    """In place of the loop's own. Plain modules, and epochs that skip the backward (SWA's last), keep that."""
+    """Replace the loop's own closure, except for plain modules and epochs without a backward (SWA's last)."""
     closure = type(loop)._make_closure(loop, kwargs, optimizer, batch_idx)
     module = loop.trainer.lightning_module
     if isinstance(module, RegularizerMixin) and closure._backward_fn is not None:

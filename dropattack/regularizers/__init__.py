@@ -1,6 +1,6 @@
-"""Adversarial training as a regularizer: one call a step, `reg.backward(forward)`, adds the objective's gradient.
+"""Adversarial training as a regularizer: one call per step, `reg.backward(forward)`, adds the objective's gradient.
 
-A method is exported by one line here. `dropattack` exports the same names, and imports torch for none of the others.
+One line here exports a method. `dropattack` exports the same names and imports torch only when one of them is used.
 """
 
 from dropattack.regularizers.awp import AWP as AWP

@@ -56,7 +56,7 @@ class FSAM(SAM):
         return [_whole(t) if isinstance(t, EmbeddingRows) else t for t in found]
 
     def _resolved(self) -> None:
-        # Another weight under the same name starts anew; one that is frozen for a while goes on.
+        # A new weight with a known name starts from nothing; one that is frozen for a while keeps its mean.
         now = {t.name: t.attacked for t in self.targets}
         for name in [n for n, weight in now.items() if self._attacked.get(n, weight) is not weight]:
             self._average.pop(name, None)

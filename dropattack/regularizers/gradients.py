@@ -1,4 +1,4 @@
-"""The bookkeeping of `.grad` around a pass: set aside, added to, and the hooks that watch it."""
+"""Handling of `.grad` around a pass: set aside, added to, and hooks that watch it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def checked(gradient: Tensor | None) -> Tensor | None:
-    """The gradient itself.
+    """Return the gradient itself.
 
     Raises:
         RuntimeError: It has a graph.
@@ -53,7 +53,7 @@ def _sum(held: Tensor, own: Tensor) -> Tensor:
 
 @contextmanager
 def aside(parameters: Iterable[Tensor]) -> Iterator[None]:
-    """What the pass inside adds to `.grad` of these is dropped."""
+    """Drop what the pass inside adds to `.grad` of these."""
     held = [(p, p.grad) for p in parameters if p.requires_grad]
     try:
         for p, _ in held:
@@ -65,7 +65,7 @@ def aside(parameters: Iterable[Tensor]) -> Iterator[None]:
 
 
 class LateHooks:
-    """Holds the post-accumulate-grad hooks of parameters back until the end of a step, when `.grad` is whole.
+    """Delays the post-accumulate-grad hooks of parameters until the end of a step, when `.grad` is complete.
 
     Such a hook may step an optimizer: between two passes it would see a part of the gradient, and in a pass that is
     attacked it would move the attacked weight.
@@ -87,13 +87,13 @@ class LateHooks:
         self._reached[id(parameter)] = parameter
 
     def release(self) -> None:
-        """The hooks are in their places again. Also after an exception."""
+        """Restore the hooks, also after an exception."""
         for _, hooks, own in self._held.values():
             hooks.clear()
             hooks.update(own)
 
     def call(self) -> None:
-        """Calls the hooks of every parameter that got a gradient since `hold`."""
+        """Call the hooks of every parameter that got a gradient since `hold`."""
         with torch.no_grad():
             for key, (parameter, _, own) in self._held.items():
                 if key in self._reached and parameter.grad is not None:
@@ -102,5 +102,5 @@ class LateHooks:
 
 
 def is_sharded(parameter: nn.Parameter) -> bool:
-    """Whether each process holds a piece of this weight only: FSDP1, DeepSpeed ZeRO-3."""
+    """Return whether each process holds only a piece of this weight (FSDP1, DeepSpeed ZeRO-3)."""
     return hasattr(parameter, "_fsdp_flattened") or hasattr(parameter, "_is_flat_param") or hasattr(parameter, "ds_id")

@@ -1,4 +1,4 @@
-"""What a forward changes besides its output: buffers, plain attributes of modules, random numbers."""
+"""Side effects of a forward: buffers, plain attributes of modules and random states."""
 
 import random
 import sys
@@ -25,7 +25,7 @@ class Moving:
         self.slots: set[tuple[int, str]] = set()
 
     def forget(self) -> None:
-        """The model changed (or went into another mode): the next step copies everything and looks again."""
+        """Copy everything in the next step, because the model or its mode has changed."""
         self.known = False
 
 
@@ -105,7 +105,7 @@ def _version(x: Tensor) -> int | None:
 
 
 def _writes_statistics(module: nn.Module) -> bool:
-    """BatchNorm in train mode: it writes its statistics, and no forward reads them."""
+    """Return whether this is BatchNorm in train mode, which writes its statistics and never reads them."""
     return isinstance(module, nn.modules.batchnorm._NormBase) and module.training
 
 
@@ -156,7 +156,7 @@ class State:
         return not self._moving.known or (id(module), name) in self._moving.slots
 
     def _is_changed(self, module: nn.Module, name: str, value: Tensor) -> bool:
-        """Whether the first forward wrote into this tensor. (One that it put in another's place needs no copy.)"""
+        """Return whether the first forward wrote into this tensor; a new tensor in its place needs no copy."""
         if _writes_statistics(module):
             return True  # without a new version
         slot = (id(module), name)

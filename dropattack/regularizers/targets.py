@@ -1,6 +1,6 @@
-"""What is attacked: weights, rows of an embedding matrix, activations of a module, the model's input.
+"""Targets of an attack: weights, activations of a module, the model's input; embedding rows are in `rows.py`.
 
-Every target answers to the same few calls, so that a method is written once for all of them:
+All targets share a few calls, so that a method is written once for all of them:
 
     with target.listening(read=True, keep=True, last=False):   # around one forward-backward
         ...
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from dropattack.regularizers.gradients import isolated
 
 Start = Callable[[Tensor, Tensor | None], Tensor]
-"""Makes an activation's first perturbation from its value [B, …] and what of it is not padding (or None)."""
+"""Makes an activation's first perturbation from its value [B, …] and the non-padding mask (or None)."""
 
 
 class Target(Protocol):
@@ -35,7 +35,7 @@ class Target(Protocol):
 
     @property
     def result(self) -> Any:
-        """What is known of the last pass: its gradient, and what `value()` goes by. Set, it goes back to that pass."""
+        """The state left by a pass: its gradient, and what `value()` needs. Setting it restores that pass."""
 
     @result.setter
     def result(self, result: Any) -> None: ...
@@ -47,17 +47,17 @@ class Target(Protocol):
         """Before each forward of a pass."""
 
     def listening(self, *, read: bool, keep: bool, last: bool) -> AbstractContextManager[None]:
-        """Around one pass: `read` its own gradient; `keep` it in `.grad`; `last` of the step."""
+        """Watch one pass: `read` its own gradient; `keep` it in `.grad`; `last` of the step."""
 
     def shifted(self, r: Any) -> AbstractContextManager[None]:
-        """The attacked value plus `r` (None: as it is) inside the block, and bit for bit the old value after it."""
+        """Add `r` (None: nothing) to the attacked value inside the block; restore it bit for bit after it."""
 
     def value(self) -> Tensor:
-        """What is attacked, in the shape of `gradient`."""
+        """Return the attacked value, in the shape of `gradient`."""
 
 
 def upcast(gradient: Any) -> Any:
-    """Perturbations of 16-bit values are computed in float32. None (no gradient) stays None."""
+    """Convert 16-bit gradients to float32, the precision of perturbations. None (no gradient) stays None."""
     return gradient if gradient is None else gradient.to(torch.promote_types(gradient.dtype, torch.float32))
 
 
@@ -120,7 +120,7 @@ def _isolated(weights: Sequence[Weight], keep: bool, read: Container[Target]) ->
 
 @contextmanager
 def listening(targets: Iterable[Target], read: Container[Target], *, keep: bool, last: bool) -> Iterator[None]:
-    """All `targets` around one pass, as with `target.listening`; plain weights are handled in one go."""
+    """Watch one pass with all `targets`, as with `target.listening`; plain weights are handled together."""
     isolated_weights: list[Weight] = []
     with ExitStack() as stack:
         for target in targets:
@@ -135,7 +135,7 @@ def listening(targets: Iterable[Target], read: Container[Target], *, keep: bool,
 
 @contextmanager
 def shifted(pairs: Sequence[tuple[Target, Any]]) -> Iterator[None]:
-    """Each target plus its r inside the block, as with `target.shifted(r)`; whole weights are moved in one call."""
+    """Add r to each target inside the block, as with `target.shifted(r)`; whole weights are moved in one call."""
     whole = [(t.parameter, r) for t, r in pairs if isinstance(t, Weight) and t.is_moved_whole and r is not None]
     with ExitStack() as stack:
         if whole:
@@ -275,7 +275,7 @@ class Activation:
     def _perturb(self, x: Any, keep: Tensor | None) -> Tensor:
         if not isinstance(x, Tensor) or not x.is_floating_point():
             raise RuntimeError(f"attack target {self.name!r} gives {type(x).__name__}, not a floating-point tensor")
-        # Inside a backward it is gradient checkpointing that computes the module anew: the same perturbation again.
+        # A call inside a backward is gradient checkpointing, which recomputes the module: use the same perturbation.
         if torch._C._current_graph_task_id() == -1:
             if self._calls:
                 raise RuntimeError(
@@ -318,7 +318,7 @@ class Activation:
 
 
 class _Hook:
-    """Calls a method of a target while the target listens. Holds it weakly: the model does not own its attackers.
+    """Forwards to a target while it listens. Holds it weakly, because the model does not own its attackers.
 
     A copy of the model (an EMA, a spawned process) gets a hook that does nothing.
     """
@@ -333,12 +333,12 @@ class _Hook:
         target = self._target() if self._target else None
         return self._method(target, *call) if self._method and target is not None and target._open else None
 
-    # What torch.compiler.disable marks a function with. It imports torch._dynamo, which takes longer than torch itself.
+    # The mark of torch.compiler.disable, set here because that imports torch._dynamo, slower to import than torch.
     __call__._torchdynamo_disable = True  # type: ignore[attr-defined]
 
     @classmethod
     def keep_out_of_graphs(cls) -> None:
-        """Has torch.compile leave the hook alone, once somebody has imported it."""
+        """Keep torch.compile from tracing the hook, if torch.compile has been imported."""
         if "torch._dynamo" in sys.modules and not cls._is_out:
             cls.__call__ = torch.compiler.disable(cls.__call__)  # type: ignore[method-assign]
             cls._is_out = True

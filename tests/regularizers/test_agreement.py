@@ -171,7 +171,7 @@ def test_other_methods_compare_by_the_same_divergence(method, divergence):
         wanted = losses.clean + 2.0 * kl(kind, seen[0], seen[2]).mean()
         wanted += 2.0 * kl(kind, seen[2], seen[0]).mean() if method is SMART else 0.0
     torch.testing.assert_close(losses.total, wanted)
-    with pytest.raises(ValueError, match="divergence has to be one of None, 'softmax', 'bernoulli', 'gaussian'"):
+    with pytest.raises(ValueError, match="divergence must be one of None, 'softmax', 'bernoulli', 'gaussian'"):
         method(model, "0", divergence="kl")
 
 
@@ -204,7 +204,7 @@ def test_a_mask_counts():
 def test_what_cannot_be_known_is_asked_for(shape, loss, mask, message):
     with pytest.raises(ValueError, match=message):
         agreement(shape, loss, mask)
-    with pytest.raises(ValueError, match="divergence has to be one of None, 'softmax', 'bernoulli', 'gaussian'"):
+    with pytest.raises(ValueError, match="divergence must be one of None, 'softmax', 'bernoulli', 'gaussian'"):
         RDrop(nn.Linear(2, 2), divergence="kl")
 
 

@@ -169,7 +169,7 @@ def test_creat_follows_a_replaced_encoder_and_refuses_one_that_is_gone():
     reg.backward(loss)  # still there, and another module
     assert reg._encoder is model[2]
     del model[2]
-    with pytest.raises(ValueError, match="encoder '2' is no module of this model"):
+    with pytest.raises(ValueError, match="encoder '2' is not a module of this model"):
         reg.backward(loss)
 
 

@@ -107,12 +107,12 @@ def test_warmup_and_schedule_scale_the_strength(method, options, how):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"every": 0}, ValueError, "every has to be a whole number >= 1, not 0"),
-        ({"start_step": -1}, ValueError, "start_step has to be a whole number >= 0, not -1"),
-        ({"warmup": 1.5}, ValueError, "warmup has to be a whole number >= 0, not 1.5"),
-        ({"schedule": 0.5}, TypeError, "schedule has to be a function of the step, not a float"),
-        ({"weight": -1}, ValueError, "weight has to be a finite number >= 0, not -1"),
-        ({"norm": "l1"}, ValueError, "norm has to be one of 'l2', 'linf', not 'l1'"),
+        ({"every": 0}, ValueError, "every must be a whole number >= 1, not 0"),
+        ({"start_step": -1}, ValueError, "start_step must be a whole number >= 0, not -1"),
+        ({"warmup": 1.5}, ValueError, "warmup must be a whole number >= 0, not 1.5"),
+        ({"schedule": 0.5}, TypeError, "schedule must be a function of the step, not a float"),
+        ({"weight": -1}, ValueError, "weight must be a finite number >= 0, not -1"),
+        ({"norm": "l1"}, ValueError, "norm must be one of 'l2', 'linf', not 'l1'"),
     ],
 )
 def test_bad_strengths_say_what_is_wrong(options, error, message):
@@ -175,7 +175,7 @@ def test_what_a_divergence_needs_is_asked_for():
             make(model).backward(lambda: TEXT.forward(model, batch).loss)
     with pytest.raises(RuntimeError, match="CreAT's encoder gave no tensor"):
         da.CreAT(NETWORKS[1].build(), encoder="rnn").backward(lambda: TEXT.forward(model, batch))
-    with pytest.raises(ValueError, match="encoder 'encodr' is no module of this model; modules: embed, drop"):
+    with pytest.raises(ValueError, match="encoder 'encodr' is not a module of this model; modules: embed, drop"):
         da.CreAT(model, encoder="encodr")
     for make in (da.RDrop, da.RAT):
         with pytest.raises(ValueError, match="compares two dropout masks"):
