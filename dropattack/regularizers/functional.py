@@ -31,11 +31,9 @@ def norm(x: Tensor, which: str, per_example: bool = False) -> Tensor:
 
 def global_norm(parts: Sequence[Tensor]) -> Tensor:
     """Return the 2-norm [] of all `parts` together, on the device of the first; zero if there are none."""
-    if (
-        all(type(part) is Tensor and part.device.type == "cpu" and part.dtype == torch.float32 for part in parts)
-        and parts
-    ):
-        norms = torch._foreach_norm(list(parts))
+    norms: Sequence[Tensor]
+    if parts and all(type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.float32 for x in parts):
+        norms = torch._foreach_norm(list(parts))  # not on a GPU, where it would round differently
     else:
         norms = [l2_norm(part) for part in parts]
     return l2_norm(torch.stack([n.to(norms[0].device) for n in norms])) if norms else torch.zeros(())
