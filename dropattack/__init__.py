@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    # What the library exports begins with a capital letter, and no submodule does: `from dropattack import config`
-    # asks here first, and must not import torch.
-    if name == "__all__" or name[:1].isupper():
+    # The library exports `make` and names that begin with a capital letter, and no submodule has such a name:
+    # `from dropattack import config` asks here first, and must not import torch.
+    if name in ("__all__", "make") or name[:1].isupper():
         library = import_module("dropattack.regularizers")
         if name == "__all__":
             return library.__all__

@@ -29,11 +29,14 @@ ROOT_TESTS = (
 DONE = (
     *("benchmarks", "conf", "examples", "scripts", "docs/architecture.md", "docs/probes.md"),
     *("results/README.md", "docs/commands.md", "docs/tables.md", "setup.py"),
-    *("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/methods/README.md", "run.py"),
+    *("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/methods", "run.py"),
     *(f"docs/{name}" for name in ("conf.py", "howto", "reference", "tutorial")),
     *(f"docs/{name}.md" for name in ("cite", "gpu", "help", "index", "install", "results")),
-    *(f"docs/methods/{name}.md" for name in ("dropout", "fgm", "freelb", "none", "pgd", "randomattack", "sam")),
-    *(f"dropattack/{name}" for name in ("commands", "data", "models", "runs", "sweeps", "tracking", "training")),
+    *(
+        f"dropattack/{name}"
+        for name in ("commands", "data", "integrations", "models", "regularizers", "runs", "sweeps")
+    ),
+    *(f"dropattack/{name}" for name in ("tracking", "training")),
     *(f"dropattack/{name}.py" for name in ("errors", "files", "plugins", "progress", "provenance")),
     *("dropattack/analysis", "dropattack/gpu", "dropattack/probes", "dropattack/report", "dropattack/statistics"),
     *("tests/analysis", "tests/benchmarks", "tests/gpu", "tests/hostile", "tests/probes", "tests/report"),

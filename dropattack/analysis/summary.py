@@ -115,8 +115,12 @@ def render(
 
 
 def _comparison(
-    records: Records, *notes: str, seeds: int = 0, published: tables.Published | None = None,
-    plan: Plan | None = None, baseline: str = "none",
+    records: Records,
+    *notes: str,
+    seeds: int = 0,
+    published: tables.Published | None = None,
+    plan: Plan | None = None,
+    baseline: str = "none",
 ) -> tuple[pd.DataFrame, tables.Table, str]:
     """Return the comparison, its table with all notes, and the legend of its figure."""
     compared = compare(records.frame, baseline, plan=plan)

@@ -1,17 +1,18 @@
-"""Hugging Face Trainer, with one more argument: `RegularizedTrainer(model=…, args=…, regularizer=lambda model: …)`.
+"""Hugging Face Trainer, with one more argument: `RegularizedTrainer(model=…, args=…, regularizer="fgm")`.
 
 Written along the Trainer of transformers 5.23, and tested with 5.17 too.
 """
 
 import copy
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import Trainer
 
+from dropattack.integrations.given import Given, checked
 from dropattack.regularizers import Losses, Output, Regularizer
 from dropattack.regularizers.naming import unwrapped
 
@@ -35,25 +36,31 @@ class RegularizerMixin(_Base):
     The loss in the logs is the objective's: for FGM about twice the clean loss. `losses` has the parts.
 
     Args:
-        regularizer: Makes the regularizer of a model, or is one (made of the very `model` that is trained). With
-            `model_init`, which makes a new model for each training, it has to be the former.
+        regularizer: The name of a method, such as `"fgm"`, a function that makes the regularizer of a model, or a
+            regularizer of the very `model` that is trained. With `model_init`, which makes a new model for each
+            training, it must be a name or a function.
+        regularizer_options: Arguments of a method given by name, such as `{"epsilon": 0.5}`. Without `targets` it finds
+            what it attacks by itself, if it can.
 
     Attributes:
         losses: Of the latest micro-batch; None before the first.
 
     Raises:
-        TypeError: `regularizer` is neither a function nor a regularizer.
-        ValueError: The strategy or the optimizer cannot be attacked through, or the regularizer is another model's.
+        TypeError: `regularizer` is none of these, or an option is unknown.
+        ValueError: There is no method of this name, the strategy or the optimizer cannot be attacked through, or the
+            regularizer is another model's.
     """
 
-    def __init__(self, *args: Any, regularizer: Callable[[nn.Module], Regularizer] | Regularizer, **kwargs: Any):
-        if not isinstance(regularizer, Regularizer) and (isinstance(regularizer, type) or not callable(regularizer)):
-            raise TypeError(
-                f"regularizer is {regularizer!r}, but must be a function of the model or a regularizer of it, as in "
-                'regularizer=lambda model: FGM(model, "bert.embeddings.word_embeddings.weight", epsilon=1.0)'
-            )
+    def __init__(
+        self,
+        *args: Any,
+        regularizer: Given,
+        regularizer_options: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ):
+        given = checked(regularizer, regularizer_options)
         super().__init__(*args, **kwargs)
-        self._given = regularizer
+        self._given = given
         self._regularizer: Regularizer | None = None
         self.losses: Losses | None = None
         self._check_support()
@@ -61,7 +68,7 @@ class RegularizerMixin(_Base):
             self.regularizer_for(self.model)
 
     def regularizer_for(self, model: nn.Module) -> Regularizer:
-        """The regularizer of this model, wrapped or not."""
+        """Return the regularizer of this model, wrapped or not."""
         inner = unwrapped(model)
         if isinstance(self._given, Regularizer):
             if self._given.model not in (None, inner):
@@ -80,7 +87,7 @@ class RegularizerMixin(_Base):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """The Trainer's own, but for the one line that makes the gradient."""
+        """Make a training step like the Trainer's, except for the line that computes the gradient."""
         context, inputs = self._prepare_context_parallel_inputs(model, inputs)
         with context():
             model.train()
@@ -94,8 +101,8 @@ class RegularizerMixin(_Base):
             micro_batches = self.current_gradient_accumulation_steps
             scaled = self._loss_is_scaled(num_items_in_batch)
             divisor = 1 if scaled else micro_batches
-            # A divergence is not linear in the loss: where the loss is a share of the accumulated batch's mean, it has
-            # to be whole again beside it.
+            # A divergence is not linear in the loss: if the loss is a share of the accumulated batch's mean, it must be
+            # a whole mean again beside the divergence.
             whole = micro_batches if scaled and not regularizer.is_linear else 1
             if whole > 1 and self._told_scaled is None:
                 raise ValueError(
@@ -129,14 +136,14 @@ class RegularizerMixin(_Base):
             return self.losses.total / (divisor * whole)
 
     def _loss_is_scaled(self, num_items_in_batch: Tensor | int | None) -> bool:
-        """Whether the loss is already a share of the accumulated batch's mean."""
+        """Return whether the loss is already a share of the accumulated batch's mean."""
         if self._told_scaled is not None:
             return self._told_scaled
         return (self.model_accepts_loss_kwargs and num_items_in_batch is not None) or self.compute_loss_func is not None
 
     @property
     def _told_scaled(self) -> bool | None:
-        return getattr(self, "loss_is_scaled_for_ga", None)  # in transformers 5.17 a wish of ours alone
+        return getattr(self, "loss_is_scaled_for_ga", None)  # only defined in newer versions of transformers
 
     def _empty_cache(self) -> None:
         every = self.args.torch_empty_cache_steps
@@ -179,6 +186,6 @@ class RegularizedTrainer(RegularizerMixin, Trainer):
     Example:
         >>> trainer = RegularizedTrainer(
         ...     model=model, args=arguments, train_dataset=train,
-        ...     regularizer=lambda model: FGM(model, "bert.embeddings.word_embeddings.weight", epsilon=1.0),
+        ...     regularizer="fgm", regularizer_options={"epsilon": 1.0},
         ... )  # doctest: +SKIP
     """

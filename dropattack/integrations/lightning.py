@@ -10,7 +10,7 @@ Nothing is imported from Lightning, because `lightning` and `pytorch_lightning` 
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from types import SimpleNamespace
@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from dropattack.integrations.given import checked
 from dropattack.regularizers import Losses, Output, Regularizer
 
 if TYPE_CHECKING:  # a mixin: type checkers need to know its base
@@ -41,6 +42,9 @@ class RegularizerMixin(_Base):
             self.log("loss", loss)
             return loss
 
+    In place of `configure_regularizer`, a method's name will do: `super().__init__(regularizer="fgm",
+    regularizer_options={"epsilon": 0.5})`. Without `targets` the method finds what it attacks by itself, if it can.
+
     `training_step` runs once per pass, and so do the hooks around the backward. Only the first pass logs: in the others
     `self.log` does nothing. Draw augmentations in `on_after_batch_transfer`, so that all passes see the same batch, and
     update metrics only `if self.is_clean_pass`. For R-Drop return `{"loss": loss, "logits": logits}`.
@@ -56,9 +60,21 @@ class RegularizerMixin(_Base):
         ValueError: (in `fit`) The strategy shards or copies the model: only one device and DDP are supported.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        regularizer: str | Callable[[nn.Module], Regularizer] | None = None,
+        regularizer_options: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        given = None
+        if regularizer is not None or regularizer_options is not None:
+            given = checked(regularizer, regularizer_options)
+        if isinstance(given, Regularizer):
+            raise TypeError("this module does not exist yet: give the name of a method or a function of the model")
         super().__init__(*args, **kwargs)
         self._held = _Held()
+        self._given_regularizer = given
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -67,8 +83,13 @@ class RegularizerMixin(_Base):
             raise TypeError(f"{cls.__name__}: RegularizerMixin must come before LightningModule among the bases")
 
     def configure_regularizer(self) -> Regularizer:
-        """Makes the regularizer; called once, in the process that trains."""
-        raise NotImplementedError("write configure_regularizer(self), which returns a regularizer of this module")
+        """Make the regularizer; called once, in the process that trains."""
+        if self._given_regularizer is None:
+            raise NotImplementedError(
+                "write configure_regularizer(self), which returns a regularizer of this module, or call "
+                'super().__init__(regularizer="fgm")'
+            )
+        return self._given_regularizer(self)
 
     @property
     def regularizer(self) -> Regularizer:
@@ -231,7 +252,7 @@ class RegularizerMixin(_Base):
         self._held.restored = checkpoint.get("regularizer")
 
     def _restore(self) -> None:
-        """Loads the state that a checkpoint brought. Before the first step, when the module is on its device."""
+        """Load a checkpoint's state, before the first step, when the module is on its device."""
         states, self._held.restored = self._held.restored, None
         if not states:
             return
@@ -246,7 +267,7 @@ class RegularizerMixin(_Base):
 
 
 def _make_closure(loop: Any, kwargs: Any, optimizer: Any, batch_idx: int) -> Any:
-    """In place of the loop's own. Plain modules, and epochs that skip the backward (SWA's last), keep that."""
+    """Replace the loop's own closure, except for plain modules and epochs without a backward (SWA's last)."""
     closure = type(loop)._make_closure(loop, kwargs, optimizer, batch_idx)
     module = loop.trainer.lightning_module
     if isinstance(module, RegularizerMixin) and closure._backward_fn is not None:

@@ -1,6 +1,6 @@
-"""Adversarial training as a regularizer: one call a step, `reg.backward(forward)`, adds the objective's gradient.
+"""Adversarial training as a regularizer: one call per step, `reg.backward(forward)`, adds the objective's gradient.
 
-A method is exported by one line here. `dropattack` exports the same names, and imports torch for none of the others.
+One line here exports a method. `dropattack` exports the same names and imports torch only when one of them is used.
 """
 
 from dropattack.regularizers.awp import AWP as AWP
@@ -8,6 +8,7 @@ from dropattack.regularizers.base import Regularizer as Regularizer
 from dropattack.regularizers.compose import Compose as Compose
 from dropattack.regularizers.creat import CreAT as CreAT
 from dropattack.regularizers.dropattack import DropAttack as DropAttack
+from dropattack.regularizers.factory import make as make
 from dropattack.regularizers.fgm import FGM as FGM
 from dropattack.regularizers.flooding import Flooding as Flooding
 from dropattack.regularizers.freelb import FreeLB as FreeLB
@@ -27,4 +28,4 @@ from dropattack.regularizers.sam import SAM as SAM
 from dropattack.regularizers.smart import SMART as SMART
 from dropattack.regularizers.vat import VAT as VAT
 
-__all__ = sorted(name for name in dir() if name[:1].isupper())
+__all__ = sorted(name for name in dir() if name[:1].isupper() or name == "make")

@@ -1,4 +1,4 @@
-"""What two sets of logits mean, and how far apart they then are."""
+"""The distribution that two sets of logits stand for, and the divergence between them."""
 
 from collections import defaultdict
 from typing import Any, Literal, NamedTuple
@@ -16,7 +16,7 @@ Divergence = Literal["softmax", "bernoulli", "gaussian"]
 
 _SYMMETRIC = {"softmax": symmetric_kl, "bernoulli": symmetric_bernoulli_kl, "gaussian": gaussian_kl}
 _DIRECTED = {"softmax": kl, "bernoulli": bernoulli_kl, "gaussian": gaussian_kl}
-# What a loss computes from its logits, by the names that autograd gives it. A sigmoid or softmax says more than the
+# The functions that a loss computes from its logits, by autograd's names. A sigmoid or softmax says more than the
 # powers and absolute values that may follow (Brier's score, a focal loss).
 _SOFTMAX = ("LogSoftmaxBackward0", "SoftmaxBackward0", "LogsumexpBackward0", "NllLossBackward0", "NllLoss2DBackward0")
 _BERNOULLI = (
@@ -44,7 +44,7 @@ class Meaning(NamedTuple):
 
 
 def between(loss: Tensor, logits: Tensor) -> list[Any]:
-    """The nodes of the graph of `loss` through which it depends on `logits`."""
+    """Return the nodes of the graph of `loss` through which it depends on `logits`."""
     if not logits.requires_grad:
         return []
     end: Any = torch.autograd.graph.get_gradient_edge(logits).node
@@ -66,7 +66,7 @@ def between(loss: Tensor, logits: Tensor) -> list[Any]:
 
 
 def _nearest(loss: Tensor) -> set[str]:
-    """The function that gave the loss, where its way to the logits shows none (all outputs went through DDP's sink)."""
+    """Return the function that gave the loss, if its path to the logits shows none (with DDP's sink between them)."""
     layers: set[Any] = set()
     for _, node in nodes(loss, stops=layers):
         name = type(node).__name__
@@ -80,11 +80,11 @@ def _nearest(loss: Tensor) -> set[str]:
 def meaning(
     loss: Tensor, logits: Tensor, divergence: Divergence | None, has_mask: bool = False, method: str = "R-Drop"
 ) -> Meaning:
-    """What the loss makes of the logits [B, …]. Errors name the `method`.
+    """Return how the loss reads the logits [B, …]. Errors name the `method`.
 
     Raises:
-        ValueError: It cannot be told, a softmax is over a single class, or the loss reads a part of the positions and
-            no mask says which.
+        ValueError: The loss does not show it, a softmax is over a single class, or the loss reads some of the positions
+            and no mask says which.
     """
     on_the_way = between(loss, logits)
     names = {type(node).__name__ for node in on_the_way}
@@ -137,7 +137,7 @@ def _class_dim(on_the_way: list[Any], names: set[str], logits: Tensor) -> int:
 
 
 def _ignored(loss: Tensor, logits: Tensor, dim: int) -> Tensor | None:
-    """Where the loss leaves positions out, in the shape of the logits without their classes; None: nowhere."""
+    """Return where the loss ignores positions, in the shape of the logits without their classes; None: nowhere."""
     for node in between(loss, logits):
         if type(node).__name__ in ("NllLossBackward0", "NllLoss2DBackward0"):
             labels = node._saved_target
@@ -148,11 +148,11 @@ def _ignored(loss: Tensor, logits: Tensor, dim: int) -> Tensor | None:
 
 
 class Comparison:
-    """How far apart the logits of two forwards are, as the loss that came with them reads them.
+    """The divergence between the logits of two forwards, as their loss reads them.
 
     Args:
-        method: Whose comparison it is, for errors.
-        divergence: What the logits are; None for what the first loss makes of them.
+        method: The method's name, for errors.
+        divergence: What the logits are; None: as the first loss reads them.
 
     Raises (in a comparison): ValueError as `meaning`, if there are no logits, or if a mask does not fit them.
     """
@@ -166,11 +166,11 @@ class Comparison:
         return needed(output.logits, self._method)
 
     def symmetric(self, one: Output, two: Output) -> Tensor:
-        """(KL(p‖q) + KL(q‖p)) / 2, averaged over the positions that count."""
+        """Return (KL(p‖q) + KL(q‖p)) / 2, averaged over the positions that count."""
         return self._apart(_SYMMETRIC, self.logits(one), self.logits(two), one)
 
     def directed(self, p: Tensor, output: Output) -> Tensor:
-        """KL(p‖q), where q are the logits of `output`, averaged over the positions that count in it."""
+        """Return KL(p‖q), where q are the logits of `output`, averaged over the positions that count in it."""
         return self._apart(_DIRECTED, p, self.logits(output), output)
 
     def _apart(self, divergences: Any, p: Tensor, q: Tensor, seen: Output) -> Tensor:

@@ -1,7 +1,7 @@
-"""What every method shares: one call that adds the objective's gradient to `.grad`."""
+"""Base class of all methods: one call adds the objective's gradient to `.grad`."""
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Literal, TypedDict
 
 import torch
@@ -13,17 +13,17 @@ from dropattack.regularizers.gradients import is_sharded
 from dropattack.regularizers.naming import resolve, unwrapped
 from dropattack.regularizers.passes import Losses, Passes
 from dropattack.regularizers.state import Moving, State
-from dropattack.regularizers.targets import Activation, Target
+from dropattack.regularizers.targets import Activation, Target, shifted
 
 DropoutMasks = Literal["fresh", "shared"]
 Norm = Literal["l2", "linf"]
 Schedule = Callable[[int], float]
 RELATIVE_EPSILON = 0.1
-"""What `epsilon=None` means: this fraction of the norm of what is attacked."""
+"""The meaning of `epsilon=None`: this fraction of the target's norm."""
 
 
 class Common(TypedDict, total=False):
-    """The keyword arguments that every method takes; `Regularizer` says what they mean."""
+    """The keyword arguments that every method takes; `Regularizer` documents them."""
 
     dropout_masks: DropoutMasks
     seed: int | None
@@ -35,33 +35,33 @@ class Common(TypedDict, total=False):
 
 
 class Regularizer:
-    """A method: what it attacks, and the passes of one step.
+    """A method: its targets, and the passes of one step.
 
     A subclass sets `passes` and writes `_attack`, which calls `run(...)` once for each forward-backward.
 
     Args:
-        model: The network; `torch.compile`, DataParallel and DDP wrappers are looked through.
+        model: The network, or its `torch.compile`, DataParallel or DDP wrapper.
         targets: What is attacked: see `resolve`.
-        dropout_masks: `"fresh"` draws new masks in every pass of a step, `"shared"` repeats those of the first. (Masks
-            that cuDNN draws between the layers of a RNN are its own, and always fresh.)
+        dropout_masks: `"fresh"` draws new masks in every pass of a step, `"shared"` repeats those of the first. (cuDNN
+            draws the masks between an RNN's layers itself; they are always fresh.)
         seed: Seeds the method's own random numbers; None takes `torch.initial_seed()`.
-        batch_dim: The dimension of an attacked activation in which the examples are; None for the first, or an error
-            where a module of the model takes sequences first (`batch_first=False`) and it may be another.
+        batch_dim: The batch dimension of an attacked activation. None: the first, or an error if a module of the model
+            takes sequences first (`batch_first=False`), because it may be another.
         every: Attack every n-th call, from `start_step` on; the other calls are plain steps.
         start_step: Calls before the first attack; they are plain steps.
         warmup: Calls after `start_step` over which the strength grows linearly to its full value.
         schedule: The strength is multiplied by `schedule(n)` at the n-th call after `start_step`, n from 0.
 
-    A call is a micro-batch. Where the strength is zero, the step is plain: one pass, and the bits of plain training.
+    Each call handles one micro-batch. If the strength is zero, the step is plain: one pass, bit for bit plain training.
 
     Attributes:
-        passes: Forward-backwards a step, its cost in units of a plain step (a mean over `every` calls).
-        strengths: Names of the attributes that make the step plain where one of them is zero.
-        composition: What `Compose` may do with it. `"adds"`: its first pass is the clean one, and everything else is
-            added to L(θ). `"leads"`: its first pass is at the clean point, and it decides what stands for L(θ).
+        passes: Forward-backward passes per step: the cost in plain steps (a mean over `every` calls).
+        strengths: Names of the attributes that make the step plain if one of them is zero.
+        composition: How `Compose` may use it. `"adds"`: its first pass is the clean one, and everything else is
+            added to L(θ). `"leads"`: its first pass is at the clean point, and its objective replaces L(θ).
             `"alone"`: it cannot be composed.
-        is_linear: Whether the objective is linear in the loss, so that a factor may be taken into `forward`.
-        needs_logits: Whether `forward` has to return logits beside the loss.
+        is_linear: Whether the objective is linear in the loss, so that `forward` may scale the loss.
+        needs_logits: Whether `forward` must return logits as well as the loss.
     """
 
     passes: float = 1
@@ -87,7 +87,7 @@ class Regularizer:
         schedule: Schedule | None = None,
     ) -> None:
         if model is not None and not isinstance(model, nn.Module):
-            raise TypeError(f"model has to be the nn.Module itself, not {kind(model)}")
+            raise TypeError(f"model must be the nn.Module itself, not {kind(model)}")
         if model is None and targets is not None:
             raise TypeError(f"{type(self).__name__} needs the model whose weights or modules {targets!r} names")
         self.model = None if model is None else unwrapped(model)
@@ -106,13 +106,13 @@ class Regularizer:
         self.every = at_least_one(every, "every")
         self.start_step, self.warmup = whole(start_step, "start_step"), whole(warmup, "warmup")
         if schedule is not None and not callable(schedule):
-            raise TypeError(f"schedule has to be a function of the step, not {kind(schedule)}")
+            raise TypeError(f"schedule must be a function of the step, not {kind(schedule)}")
         self.schedule = schedule
         self._set_passes(self.passes)
         self._modules, self._parameters = self._look()
 
     def _set_passes(self, passes: float) -> None:
-        """Forward-backwards of a step that attacks; `passes` becomes their mean over the steps that do not."""
+        """Set the passes of a step that attacks; `passes` becomes the mean over all steps."""
         self._full_passes = passes
         mean = 1.0 if self._is_plain() else 1 + (passes - 1) / self.every
         self.passes = int(mean) if mean == int(mean) else mean
@@ -124,27 +124,26 @@ class Regularizer:
         backward: Callable[[Tensor], Any] = Tensor.backward,
         no_sync: Callable[[], AbstractContextManager] = nullcontext,
     ) -> Losses:
-        """Adds the gradient of the method's objective on this micro-batch to `.grad`.
+        """Add the gradient of the method's objective on this micro-batch to `.grad`.
 
         It never steps, zeroes, scales or unscales anything, and every weight is bit for bit what it was when it returns
-        or raises. (After an exception `.grad` holds the passes that were completed: zero it before you go on.)
+        or raises. (After an exception `.grad` holds the passes that were completed: zero it before you continue.)
 
         Args:
             forward: Runs the model on this micro-batch; returns a scalar loss, or an object with `.loss` and `.logits`.
-                It is called once a pass.
-            backward: Called with each pass's loss: `scaler.scale(loss).backward()`, `accelerator.backward`, …
-            no_sync: Makes the context for all passes but the last: DDP's `model.no_sync`.
+                It is called once per pass.
+            backward: Called with the loss of each pass: `scaler.scale(loss).backward()`, `accelerator.backward`, …
+            no_sync: Makes the context of all passes except the last: DDP's `model.no_sync`.
 
         Raises:
-            TypeError: `forward` is no function: it is called once a pass, so it has to compute the loss anew.
-            RuntimeError: Called where gradients are off or parametrizations are cached, or a target is not part of the
-                forward, or the forward is that of another model.
-            ValueError: `forward` returned no scalar with a graph, or the model has changed since, and a target is no
-                longer in it.
+            TypeError: `forward` is not a function. It is called once per pass and must recompute the loss.
+            RuntimeError: Gradients are off or parametrizations cached, a target is not part of the forward, or the
+                forward runs another model.
+            ValueError: `forward` returned no scalar with a graph, or the model has changed and no longer has a target.
         """
         for name, value in (("forward", forward), ("backward", backward), ("no_sync", no_sync)):
             if not callable(value):
-                raise TypeError(f"{name} has to be a function, as in reg.backward(lambda: loss), not {kind(value)}")
+                raise TypeError(f"{name} must be a function, as in reg.backward(lambda: loss), not {kind(value)}")
         if not torch.is_grad_enabled():
             raise RuntimeError("backward was called inside no_grad or inference_mode: gradients are needed here")
         self._modules, self._parameters = self._look()
@@ -181,10 +180,10 @@ class Regularizer:
         return losses
 
     def _attack(self, run: Passes) -> None:
-        raise NotImplementedError(f"{type(self).__name__} has to write _attack(self, run): one run(...) for each pass")
+        raise NotImplementedError(f"{type(self).__name__} must define _attack(self, run), with one run(...) per pass")
 
     def _backwards(self) -> int:
-        """Calls of `run` in a step that attacks."""
+        """Return the number of calls of `run` in a step that attacks."""
         return int(self._full_passes)
 
     def _is_plain(self) -> bool:
@@ -195,15 +194,15 @@ class Regularizer:
         return step >= 0 and step % self.every == 0 and not self._is_plain() and self._factor() != 0
 
     def _factor(self) -> float:
-        """What the strength is multiplied by in this call."""
+        """Return the factor on the strength in this call."""
         step = self._calls - self.start_step
         factor = 1.0 if step + 1 >= self.warmup else (step + 1) / self.warmup
         return factor if self.schedule is None else factor * float(self.schedule(step))
 
     def follow(self, optimizer: torch.optim.Optimizer) -> None:
-        """Hands the method the optimizer that steps these weights. It reads the optimizer's state, and changes nothing.
+        """Hand the method the optimizer that steps these weights. It reads the optimizer's state and changes nothing.
 
-        A training loop calls it once, for any method; most have no use for it. Which have, says their card.
+        A training loop calls it once, for any method; most ignore it. A method's card says if it needs it.
         """
 
     def _resolve(self, targets: str | Iterable[str]) -> list[Target]:
@@ -211,10 +210,10 @@ class Regularizer:
         return resolve(self.model, targets)
 
     def _resolved(self) -> None:
-        """Called when `targets` are there: at the start, and whenever the model has changed."""
+        """React to new `targets`: at the start, and whenever the model has changed."""
 
     def _look(self) -> tuple[list[nn.Module], list[nn.Parameter]]:
-        """The model's modules and parameters as they are now; where they are not what they were, other targets.
+        """Return the model's current modules and parameters; find the targets again if these have changed.
 
         A layer may be unfrozen, replaced, tied or added after the regularizer was made.
         """
@@ -255,10 +254,10 @@ class Regularizer:
             if isinstance(target, Activation):
                 target.batch_dim, target.sequence_first = self._batch_dim, sequence_first
 
-    # What the methods are written with.
+    # Tools for writing a method.
 
     def _step(self, target: Target, length: float | Tensor, along: Tensor | None = None) -> Tensor:
-        """`length` · g/‖g‖ for the target's gradient g (or `along`); zero, and counted, where g gives no direction."""
+        """Return `length` · g/‖g‖ for the target's gradient g (or `along`); zero, and counted, if it is unusable."""
         gradient = target.gradient if along is None else along
         if gradient is None:  # it was left out of this step (stochastic depth); `Passes` raises where it never was in
             gradient = torch.zeros_like(target.value())
@@ -269,25 +268,24 @@ class Regularizer:
         return functional.rescale(gradient.sign(), length, functional.usable(norm).to(norm.dtype))
 
     def _length(self, target: Target, length: float) -> float | Tensor:
-        """`length` as it is in this call; of the norm of what is attacked where the method is `relative`."""
+        """Return `length` in this call: scheduled, and times the target's norm if the method is `relative`."""
         length *= self._factor()
         if not self.relative:
             return length
         return length * functional.norm(target.value(), self.norm, target.per_example)
 
     def _count_skipped(self, norm: Tensor) -> None:
+        if functional.all_usable(norm):
+            return
         skipped = (~functional.usable(norm)).sum()
         self._skipped = skipped if self._skipped is None else self._skipped + skipped.to(self._skipped.device)
 
-    def _shifted(self, targets: Iterable[Target], shifts: Iterable[Any]) -> ExitStack:
-        """All `targets` moved by their `shifts` at once, inside a `with`."""
-        with ExitStack() as stack:
-            for target, r in zip(targets, shifts, strict=True):
-                stack.enter_context(target.shifted(r))
-            return stack.pop_all()
+    def _shifted(self, targets: Iterable[Target], shifts: Iterable[Any]) -> AbstractContextManager[None]:
+        """Move all `targets` by their `shifts` at once, inside a `with`."""
+        return shifted(list(zip(targets, shifts, strict=True)))
 
     def _generator(self, device: torch.device) -> Generator:
-        """The method's own random numbers on a device, apart from torch's global ones."""
+        """Return the method's own generator on a device, separate from torch's global one."""
         key = str(device)
         if key not in self._generators:
             self._generators[key] = Generator(device).manual_seed(self.seed % 2**63)
@@ -307,24 +305,24 @@ class Regularizer:
 
     @property
     def skipped(self) -> int:
-        """Perturbations left out so far, for their gradient's norm was zero or not finite. Waits for the device."""
+        """Number of perturbations skipped because the norm was zero or not finite. Synchronises with the device."""
         return self._skipped_before + (0 if self._skipped is None else int(self._skipped))
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters and random states: with these and the same weights, the next step is the same, bit for bit."""
+        """Return counters and random states: with these and equal weights, the next step is equal bit for bit."""
         generators = {device: g.get_state() for device, g in self._generators.items()}
         state = {"method": self._identity(), "calls": self._calls, "skipped": self.skipped, "generators": generators}
         return {**state, **({"own": own} if (own := self._own_state()) else {})}
 
     def _own_state(self) -> dict[str, Any]:
-        """What a method remembers from step to step besides these: tensors and numbers, by name."""
+        """Return what else the method keeps from step to step: tensors and numbers by name."""
         return {}
 
     def _load_own_state(self, state: dict[str, Any]) -> None:
-        """Takes what `_own_state` gave; `{}` is the state of a method that has made no step."""
+        """Restore the result of `_own_state`; `{}` is the state before the first step."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where `state_dict` was taken.
+        """Continue from where `state_dict` was taken.
 
         Raises:
             ValueError: It is the state of another method or of other targets.
@@ -338,7 +336,7 @@ class Regularizer:
         self._load_own_state(state.get("own", {}))
 
     def _identity(self) -> str:
-        """By the targets' names as they were given: what they match may change while a model is unfrozen."""
+        """Use the targets' names as given, because what they match may change while a model is unfrozen."""
         names = [self._names] if isinstance(self._names, str) else self._names or []
         return f"{type(self).__name__}({', '.join(map(str, names))})"
 

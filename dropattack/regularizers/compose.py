@@ -1,4 +1,4 @@
-"""Several methods in one step, with the clean pass paid once."""
+"""Several methods in one step, which share one clean pass."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from dropattack.regularizers.targets import Target, Weight
 class Compose(Regularizer):
     """L(θ) + Σ_i A_i, where L(θ) + A_i is the objective of the i-th method.
 
-    One method, whichever its place, may be of those that put something else in the place of L(θ) (SAM, AWP, R-Drop,
-    Flooding, …): its objective then stands for L(θ). The directions of all others come from the gradient of its first
-    pass, which is the one that is shared.
+    At most one of the methods, at any position, may replace L(θ) by another objective (SAM, AWP, R-Drop, Flooding, …).
+    Its first pass is then the shared one, and the gradient of that pass gives the directions of all others.
 
     Args:
         *methods: Built over the same model. Each keeps its own `every`, `start_step`, `warmup`, `schedule`, `seed` and
-            random numbers. `state_dict`, `follow` and `skipped` are about all of them.
+            random numbers. `state_dict`, `follow` and `skipped` cover all of them.
 
     Raises:
-        TypeError: One is no method.
+        TypeError: An argument is not a method.
         ValueError: There is none, or they have different models or dropout masks; two of them replace L(θ); one has no
             clean pass to share; or two attack one weight in forms that cannot be read at once.
     """
@@ -107,7 +106,7 @@ class Compose(Regularizer):
 
 
 def _shared(methods: Sequence[Regularizer]) -> list[Target]:
-    """The targets of all `methods`, each once: what two of them attack becomes one object, so that it is read once."""
+    """Return the targets of all `methods`, each once: methods with a common target share one object, read once."""
     known: dict[Any, Target] = {}
     for method in methods:
         for attribute, value in vars(method).items():
@@ -125,7 +124,7 @@ def _known(known: dict[Any, Target], target: Target) -> Target:
 
 
 class _FirstPass:
-    """What the leading method runs its passes with: its first is read for the others too."""
+    """Runs the passes of the leading method. Its first pass is read for the others too."""
 
     def __init__(self, run: Passes, targets: list[Target]) -> None:
         self._run, self._targets = run, targets
@@ -161,13 +160,13 @@ class _FirstPass:
         return output
 
     def put_back(self) -> None:
-        """What the first pass gave, which a method's own passes have replaced since."""
+        """Restore the results of the first pass, which a method's own passes have replaced."""
         for target, result in self._results.items():
             target.result = result
 
 
 class _Follower:
-    """What an adding method runs its passes with: its first, the clean one, has been made."""
+    """Runs the passes of an adding method, except its first: the clean pass has been made already."""
 
     def __init__(self, run: Passes, first: _FirstPass) -> None:
         self._run, self._first = run, first

@@ -30,7 +30,7 @@ class CreAT(Regularizer):
         targets: Activations; None: the input embedding's output, or an image model's input. An embedding's weight name
             stands for its output.
         encoder: The module whose output (or the first of its outputs) is h: [B, T, D] or [B, D]. None: the logits, so
-            `forward` has to return an object with `.loss` and `.logits`.
+            `forward` must return an object with `.loss` and `.logits`.
         alpha: Length of a step.
         steps: K. (The authors count the last pass too: their 2 is 1 here.)
         epsilon: Radius of the projection, of each example.
@@ -71,7 +71,7 @@ class CreAT(Regularizer):
         modules = {} if self.model is None else dict(self.model.named_modules())
         if self._encoder_name is not None and self._encoder_name not in modules:
             shown = ", ".join(list(modules)[1:13])
-            raise ValueError(f"encoder {self._encoder_name!r} is no module of this model; modules: {shown}")
+            raise ValueError(f"encoder {self._encoder_name!r} is not a module of this model; modules: {shown}")
         self._encoder = None if self._encoder_name is None else modules[self._encoder_name]
 
     def _is_plain(self) -> bool:
@@ -100,7 +100,7 @@ class CreAT(Regularizer):
             run(scale=0.5)
 
     def _forward(self, run: Passes) -> tuple[Output, Tensor]:
-        """A forward, and h in it."""
+        """Run a forward; return its output and h."""
         if self._encoder is None:
             output = run.forward()
             return output, needed(output.logits, "CreAT without an encoder")

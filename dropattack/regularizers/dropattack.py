@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 class DropAttack(Regularizer):
     """L(θ) + λ Σ_targets (1/K) Σ_{k=1..K} L(θ + r_k), r_{k+1} = r_k + M ⊙ ε g_k/‖g_k‖, M ~ Bernoulli(p).
 
-    The mask is drawn once a batch and target. The norm is taken before masking, and nothing is divided by p.
+    The mask is drawn once per batch and target. The norm is taken before masking, and nothing is divided by p.
 
     Args:
         model: The network.
         targets: What is attacked; the paper attacks the embedding and a weight of the hidden layer.
-        epsilon: Length of a step before masking; None is 0.1 of the norm of what is attacked. (The authors' is 5.)
-        p: Chance of each element to be attacked.
+        epsilon: Length of a step before masking; None: 0.1 of the target's norm. (The authors use 5.)
+        p: Probability that an element is attacked.
         steps: K.
         mode: Where g_k comes from. `"paper"`: the gradient of L at θ + r_k. `"notebook"`: the authors' code, where
             gradients are not zeroed between the steps, so g_k is the clean gradient plus this target's adversarial ones
@@ -37,8 +37,8 @@ class DropAttack(Regularizer):
             authors do.
         grouping: `"sequential"`: one target after the other, 1 + K · targets passes. `"joint"`: all targets at once,
             1 + K passes, L(θ) + (1/K) Σ_k L(θ + r_k).
-        relative: ε is a fraction of the 2-norm of what is attacked (of an embedding: the batch's rows), so that one
-            setting fits layers and initialisations of any size.
+        relative: ε is a fraction of the target's 2-norm (for an embedding: of the batch's rows), so that one setting
+            fits layers and initialisations of any size.
         norm: `"l2"`, or `"linf"`: steps of ε sign(g).
         weight: λ.
         parallel: Removed, and ignored with a warning: it changed only when the passes ran, and was not faster.

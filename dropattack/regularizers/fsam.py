@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from dropattack.regularizers.base import Common
@@ -55,19 +56,25 @@ class FSAM(SAM):
         return [_whole(t) if isinstance(t, EmbeddingRows) else t for t in found]
 
     def _resolved(self) -> None:
-        # Another weight under the same name starts anew; one that is frozen for a while goes on.
+        # A new weight with a known name starts from nothing; one that is frozen for a while keeps its mean.
         now = {t.name: t.attacked for t in self.targets}
         for name in [n for n, weight in now.items() if self._attacked.get(n, weight) is not weight]:
             self._average.pop(name, None)
         self._attacked |= now
 
-    def _direction(self, target: Target, gradient: Tensor) -> Tensor:
-        if target.name not in self._average:
-            self._average[target.name] = gradient.clone()
-            return gradient
-        average = self._average[target.name].to(gradient.device)
-        self._average[target.name] = average * self.decay + gradient * (1 - self.decay)
-        return gradient - self.sigma * average
+    def _directions(self, targets: Sequence[Target], gradients: Sequence[Tensor]) -> Sequence[Tensor]:
+        found = dict(zip([t.name for t in targets], gradients, strict=True))
+        known = {name: gradient for name, gradient in found.items() if name in self._average}
+        averages = [self._average[name].to(gradient) for name, gradient in known.items()]
+        if known:
+            own = list(known.values())
+            directions = torch._foreach_sub(own, torch._foreach_mul(averages, self.sigma))
+            torch._foreach_mul_(averages, self.decay)
+            torch._foreach_add_(averages, torch._foreach_mul(own, 1 - self.decay))
+            self._average |= zip(known, averages, strict=True)
+            known = dict(zip(known, directions, strict=True))
+        self._average |= {name: gradient.clone() for name, gradient in found.items() if name not in known}
+        return [known.get(name, gradient) for name, gradient in found.items()]
 
     def _own_state(self) -> dict[str, Any]:
         return {name: average.clone() for name, average in self._average.items()}

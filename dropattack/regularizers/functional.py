@@ -12,7 +12,7 @@ from torch.nn.functional import logsigmoid
 
 
 def l2_norm(x: Tensor, per_example: bool = False) -> Tensor:
-    """2-norm of `x`: shape [] for the whole tensor, [B, 1, …, 1] for each example."""
+    """Return the 2-norm of `x`: shape [] for the whole tensor, [B, 1, …, 1] per example."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     if not per_example:
         return torch.linalg.vector_norm(x, dtype=dtype)
@@ -21,7 +21,7 @@ def l2_norm(x: Tensor, per_example: bool = False) -> Tensor:
 
 
 def norm(x: Tensor, which: str, per_example: bool = False) -> Tensor:
-    """2-norm (`"l2"`) or ∞-norm (`"linf"`) of `x`, in the shapes of `l2_norm`."""
+    """Return the 2-norm (`"l2"`) or ∞-norm (`"linf"`) of `x`, in the shapes of `l2_norm`."""
     if which == "l2":
         return l2_norm(x, per_example)
     if not per_example:
@@ -30,26 +30,54 @@ def norm(x: Tensor, which: str, per_example: bool = False) -> Tensor:
 
 
 def global_norm(parts: Sequence[Tensor]) -> Tensor:
-    """2-norm [] of all `parts` together, on the device of the first; zero of none."""
-    norms = [l2_norm(part) for part in parts]
+    """Return the 2-norm [] of all `parts` together, on the device of the first; zero if there are none."""
+    norms: Sequence[Tensor]
+    if parts and all(type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.float32 for x in parts):
+        norms = torch._foreach_norm(list(parts))  # not on a GPU, where it would round differently
+    else:
+        norms = [l2_norm(part) for part in parts]
     return l2_norm(torch.stack([n.to(norms[0].device) for n in norms])) if norms else torch.zeros(())
 
 
 def usable(norm: Tensor) -> Tensor:
-    """Whether a gradient of this norm gives a direction: neither zero nor inf nor nan. Same shape as `norm`, bool."""
-    return torch.isfinite(norm) & (norm > 0)
+    """Return a bool for each norm: False where it gives no direction because it is zero, inf or nan."""
+    return (norm > 0) & (norm < float("inf"))
+
+
+def all_usable(norm: Tensor) -> bool:
+    """Return whether all norms are known to be usable. On a GPU, where that would wait for the device, False."""
+    if norm.device.type != "cpu" or type(norm) is not Tensor:
+        return False
+    return 0 < norm.item() < float("inf") if norm.dim() == 0 else bool(usable(norm).all())
 
 
 def rescale(x: Tensor, length: float | Tensor, norm: Tensor) -> Tensor:
-    """`x` · `length` / `norm`, and exactly zero where `norm` is not usable."""
-    ok = usable(norm)
-    factor = torch.where(ok, length / torch.where(ok, norm, 1.0), 0.0)
-    # Zero times inf is nan, so a zero factor alone would not do.
+    """Return `x` · `length` / `norm`, and exactly zero where `norm` is not usable."""
+    if all_usable(norm):
+        return x * (length / norm)
+    factor, ok = _factor(length, norm)
     return (x * factor).masked_fill_(~ok, 0.0)
 
 
+def rescale_together(xs: Sequence[Tensor], length: float | Tensor, norm: Tensor) -> list[Tensor]:
+    """Return `rescale` of each of `xs`, all by one `norm` []; in one call where they are on its device."""
+    if not xs or any(type(x) is not Tensor or x.device != norm.device for x in xs):
+        return [rescale(x, length, norm.to(x.device)) for x in xs]
+    if all_usable(norm):
+        return list(torch._foreach_mul(list(xs), length / norm))
+    factor, ok = _factor(length, norm)
+    return [x.masked_fill_(~ok, 0.0) for x in torch._foreach_mul(list(xs), factor)]
+
+
+def _factor(length: float | Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `length` / `norm`, zero where `norm` is not usable, and where it is usable."""
+    ok = usable(norm)
+    # Zero times inf is nan, so a zero factor alone would not do: the caller also fills with zeros.
+    return torch.where(ok, length / torch.where(ok, norm, 1.0), 0.0), ok
+
+
 def l2_step(gradient: Tensor, epsilon: float | Tensor, per_example: bool = False) -> Tensor:
-    """The step of length ε along the gradient: ε g / ‖g‖₂ (zero where ‖g‖ is zero or not finite).
+    """Return the step of length ε along the gradient: ε g / ‖g‖₂ (zero if ‖g‖ is zero or not finite).
 
     Example:
         >>> l2_step(torch.tensor([3.0, 4.0]), epsilon=1.0)
@@ -59,18 +87,18 @@ def l2_step(gradient: Tensor, epsilon: float | Tensor, per_example: bool = False
 
 
 def add(r: Tensor | None, step: Tensor) -> Tensor:
-    """r + step, where no r yet is zero."""
+    """Return r + step; no r yet counts as zero."""
     return step if r is None else r + step
 
 
 def project_l2(r: Tensor, radius: float | Tensor, per_example: bool = False) -> Tensor:
-    """The point of the ball of this radius that is nearest to `r`: r · min(1, radius / ‖r‖₂)."""
+    """Return the nearest point to `r` in the ball of this radius: r · min(1, radius / ‖r‖₂)."""
     norm = l2_norm(r, per_example)
     return r * torch.where(norm > radius, radius / norm, 1.0).to(r.dtype)
 
 
 def project(r: Tensor, radius: float | Tensor, which: str, per_example: bool = False) -> Tensor:
-    """The point of the ball of this radius, in the 2-norm or the ∞-norm, that is nearest to `r`."""
+    """Return the nearest point to `r` in the ball of this radius, in the 2-norm or the ∞-norm."""
     if which == "l2":
         return project_l2(r, radius, per_example)
     bound = torch.as_tensor(radius, dtype=r.dtype, device=r.device)
@@ -78,23 +106,24 @@ def project(r: Tensor, radius: float | Tensor, which: str, per_example: bool = F
 
 
 def bernoulli_mask(like: Tensor, p: float, generator: Generator | None = None) -> Tensor:
-    """M ~ Bernoulli(p) for each element, as 0/1 in the shape and dtype of `like`; p is the chance of being attacked."""
+    """Draw M ~ Bernoulli(p) per element, as 0/1 in the shape and dtype of `like`; p is the chance of a 1."""
     # A quarter of the time of Tensor.bernoulli_ on a CPU. `uniform_` is in [0, 1), so p = 0 and p = 1 are exact.
     return torch.empty_like(like).uniform_(generator=generator).lt_(p)
 
 
 def gaussian(like: Tensor, generator: Generator | None = None) -> Tensor:
-    """N(0, 1) for each element, in the shape and dtype of `like`: a direction that favours none."""
+    """Draw N(0, 1) per element, in the shape and dtype of `like`: a direction that favours none."""
     return torch.empty_like(like).normal_(generator=generator)
 
 
 def uniform_start(like: Tensor, magnitude: float, keep: Tensor | None, generator: Generator | None = None) -> Tensor:
-    """FreeLB's δ₀ ~ U(-1, 1) · magnitude / √d for each example (Zhu et al. 2020, section 3 and their code).
+    """Draw FreeLB's δ₀ ~ U(-1, 1) · magnitude / √d per example (Zhu et al. 2020, section 3 and their code).
 
     Args:
         like: The activation, [B, …].
         magnitude: Bound on ‖δ₀‖₂ of an example.
         keep: [B, …] broadcastable to `like`, False on padding; None keeps all. d counts an example's kept elements.
+        generator: Source of the random numbers; None: torch's global one.
     """
     noise = torch.empty_like(like).uniform_(-1, 1, generator=generator)
     if keep is None:
@@ -105,21 +134,21 @@ def uniform_start(like: Tensor, magnitude: float, keep: Tensor | None, generator
 
 
 def kl(p_logits: Tensor, q_logits: Tensor, mask: Tensor | None = None) -> Tensor:
-    """KL(p‖q) of two softmaxes, averaged over all positions. Arguments as those of `symmetric_kl`."""
+    """Return KL(p‖q) of two softmaxes, averaged over all positions. Arguments as in `symmetric_kl`."""
     p, q = p_logits.log_softmax(-1), q_logits.log_softmax(-1)
     return _mean(_expected(p, q).sum(-1), mask)
 
 
 def bernoulli_kl(p_logits: Tensor, q_logits: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The same of C independent yes/no decisions per position, summed over them: logits [..., C] of sigmoids."""
+    """Return the same for C independent yes/no decisions per position, summed: logits [..., C] of sigmoids."""
     yes, no = (_expected(logsigmoid(sign * p_logits), logsigmoid(sign * q_logits)) for sign in (1, -1))
     return _mean((yes + no).sum(-1), mask)
 
 
 def symmetric_kl(p_logits: Tensor, q_logits: Tensor, mask: Tensor | None = None) -> Tensor:
-    """(KL(p‖q) + KL(q‖p)) / 2 of two softmaxes, averaged over all positions. Logits [..., C].
+    """Return (KL(p‖q) + KL(q‖p)) / 2 of two softmaxes, averaged over all positions. Logits [..., C].
 
-    A class that both rule out (a logit of -inf) counts as nothing.
+    A class that both rule out (a logit of -inf) adds nothing.
 
     Args:
         p_logits: Of p.
@@ -131,22 +160,22 @@ def symmetric_kl(p_logits: Tensor, q_logits: Tensor, mask: Tensor | None = None)
 
 
 def symmetric_bernoulli_kl(p_logits: Tensor, q_logits: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The same of C independent yes/no decisions a position, summed over them: logits [..., C] of sigmoids."""
+    """Return the same for C independent yes/no decisions per position, summed: logits [..., C] of sigmoids."""
     return 0.5 * _mean(((p_logits.sigmoid() - q_logits.sigmoid()) * _difference(p_logits, q_logits)).sum(-1), mask)
 
 
 def gaussian_kl(p_mean: Tensor, q_mean: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The KL of two normal distributions of variance 1, either way: ‖p - q‖² / 2 of means [..., C]."""
+    """Return the KL of two normal distributions of variance 1, in either direction: ‖p - q‖² / 2 of means [..., C]."""
     return 0.5 * _mean((p_mean - q_mean).square().sum(-1), mask)
 
 
 def _expected(p: Tensor, q: Tensor) -> Tensor:
-    """exp(p) (p - q) of log-probabilities, and zero where p rules out what q may rule out too."""
+    """Return exp(p) (p - q) of log-probabilities, and zero where p rules a class out."""
     return p.exp() * (p - q).masked_fill(p == float("-inf"), 0.0)
 
 
 def _difference(p: Tensor, q: Tensor) -> Tensor:
-    """p - q, and zero where they are equal: -inf minus -inf would be nan."""
+    """Return p - q, and zero where they are equal, because -inf minus -inf would be nan."""
     return (p - q).masked_fill(p == q, 0.0)
 
 

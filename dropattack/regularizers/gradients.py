@@ -1,6 +1,6 @@
-"""The bookkeeping of `.grad` around a pass: set aside, added to, and the hooks that watch it."""
+"""Handling of `.grad` around a pass: set aside, added to, and hooks that watch it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def checked(gradient: Tensor | None) -> Tensor | None:
-    """The gradient itself.
+    """Return the gradient itself.
 
     Raises:
         RuntimeError: It has a graph.
@@ -24,22 +24,25 @@ def checked(gradient: Tensor | None) -> Tensor | None:
 
 
 @contextmanager
-def isolated(parameter: Tensor, keep: bool) -> Iterator[Callable[[], Tensor | None]]:
-    """Sets `.grad` aside, so that the pass inside finds it empty; afterwards adds the pass's gradient to it if `keep`.
+def isolated(parameters: Sequence[Tensor], keep: bool) -> Iterator[Callable[[], list[Tensor | None]]]:
+    """Set `.grad` of these aside, so that the pass inside finds it empty; if `keep`, add the pass's gradient to it.
 
-    Yields a function that returns the pass's own gradient (dense, not shared with `.grad`) once the block has ended.
+    Yields a function that returns the pass's own gradients (dense, not shared with `.grad`) once the block has ended.
     """
-    held, own = parameter.grad, None
-    parameter.grad = None
+    held = [p.grad for p in parameters]
+    own: list[Tensor | None] = [None] * len(held)
+    for p in parameters:
+        p.grad = None
     try:
-        yield lambda: own.to_dense() if own is not None and own.is_sparse else own
-        own = checked(parameter.grad)
+        yield lambda: [g.to_dense() if g is not None and g.is_sparse else g for g in own]
+        own = [checked(p.grad) for p in parameters]
     finally:
         # The same tensor object goes back: DDP may hold a view of it.
-        if held is not None:
-            parameter.grad = _sum(held, own) if keep and own is not None else held
-        else:
-            parameter.grad = own.clone() if keep and own is not None else None
+        for p, before, gradient in zip(parameters, held, own, strict=True):
+            if not keep or gradient is None:
+                p.grad = before
+            else:
+                p.grad = gradient.clone() if before is None else _sum(before, gradient)
 
 
 def _sum(held: Tensor, own: Tensor) -> Tensor:
@@ -50,7 +53,7 @@ def _sum(held: Tensor, own: Tensor) -> Tensor:
 
 @contextmanager
 def aside(parameters: Iterable[Tensor]) -> Iterator[None]:
-    """What the pass inside adds to `.grad` of these is dropped."""
+    """Drop what the pass inside adds to `.grad` of these."""
     held = [(p, p.grad) for p in parameters if p.requires_grad]
     try:
         for p, _ in held:
@@ -62,7 +65,7 @@ def aside(parameters: Iterable[Tensor]) -> Iterator[None]:
 
 
 class LateHooks:
-    """Holds the post-accumulate-grad hooks of parameters back until the end of a step, when `.grad` is whole.
+    """Delays the post-accumulate-grad hooks of parameters until the end of a step, when `.grad` is complete.
 
     Such a hook may step an optimizer: between two passes it would see a part of the gradient, and in a pass that is
     attacked it would move the attacked weight.
@@ -84,13 +87,13 @@ class LateHooks:
         self._reached[id(parameter)] = parameter
 
     def release(self) -> None:
-        """The hooks are in their places again. Also after an exception."""
+        """Restore the hooks, also after an exception."""
         for _, hooks, own in self._held.values():
             hooks.clear()
             hooks.update(own)
 
     def call(self) -> None:
-        """Calls the hooks of every parameter that got a gradient since `hold`."""
+        """Call the hooks of every parameter that got a gradient since `hold`."""
         with torch.no_grad():
             for key, (parameter, _, own) in self._held.items():
                 if key in self._reached and parameter.grad is not None:
@@ -99,5 +102,5 @@ class LateHooks:
 
 
 def is_sharded(parameter: nn.Parameter) -> bool:
-    """Whether each process holds a piece of this weight only: FSDP1, DeepSpeed ZeRO-3."""
-    return any(hasattr(parameter, mark) for mark in ("_fsdp_flattened", "_is_flat_param", "ds_id"))
+    """Return whether each process holds only a piece of this weight (FSDP1, DeepSpeed ZeRO-3)."""
+    return hasattr(parameter, "_fsdp_flattened") or hasattr(parameter, "_is_flat_param") or hasattr(parameter, "ds_id")

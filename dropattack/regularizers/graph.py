@@ -1,4 +1,4 @@
-"""What a loss's autograd graph reaches."""
+"""The autograd graph of a loss."""
 
 from collections import deque
 from collections.abc import Container, Iterator
@@ -11,7 +11,7 @@ _ACCUMULATE = type(torch.autograd.graph.get_gradient_edge(torch.empty(0, require
 
 
 def nodes(loss: Tensor, stops: Container[object] = ()) -> Iterator[tuple[Any, Any]]:
-    """(node, the node after it) for each edge of the graph of `loss`, the nearest first; none goes out of `stops`."""
+    """Yield (node, next node) for each edge of the graph of `loss`, nearest first, without edges from `stops`."""
     seen, open_ = {loss.grad_fn}, deque([loss.grad_fn])
     while open_:
         node = open_.popleft()
@@ -27,7 +27,7 @@ def nodes(loss: Tensor, stops: Container[object] = ()) -> Iterator[tuple[Any, An
 
 
 def leaves(loss: Tensor) -> list[Tensor]:
-    """The tensors to which the backward of `loss` adds a gradient. Also after that backward.
+    """Return the tensors to which the backward of `loss` adds a gradient. Works after that backward too.
 
     What a reentrant checkpoint computes is not seen: its graph is made in the backward.
     """
@@ -38,5 +38,5 @@ def leaves(loss: Tensor) -> list[Tensor]:
 
 
 def leaf_of(node: Any) -> Tensor | None:
-    """The tensor to which this node adds a gradient; None for a node that computes."""
+    """Return the tensor to which this node adds a gradient; None for other nodes."""
     return None if type(node) is not _ACCUMULATE else cast(Any, node).variable

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dropattack.regularizers.base import Common, Regularizer
 from dropattack.regularizers.checks import non_negative
-from dropattack.regularizers.functional import global_norm, rescale
+from dropattack.regularizers.functional import global_norm, rescale_together
 from dropattack.regularizers.naming import resolve_weights
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Target, Weight, upcast
@@ -71,7 +71,7 @@ class MSAM(Regularizer):
         norm = global_norm([m for _, m in momenta])
         if momenta:
             self._count_skipped(norm)
-        shifts = [rescale(m, -self.rho * self._factor(), norm.to(m.device)) for _, m in momenta]
+        shifts = rescale_together([m for _, m in momenta], -self.rho * self._factor(), norm)
         with self._shifted([t for t, _ in momenta], shifts):
             run()
 

@@ -1,4 +1,4 @@
-"""From names to targets. A name that matches nothing is an error that lists what there is."""
+"""Names to targets. A name that matches nothing is an error that lists the candidates."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -17,7 +17,7 @@ INPUT = "<input>"
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside `torch.compile`, DataParallel and DistributedDataParallel, whose names people know."""
+    """Return the model inside `torch.compile`, DataParallel and DistributedDataParallel."""
     while True:
         if hasattr(model, "_orig_mod"):
             model = cast(nn.Module, model._orig_mod)
@@ -28,7 +28,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def resolve(model: nn.Module, names: str | Iterable[str]) -> list[Target]:
-    """The targets that `names` stand for, each once, in the order given.
+    """Return the targets that `names` stand for, each once, in the order given.
 
     Args:
         model: Any module.
@@ -36,7 +36,7 @@ def resolve(model: nn.Module, names: str | Iterable[str]) -> list[Target]:
             over, and a match need not take part in every step), module names (their output is attacked), or `INPUT`.
 
     Raises:
-        TypeError: A target is no name.
+        TypeError: A target is not a string.
         ValueError: A name matches nothing, a named parameter is frozen or not floating-point, there is no name, or the
             model's weights are cut into pieces (FSDP1, DeepSpeed ZeRO-3).
     """
@@ -76,7 +76,7 @@ def resolve(model: nn.Module, names: str | Iterable[str]) -> list[Target]:
 
 
 def resolve_activations(model: nn.Module, names: str | Iterable[str], method: str) -> list[Target]:
-    """As `resolve`, where every target has to be an activation; an embedding's weight stands for its output.
+    """Do the same as `resolve`, but allow only activations; an embedding's weight stands for its output.
 
     Raises:
         ValueError: As `resolve`, or a name is that of a weight.
@@ -96,7 +96,7 @@ def resolve_activations(model: nn.Module, names: str | Iterable[str], method: st
 
 
 def resolve_weights(model: nn.Module, names: str | Iterable[str], method: str) -> list[Target]:
-    """As `resolve`, where every target has to be a weight.
+    """Do the same as `resolve`, but allow only weights.
 
     Raises:
         ValueError: As `resolve`, or a name is that of a module, or `INPUT`.
@@ -108,7 +108,7 @@ def resolve_weights(model: nn.Module, names: str | Iterable[str], method: str) -
 
 
 def default_target(model: nn.Module) -> str:
-    """What is attacked where nobody says: the weight of the input embedding, or the input of an image model.
+    """Return the default target: the weight of the input embedding, or the input of an image model.
 
     That is the embedding of `model.get_input_embeddings()` where there is one (Hugging Face), else the only
     `nn.Embedding`, else `INPUT` of a model with a convolution.
@@ -163,7 +163,7 @@ def _check_attackable(name: str, parameter: nn.Parameter) -> None:
 
 
 def chosen(targets: str | Iterable[str] | None, model: object, method: str) -> str | Iterable[str]:
-    """The targets themselves, or where there are none `default_target` of the model.
+    """Return the targets, or `default_target` of the model if there are none.
 
     Raises:
         TypeError: There are none, and no model.
@@ -175,7 +175,7 @@ def chosen(targets: str | Iterable[str] | None, model: object, method: str) -> s
 
 
 def required(targets: str | Iterable[str] | None, model: object, method: str) -> str | Iterable[str]:
-    """The targets themselves.
+    """Return the targets.
 
     Raises:
         TypeError: There are none; the message names candidates.
@@ -187,7 +187,7 @@ def required(targets: str | Iterable[str] | None, model: object, method: str) ->
     names = [name for name, p in model.named_parameters() if _attackable(p)]
     shown = list(dict.fromkeys([*(t for t in tables if t in names), *names]))
     raise TypeError(
-        f"{method} needs targets, the names of what it attacks: a weight ({_shortened(shown)}), a module, whose output "
+        f"{method} needs targets, names of weights or modules: a weight ({_shortened(shown)}), a module, whose output "
         f"is attacked, or {INPUT!r}; as in {method}(model, targets={(shown[0] if shown else INPUT)!r})"
     )
 

@@ -1,4 +1,4 @@
-"""One call of `Regularizer.backward`: runs the passes, and keeps each from disturbing the others."""
+"""One call of `Regularizer.backward`: runs the passes and keeps them from disturbing each other."""
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -12,12 +12,12 @@ from dropattack.regularizers.checks import kind
 from dropattack.regularizers.gradients import LateHooks, aside
 from dropattack.regularizers.graph import leaves
 from dropattack.regularizers.state import State
-from dropattack.regularizers.targets import Target
+from dropattack.regularizers.targets import Target, listening
 
 
 @dataclass(frozen=True)
 class Losses:
-    """What a step's passes cost, as detached scalar tensors on the model's device.
+    """Losses of the passes of a step, as detached scalar tensors on the model's device.
 
     Attributes:
         clean: The first pass's loss.
@@ -32,7 +32,7 @@ class Losses:
 
 @dataclass(frozen=True)
 class Output:
-    """What `forward` may return: a scalar loss with a graph, and logits [..., C] for the methods that need them.
+    """Result of `forward`: a scalar loss with a graph, and logits [..., C] for the methods that need them.
 
     Attributes:
         loss: The loss.
@@ -46,7 +46,7 @@ class Output:
 
 
 def needed(logits: Any, method: str) -> Tensor:
-    """The logits that a divergence needs.
+    """Return the logits that a divergence needs.
 
     Raises:
         ValueError: `forward` returned none.
@@ -61,7 +61,7 @@ def needed(logits: Any, method: str) -> Tensor:
 
 
 class Passes:
-    """Runs `forward` and `backward` once a call. The last of the `total` calls is the one that DDP synchronises."""
+    """Runs `forward` and `backward` once per call. DDP synchronises the last of the `total` calls."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Passes:
         keep: bool = True,
         read: Collection[Target] = (),
     ) -> None:
-        """One forward-backward at the current point.
+        """Make one forward-backward pass at the current point.
 
         Args:
             objective: Computes the loss with calls of `self.forward`; None for the loss of one forward.
@@ -108,8 +108,7 @@ class Passes:
         with ExitStack() as stack:
             if not last:
                 stack.enter_context(self._no_sync())
-            for target in self._targets:
-                stack.enter_context(target.listening(read=target in read, keep=keep, last=last))
+            stack.enter_context(listening(self._targets, frozenset(read), keep=keep, last=last))
             loss = objective() if objective else self.forward().loss
             self._hold_outside(loss)
             if not keep:
@@ -120,7 +119,7 @@ class Passes:
             self._objective = self._objective + scale * loss.detach()
 
     def _hold_outside(self, loss: Tensor) -> None:
-        """Looks once, and again when the model has changed, for weights that are not the model's: a head, a loss's."""
+        """Find weights outside the model (a head, a loss's), once and again when the model has changed."""
         if self.outside is None:
             own = set(map(id, self._parameters))
             self.outside = [p for p in leaves(loss) if isinstance(p, nn.Parameter) and id(p) not in own]
@@ -128,13 +127,13 @@ class Passes:
             self._hooks.hold(self.outside)
 
     def _others(self, loss: Tensor) -> list[Tensor]:
-        """All that the backward of `loss` may add a gradient to, but for the targets."""
+        """Return all tensors to which the backward of `loss` may add a gradient, except the targets."""
         found = {id(p): p for p in (*self._parameters, *leaves(loss))}
         attacked = {id(target.attacked) for target in self._targets}
         return [p for key, p in found.items() if key not in attacked]
 
     def _check_reached(self, read: Collection[Target], loss: Tensor) -> None:
-        """A target may be left out of a step (stochastic depth), but not of all, and not all of them for no reason."""
+        """Check that each target is reached by some step, and one of them by this step (think of stochastic depth)."""
         missing = [target for target in read if target.gradient is None]
         for target in read:
             target.reached = target.reached or target.gradient is not None
@@ -154,7 +153,7 @@ class Passes:
             )
 
     def forward(self) -> Output:
-        """Runs the caller's `forward` once."""
+        """Run the caller's `forward` once."""
         for target in self._targets:
             target.again()
         if self._state is not None:
@@ -167,7 +166,7 @@ class Passes:
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(result).__name__
             hint = ": return dropattack.Output(loss, logits)" if isinstance(result, tuple | list | dict) else ""
-            raise ValueError(f"forward has to return a scalar loss or an object with a scalar .loss, not {what}{hint}")
+            raise ValueError(f"forward must return a scalar loss or an object with a scalar .loss, not {what}{hint}")
         if not loss.requires_grad:
             raise ValueError("the loss that forward returned has no graph: nothing in it requires a gradient")
         loss = loss.reshape(())
@@ -180,7 +179,7 @@ class Passes:
         return Losses(self._losses[0], tuple(self._losses[1:]), torch.as_tensor(self._objective))
 
     def close(self) -> None:
-        """Puts back what passes change besides gradients. Also after an exception."""
+        """Restore everything that passes change except gradients, also after an exception."""
         self._hooks.release()
         if self._state is not None:
             self._state.restore()
@@ -189,5 +188,5 @@ class Passes:
             target.begin()
 
     def call_late_hooks(self) -> None:
-        """After `close`, when the weights are what they were: the hooks that a parameter's gradient was to call."""
+        """Call the delayed hooks, after `close` has restored the weights."""
         self._hooks.call()

@@ -30,10 +30,10 @@ class RandomAttack(Regularizer):
     Args:
         model: The network.
         targets: What is attacked; None: the input embedding's weight, or an image model's input.
-        epsilon: Length of the perturbation before masking; None is 0.1 of the norm of what is attacked.
+        epsilon: Length of the perturbation before masking; None is 0.1 of the norm of the target.
         p: Chance of each element to be attacked.
         grouping: `"sequential"`: one target after the other, 1 + targets passes. `"joint"`: all at once, 2 passes.
-        relative: ε is a fraction of the 2-norm of what is attacked (of an embedding: the batch's rows).
+        relative: ε is a fraction of the 2-norm of the target (of an embedding: the batch's rows).
         weight: λ.
         common: See `Regularizer`.
 

@@ -23,14 +23,14 @@ class RAT(Regularizer):
 
     The two forwards differ in their dropout alone; the KL is averaged over the batch.
 
-    `forward` has to return an object with `.loss` and `.logits`, and the model has to have dropout.
+    `forward` must return an object with `.loss` and `.logits`, and the model has to have dropout.
 
     Args:
         model: The network.
         targets: What is attacked; None: the input embedding's weight, or an image model's input.
         epsilon: Length of the perturbation.
         alpha: Weight of the agreement.
-        relative: ε is a fraction of the norm of what is attacked.
+        relative: ε is a fraction of the norm of the target.
         divergence: What the logits are: see `RDrop`.
         common: See `Regularizer`.
     """

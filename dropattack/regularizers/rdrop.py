@@ -1,4 +1,4 @@
-"""R-Drop: two forwards with different dropout have to agree (Liang et al. 2021, arXiv 2106.14448)."""
+"""R-Drop: two forwards with different dropout must agree (Liang et al. 2021, arXiv 2106.14448)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 class RDrop(Regularizer):
     """(L_1 + L_2)/2 + α (KL(p_1‖p_2) + KL(p_2‖p_1))/2, the KL averaged over the batch; one backward through both.
 
-    The losses are averaged, as in the authors' code; their paper adds them, where the same α weighs half as much.
+    The losses are averaged. The authors' paper adds them, so the same α weighs half as much there.
 
-    `forward` has to return an object with `.loss` and `.logits`, and the model has to have dropout. With an output for
-    each position ([B, T, C]) the KL is averaged over the positions that count: those that the loss does not ignore
+    `forward` must return an object with `.loss` and `.logits`, and the model must have dropout. With an output for each
+    position ([B, T, C]) the KL is averaged over the positions that count: those that the loss does not ignore
     (`ignore_index`), or that `.mask` [B, T] names.
 
     Args:
@@ -68,7 +68,7 @@ class Agreement:
         self._checked_in_mode: bool | None = None
 
     def __call__(self, run: Passes, alpha: float, model: nn.Module | None) -> Tensor:
-        """Makes the two forwards with `run`.
+        """Make the two forwards with `run`.
 
         Raises:
             ValueError: As `Comparison`.
@@ -79,7 +79,7 @@ class Agreement:
         return (one.loss + two.loss) / 2 + alpha * self._comparison.symmetric(one, two)
 
     def _check_noise(self, one: Output, two: Output, mode: bool | None) -> None:
-        """Once, and again in another mode, because it waits for the device."""
+        """Check once, and again in another mode, because it waits for the device."""
         if mode == self._checked_in_mode:
             return
         self._checked_in_mode = mode

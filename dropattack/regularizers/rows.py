@@ -66,7 +66,7 @@ class Rows:
 
 
 class _Lookup:
-    """One call of the embedding: the ids [...], and the gradient [..., D] of what was looked up, once it is there."""
+    """One call of the embedding: the ids [...] and later the gradient [..., D] of the looked-up rows."""
 
     def __init__(self, ids: Tensor) -> None:
         self.ids = ids
@@ -147,9 +147,9 @@ class EmbeddingRows(Weight):
         with ExitStack() as stack:
             hook = self._module.register_forward_hook(cut, prepend=True, with_kwargs=True)
             stack.callback(hook.remove)
-            own = stack.enter_context(isolated(self.parameter, keep))
+            own = stack.enter_context(isolated([self.parameter], keep))
             yield
-        dense = own()
+        (dense,) = own()
         found = [(lookup.ids, lookup.gradient) for lookup in lookups if lookup.gradient is not None]
         if not found:
             self._dense = dense is not None
@@ -167,7 +167,7 @@ class EmbeddingRows(Weight):
             self.gradient = values if rows is self._rows else self._rows.take(values, rows)
 
     def _looked_up_in(self, output: Tensor) -> Tensor | None:
-        """The ids of which `output` holds the rows of this matrix, unchanged; None if that is not what it is."""
+        """Return the ids whose unchanged rows of this matrix are `output`; None if it is something else."""
         node: Any = output.grad_fn
         if type(node).__name__ != "EmbeddingBackward0" or node._saved_scale_grad_by_freq:
             return None
@@ -180,7 +180,7 @@ class EmbeddingRows(Weight):
         return node._saved_indices
 
     def _reduce(self, lookups: list[tuple[Tensor, Tensor]]) -> tuple[Rows, Tensor]:
-        """The rows of `lookups` (ids [...] and the gradient [..., D] of what was looked up), and their gradients."""
+        """Return the rows of `lookups` (ids [...] and the gradients [..., D] of their rows), and the sums per row."""
         ids = [i for i, _ in lookups]
         # The passes of a step look the same ids up, mostly as the very same tensor: sort it once.
         if self._rows is None or len(ids) != len(self._looked_up) or any(map(is_not, ids, self._looked_up)):
@@ -200,7 +200,7 @@ class EmbeddingRows(Weight):
 
     @contextmanager
     def _adding_pending(self) -> Iterator[None]:
-        """Adds the earlier passes' rows to the gradient that the pass inside makes."""
+        """Add the earlier passes' rows to the gradient that the pass inside makes."""
         if not self._pending:
             yield
             return
@@ -234,6 +234,10 @@ class EmbeddingRows(Weight):
             for late in (getattr(self.parameter, "_post_accumulate_grad_hooks", None) or {}).values():
                 late(self.parameter)
 
+    @property
+    def is_moved_whole(self) -> bool:
+        return self._rows is None
+
     @contextmanager
     def shifted(self, r: Tensor | None) -> Iterator[None]:
         if r is None or self._rows is None:
@@ -261,5 +265,5 @@ class EmbeddingRows(Weight):
 
 
 def is_row_wise(module: nn.Embedding, leaf: str) -> bool:
-    """Whether the parameter `leaf` of `module` is a lookup table that `EmbeddingRows` can attack."""
+    """Return whether the parameter `leaf` of `module` is a lookup table that `EmbeddingRows` can attack."""
     return leaf == "weight" and module.max_norm is None

@@ -5,14 +5,14 @@ Foret et al. 2021 (arXiv 2010.01412); Kwon et al. 2021 (arXiv 2102.11600).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from dropattack.regularizers.base import Common, Regularizer
 from dropattack.regularizers.checks import non_negative
-from dropattack.regularizers.functional import global_norm, rescale
+from dropattack.regularizers.functional import global_norm, rescale_together
 from dropattack.regularizers.naming import resolve_weights
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Target
@@ -54,16 +54,17 @@ class SAM(Regularizer):
     def _attack(self, run: Passes) -> None:
         run(keep=False, read=self.targets)
         moved = [t for t in self.targets if t.gradient is not None]
-        slopes = [self._in_units(t, self._direction(t, t.gradient)) for t in moved if t.gradient is not None]
+        directions = self._directions(moved, [t.gradient for t in moved if t.gradient is not None])
+        slopes = [self._in_units(t, d) for t, d in zip(moved, directions, strict=True)]
         norm = global_norm(slopes)
         self._count_skipped(norm)
         rho = self.rho * self._factor()
-        shifts = [rescale(self._in_units(t, s), rho, norm.to(s.device)) for t, s in zip(moved, slopes, strict=True)]
+        shifts = rescale_together([self._in_units(t, s) for t, s in zip(moved, slopes, strict=True)], rho, norm)
         with self._shifted(moved, shifts):
             run()
 
-    def _direction(self, target: Target, gradient: Tensor) -> Tensor:
-        return gradient
+    def _directions(self, targets: Sequence[Target], gradients: Sequence[Tensor]) -> Sequence[Tensor]:
+        return gradients
 
     def _in_units(self, target: Target, x: Tensor) -> Tensor:
         """|w| x for ASAM, x for SAM."""

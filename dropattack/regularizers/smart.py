@@ -1,4 +1,4 @@
-"""SMART: predictions have to stay the same next to each example (Jiang et al. 2020, arXiv 1911.03437).
+"""SMART: predictions must stay the same near each example (Jiang et al. 2020, arXiv 1911.03437).
 
 ALUM (Liu et al. 2020, arXiv 2004.08994) takes the same regularizer to pre-training.
 """
@@ -29,7 +29,7 @@ class SMART(Regularizer):
     δ ~ N(0, σ²) on each element; a bar marks what counts as a constant. The ∞-norm is that of a token of an activation
     [B, T, D], and of an example of any other. One backward goes through the clean forward and the last one.
 
-    `forward` has to return an object with `.loss` and `.logits`.
+    `forward` must return an object with `.loss` and `.logits`.
 
     Args:
         model: The network.
@@ -86,7 +86,7 @@ class SMART(Regularizer):
         run(objective)
 
     def _ascended(self, run: Passes, p: Tensor) -> list[Tensor | None]:
-        """r of each target. Its gradient is taken apart from the step's: no weight gets any of it."""
+        """Return r of each target. Its gradient is separate from the step's: no weight gets any of it."""
 
         def start(value: Tensor, keep: Tensor | None) -> Tensor:
             noise = gaussian(upcast(value.detach()), self._generator(value.device)) * self.sigma

@@ -1,14 +1,17 @@
-"""What a forward changes besides its output: buffers, plain attributes of modules, random numbers."""
+"""Side effects of a forward: buffers, plain attributes of modules and random states."""
 
 import random
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 _PLAIN = (bool, int, float, str, Tensor, type(None))
+_NO_TENSORS = {bool, int, float, str, type(None), tuple, list, dict, OrderedDict, set}
 
 
 class Moving:
@@ -22,40 +25,79 @@ class Moving:
         self.slots: set[tuple[int, str]] = set()
 
     def forget(self) -> None:
-        """The model changed (or went into another mode): the next step copies everything and looks again."""
+        """Copy everything in the next step, because the model or its mode has changed."""
         self.known = False
 
 
-class _Snapshot:
-    """The buffers and plain attributes of modules as they are now, with a copy of those tensors that `copies` names."""
+class _Entry:
+    """A module's buffers and plain attributes at one moment, and the tensors among them."""
 
-    def __init__(self, modules: Iterable[nn.Module], copies: Callable[[nn.Module, str, Tensor], bool]) -> None:
-        self._modules = [(m, dict(m._buffers), dict(vars(m))) for m in modules]
-        self.versions: dict[tuple[int, str], tuple[Tensor, int | None]] = {}
-        self.copies: dict[tuple[int, str], tuple[nn.Module, Tensor, Tensor]] = {}
-        for module, buffers, attributes in self._modules:
-            for values in (buffers, attributes):
-                for name, value in values.items():
-                    if isinstance(value, Tensor):
-                        slot = id(module), name
-                        if copies(module, name, value):
-                            self.copies[slot] = module, value, value.detach().clone()
-                        self.versions[slot] = value, _version(value)
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.buffers, self.attributes = module._buffers.copy(), vars(module).copy()
+        self.tensors: list[tuple[str, Tensor]] = []
+        for values in (self.buffers, self.attributes):
+            if not _NO_TENSORS.issuperset(map(type, values.values())):
+                self.tensors += [(name, value) for name, value in values.items() if isinstance(value, Tensor)]
+
+    def is_unchanged(self) -> bool:
+        """Return whether each name still has the same object; contents may differ."""
+        return _are_same(self.attributes, vars(self.module)) and _are_same(self.buffers, self.module._buffers)
 
     def put_back(self) -> None:
-        for module, buffers, attributes in self._modules:
-            pairs: Any = ((buffers, module._buffers), (attributes, vars(module)))
-            for then, now in pairs:
-                for name in [k for k, v in now.items() if then.get(k, _Snapshot) is not v and isinstance(v, _PLAIN)]:
-                    if name in then:
-                        now[name] = then[name]
-                    else:
-                        del now[name]
-                if len(now) < len(then):
-                    now.update({k: v for k, v in then.items() if k not in now and isinstance(v, _PLAIN)})
-        with torch.no_grad():
-            for _, value, copy in self.copies.values():
-                value.copy_(copy)
+        if self.is_unchanged():
+            return
+        pairs: Any = ((self.buffers, self.module._buffers), (self.attributes, vars(self.module)))
+        for then, now in pairs:
+            for name in [k for k, v in now.items() if then.get(k, _Entry) is not v and isinstance(v, _PLAIN)]:
+                if name in then:
+                    now[name] = then[name]
+                else:
+                    del now[name]
+            if len(now) < len(then):
+                now.update({k: v for k, v in then.items() if k not in now and isinstance(v, _PLAIN)})
+
+
+def _are_same(then: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Compare objects, not values, because `==` of two tensors is a tensor."""
+    return len(then) == len(now) and all(map(is_, then.values(), now.values())) and all(map(is_, then, now))
+
+
+class _Snapshot:
+    """The modules' buffers and plain attributes at one moment, with a copy of the tensors that `copies` chooses.
+
+    Args:
+        modules: In the same order as those of `before`.
+        copies: Called with each module, attribute name and tensor.
+        before: An earlier snapshot, of which unchanged entries are used again.
+    """
+
+    def __init__(
+        self,
+        modules: Iterable[nn.Module],
+        copies: Callable[[nn.Module, str, Tensor], bool],
+        before: "_Snapshot | None" = None,
+    ) -> None:
+        if before is None:
+            self.entries = [_Entry(module) for module in modules]
+        else:
+            self.entries = [entry if entry.is_unchanged() else _Entry(entry.module) for entry in before.entries]
+        self.versions: dict[tuple[int, str], tuple[Tensor, int | None]] = {}
+        self.copies: dict[tuple[int, str], tuple[nn.Module, Tensor, Tensor]] = {}
+        for entry in self.entries:
+            for name, value in entry.tensors:
+                slot = id(entry.module), name
+                if copies(entry.module, name, value):
+                    self.copies[slot] = entry.module, value, value.detach().clone()
+                self.versions[slot] = value, _version(value)
+
+    def put_back(self) -> None:
+        for entry in self.entries:
+            entry.put_back()
+        if self.copies:
+            with torch.no_grad():
+                for _, value, copy in self.copies.values():
+                    value.copy_(copy)
 
 
 def _version(x: Tensor) -> int | None:
@@ -63,7 +105,7 @@ def _version(x: Tensor) -> int | None:
 
 
 def _writes_statistics(module: nn.Module) -> bool:
-    """BatchNorm in train mode: it writes its statistics, and no forward reads them."""
+    """Return whether this is BatchNorm in train mode, which writes its statistics and never reads them."""
     return isinstance(module, nn.modules.batchnorm._NormBase) and module.training
 
 
@@ -101,7 +143,7 @@ class State:
             return
         # Now, and not before the second forward: by then the weights are moved, and an attribute may be a view of one.
         assert self._start is not None
-        self._after = _Snapshot(self._modules, self._is_changed)
+        self._after = _Snapshot(self._modules, self._is_changed, self._start)
         self._start.copies = {slot: c for slot, c in self._start.copies.items() if slot in self._after.copies}
         self._moving.slots |= {slot for slot, (m, *_) in self._after.copies.items() if not _writes_statistics(m)}
         self._moving.known = True
@@ -114,7 +156,7 @@ class State:
         return not self._moving.known or (id(module), name) in self._moving.slots
 
     def _is_changed(self, module: nn.Module, name: str, value: Tensor) -> bool:
-        """Whether the first forward wrote into this tensor. (One that it put in another's place needs no copy.)"""
+        """Return whether the first forward wrote into this tensor; a new tensor in its place needs no copy."""
         if _writes_statistics(module):
             return True  # without a new version
         slot = (id(module), name)

@@ -1,6 +1,6 @@
-"""What is attacked: weights, rows of an embedding matrix, activations of a module, the model's input.
+"""Targets of an attack: weights, activations of a module, the model's input; embedding rows are in `rows.py`.
 
-Every target answers to the same few calls, so that a method is written once for all of them:
+All targets share a few calls, so that a method is written once for all of them:
 
     with target.listening(read=True, keep=True, last=False):   # around one forward-backward
         ...
@@ -11,8 +11,8 @@ Every target answers to the same few calls, so that a method is written once for
 
 import sys
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from dropattack.regularizers.gradients import isolated
 
 Start = Callable[[Tensor, Tensor | None], Tensor]
-"""Makes an activation's first perturbation from its value [B, …] and what of it is not padding (or None)."""
+"""Makes an activation's first perturbation from its value [B, …] and the non-padding mask (or None)."""
 
 
 class Target(Protocol):
@@ -35,7 +35,7 @@ class Target(Protocol):
 
     @property
     def result(self) -> Any:
-        """What is known of the last pass: its gradient, and what `value()` goes by. Set, it goes back to that pass."""
+        """The state left by a pass: its gradient, and what `value()` needs. Setting it restores that pass."""
 
     @result.setter
     def result(self, result: Any) -> None: ...
@@ -47,17 +47,17 @@ class Target(Protocol):
         """Before each forward of a pass."""
 
     def listening(self, *, read: bool, keep: bool, last: bool) -> AbstractContextManager[None]:
-        """Around one pass: `read` its own gradient; `keep` it in `.grad`; `last` of the step."""
+        """Watch one pass: `read` its own gradient; `keep` it in `.grad`; `last` of the step."""
 
     def shifted(self, r: Any) -> AbstractContextManager[None]:
-        """The attacked value plus `r` (None: as it is) inside the block, and bit for bit the old value after it."""
+        """Add `r` (None: nothing) to the attacked value inside the block; restore it bit for bit after it."""
 
     def value(self) -> Tensor:
-        """What is attacked, in the shape of `gradient`."""
+        """Return the attacked value, in the shape of `gradient`."""
 
 
 def upcast(gradient: Any) -> Any:
-    """Perturbations of 16-bit values are computed in float32. None (no gradient) stays None."""
+    """Convert 16-bit gradients to float32, the precision of perturbations. None (no gradient) stays None."""
     return gradient if gradient is None else gradient.to(torch.promote_types(gradient.dtype, torch.float32))
 
 
@@ -88,32 +88,84 @@ class Weight:
 
     @contextmanager
     def listening(self, *, read: bool, keep: bool, last: bool) -> Iterator[None]:
+        with _isolated([self], keep, [self] if read else ()) if self.is_isolated(read, keep, last) else nullcontext():
+            yield
+
+    def is_isolated(self, read: bool, keep: bool, last: bool) -> bool:
+        """Return whether a pass must find `.grad` empty: to read its own gradient, or to drop it."""
         # The last pass adds straight into `.grad`, where hooks (DDP's, say) find the sum of all passes.
-        if last or (keep and not read):
-            yield
-            return
-        with isolated(self.parameter, keep) as own:
-            yield
-        if read:
-            self.gradient = upcast(own())
+        return not last and (read or not keep)
+
+    @property
+    def is_moved_whole(self) -> bool:
+        return True
 
     @contextmanager
     def shifted(self, r: Tensor | None) -> Iterator[None]:
-        if r is None:
+        with _moved([self.parameter], [r]) if r is not None else nullcontext():
             yield
-            return
-        # In place: a RNN's weights are views of one flat buffer and have to stay so.
-        backup = self.parameter.detach().clone()
-        try:
-            with torch.no_grad():
-                self.parameter.copy_(backup + r)
-            yield
-        finally:
-            with torch.no_grad():
-                self.parameter.copy_(backup)
 
     def value(self) -> Tensor:
         return self.parameter.detach()
+
+
+@contextmanager
+def _isolated(weights: Sequence[Weight], keep: bool, read: Container[Target]) -> Iterator[None]:
+    with isolated([w.parameter for w in weights], keep) as own:
+        yield
+    for weight, gradient in zip(weights, own(), strict=True):
+        if weight in read:
+            weight.gradient = upcast(gradient)
+
+
+@contextmanager
+def listening(targets: Iterable[Target], read: Container[Target], *, keep: bool, last: bool) -> Iterator[None]:
+    """Watch one pass with all `targets`, as with `target.listening`; plain weights are handled together."""
+    isolated_weights: list[Weight] = []
+    with ExitStack() as stack:
+        for target in targets:
+            if type(target) is not Weight:
+                stack.enter_context(target.listening(read=target in read, keep=keep, last=last))
+            elif target.is_isolated(target in read, keep, last):
+                isolated_weights.append(target)
+        if isolated_weights:
+            stack.enter_context(_isolated(isolated_weights, keep, read))
+        yield
+
+
+@contextmanager
+def shifted(pairs: Sequence[tuple[Target, Any]]) -> Iterator[None]:
+    """Add r to each target inside the block, as with `target.shifted(r)`; whole weights are moved in one call."""
+    whole = [(t.parameter, r) for t, r in pairs if isinstance(t, Weight) and t.is_moved_whole and r is not None]
+    with ExitStack() as stack:
+        if whole:
+            stack.enter_context(_moved(*zip(*whole, strict=True)))
+        for target, r in pairs:
+            if not (isinstance(target, Weight) and target.is_moved_whole):
+                stack.enter_context(target.shifted(r))
+        yield
+
+
+@contextmanager
+def _moved(parameters: Sequence[Tensor], shifts: Sequence[Tensor]) -> Iterator[None]:
+    """Add the shifts in place, because an RNN's weights are views of one flat buffer and must stay so."""
+    together = all(type(p) is nn.Parameter and p.dtype == r.dtype for p, r in zip(parameters, shifts, strict=True))
+    backups = [p.detach().clone() for p in parameters]
+    try:
+        with torch.no_grad():
+            if together:
+                torch._foreach_add_(list(parameters), list(shifts))
+            else:
+                for p, backup, r in zip(parameters, backups, shifts, strict=True):
+                    p.copy_(backup + r)
+        yield
+    finally:
+        with torch.no_grad():
+            if together:
+                torch._foreach_copy_(list(parameters), backups)
+            else:
+                for p, backup in zip(parameters, backups, strict=True):
+                    p.copy_(backup)
 
 
 class Activation:
@@ -223,7 +275,7 @@ class Activation:
     def _perturb(self, x: Any, keep: Tensor | None) -> Tensor:
         if not isinstance(x, Tensor) or not x.is_floating_point():
             raise RuntimeError(f"attack target {self.name!r} gives {type(x).__name__}, not a floating-point tensor")
-        # Inside a backward it is gradient checkpointing that computes the module anew: the same perturbation again.
+        # A call inside a backward is gradient checkpointing, which recomputes the module: use the same perturbation.
         if torch._C._current_graph_task_id() == -1:
             if self._calls:
                 raise RuntimeError(
@@ -266,7 +318,7 @@ class Activation:
 
 
 class _Hook:
-    """Calls a method of a target while the target listens. Holds it weakly: the model does not own its attackers.
+    """Forwards to a target while it listens. Holds it weakly, because the model does not own its attackers.
 
     A copy of the model (an EMA, a spawned process) gets a hook that does nothing.
     """
@@ -281,12 +333,12 @@ class _Hook:
         target = self._target() if self._target else None
         return self._method(target, *call) if self._method and target is not None and target._open else None
 
-    # What torch.compiler.disable marks a function with. It imports torch._dynamo, which takes longer than torch itself.
+    # The mark of torch.compiler.disable, set here because that imports torch._dynamo, slower to import than torch.
     __call__._torchdynamo_disable = True  # type: ignore[attr-defined]
 
     @classmethod
     def keep_out_of_graphs(cls) -> None:
-        """Has torch.compile leave the hook alone, once somebody has imported it."""
+        """Keep torch.compile from tracing the hook, if torch.compile has been imported."""
         if "torch._dynamo" in sys.modules and not cls._is_out:
             cls.__call__ = torch.compiler.disable(cls.__call__)  # type: ignore[method-assign]
             cls._is_out = True

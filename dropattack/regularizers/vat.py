@@ -1,4 +1,4 @@
-"""VAT: predictions have to stay the same where they change most (Miyato et al. 2018, arXiv 1704.03976)."""
+"""VAT: predictions must stay the same where they change most (Miyato et al. 2018, arXiv 1704.03976)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class VAT(Regularizer):
     d starts as a random direction of each example; each iteration takes the gradient of the KL at x + ξ d/‖d‖. p(x) is
     a constant. The labels have no part in r.
 
-    `forward` has to return an object with `.loss` and `.logits`.
+    `forward` must return an object with `.loss` and `.logits`.
 
     Args:
         model: The network.

@@ -133,6 +133,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "reg.decay": _between(0, 1),
     "reg.level": _between(0),
     "reg.norm": _one_of("l2", "linf"),
+    "reg.divergence": _or_null(_one_of("softmax", "bernoulli", "gaussian")),
     "reg.mode": _one_of("paper", "notebook"),
     "reg.projection": _or_null(_one_of("l2", "linf")),
     "reg.grouping": _one_of("sequential", "joint"),

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from transformers import Trainer
 from transformers.integrations.neftune import neftune_post_forward_hook
 
-from dropattack import FGM
+import dropattack
+from dropattack import FGM, Compose, CreAT, RDrop
 from dropattack.integrations.hf import RegularizedTrainer
 from dropattack.regularizers import Output
 from tests.integrations.tiny_bert import METHODS, WORDS, InOrder, Looking, Rows, arguments, bert
@@ -154,18 +155,54 @@ def test_optimizers_that_step_in_the_backward_are_refused(tmp_path, optim: str):
         OurTrainer(model=bert(), args=options, train_dataset=Rows(), regularizer=METHODS["fgm"])
 
 
-@pytest.mark.parametrize("given", ["fgm", FGM, None, {"name": "fgm"}], ids=str)
-def test_a_regularizer_that_is_none_says_what_to_write(tmp_path, given):
-    with pytest.raises(TypeError, match=r"regularizer=lambda model: FGM\(model, "):
-        OurTrainer(model=bert(), args=arguments(tmp_path), train_dataset=Rows(), regularizer=given)
+@pytest.mark.parametrize(("given", "options", "error", "message"), [
+    (FGM, None, TypeError, r"regularizer=lambda model: FGM\(model, "),
+    (None, None, TypeError, 'as in regularizer="fgm" or'),
+    ({"name": "fgm"}, None, TypeError, 'as in regularizer="fgm" or'),
+    ("fmg", None, ValueError, "there is no method 'fmg'; did you mean 'fgm'[?] methods: awp, "),
+    ("compose", None, ValueError, "there is no method 'compose'"),
+    ("fgm", {"epsilonn": 1.0}, TypeError, "FGM has no option 'epsilonn'; options: targets, epsilon, .*, schedule"),
+    ("fgm", {"epsilon": -1.0}, ValueError, "epsilon .*-1.0"),
+    ("dropattack", None, TypeError, "DropAttack needs targets, .*bert.embeddings.word_embeddings.weight"),
+    (lambda m: FGM(m), {"epsilon": 1.0}, TypeError, "regularizer_options are for a method given by name"),
+], ids=str)  # fmt: skip
+def test_a_regularizer_that_cannot_be_made_says_what_to_write(tmp_path, given, options, error, message):
+    with pytest.raises(error, match=message):
+        OurTrainer(
+            model=bert(), args=arguments(tmp_path), train_dataset=Rows(), regularizer=given, regularizer_options=options
+        )
 
 
-def test_rdrop_needs_logits_under_their_name(tmp_path):
+@pytest.mark.parametrize(("name", "options"), [("fgm", {"epsilon": 0.5}), ("FreeLB", {"seed": 0}), ("none", None)])
+def test_a_name_is_the_method_with_its_own_targets(tmp_path, name, options):
+    trained = []
+    for given in (name, lambda m: dropattack.make(name, m, **(options or {}))):
+        own = options if given is name else None
+        trainer = OurTrainer(
+            model=bert(), args=arguments(tmp_path), train_dataset=Rows(), regularizer=given, regularizer_options=own
+        )
+        trainer.train()
+        trained.append(trainer.model)
+    assert identical(*trained)
+    target = {"fgm": f"{WORDS}.weight", "FreeLB": WORDS}.get(name)
+    assert [t.name for t in trainer.regularizer_for(trainer.model).targets] == ([target] if target else [])
+
+
+@pytest.mark.parametrize("method", ["RDrop", "RAT", "VAT", "SMART", "CreAT", "Compose", "FGM", "CreAT of an encoder"])
+def test_what_compares_logits_needs_them_under_their_name(tmp_path, method):
+    def make(model):
+        if method == "Compose":
+            return Compose(FGM(model), RDrop(model))
+        return CreAT(model, encoder="bert.encoder") if " " in method else getattr(dropattack, method)(model)
+
     model = bert()
     model.config.return_dict = False
-    options = arguments(tmp_path)
-    trainer = OurTrainer(model=model, args=options, train_dataset=Rows(), regularizer=METHODS["rdrop"])
-    with pytest.raises(ValueError, match="return_dict=True"):
+    trainer = OurTrainer(model=model, args=arguments(tmp_path), train_dataset=Rows(), regularizer=make)
+    if method in ("FGM", "CreAT of an encoder"):
+        trainer.train()
+        assert trainer.losses is not None
+        return
+    with pytest.raises(ValueError, match=f"{method} compares logits, .* returned none .*return_dict=True"):
         trainer.train()
 
 

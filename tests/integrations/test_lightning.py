@@ -281,3 +281,34 @@ def test_what_cannot_work_says_so():
 
     with pytest.raises(RuntimeError, match="None in another"):
         fit(Sometimes("fgm"))
+
+
+class Named(Module):
+    """A module that is told the method's name."""
+
+    def __init__(self, **given):
+        RegularizerMixin.__init__(self, **given)
+        self.net, self.every = build(), "step"
+
+    configure_regularizer = RegularizerMixin.configure_regularizer
+
+
+def test_a_name_is_the_method():
+    options = {"targets": "net.0.weight", "epsilon": 0.5}
+    named, method = Named(regularizer="fgm", regularizer_options=options), Module("fgm")
+    fit(named)
+    fit(method)
+    assert all(torch.equal(a, b) for a, b in zip(named.parameters(), method.parameters(), strict=True))
+    function = Named(regularizer=lambda m: FGM(m, "net.0.weight", epsilon=0.5))
+    assert isinstance(function.regularizer, FGM)
+
+
+def test_a_name_that_is_none_says_what_to_write():
+    with pytest.raises(ValueError, match="there is no method 'fmg'; did you mean 'fgm'"):
+        Named(regularizer="fmg")
+    with pytest.raises(TypeError, match="but must be the name of a method"):
+        Named(regularizer_options={"epsilon": 1.0})
+    with pytest.raises(TypeError, match="does not exist yet"):
+        Named(regularizer=FGM(build(), "0.weight"))
+    with pytest.raises(NotImplementedError, match='regularizer="fgm"'):
+        _ = Named().regularizer

@@ -36,7 +36,7 @@ REGULARIZERS = (
     ),
     Fault(
         "dropattack/regularizers/functional.py",
-        "return torch.isfinite(norm) & (norm > 0)",
+        'return (norm > 0) & (norm < float("inf"))',
         "return norm > 0",
         "A gradient that is not finite is attacked along.",
         ("tests/regularizers/test_precision.py",),
@@ -148,8 +148,8 @@ REGULARIZERS = (
     ),
     Fault(
         "dropattack/regularizers/targets.py",
-        "self.parameter.copy_(backup)\n",
-        "self.parameter.copy_(self.parameter - r)\n",
+        "torch._foreach_copy_(list(parameters), backups)",
+        "torch._foreach_sub_(list(parameters), list(shifts))",
         "An attacked weight is restored by subtraction, which rounds.",
         (ORACLES, "-k", "FGM and cnn"),
     ),
@@ -183,10 +183,17 @@ REGULARIZERS = (
     ),
     Fault(
         "dropattack/regularizers/rows.py",
+        "return value if self._rows.used is None else value * self._rows.used.unsqueeze(-1)",
+        "return value",
+        "On a GPU, slots that stand for no row count in the norm of what is attacked.",
+        ("tests/regularizers/test_gpu_path.py",),
+    ),
+    Fault(
+        "dropattack/regularizers/rows.py",
         "first[1:] = ordered[1:] != ordered[:-1]",
         "first[1:] = True",
         "On a GPU, a token that occurs twice is attacked as two rows.",
-        ("tests/regularizers/test_edges.py",),
+        ("tests/regularizers/test_gpu_path.py",),
     ),
     Fault(
         "dropattack/regularizers/rows.py",
@@ -204,8 +211,8 @@ REGULARIZERS = (
     ),
     Fault(
         "dropattack/regularizers/gradients.py",
-        "    held, own = parameter.grad, None\n    parameter.grad = None\n",
-        "    held, own = parameter.grad, None\n",
+        "    for p in parameters:\n        p.grad = None\n",
+        "",
         "The attack follows the gradient of earlier micro-batches as well.",
         (ORACLES, "-k", "FGM and lstm"),
     ),

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dropattack import Output, RDrop
+from dropattack import RAT, SMART, VAT, Output, RDrop
 from dropattack.regularizers import functional
 
 T = torch.tensor([[0, 2, -100, -100], [1, 1, 2, 0], [2, -100, 0, 1]])
@@ -134,6 +134,47 @@ def test_what_is_said_counts(divergence):
     torch.testing.assert_close(found, by_hand(kind, seen, None))
 
 
+KINDS = {"softmax": softmax, "bernoulli": bernoulli, "gaussian": gaussian}
+
+
+def kl(kind: str, p: Tensor, q: Tensor) -> Tensor:
+    """KL(p‖q) of each position, by the definition."""
+    if kind == "gaussian":
+        return gaussian(p, q)
+    if kind == "bernoulli":
+        p, q = (torch.stack([x.sigmoid(), (-x).sigmoid()], -1).log() for x in (p, q))
+    p, q = p.softmax(-1), q.softmax(-1)
+    return (p * (p / q).log()).sum(-1) if kind == "softmax" else (p * (p / q).log()).sum((-1, -2))
+
+
+@pytest.mark.parametrize("divergence", [None, *KINDS])
+@pytest.mark.parametrize("method", [RAT, VAT, SMART])
+def test_other_methods_compare_by_the_same_divergence(method, divergence):
+    """Given, or else what the loss makes of the logits: here a softmax."""
+    torch.manual_seed(0)
+    model, x, seen = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.5), nn.Linear(16, 3)).double(), torch.ones(3, 4), []
+
+    def forward():
+        logits = model(x.double())
+        seen.append(logits.detach())
+        loss = F.cross_entropy(logits, Y)
+        return Output(loss if divergence is None else loss + logits.square().sum(), logits)
+
+    options = {"alpha": 2.0, "divergence": divergence}
+    losses = method(model, "0.weight" if method is RAT else "0", **options).backward(forward)
+    kind = divergence or "softmax"
+    assert len(seen) == 3
+    if method is RAT:
+        wanted = losses.clean + (losses.adversarial[0] + losses.adversarial[1]) / 2
+        wanted += 2.0 * KINDS[kind](seen[1], seen[2]).mean()
+    else:
+        wanted = losses.clean + 2.0 * kl(kind, seen[0], seen[2]).mean()
+        wanted += 2.0 * kl(kind, seen[2], seen[0]).mean() if method is SMART else 0.0
+    torch.testing.assert_close(losses.total, wanted)
+    with pytest.raises(ValueError, match="divergence must be one of None, 'softmax', 'bernoulli', 'gaussian'"):
+        method(model, "0", divergence="kl")
+
+
 def test_a_mask_counts():
     mask = torch.tensor([[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1]])
     for loss in (
@@ -163,7 +204,7 @@ def test_a_mask_counts():
 def test_what_cannot_be_known_is_asked_for(shape, loss, mask, message):
     with pytest.raises(ValueError, match=message):
         agreement(shape, loss, mask)
-    with pytest.raises(ValueError, match="divergence has to be one of None, 'softmax', 'bernoulli', 'gaussian'"):
+    with pytest.raises(ValueError, match="divergence must be one of None, 'softmax', 'bernoulli', 'gaussian'"):
         RDrop(nn.Linear(2, 2), divergence="kl")
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dropattack import FGM, PGD, SAM, DropAttack, FreeLB, RandomAttack
+from dropattack import AWP, FGM, FSAM, PGD, SAM, CreAT, DropAttack, FreeLB, RandomAttack
 from dropattack.regularizers.rows import EmbeddingRows
 from dropattack.regularizers.targets import Weight
 from tests.regularizers import by_hand
@@ -111,6 +111,66 @@ def test_all_weights_are_those_of_now(change):
     reg.backward(loss)
     assert_close(taken(ps), wanted)
     assert len(reg.targets) == len(ps)
+
+
+@pytest.mark.parametrize("change", [unfreeze, replace, adapt, freeze])
+def test_awp_moves_the_matrices_of_now(change):
+    model = layers()
+    if change is unfreeze:
+        model[0].requires_grad_(False)
+    loss, reg = loss_of(model), AWP(model, gamma=0.3)
+    reg.backward(loss)
+    model.zero_grad()
+    change(model)
+    ps = [p for p in weights(model) if p.requires_grad]
+    moved = [p for n, p in model.named_parameters() if p.requires_grad and "weight" in n and p.dim() > 1]
+    clean = dict(zip(ps, by_hand.plain(loss, ps), strict=True))
+    reg.backward(loss)
+    found = taken(ps)
+    wanted = by_hand.at(loss, ps, {p: 0.3 * p.detach().norm() * clean[p] / clean[p].norm() for p in moved})
+    assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("change", [unfreeze, replace, adapt, freeze])
+def test_fsam_keeps_the_means_of_the_weights_that_stay(change):
+    model = layers()
+    if change is unfreeze:
+        model[0].requires_grad_(False)
+    loss, reg = loss_of(model), FSAM(model, rho=0.5, sigma=0.7)
+    first = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    means = dict(zip(first, by_hand.plain(loss, list(first.values())), strict=True))
+    reg.backward(loss)
+    model.zero_grad()
+    change(model)
+    with torch.no_grad():  # else the second gradient is the mean itself
+        model[0].bias += 1.0
+    now = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    ps = list(now.values())
+    clean = dict(zip(now, by_hand.plain(loss, ps), strict=True))
+    d = {n: clean[n] - (0.7 * means[n] if first.get(n) is p else 0.0) for n, p in now.items()}
+    norm = torch.stack([x.norm() for x in d.values()]).norm()
+    reg.backward(loss)
+    assert_close(taken(ps), by_hand.at(loss, ps, {p: 0.5 * d[n] / norm for n, p in now.items()}))
+
+
+def test_creat_follows_a_replaced_encoder_and_refuses_one_that_is_gone():
+    model = layers()
+    reg = CreAT(model, "1", encoder="2", alpha=0.5, epsilon=0.5, sigma=0.1, seed=0)
+    loss, state = loss_of(model), reg.state_dict()
+    reg.backward(loss)
+    model.zero_grad()
+    replace(model)
+    reg.load_state_dict(state)  # the same draws again
+    reg.backward(loss)
+    found = taken(weights(model))
+    CreAT(model, "1", encoder="2", alpha=0.5, epsilon=0.5, sigma=0.1, seed=0).backward(loss)
+    assert_close(found, taken(weights(model)))
+    model[2] = nn.Sequential(model[2])
+    reg.backward(loss)  # still there, and another module
+    assert reg._encoder is model[2]
+    del model[2]
+    with pytest.raises(ValueError, match="encoder '2' is not a module of this model"):
+        reg.backward(loss)
 
 
 def test_a_state_outlives_an_unfreezing():

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dropattack.regularizers import dropattack, randomattack, rwp
+from dropattack.regularizers import dropattack, functional, randomattack, rwp
 from dropattack.regularizers.rows import Rows
 from tests.regularizers.methods import METHODS, Method
 from tests.regularizers.networks import NETWORKS, Network
@@ -267,8 +267,9 @@ class Waits(TorchDispatchMode):
 @each_network
 @each_method
 def test_nothing_waits_for_the_device(method: Method, network: Network, monkeypatch):
-    # The path of a GPU, where the number of rows is not known on the host.
+    # The path of a GPU, where neither the number of rows nor a norm is known on the host.
     monkeypatch.setattr(Rows, "of", Rows.without_waiting)
+    monkeypatch.setattr(functional, "all_usable", lambda norm: False)
     model, batch = network.build(), network.batch()
     reg = make(method, model, network)
     reg.backward(lambda: network.forward(model, batch))

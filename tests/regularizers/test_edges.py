@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dropattack import FGM, INPUT, PGD, SAM, DropAttack, FreeLB, Identity, Output, RandomAttack, RDrop
 from dropattack.regularizers import functional
-from dropattack.regularizers.rows import EmbeddingRows, Rows
+from dropattack.regularizers.rows import EmbeddingRows
 from dropattack.regularizers.targets import Activation, Weight
 from tests.regularizers.networks import NETWORKS, PADDING
 
@@ -70,14 +70,14 @@ def test_a_name_that_matches_nothing_lists_the_nearest(model):
     ("make", "message"),
     [
         (lambda m: FGM(m, []), "targets is empty"),
-        (lambda m: FGM(m, "embed.weight", epsilon=-1), "epsilon has to be a finite number >= 0, not -1"),
-        (lambda m: FGM(m, "embed.weight", epsilon=float("nan")), "epsilon has to be a finite number >= 0, not nan"),
-        (lambda m: PGD(m, "embed.weight", steps=0), "steps has to be a whole number >= 1, not 0"),
-        (lambda m: PGD(m, "embed.weight", steps=1.5), "steps has to be a whole number"),
-        (lambda m: DropAttack(m, "embed.weight", p=1.5), r"p has to lie in \[0, 1\], not 1.5"),
-        (lambda m: DropAttack(m, "embed.weight", mode="gpu"), "mode has to be one of 'paper', 'notebook', not 'gpu'"),
-        (lambda m: DropAttack(m, "embed.weight", every=0), "every has to be a whole number >= 1"),
-        (lambda m: DropAttack(m, "embed.weight", dropout_masks="none"), "dropout_masks has to be one of"),
+        (lambda m: FGM(m, "embed.weight", epsilon=-1), "epsilon must be a finite number >= 0, not -1"),
+        (lambda m: FGM(m, "embed.weight", epsilon=float("nan")), "epsilon must be a finite number >= 0, not nan"),
+        (lambda m: PGD(m, "embed.weight", steps=0), "steps must be a whole number >= 1, not 0"),
+        (lambda m: PGD(m, "embed.weight", steps=1.5), "steps must be a whole number"),
+        (lambda m: DropAttack(m, "embed.weight", p=1.5), r"p must be in \[0, 1\], not 1.5"),
+        (lambda m: DropAttack(m, "embed.weight", mode="gpu"), "mode must be one of 'paper', 'notebook', not 'gpu'"),
+        (lambda m: DropAttack(m, "embed.weight", every=0), "every must be a whole number >= 1"),
+        (lambda m: DropAttack(m, "embed.weight", dropout_masks="none"), "dropout_masks must be one of"),
         (lambda m: FreeLB(m, "rnn.weight_ih_l0"), "FreeLB perturbs each example, and 'rnn.weight_ih_l0' is a weight"),
         (lambda m: SAM(m, "embed"), "SAM moves weights, and 'embed' is an activation"),
     ],
@@ -146,17 +146,17 @@ def test_no_grad_and_logits_and_targets_outside_the_forward(model, forward):
 
 def test_what_a_tired_person_hands_in(model, forward):
     reg = FGM(model, "embed.weight")
-    with pytest.raises(TypeError, match=r"forward has to be a function, as in .*lambda: loss\), not a Tensor"):
+    with pytest.raises(TypeError, match=r"forward must be a function, as in .*lambda: loss\), not a Tensor"):
         reg.backward(forward().loss)
-    with pytest.raises(TypeError, match="backward has to be a function"):
+    with pytest.raises(TypeError, match="backward must be a function"):
         reg.backward(forward, backward=torch.amp.GradScaler("cpu"))
     for targets, given in ([model.embed.weight], "a Parameter"), (model.embed, "an Embedding"), ([3], "an int"):
         for method in (FGM, DropAttack, FreeLB if given == "a Parameter" else FGM):
             with pytest.raises(TypeError, match=f"targets are names, such as 'embed.weight', not {given}"):
                 method(model, targets)
-    with pytest.raises(TypeError, match=r"model has to be the nn.Module itself, not a generator"):
+    with pytest.raises(TypeError, match=r"model must be the nn.Module itself, not a generator"):
         DropAttack(model.parameters(), "embed.weight")
-    with pytest.raises(ValueError, match="epsilon has to be a finite number >= 0, not '5'"):
+    with pytest.raises(ValueError, match="epsilon must be a finite number >= 0, not '5'"):
         FGM(model, "embed.weight", epsilon="5")
 
 
@@ -231,21 +231,6 @@ def test_nothing_of_the_vocabularys_size_but_one_gradient(make):
         reg.backward(lambda: F.cross_entropy(model(ids), labels))
     assert plain
     assert sizes.seen == plain, "the dense gradient of one plain step, whatever the number of passes"
-
-
-@pytest.mark.parametrize("ids", [[[3, 1, 3], [2, 2, 9]], [[0, 0, 0], [0, 0, 0]], [[5]]])
-def test_rows_without_waiting_are_the_rows(ids):
-    ids = torch.tensor(ids).flatten()
-    want, got = Rows.of(ids), Rows.without_waiting(ids)
-    assert torch.equal(got.index[got.used], want.index)
-    assert torch.equal(got.index[got.inverse], ids)
-    gradient = torch.randn(len(ids), 4)
-    torch.testing.assert_close(got.sum(gradient, 2)[got.used], want.sum(gradient, 2))
-    assert not got.sum(gradient, 2)[~got.used].any()
-    other = Rows.of(torch.tensor([1, 3, 7]))
-    values = torch.arange(12.0).view(3, 4)
-    torch.testing.assert_close(got.take(values, other)[got.used], want.take(values, other))
-    assert not got.take(values, other)[~got.used].any()
 
 
 @pytest.mark.parametrize("method", [FGM, lambda m, t: DropAttack(m, t, p=1.0, steps=2), PGD])
@@ -373,7 +358,7 @@ def test_a_random_direction_is_as_long_as_the_attack_it_stands_for_and_spares_pa
             assert set(moved[1].any(-1).nonzero().flatten().tolist()) == rows
     assert RandomAttack(model, "embed.weight").epsilon == 0.1
     assert RandomAttack(model, "embed.weight").relative
-    with pytest.raises(ValueError, match=r"p has to lie in \[0, 1\], not 2"):
+    with pytest.raises(ValueError, match=r"p must be in \[0, 1\], not 2"):
         RandomAttack(model, "embed.weight", p=2)
     with pytest.raises(RuntimeError, match=r"'embed\.weight' got no gradient"):
         RandomAttack(model, "embed.weight").backward(lambda: (model.head.weight**2).sum())

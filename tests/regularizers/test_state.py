@@ -174,8 +174,8 @@ def test_what_stays_is_copied_once(monkeypatch):
     original = state._Snapshot
 
     class Snapshot(original):
-        def __init__(self, modules, copies):
-            super().__init__(modules, copies)
+        def __init__(self, *args):
+            super().__init__(*args)
             copied.append({name for _, name in self.copies})
 
     monkeypatch.setattr(state, "_Snapshot", Snapshot)

@@ -14,6 +14,7 @@ from dropattack.models import bert
 from dropattack.models.bert import Bert
 from dropattack.models.cnn import CNN
 from dropattack.models.rnn import RNNClassifier
+from dropattack.regularizers import functional
 from dropattack.regularizers.rows import Rows
 from dropattack.training.device import make_accelerator
 from dropattack.training.step import Stepper
@@ -122,7 +123,9 @@ def no_waiting() -> ExitStack:
     *(pytest.param(family, METHODS, id=family, marks=pytest.mark.slow) for family in OTHERS),
 ])  # fmt: skip
 def test_no_step_waits(family, methods, monkeypatch):
-    monkeypatch.setattr(Rows, "of", Rows.without_waiting)  # a GPU's path: the number of rows is not known on the host
+    # A GPU's path: neither the number of rows nor a norm is known on the host.
+    monkeypatch.setattr(Rows, "of", Rows.without_waiting)
+    monkeypatch.setattr(functional, "all_usable", lambda norm: False)
     monkeypatch.setattr(bert, "_no_padding", on_host(bert._no_padding))
     for method in methods:
         model = FAMILIES[family]()

@@ -1,0 +1,43 @@
+"""`dropattack.make`: methods by name."""
+
+import pytest
+import yaml
+
+import dropattack as da
+from dropattack.regularizers import Compose, Regularizer
+from dropattack.regularizers.factory import method_named, names
+from tests.regularizers.networks import NETWORKS
+from tests.test_layers import ROOT
+
+
+def test_every_exported_method_has_a_name():
+    exported = {getattr(da, name) for name in da.__all__ if isinstance(getattr(da, name), type)}
+    methods = {cls for cls in exported if issubclass(cls, Regularizer) and cls not in (Regularizer, Compose)}
+    assert {method_named(name) for name in names()} == methods
+
+
+def test_the_names_are_those_of_the_command_line():
+    for path in sorted((ROOT / "conf" / "reg").glob("*.yaml")):
+        config = yaml.safe_load(path.read_text())
+        options = config.get("reg", config)
+        if options["name"] not in ("dropout", "compose"):  # a property of the model; a list of methods
+            assert method_named(options["name"]) is getattr(da, options["_target_"].rpartition(".")[2])
+
+
+def test_makes_the_method_with_its_options():
+    model = NETWORKS[0].build()
+    made = da.make("FGM", model, epsilon=0.25, every=3)
+    assert isinstance(made, da.FGM)
+    assert (made.epsilon, made.every, made.targets[0].name) == (0.25, 3, "embed.weight")
+    assert isinstance(da.make("none", model), da.Identity)
+
+
+@pytest.mark.parametrize(("name", "options", "error", "message"), [
+    ("smmart", {}, ValueError, "there is no method 'smmart'; did you mean 'smart'[?] methods: awp, "),
+    (None, {}, ValueError, "there is no method None; methods: awp, "),
+    ("sam", {"epsilon": 1}, TypeError, "SAM has no option 'epsilon'; options: targets, rho, adaptive, dropout_masks"),
+    ("none", {"rho": 1}, TypeError, "Identity has no option 'rho'; options: targets, seed"),
+])  # fmt: skip
+def test_what_there_is_not_is_an_error(name, options, error, message):
+    with pytest.raises(error, match=message):
+        da.make(name, NETWORKS[0].build(), **options)
