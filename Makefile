@@ -55,7 +55,7 @@ findings: $(INSTALLED) ## Write the findings on DropAttack: results/findings.md,
 	$(PY) scripts/findings.py $(ARGS)
 
 claims: $(INSTALLED) ## Decide each claim of conf/claims.yaml from the records: results/claims.md
-	$(PY) scripts/claims.py $(ARGS)
+	$(PY) -m dropattack claims $(ARGS)
 
 report: $(INSTALLED) ## Write all results as one page, results/report.html, from results/ alone
 	$(PY) -m dropattack report $(ARGS)

@@ -23,6 +23,8 @@ COMMANDS = {
         "curve": "the learning curves of runs",
         "table": "run the missing cells of a table, and write it",
         "tune": "choose each method's settings on validation",
+        "reference": "fit linear models on a table's rows, as a floor for its networks",
+        "claims": "decide the claims of the papers from the records",
         "report": "all results as one HTML page",
     },
     "Use": {

@@ -7,7 +7,7 @@ the pixels, and nearest neighbours. The one setting of each is chosen on validat
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -58,12 +58,12 @@ def _features(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _candidates(dataset: Dataset) -> dict[str, Iterator[tuple[dict[str, float], Any]]]:
-    linear = (({"C": c}, LogisticRegression(C=c, max_iter=300)) for c in STRENGTHS)
+def _candidates(dataset: Dataset) -> dict[str, Iterable[tuple[dict[str, float], Any]]]:
+    linear = [({"C": c}, LogisticRegression(C=c, max_iter=300)) for c in STRENGTHS]
     if isinstance(dataset.train, TextSplit):
         return {"bag of words": linear}
-    near = (({"k": k}, KNeighborsClassifier(n_neighbors=k)) for k in NEIGHBOURS)
-    small = (({"C": c}, LogisticRegression(C=c, max_iter=100)) for c in (0.03, 0.3))
+    near = [({"k": float(k)}, KNeighborsClassifier(n_neighbors=k)) for k in NEIGHBOURS]
+    small = [({"C": c}, LogisticRegression(C=c, max_iter=100)) for c in (0.03, 0.3)]
     return {"linear": small, "neighbours": near}
 
 

@@ -130,7 +130,8 @@ class Checkpoints:
             temporary.unlink(missing_ok=True)
             raise
         packed = io.BytesIO()
-        np.savez_compressed(packed, **{name: tensor.numpy() for name, tensor in predictions.items()})
+        arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in predictions.items()}
+        np.savez_compressed(packed, **arrays)
         write_atomically(self.folder / "predictions.npz", packed.getvalue())
         write_atomically(self.folder / "best.json", (json.dumps(description, indent=1) + "\n").encode())
         return self.folder / "best.safetensors"

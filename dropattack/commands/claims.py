@@ -1,28 +1,31 @@
 """Write the claims of conf/claims.yaml with their verdicts: results/claims.md and its picture.
 
-    python scripts/claims.py
+    dropattack claims
 
 Uses only the committed records and probes: the same files give the same page.
 """
 
-import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from dropattack.commands.parsing import new_parser
+from dropattack.errors import UserError
 from dropattack.runs import cli
 from dropattack.runs.experiment import CONF
 from dropattack.sweeps.table import load_table
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = new_parser("claims", __doc__)
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
     parser.add_argument("--claims", type=Path, default=CONF / "claims.yaml", help="default: conf/claims.yaml")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     return cli.guarded(lambda: run(args.results, args.claims))
 
 
 def run(results: Path, path: Path) -> int:
+    if not results.is_dir():
+        raise UserError(f"there is no folder {results}: pass the one with the records as --results")
     from dropattack.report import gather
     from dropattack.report.claim_page import write
     from dropattack.report.claims import read_claims
@@ -32,7 +35,3 @@ def run(results: Path, path: Path) -> int:
     found, _ = gather.tables(results, asked)
     print(*write(results, claims, found), sep="\n")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,14 +1,15 @@
-"""Fit linear models on the rows of a table's data sets: `python scripts/reference.py midi --scale midi`.
+"""Fit linear models on the rows of a table's data sets: `dropattack reference midi --scale midi`.
 
 Writes results/<scale>/references.json, from which the tables take the rows "bag of words", "linear" and "neighbours".
 """
 
 import argparse
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from dropattack import provenance
+from dropattack.commands.parsing import new_parser
 from dropattack.errors import UserError
 from dropattack.files import write_atomically
 from dropattack.runs import build, cli, experiment
@@ -17,13 +18,13 @@ from dropattack.runs.experiment import Run
 from dropattack.sweeps.table import load_table
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = new_parser("reference", __doc__)
     parser.add_argument("table", help="a file of conf/table/")
     parser.add_argument("--scale", default="midi", choices=SCALES)
     parser.add_argument("--dataset", action="append", default=[], help="only this data set (repeatable)")
     parser.add_argument("--results", type=Path, default=Path("results"))
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     return cli.guarded(lambda: run(args))
 
 
@@ -49,7 +50,3 @@ def run(args: argparse.Namespace) -> int:
             print(f"{name}, {model}: {', '.join(accuracies)} ({found['setting']})", flush=True)
         write_atomically(path, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
