@@ -10,6 +10,7 @@ from dropattack.analysis.compare import compare, provenance
 from dropattack.analysis.data_efficiency import data_efficiency_table, heading
 from dropattack.analysis.heatmap import heatmap
 from dropattack.analysis.records import Records, read_records
+from dropattack.analysis.references import read_references, with_references
 from dropattack.analysis.training_gradients import draw, gradient_table, with_norms
 from dropattack.errors import UserError
 from dropattack.runs import store
@@ -91,6 +92,7 @@ def render(
     known = tables.read_published(published) if published else {}
     plan = plan or Plan()
     compared, made, legend = _comparison(records, seeds=seeds, published=known.get(name), plan=plan)
+    made = with_references(made, records.frame, read_references(folder.parent / "references.json"))
     second = data_efficiency_table(records.frame, x, margin=plan.margin) if kind == "curve" and x is not None else None
     more = f"\n## {heading(x)}\n\n{tables.markdown(second)}" if second and x else ""
     written = [

@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 import math
 
 import pytest
@@ -9,6 +10,7 @@ from dropattack.analysis import tables
 from dropattack.analysis.compare import compare, provenance
 from dropattack.analysis.data_efficiency import data_efficiency_table, heading
 from dropattack.analysis.records import read_records
+from dropattack.analysis.references import read_references, with_references
 from dropattack.errors import UserError
 from dropattack.runs import record
 from dropattack.statistics import UNKNOWN, Plan, Primary
@@ -232,3 +234,27 @@ def test_amounts_of_data_are_in_numeric_order(write_run, tmp_path):
         write_run("none", fraction=fraction)
     labels = compare(read_records(tmp_path).frame)["dataset_label"].tolist()
     assert labels == [f"digits (fraction={fraction})" for fraction in (0.1, 0.25, 0.5, 1.0, 10.0)]
+
+
+def test_linear_models_stand_above_the_networks_on_the_same_rows(write_run, tmp_path):
+    for seed in range(2):
+        write_run("none", seed=seed)
+        write_run("none", seed=seed, dataset="other")
+    path = tmp_path / "references.json"
+    model = {"setting": {"C": 1.0}, "test": {"accuracy": 0.876}}
+    one = {"fingerprint": "digits", "models": {"linear": model}}
+    path.write_text(json.dumps({"digits": one, "other": {**one, "fingerprint": "of other rows"}}))
+    frame = read_records(tmp_path).frame
+    plain = tables.comparison_table(compare(frame))
+    made = with_references(plain, frame, read_references(path))
+    assert [row[:4] for row in made.rows if row[1] == "linear"] == [("digits / cnn", "linear", "–", "87.60")]
+    assert tuple(row for row in made.rows if row[1] != "linear") == plain.rows
+    assert "logistic regression on the pixels" in made.notes[-1]
+    assert with_references(plain, frame, {}) == plain
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"digits": 1}', '{"digits": {"models": {"linear": {}}}}'])
+def test_damaged_references_are_refused(text, tmp_path):
+    (tmp_path / "references.json").write_text(text)
+    with pytest.raises(UserError, match="make it again with `dropattack reference`"):
+        read_references(tmp_path / "references.json")

@@ -1,0 +1,62 @@
+"""Rows of linear models in a table: a floor for its networks, fitted on the same rows of data."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dropattack.analysis.tables import NOTHING, Table
+from dropattack.errors import UserError
+
+NOTES = {
+    "bag of words": "Bag of words: logistic regression on TF-IDF of words and pairs of words.",
+    "linear": "Linear: logistic regression on the pixels.",
+    "neighbours": "Neighbours: nearest neighbours of the pixels.",
+}
+CHOSEN = "{} Fitted on the same training rows, with the one setting that is best on validation."
+
+
+def read_references(path: Path) -> dict[str, Any]:
+    """Read `results/<scale>/references.json`, which `dropattack reference` writes; nothing if there is no such file.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not path.exists():
+        return {}
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        for found in known.values():
+            {name: float(model["test"]["accuracy"]) for name, model in found["models"].items()}, found["fingerprint"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read ({error!r:.80}); make it again with `dropattack reference`") from error
+    return known
+
+
+def with_references(table: Table, frame: pd.DataFrame, references: dict[str, Any]) -> Table:
+    """Insert a row per linear model above the methods of each data set that it was fitted on.
+
+    Args:
+        table: a comparison; its first column is "data set / model", its fourth the test accuracy.
+        frame: the runs of the table.
+        references: the result of `read_references`.
+    """
+    prints = {(row.dataset, row.data["fingerprint"]) for row in frame.itertuples()}
+    fitted = {name: found for name, found in references.items() if (name, found["fingerprint"]) in prints}
+    rows: list[tuple[str, ...]] = []
+    seen: set[str] = set()
+    for row in table.rows:
+        dataset = row[0].partition(" / ")[0]
+        if row[0] not in seen and dataset in fitted:
+            for name, model in fitted[dataset]["models"].items():
+                accuracy = f"{100 * model['test']['accuracy']:.2f}"
+                rows.append((row[0], name, NOTHING, accuracy, *[NOTHING] * (len(row) - 4)))
+        seen.add(row[0])
+        rows.append(row)
+    names = {name: None for found in fitted.values() for name in found["models"]}
+    said = CHOSEN.format(" ".join(NOTES.get(name, name) for name in names))
+    return replace(table, rows=tuple(rows), notes=(*table.notes, said)) if names else table
