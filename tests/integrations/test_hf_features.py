@@ -165,7 +165,7 @@ def test_optimizers_that_step_in_the_backward_are_refused(tmp_path, optim: str):
     ("fgm", {"epsilon": -1.0}, ValueError, "epsilon .*-1.0"),
     ("dropattack", None, TypeError, "DropAttack needs targets, .*bert.embeddings.word_embeddings.weight"),
     (lambda m: FGM(m), {"epsilon": 1.0}, TypeError, "regularizer_options are for a method given by name"),
-], ids=str)  # fmt: skip
+])  # fmt: skip
 def test_a_regularizer_that_cannot_be_made_says_what_to_write(tmp_path, given, options, error, message):
     with pytest.raises(error, match=message):
         OurTrainer(
