@@ -234,7 +234,13 @@ def test_run_then_skip(tmp_path):
     assert record["steps"] == record["history"][-1]["step"]
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
     kept = tmp_path / "outputs" / "checkpoints" / record["run_id"]
-    assert sorted(path.name for path in kept.iterdir()) == ["best.json", "best.safetensors", "lock", "reader.json"]
+    assert sorted(path.name for path in kept.iterdir()) == [
+        "best.json",
+        "best.safetensors",
+        "lock",
+        "predictions.npz",
+        "reader.json",
+    ]
     before = (tmp_path / out.splitlines()[-1]).stat().st_mtime_ns
     code, again, err = result(tmp_path, *QUICK)
     assert (code, again) == (0, out)

@@ -154,7 +154,7 @@ def test_the_errors_that_are_explained_are_those_that_are_raised():
 
 def test_the_reference_has_every_public_name():
     text = "".join(path.read_text() for path in (ROOT / "docs" / "reference").glob("*.md"))
-    documented = re.findall(r"^\.\. auto(?:class|data):: dropattack\.(\w+)$", text, re.MULTILINE)
+    documented = re.findall(r"^\.\. auto(?:class|data|function):: dropattack\.(\w+)$", text, re.MULTILINE)
     assert sorted(documented) == sorted(dropattack.__all__)
 
 

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    from dropattack.sweeps.reference import references
+    from dropattack.data.reference import references
 
     path = args.results / args.scale / "references.json"
     known = json.loads(path.read_text()) if path.exists() else {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -38,13 +37,20 @@ SCALES = ("full", "mini", "smoke", "midi")
 def register_resolvers() -> None:
     """Register the resolvers of conf/ with OmegaConf. May be called repeatedly.
 
-    `${pick:${scale.name},full,mini,smoke,midi}` is the value for a scale; `${times:2,3}` is a product;
+    `${pick:${scale.name},full,mini,smoke,midi}` is the value for a scale; `${lengthened:5}` is 5 epochs times `reg.times`, if the
+    method has it;
     `${content:root,path,…}` is a digest of the content of files or folders, or null if one does not exist: see
     `dropattack.data.content.digest`.
     """
     OmegaConf.register_new_resolver("pick", _pick, replace=True)
     OmegaConf.register_new_resolver("content", _content, replace=True)
-    OmegaConf.register_new_resolver("times", operator.mul, replace=True)
+    OmegaConf.register_new_resolver("lengthened", _lengthened, replace=True)
+
+
+def _lengthened(epochs: Any, *, _root_: DictConfig) -> Any:
+    """Return `epochs`, multiplied by `reg.times` if the method has it."""
+    reg = _root_.get("reg")
+    return epochs * (reg.get("times") or 1) if isinstance(reg, DictConfig) else epochs
 
 
 def _pick(scale: str, *sizes: Any) -> Any:

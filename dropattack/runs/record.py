@@ -67,7 +67,6 @@ _NEUTRAL: dict[str, tuple[Any, tuple[str, ...]]] = {
     "reg.warmup": (0, ()),
     "reg.weight": (1.0, ()),
     "reg.norm": ("l2", ()),
-    "reg.divergence": (None, ()),
     "reg.relative": (False, ("dropattack", "randomattack", "awp", "rwp")),
 }
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from dropattack.data.loader import Loader
+from dropattack.training.state import SplitLoader
 
 
 def evaluate(
@@ -70,7 +69,7 @@ class Tested:
         return self.predicted == self.labels
 
 
-def test(model: nn.Module, loader: Loader, *, classes: int, metrics: Sequence[str] = ()) -> Tested:  # noqa: PT028
+def test(model: nn.Module, loader: SplitLoader, *, classes: int, metrics: Sequence[str] = ()) -> Tested:  # noqa: PT028
     """Evaluate on all rows of `loader`'s split, once, and keep the prediction of each row.
 
     Raises:

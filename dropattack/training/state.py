@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 from torch import Tensor
 
 Batch = dict[str, Tensor]
@@ -17,6 +18,12 @@ class Loader(Protocol):
     def __len__(self) -> int: ...
 
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]: ...
+
+
+class SplitLoader(Loader, Protocol):
+    """A loader that knows which rows of its split each batch has."""
+
+    def rows(self, epoch: int = 0) -> list[np.ndarray]: ...
 
 
 @dataclass

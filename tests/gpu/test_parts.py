@@ -89,5 +89,5 @@ def test_damaged_file_is_named(data, tmp_path, damage):
 
 def test_images_are_not_packed(data, tmp_path):
     facts, encoded = build.load_data(config(data, tmp_path))
-    with pytest.raises(ValueError, match="only text"):
+    with pytest.raises(ValueError, match="only single texts"):
         packed.write(tmp_path / "x", facts, replace(encoded, spec=replace(encoded.spec, kind="image")))

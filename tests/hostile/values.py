@@ -172,7 +172,7 @@ CASES = (
     ),
     typed(
         "a shell's command for a dashboard",
-        r"tracker\._target_=os\.system: there is no such object in dropattack\.tracking; name one",
+        r"tracker\._target_=os\.system: there is no such object in dropattack\.tracking or a plug-in; name one",
         "tracker._target_=os.system",
         f"+tracker.command='touch {CANARY}'",
     ),
@@ -184,12 +184,12 @@ CASES = (
     ),
     typed(
         "a function that is no data set",
-        r"dataset\._target_=dropattack\.analysis\.tables\.save: there is no such object in dropattack\.data; name one",
+        r"dataset\._target_=dropattack\.analysis\.tables\.save: there is no such object in .*\.data or a plug-in; name one",
         "dataset._target_=dropattack.analysis.tables.save",
     ),
     typed(
         "a method that is no name",
-        r"reg\._target_=3: there is no such object in dropattack\.regularizers; name one",
+        r"reg\._target_=3: there is no such object in dropattack\.regularizers or a plug-in; name one",
         "reg._target_=3",
     ),
     typed(

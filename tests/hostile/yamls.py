@@ -221,7 +221,7 @@ CASES = (
         "tuned settings that name code",
         TUNED,
         "# @package _global_\nreg: {_target_: os.system}\n",
-        r"reg\._target_=os\.system: there is no such object in dropattack\.regularizers; name one",
+        r"reg\._target_=os\.system: there is no such object in dropattack\.regularizers or a plug-in; name one",
         *SETTLED,
     ),
     group(

@@ -704,7 +704,7 @@ TABLES = (
     ),
     Fault(
         "dropattack/analysis/records.py",
-        '_digest({**shared, "data": record["data"]["fingerprint"]})',
+        '_digest({**shared, "data": found["data"]["fingerprint"]})',
         "_digest(shared)",
         "Runs on different data are compared with each other.",
         ("tests/analysis/test_records.py",),

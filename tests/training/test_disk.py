@@ -107,11 +107,11 @@ def test_no_room_for_the_weights_leaves_no_record(config, tmp_path, monkeypatch,
         with pytest.raises(UserError, match="cannot write"):
             experiment.run(config)
     assert not list(tmp_path.glob("out/records/*"))
-    assert checkpoints(tmp_path) == ["step-00000016-1"]
+    assert checkpoints(tmp_path) == ["reader.json", "step-00000016-1"]
     capsys.readouterr()
     assert result(experiment.run(config)) == unbroken
     assert "going on from step 16" in capsys.readouterr().err
-    assert checkpoints(tmp_path) == ["best.json", "best.safetensors"]
+    assert checkpoints(tmp_path) == ["best.json", "best.safetensors", "predictions.npz", "reader.json"]
 
 
 def test_no_room_for_the_record(config, tmp_path, monkeypatch, capsys, unbroken):

@@ -88,7 +88,7 @@ def test_best_weights_are_the_earliest_best(monkeypatch):
     accuracies = iter([0.5, 0.8, 0.8, 0.7])
     kept = []
 
-    def fake(model, batches, *, classes, check=None):
+    def fake(model, batches, *, classes, check=None, metrics=()):
         kept.append({name: value.clone() for name, value in model.state_dict().items()})
         return {"accuracy": next(accuracies), "macro_f1": 0.0, "loss": 1.0}
 
