@@ -37,10 +37,9 @@ SCALES = ("full", "mini", "smoke", "midi")
 def register_resolvers() -> None:
     """Register the resolvers of conf/ with OmegaConf. May be called repeatedly.
 
-    `${pick:${scale.name},full,mini,smoke,midi}` is the value for a scale; `${lengthened:5}` is 5 epochs times `reg.times`, if the
-    method has it;
-    `${content:root,path,…}` is a digest of the content of files or folders, or null if one does not exist: see
-    `dropattack.data.content.digest`.
+    `${pick:${scale.name},full,mini,smoke,midi}` is the value for a scale; `${lengthened:5}` is 5 epochs, times
+    `reg.times` if the method has it; `${content:root,path,…}` is a digest of the content of files or folders, or null
+    if one does not exist: see `dropattack.data.content.digest`.
     """
     OmegaConf.register_new_resolver("pick", _pick, replace=True)
     OmegaConf.register_new_resolver("content", _content, replace=True)
