@@ -61,7 +61,7 @@ _NOT_IDENTITY_WITHIN = {
 
 # Options that came after records were made. At the value that means what was before them they are not a part of the
 # identity, so that a record keeps its own; the methods named have had the option from the start.
-_NEUTRAL: dict[str, tuple[Any, tuple[str, ...]]] = {
+NEUTRAL: dict[str, tuple[Any, tuple[str, ...]]] = {
     "reg.every": (1, ("dropattack",)),
     "reg.start_step": (0, ()),
     "reg.warmup": (0, ()),
@@ -69,6 +69,11 @@ _NEUTRAL: dict[str, tuple[Any, tuple[str, ...]]] = {
     "reg.norm": ("l2", ()),
     "reg.divergence": (None, ()),
     "reg.relative": (False, ("dropattack", "randomattack", "awp", "rwp")),
+    "trainer.label_smoothing": (0.0, ()),
+    "trainer.mixup": (0.0, ()),
+    "trainer.average": ("none", ()),
+    "trainer.average_decay": (0.999, ()),
+    "trainer.average_start": (0.75, ()),
 }
 
 
@@ -89,7 +94,7 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     for group, names in _NOT_IDENTITY_WITHIN.items():
         if isinstance(kept.get(group), Mapping):
             kept[group] = {key: value for key, value in kept[group].items() if key not in names}
-    for path, (neutral, methods) in _NEUTRAL.items():
+    for path, (neutral, methods) in NEUTRAL.items():
         group, _, key = path.partition(".")
         options = kept.get(group)
         if isinstance(options, Mapping) and options.get("name") not in methods and options.get(key, ...) == neutral:
