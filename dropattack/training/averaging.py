@@ -59,7 +59,7 @@ class Average:
     def applied(self, wrapped: nn.Module, batches: Iterable[Batch]) -> Iterator[None]:
         """Give the model the averaged weights inside a `with`, if averaging has begun.
 
-        The statistics of BatchNorm are computed anew with these weights, by one pass over `batches` in training mode; a
+        The statistics of BatchNorm are computed again with these weights, by one pass over `batches` in training mode; a
         network without BatchNorm reads none of them. At the end, weights, buffers and random generators are restored
         bit for bit.
 
@@ -91,7 +91,7 @@ class Average:
 
 
 class _ByName(nn.Module):
-    """Calls a model with a batch as keyword arguments, without its labels."""
+    """Passes a batch to a model by keyword, without its labels."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
