@@ -59,9 +59,8 @@ class Average:
     def applied(self, wrapped: nn.Module, batches: Iterable[Batch]) -> Iterator[None]:
         """Give the model the averaged weights inside a `with`, if averaging has begun.
 
-        The statistics of BatchNorm are computed again with these weights, by one pass over `batches` in training mode; a
-        network without BatchNorm reads none of them. At the end, weights, buffers and random generators are restored
-        bit for bit.
+        The statistics of BatchNorm are computed again with these weights, by one pass over `batches` in training mode.
+        At the end, weights, buffers and random generators are restored bit for bit.
 
         Args:
             wrapped: the same model, as it is called.
