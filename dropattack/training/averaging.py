@@ -90,7 +90,7 @@ class Average:
 
 
 class _ByName(nn.Module):
-    """Passes a batch to a model by keyword, without its labels."""
+    """Hands the inputs of a batch to a model by keyword."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
