@@ -130,6 +130,27 @@ def test_reg_dropout_sets_the_models_dropout():
     assert experiment.resolve(compose(CONF, ["reg=dropout", "model.dropout=0.2"]))["model"]["dropout"] == 0.2
 
 
+@pytest.mark.parametrize(("name", "key", "value"), [
+    ("label_smoothing", "label_smoothing", 0.1), ("mixup", "mixup", 0.2), ("ema", "average_decay", 0.999),
+    ("swa", "average_start", 0.75),
+])  # fmt: skip
+def test_baselines_set_the_trainers_options(name, key, value):
+    images = ["dataset=digits", "model=cnn", f"reg={name}"]
+    assert experiment.resolve(compose(CONF, images))["trainer"][key] == value
+    assert experiment.resolve(compose(CONF, [*images, f"trainer.{key}=0.3"]))["trainer"][key] == 0.3
+
+
+@pytest.mark.parametrize(("overrides", "sentence"), [
+    (["reg=mixup"], r"trainer\.mixup=0\.2 mixes the pixels of two images, and dataset=imdb is text"),
+    (["trainer.average_decay=0.9"], r"needs trainer\.average=ema, and it is none"),
+    (["reg=ema", "trainer.average_start=0.5"], r"needs trainer\.average=swa, and it is ema"),
+    (["trainer.label_smoothing=1"], r"trainer\.label_smoothing=1 is invalid: .* less than 1"),
+])  # fmt: skip
+def test_options_of_the_baselines_that_would_do_nothing_are_refused(overrides, sentence):
+    with pytest.raises(UserError, match=sentence):
+        experiment.resolve(compose(CONF, overrides))
+
+
 def test_every_check_has_an_existing_key():
     """A check of a nonexistent key would silently check nothing."""
     from dropattack.runs.checks import CHECKS

@@ -94,7 +94,10 @@ def test_committed_records_keep_their_identity():
     """Also with the options that their method has got since, at the values that leave it as it was."""
     committed = [json.loads(text) for path in RESULTS.glob("*/records.jsonl") for _, text in store.lines(path)]
     assert len(committed) > 500
-    neutral = {path.partition(".")[2]: value for path, (value, _) in record._NEUTRAL.items()}
+    options = {path: value for path, (value, _) in record.NEUTRAL.items()}
+    neutral = {path.removeprefix("reg."): value for path, value in options.items() if path.startswith("reg.")}
+    trainer = {path.removeprefix("trainer."): v for path, v in options.items() if path.startswith("trainer.")}
+    assert len(neutral) + len(trainer) == len(options)
     methods = {
         path.stem: set(config.get("reg", config))
         for path in (RESULTS.parent / "conf" / "reg").glob("*.yaml")
@@ -105,12 +108,17 @@ def test_committed_records_keep_their_identity():
         assert record.run_id(made["config"]) == made["run_id"], made["run_id"]
         reg = made["config"]["reg"]
         new = (methods[reg["name"]] - set(reg)) & set(neutral)
-        later = {**made["config"], "reg": {**reg, **{name: neutral[name] for name in new}}}
+        later = {
+            **made["config"], "reg": {**reg, **{name: neutral[name] for name in new}},
+            "trainer": {**made["config"]["trainer"], **trainer},
+        }  # fmt: skip
         assert record.run_id(later) == made["run_id"], made["run_id"]
         for name in new:
             changed = {**later["reg"], name: "linf" if name == "norm" else 2}
             assert record.run_id({**later, "reg": changed}) != made["run_id"]
         got |= new
+    for name in trainer:
+        assert record.run_id({**later, "trainer": {**later["trainer"], name: 0.5}}) != made["run_id"], name
     assert got == set(neutral), "an option that no record's method has got is no option to be left out"
 
 

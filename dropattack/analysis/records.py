@@ -24,9 +24,12 @@ from dropattack.runs import record, store
 from dropattack.runs.checks import is_name
 from dropattack.runs.record import identity
 
-# Settings chosen by the method: the regularizer, the dropout that `reg=dropout` sets in the model and, in tuned
-# settings, the learning rate.
-METHOD = ("reg", "model.dropout", "trainer.learning_rate")
+# Settings chosen by the method: the regularizer, what `reg=dropout`, `reg=mixup` and others set in the model or the
+# trainer and, in tuned settings, the learning rate.
+METHOD = (
+    *("reg", "model.dropout", "trainer.learning_rate", "trainer.label_smoothing", "trainer.mixup"),
+    *("trainer.average", "trainer.average_decay", "trainer.average_start"),
+)
 
 
 @dataclass(frozen=True)

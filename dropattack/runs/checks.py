@@ -16,6 +16,7 @@ from typing import Any
 
 from dropattack.errors import UserError
 from dropattack.runs.config import nearest
+from dropattack.runs.record import NEUTRAL
 from dropattack.runs.yaml_io import read_yaml
 from dropattack.tracking.wandb import WANDB_MODES
 
@@ -65,6 +66,7 @@ def _is_path(value: Any) -> bool:
     )
 
 
+_FRACTION = (lambda v: _number(v) and 0 <= v < 1), "a number of at least 0 and less than 1"
 _FLAG = (lambda v: isinstance(v, bool)), "true or false"
 _PATH = _is_path, "a path whose parts have at most 255 bytes"
 _COLUMN = (lambda v: isinstance(v, str) and v != ""), "the name of a column"
@@ -103,7 +105,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "dataset.train_rows": _or_null(_integer(1)),
     "dataset.validation_rows": _or_null(_integer(1)),
     "dataset.test_rows": _or_null(_integer(1)),
-    "model.dropout": ((lambda v: _number(v) and 0 <= v < 1), "a number of at least 0 and less than 1"),
+    "model.dropout": _FRACTION,
     "model.hidden_size": _integer(1),
     "model.embedding_size": _integer(1),
     "model.embedding_std": _between(0),
@@ -118,7 +120,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "reg.alpha": _between(0),
     "reg.rho": _between(0),
     "reg.init": _between(0),
-    "reg.rate": ((lambda v: _number(v) and 0 <= v < 1), "a number of at least 0 and less than 1"),
+    "reg.rate": _FRACTION,
     "reg.p": _between(0, 1),
     "reg.steps": _integer(1),
     "reg.every": _integer(1),
@@ -151,6 +153,11 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "trainer.schedule": _one_of("constant", "linear", "cosine"),
     "trainer.warmup": _between(0, 1),
     "trainer.clip_norm": _or_null(_between(0, above=True)),
+    "trainer.label_smoothing": _FRACTION,
+    "trainer.mixup": _between(0),
+    "trainer.average": _one_of("none", "ema", "swa"),
+    "trainer.average_decay": _FRACTION,
+    "trainer.average_start": _FRACTION,
     "trainer.patience": _or_null(_integer(1)),
     "trainer.max_skipped": _integer(1),
     "trainer.precision": _one_of("fp32", "bf16", "fp16"),
@@ -171,6 +178,8 @@ OPTIONAL = {"reg.epsilon": ("freelb", "dropattack", "randomattack")}  # null: th
 # Required keys. Those of OURS are also the only allowed ones; the constructors check the other groups' options.
 KINDS = {"dataset": ("name", "kind", "_target_"), "model": ("name", "kind", "_target_"), "reg": ("name", "_target_"),
          "tracker": ("name", "_target_"), "scale": ("name",), "settings": ("name",)}  # fmt: skip
+# Options of one kind of average. With another they would do nothing, so they must have their defaults.
+AVERAGING = {"trainer.average_decay": "ema", "trainer.average_start": "swa"}
 OURS = ("seed", "rerun", "plugins", "paths", "trainer")
 TUNED = ("model", "reg", "trainer")  # the groups that `make tune` sets
 
@@ -195,9 +204,27 @@ def check(config: dict[str, Any], conf: Path) -> None:
             shown = shown if len(shown) <= 80 else f"{shown[:80]}…"
             raise UserError(f"{key}={shown} is invalid: it must be {wanted}")
     _check_device(config["trainer"])
+    _check_averaging(config["trainer"])
     _check_tracker(config["tracker"])
     _check_tuned(config, conf)
     _check_kinds(config, conf)
+    _check_mixup(config)
+
+
+def _check_averaging(trainer: dict[str, Any]) -> None:
+    for key, kind in AVERAGING.items():
+        value = trainer[key.partition(".")[2]]
+        if trainer["average"] != kind and value != NEUTRAL[key][0]:
+            raise UserError(f"{key}={value} needs trainer.average={kind}, and it is {trainer['average']}")
+
+
+def _check_mixup(config: dict[str, Any]) -> None:
+    alpha, dataset = config["trainer"]["mixup"], config["dataset"]
+    if alpha and dataset["kind"] != "image":
+        raise UserError(
+            f"trainer.mixup={alpha} mixes the pixels of two images, and dataset={dataset['name']} is "
+            f"{dataset['kind']}: set trainer.mixup=0 or choose a data set of images"
+        )
 
 
 def _check_device(trainer: dict[str, Any]) -> None:

@@ -61,13 +61,18 @@ _NOT_IDENTITY_WITHIN = {
 
 # Options that came after records were made. At the value that means what was before them they are not a part of the
 # identity, so that a record keeps its own; the methods named have had the option from the start.
-_NEUTRAL: dict[str, tuple[Any, tuple[str, ...]]] = {
+NEUTRAL: dict[str, tuple[Any, tuple[str, ...]]] = {
     "reg.every": (1, ("dropattack",)),
     "reg.start_step": (0, ()),
     "reg.warmup": (0, ()),
     "reg.weight": (1.0, ()),
     "reg.norm": ("l2", ()),
     "reg.relative": (False, ("dropattack", "randomattack", "awp", "rwp")),
+    "trainer.label_smoothing": (0.0, ()),
+    "trainer.mixup": (0.0, ()),
+    "trainer.average": ("none", ()),
+    "trainer.average_decay": (0.999, ()),
+    "trainer.average_start": (0.75, ()),
 }
 
 
@@ -88,7 +93,7 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     for group, names in _NOT_IDENTITY_WITHIN.items():
         if isinstance(kept.get(group), Mapping):
             kept[group] = {key: value for key, value in kept[group].items() if key not in names}
-    for path, (neutral, methods) in _NEUTRAL.items():
+    for path, (neutral, methods) in NEUTRAL.items():
         group, _, key = path.partition(".")
         options = kept.get(group)
         if isinstance(options, Mapping) and options.get("name") not in methods and options.get(key, ...) == neutral:

@@ -7,6 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import nn
 from dropattack.errors import DivergedError, Interrupted
 from dropattack.files import disk_problem
 from dropattack.regularizers import Regularizer
-from dropattack.training import optim, seeding
+from dropattack.training import averaging, optim, seeding
 from dropattack.training.checkpoint import Checkpoints, MisfitError, Snapshot, Tensors, parameters_only
 from dropattack.training.evaluate import evaluate
 from dropattack.training.memory import PeakMemory
@@ -81,6 +82,12 @@ class Trainer:
         extra: JSON-serialisable metadata stored in each checkpoint.
         metrics: further metrics of each evaluation: see `evaluate`.
         memory: the memory measurement; None starts one here.
+        label_smoothing: of the training loss: see `torch.nn.functional.cross_entropy`. Evaluations do not smooth.
+        mixup: α of the Beta distribution of the mixtures of two images: see `Mixup`; 0 mixes nothing.
+        average: what is evaluated, kept as best weights and tested: the weights of the last step (`none`), or their
+            average, from the point where averaging has begun: see `Average`.
+        average_decay: of EMA.
+        average_start: fraction of the steps after which SWA averages.
     """
 
     model: nn.Module
@@ -111,14 +118,23 @@ class Trainer:
     extra: dict[str, Any] = field(default_factory=dict)
     metrics: Sequence[str] = ()
     memory: PeakMemory | None = None
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    average: averaging.Kind = "none"
+    average_decay: float = 0.999
+    average_start: float = 0.75
 
     def __post_init__(self) -> None:
         self.stepper = Stepper(
             self.model, self.reg, self.accelerator, optimizer=self.optimizer, learning_rate=self.learning_rate,
             weight_decay=self.weight_decay, clip_norm=self.clip_norm, compile=self.compile,
+            label_smoothing=self.label_smoothing, mixup=self.mixup,
         )  # fmt: skip
         steps = self.epochs * math.ceil(len(self.train_loader) / self.accumulation)
         self.steps = min(steps, self.max_steps or steps)
+        self.averaged = None if self.average == "none" else averaging.Average(
+            self.model, self.average, decay=self.average_decay, start=self.average_start, steps=self.steps
+        )  # fmt: skip
         self.state = TrainState()
         self.best_weights: Tensors = {}
         self.signals = Signals()
@@ -168,6 +184,8 @@ class Trainer:
                 break
             self.stepper.step(micro_batches, self._rate(self.state.step))
             self.state.step += 1
+            if self.averaged is not None:
+                self.averaged.update(self.state.step)
             self.state.batch += len(micro_batches)
             self.display.step(self.state.step, self.state.epoch, self.stepper.running)
             if self.state.step % LOOK_EVERY == 0:
@@ -185,21 +203,23 @@ class Trainer:
     def _end_epoch(self) -> None:
         """Evaluate, keep the weights if they are the best so far (ties keep the earliest), and save."""
         s = self.state
-        metrics = evaluate(
-            self.stepper.model,
-            self.validation_loader.batches(),
-            classes=self.classes,
-            check=self._check_signals_alone,
-            metrics=self.metrics,
-        )
-        metrics = broadcast_object_list([metrics])[0]  # BatchNorm's statistics differ between processes
+        with self._evaluated_weights():
+            metrics = evaluate(
+                self.stepper.model,
+                self.validation_loader.batches(),
+                classes=self.classes,
+                check=self._check_signals_alone,
+                metrics=self.metrics,
+            )
+            metrics = broadcast_object_list([metrics])[0]  # BatchNorm's statistics differ between processes
+            better = s.best is None or metrics["accuracy"] > s.best["accuracy"]
+            if better:
+                self.best_weights = parameters_only(self.model.state_dict())
         train = self.stepper.running(reduce=True)
         s.epoch, s.batch = s.epoch + 1, 0
-        better = s.best is None or metrics["accuracy"] > s.best["accuracy"]
         s.stale = 0 if better else s.stale + 1
         if better:
             s.best = {**metrics, "epoch": s.epoch}
-            self.best_weights = parameters_only(self.model.state_dict())
         self._count_time(training=False)
         entry = {
             "epoch": s.epoch, "step": s.step, "train": train, "validation": metrics,
@@ -215,6 +235,17 @@ class Trainer:
         if self.every_epochs and (s.epoch % self.every_epochs == 0 or self._done()):
             self._save_if_due()
         self._check_signals()
+
+    def _evaluated_weights(self) -> AbstractContextManager[None]:
+        """Return a context in which the model has the weights to evaluate."""
+        if self.averaged is None:
+            return nullcontext()
+        return self.averaged.applied(self.stepper.model, self._training_batches())
+
+    def _training_batches(self) -> Iterator[Batch]:
+        for batch in self.train_loader.batches(self.state.epoch):
+            self._check_signals_alone()
+            yield batch
 
     # Operations that synchronise with the device; called rarely.
 
@@ -275,11 +306,14 @@ class Trainer:
             return
         start = time.monotonic()
         self._count_time(training=self.state.batch > 0)
-        own = gather_object([{"generators": seeding.generators(), "reg": self.reg.state_dict()}])
+        mixup = {} if self.stepper.mixup is None else {"mixup": self.stepper.mixup.state_dict()}
+        own = gather_object([{"generators": seeding.generators(), "reg": self.reg.state_dict(), **mixup}])
         if self.accelerator.is_main_process:
             state = {
                 "progress": asdict(self.state), "extra": self.extra, "processes": own, **self.stepper.state_dict()
             }  # fmt: skip
+            if self.averaged is not None:
+                state["average"] = self.averaged.state_dict()
             snapshot = Snapshot(self.state.step, state, self.best_weights)
             try:
                 self.checkpoints.save(snapshot, best_version=self.state.best and self.state.best["epoch"])
@@ -308,6 +342,10 @@ class Trainer:
         self.stepper.load_state_dict(state)
         own = state["processes"][self.accelerator.process_index]
         self.reg.load_state_dict(own["reg"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["average"])
+        if self.stepper.mixup is not None:
+            self.stepper.mixup.load_state_dict(own["mixup"])
         seeding.set_generators(own["generators"])
 
 

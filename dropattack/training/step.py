@@ -11,7 +11,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from dropattack.regularizers import Output, Regularizer
-from dropattack.training import optim
+from dropattack.training import optim, seeding
+from dropattack.training.mixing import Mixup
 from dropattack.training.state import Batch
 
 
@@ -21,11 +22,13 @@ class Stepper:
     Attributes:
         raw: the model as given, whose parameter names checkpoints use.
         model: the same model wrapped for DDP and mixed precision, used for all calls.
+        mixup: draws which rows are mixed; None if no rows are. Its seed follows from torch's.
     """
 
     def __init__(
         self, model: nn.Module, reg: Regularizer, accelerator: Accelerator, *, optimizer: optim.Kind,
         learning_rate: float, weight_decay: float = 0.0, clip_norm: float | None = None, compile: bool = False,
+        label_smoothing: float = 0.0, mixup: float = 0.0,
     ) -> None:  # fmt: skip
         if accelerator.device.type == "cuda" and accelerator.mixed_precision != "no":
             model.to(memory_format=torch.channels_last)  # affects only convolutions; the layout of tensor cores
@@ -35,6 +38,8 @@ class Stepper:
         self.reg, self.accelerator, self.clip_norm = reg, accelerator, clip_norm
         self.optimizer = optim.make_optimizer(model, optimizer, learning_rate=learning_rate, weight_decay=weight_decay)
         self.reg.follow(self.optimizer)
+        self.label_smoothing = label_smoothing
+        self.mixup = Mixup(mixup, seeding.derive(torch.initial_seed(), "mixup")) if mixup else None
         # Left on the device by the steps since `_read`: logits, labels, clean loss and objective per micro-batch, and
         # whether each step was skipped. Summing immediately took 3 % of a small model's step; reading them together is
         # negligible.
@@ -61,12 +66,19 @@ class Stepper:
         labels = batch["labels"]
         inputs = {name: value for name, value in batch.items() if name != "labels"}
         clean: list[Tensor] = []
+        pairs = None if self.mixup is None else self.mixup.draw(batch)  # the same in all passes of a step
+        if pairs is not None:
+            inputs = pairs.inputs(inputs)
 
         def forward() -> Output:
             logits = self.model(**inputs)
             if not clean:  # the first pass is the clean one
                 clean.append(logits.detach())
-            return Output(F.cross_entropy(logits, labels), logits)
+
+            def loss(labels: Tensor) -> Tensor:
+                return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+
+            return Output(loss(labels) if pairs is None else pairs.loss(loss, labels), logits)
 
         losses = self.reg.backward(
             forward,
@@ -74,7 +86,8 @@ class Stepper:
             backward=lambda loss: self.accelerator.backward(loss * share),
             no_sync=lambda: self.accelerator.no_sync(self.model),
         )
-        self._unread.append((clean[0], labels, losses.clean, losses.total))
+        compared = labels if pairs is None else pairs.labels(labels)
+        self._unread.append((clean[0], compared, losses.clean, losses.total))
 
     # Operations that synchronise with the device. Call them regularly, or unread values pile up.
 

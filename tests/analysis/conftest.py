@@ -34,6 +34,7 @@ def write_run(tmp_path, monkeypatch) -> Callable[..., Path]:
         step_seconds: float = 0.01,
         changes: Mapping[str, Any] | None = None,
         epochs: int = 3,
+        trainer: Mapping[str, Any] | None = None,
         **reg: Any,
     ) -> Path:
         config = {
@@ -41,7 +42,7 @@ def write_run(tmp_path, monkeypatch) -> Callable[..., Path]:
             "model": {"name": model, "dropout": 0.5 if method == "dropout" else 0.0},
             "reg": {"name": method, **SETTINGS.get(method, {}), **reg},
             "scale": {"name": "mini"},
-            "trainer": {"epochs": epochs, "learning_rate": 1e-3},
+            "trainer": {"epochs": epochs, "learning_rate": 1e-3, **(trainer or {})},
             "tracker": {"name": "none"},
             "seed": seed,
             "paths": {"output": str(folder), "data": "data"},

@@ -41,6 +41,18 @@ def test_longer_training_is_a_method_of_the_context_it_is_compared_in(write_run,
     assert frame["variant"].nunique() == 3
 
 
+@pytest.mark.parametrize("option", [
+    {"label_smoothing": 0.1}, {"average": "ema"}, {"average": "swa", "average_start": 0.5}, {"mixup": 0.2},
+])  # fmt: skip
+def test_what_a_baseline_sets_in_the_trainer_belongs_to_the_method(write_run, tmp_path, option):
+    write_run("none")
+    write_run("other", trainer=option)
+    write_run("none", seed=1, trainer={"label_smoothing": 0.0, "average": "none", "mixup": 0.0})
+    frame = read_records(tmp_path).frame
+    assert frame["context"].nunique() == 1
+    assert frame.groupby("method")["variant"].nunique().eq(1).all()
+
+
 def test_other_data_of_the_same_name_is_another_context(write_run, tmp_path):
     write_run("none", seed=0)
     write_run("none", seed=1, changes={"data": {"fingerprint": "other rows", "train": 100}})

@@ -25,6 +25,7 @@ ORACLES = "tests/regularizers/test_oracles.py"
 CONTRACT = "tests/regularizers/test_contract.py"
 LOOP, RESUME = "tests/training/test_loop.py", "tests/training/test_resume.py"
 OPTIM = "tests/training/test_optim.py"
+AVERAGING = "tests/training/test_averaging.py"
 
 REGULARIZERS = (
     Fault(
@@ -308,6 +309,55 @@ TRAINING = (
         '"weight_decay": weight_decay}',
         "AdamW decays biases and norms as well.",
         (OPTIM,),
+    ),
+    Fault(
+        "dropattack/training/averaging.py",
+        "if step > self._after:",
+        "if step >= self._after:",
+        "SWA averages the weights before its start too.",
+        (AVERAGING,),
+    ),
+    Fault(
+        "dropattack/training/averaging.py",
+        "            update_bn(batches, _ByName(wrapped))\n",
+        "",
+        "Averaged weights are evaluated with BatchNorm's statistics of other weights.",
+        (AVERAGING,),
+    ),
+    Fault(
+        "dropattack/training/averaging.py",
+        "            seeding.set_generators(generators)\n",
+        "",
+        "A validation of averaged weights changes the dropout masks of later steps.",
+        (AVERAGING,),
+    ),
+    Fault(
+        "dropattack/training/loop.py",
+        'self.averaged.load_state_dict(state["average"])',
+        "pass",
+        "A resumed run averages only the weights after its resumption.",
+        (RESUME,),
+    ),
+    Fault(
+        "dropattack/training/loop.py",
+        'self.stepper.mixup.load_state_dict(own["mixup"])',
+        "pass",
+        "A resumed run mixes other images.",
+        (RESUME,),
+    ),
+    Fault(
+        "dropattack/training/step.py",
+        "label_smoothing=self.label_smoothing)",
+        "label_smoothing=0.0)",
+        "Labels are not smoothed.",
+        (AVERAGING,),
+    ),
+    Fault(
+        "dropattack/training/mixing.py",
+        "return self.share * loss(labels) + (1 - self.share) * loss(labels[self.partners])",
+        "return loss(labels)",
+        "Mixed images have the label of only one of the two.",
+        (AVERAGING,),
     ),
     Fault(
         "dropattack/training/step.py",

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 import torch
+from test_averaging import SETTINGS
 from test_loop import METHODS, same_weights
 from toys import toy_loaders, toy_train
 
@@ -57,6 +58,21 @@ def test_resume_in_mid_epoch(tmp_path, method, optimizer):
     model, result, snapshot = interrupted_train(tmp_path, train_after=14, **options)
     assert snapshot.step == 14
     assert snapshot.state["progress"]["batch"] == 4
+    assert same_weights(straight, model)
+    assert history(whole) == history(result)
+    assert whole.best == result.best
+    assert all(torch.equal(whole.best_weights[name], value) for name, value in result.best_weights.items())
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize(("train_after", "validation_after"), [(4, 0), (14, 0), (0, 10), (25, 0)])
+def test_resume_with_averages_and_mixup(tmp_path, settings, train_after, validation_after):
+    """Before averaging has begun and after it, and within an evaluation of averaged weights."""
+    options = {"reg": METHODS["fgm"], "schedule": "cosine", **SETTINGS[settings]}
+    straight, whole = toy_train(**options)
+    model, result, _ = interrupted_train(
+        tmp_path, train_after=train_after, validation_after=validation_after, **options
+    )
     assert same_weights(straight, model)
     assert history(whole) == history(result)
     assert whole.best == result.best
