@@ -192,6 +192,8 @@ def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
             "cpu_seconds_per_step": result.cpu_seconds_per_step, "seconds": result.seconds,
             "peak_memory_mb": result.peak_memory_mb,
         }  # fmt: skip
+        if result.topology:  # [first step, processes] of each part
+            finished["hardware"] = {**draft["hardware"], "topology": result.topology}
         if main:
             # Write the record last, because it marks the run as done; after that the checkpoints are not needed.
             if tested:

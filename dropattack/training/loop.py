@@ -18,7 +18,7 @@ from torch import nn
 from dropattack.errors import DivergedError, Interrupted
 from dropattack.files import disk_problem
 from dropattack.regularizers import Regularizer
-from dropattack.training import optim, seeding
+from dropattack.training import elastic, optim, seeding
 from dropattack.training.checkpoint import Checkpoints, MisfitError, Snapshot, Tensors, parameters_only
 from dropattack.training.evaluate import evaluate
 from dropattack.training.memory import PeakMemory
@@ -42,7 +42,7 @@ def train(
     Raises:
         Interrupted: a signal arrived; the state was saved first.
         ValueError: an unknown or invalid option.
-        MisfitError: a checkpoint of another run, or of another number of processes.
+        MisfitError: a checkpoint of another run, or of a number of processes with other batches.
     """
     trainer = Trainer(model, reg, train_loader, validation_loader, **options)
     if resume is not None:
@@ -54,7 +54,7 @@ def train(
             reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(" :")
             raise MisfitError(f"the checkpoint of step {resume.step} belongs to another run ({reason})") from error
         if trainer.accelerator.is_main_process:
-            print(f"going on from step {resume.step}", file=sys.stderr)
+            print(trainer.resumed, file=sys.stderr)
     return trainer.run()
 
 
@@ -118,6 +118,7 @@ class Trainer:
         steps = self.epochs * math.ceil(len(self.train_loader) / self.accumulation)
         self.steps = min(steps, self.max_steps or steps)
         self.state = TrainState()
+        self.resumed = ""  # what `restore` did, in one sentence
         self.best_weights: Tensors = {}
         self.signals = Signals()
         self._memory = self.memory or PeakMemory(self.accelerator.device)
@@ -150,7 +151,7 @@ class Trainer:
         return TrainResult(
             "diverged" if error else "finished", error, s.best, self.best_weights, s.history, s.step, s.seconds,
             s.train_seconds / s.step if s.step else None, s.train_cpu_seconds / s.step if s.step else None,
-            s.peak_memory_mb,
+            s.peak_memory_mb, s.topology,
         )  # fmt: skip
 
     def _done(self) -> bool:
@@ -272,10 +273,13 @@ class Trainer:
             return
         start = time.monotonic()
         self._count_time(training=self.state.batch > 0)
-        own = gather_object([{"generators": seeding.generators(), "reg": self.reg.state_dict()}])
+        own = gather_object(
+            [{"generators": seeding.generators(), "reg": self.reg.state_dict(), "sums": self.stepper.sums()}]
+        )
         if self.accelerator.is_main_process:
             state = {
-                "progress": asdict(self.state), "extra": self.extra, "processes": own, **self.stepper.state_dict()
+                "progress": asdict(self.state), "extra": self.extra, "processes": own,
+                "batches": len(self.train_loader), **self.stepper.state_dict(),
             }  # fmt: skip
             snapshot = Snapshot(self.state.step, state, self.best_weights)
             try:
@@ -289,21 +293,28 @@ class Trainer:
         self._cost = self._saved - start
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Restore the state of `snapshot`.
+        """Restore the state of `snapshot`, saved by any number of processes.
 
         Raises:
-            MisfitError: it was saved by another number of processes.
+            MisfitError: this number of processes divides an epoch into other batches.
         """
-        state = snapshot.state
-        processes = self.accelerator.num_processes
-        if len(state["processes"]) != processes:
-            raise MisfitError(
-                f"the checkpoint was saved by {len(state['processes'])} processes and cannot be resumed by {processes}"
-            )
+        state, saved = snapshot.state, snapshot.state["processes"]
+        now, before, rank = self.accelerator.num_processes, len(saved), self.accelerator.process_index
         self.state = TrainState(**state["progress"])
+        if before == now:
+            own = saved[rank]
+            self.resumed = f"going on from step {snapshot.step}"
+        else:
+            if problem := elastic.misfit(before, now, state.get("batches"), len(self.train_loader)):
+                raise MisfitError(problem)
+            own = elastic.share(
+                saved, rank=rank, world=now, step=snapshot.step, seed=torch.initial_seed(),
+                device=self.accelerator.device,
+            )  # fmt: skip
+            self.state.topology = [*(self.state.topology or [[0, before]]), [snapshot.step, now]]
+            self.resumed = elastic.sentence(snapshot.step, before, now)
         self.best_weights = snapshot.best
-        self.stepper.load_state_dict(state)
-        own = state["processes"][self.accelerator.process_index]
+        self.stepper.load_state_dict({**state, "sums": own.get("sums", state["sums"])})
         self.reg.load_state_dict(own["reg"])
         seeding.set_generators(own["generators"])
 

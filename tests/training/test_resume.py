@@ -261,11 +261,3 @@ def test_lock(tmp_path):
         pass
     with locked(path):
         pass
-
-
-def test_another_number_of_processes_is_refused(tmp_path):
-    toy_train(checkpoints=Checkpoints(tmp_path), epochs=1)
-    found = Checkpoints(tmp_path).load()
-    found.state["processes"] *= 2
-    with pytest.raises(ValueError, match="2 processes"):
-        toy_train(resume=found)
