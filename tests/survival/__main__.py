@@ -33,11 +33,11 @@ from dropattack.runs.experiment import CONF
 from tests.survival.killing import Cell, Kill, preload
 
 METHODS = tuple(sorted(choices(CONF, "reg"), key=lambda name: name != "none"))
-IMAGES = "dataset=digits model=cnn dataset.train_rows=800 trainer.epochs=6"  # a few seconds of training each
+IMAGES = "dataset=digits model=cnn dataset.train_rows=320 trainer.epochs=4"  # seconds of training each
 TEXTS = (
-    "dataset=pydoc model=lstm dataset.train_rows=640 trainer.epochs=5",
-    "dataset=pydoc model=bigru dataset.train_rows=480 trainer.epochs=5 trainer.schedule=cosine",
-    "dataset=pydoc model=bert dataset.train_rows=320 trainer.epochs=4",
+    "dataset=pydoc model=lstm dataset.train_rows=320 trainer.epochs=4",
+    "dataset=pydoc model=bigru dataset.train_rows=240 trainer.epochs=4 trainer.schedule=cosine",
+    "dataset=pydoc model=bert dataset.train_rows=160 trainer.epochs=3",
 )
 COMMON = (
     "scale=smoke dataset.validation_rows=64 tracker=none trainer.device=cpu trainer.threads=1 trainer.progress=none "

@@ -1,13 +1,21 @@
 """A run that n processes stopped continues with m: the same batches in the same order, and the same gradients."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from accelerate import PartialState
+from processes import in_processes
 from test_loop import METHODS
 from test_resume import KillerLoader
+from torch import nn
 from toys import toy_loaders, toy_train
 
+from dropattack.data.loader import Loader
+from dropattack.data.types import TensorSplit
 from dropattack.errors import Interrupted
-from dropattack.training import elastic
+from dropattack.regularizers import FGM, FreeLB, Identity
+from dropattack.training import elastic, loop, optim
 from dropattack.training.checkpoint import Checkpoints
 
 CPU = torch.device("cpu")
@@ -73,3 +81,77 @@ def test_a_checkpoint_of_an_older_version_resumes(tmp_path):
     del snapshot.state["batches"], snapshot.state["progress"]["topology"]
     model, _ = toy_train(seed=77, resume=snapshot)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), model.parameters(), strict=True))
+
+
+class Net(nn.Module):
+    """A network in which no example depends on another, in double precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.hidden, self.head = nn.Linear(16, 12).double(), nn.Linear(12, 3).double()
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.head(self.hidden(pixels.double().flatten(1)).tanh())
+
+
+INDEPENDENT = {  # of the number of processes
+    "none": Identity,
+    "fgm": lambda model: FGM(model, "hidden", epsilon=0.3, seed=0),
+    "freelb": lambda model: FreeLB(model, "hidden", alpha=0.1, epsilon=0.3, steps=2, init=0.0, seed=0),
+}
+STOP = 7  # in the second of four epochs of five batches; the last has 6 of 16 rows
+
+
+def part_of_a_run(folder: Path, came_from: int, part: str) -> dict[str, list]:
+    """Train each method to step STOP (`first`), from there (`rest`), or both; return the gradients of each step."""
+    found = {}
+    for name, method in {**INDEPENDENT, "weights": METHODS["fgm"]}.items():
+        state = PartialState(cpu=True)
+        generator = torch.Generator().manual_seed(1)
+        pixels = torch.randint(256, (70, 1, 4, 4), dtype=torch.uint8, generator=generator)
+        split = TensorSplit(pixels, torch.randint(3, (70,), generator=generator))
+        world = {"rank": state.process_index, "world": state.num_processes}
+        loaders = Loader(split, batch_size=16, augment="shift", **world), Loader(split, batch_size=70, shuffle=False)
+        gradients, checkpoints = [], Checkpoints(folder / f"{name}-{came_from}")
+        guarded_step, save, model = optim.guarded_step, loop.Trainer._save, Net()
+
+        def step(optimizer, guarded_step=guarded_step, model=model, gradients=gradients, **options):
+            gradients.append([p.grad.clone() for p in model.parameters()])
+            return guarded_step(optimizer, **options)
+
+        def stop(trainer, save=save):
+            if part == "first" and trainer.state.step == STOP:
+                save(trainer)
+                raise Interrupted(15)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "LOOK_EVERY", 1)
+            patch.setattr(optim, "guarded_step", step)
+            patch.setattr(loop.Trainer, "_save", stop)
+            options = {"loaders": loaders, "epochs": 4, "optimizer": "sgd", "learning_rate": 0.1, "accumulation": 1}
+            options |= {"checkpoints": checkpoints, "every_minutes": 1e-9}
+            if part == "first":
+                with pytest.raises(Interrupted):
+                    toy_train(model, method, **options)
+            else:
+                _, result = toy_train(model, method, resume=checkpoints.load() if part == "rest" else None, **options)
+                assert result.topology == ([[0, came_from], [STOP, state.num_processes]] if part == "rest" else [])
+        found[name] = gradients
+    return found
+
+
+@pytest.mark.slow
+def test_gradients_do_not_depend_on_the_number_of_processes(tmp_path):
+    """Between 1, 2 and 4 processes, as nanotron's checkpoints change their topology; data, order and objective stay."""
+    before = {n: in_processes(n, tmp_path / f"stop-{n}", part_of_a_run, tmp_path, n, "first") for n in (1, 2, 4)}
+    (whole,) = in_processes(1, tmp_path / "whole", part_of_a_run, tmp_path, 0, "whole")
+    del whole["weights"]  # whose attack follows each process's part of a batch
+    assert {name: len(steps) for name, steps in whole.items()} == dict.fromkeys(INDEPENDENT, 20)
+    for came_from in (1, 2, 4):
+        for n in {1, 2, 4} - {came_from}:
+            after = in_processes(n, tmp_path / f"{came_from}-{n}", part_of_a_run, tmp_path, came_from, "rest")
+            for name, wanted in whole.items():
+                for one, two in zip(before[came_from][:n], after[:came_from], strict=False):
+                    torch.testing.assert_close(one[name] + two[name], wanted, rtol=0, atol=1e-6)
+            assert len(after[0]["weights"]) == 20 - STOP
