@@ -183,7 +183,8 @@ def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
     with locked(checkpoints.folder / "lock") if main else nullcontext():
         if asked.done():  # by the process that held the lock before
             return record.read(asked.record_path)
-        result, tested = _train(asked, model, reg, loaders, accelerator, checkpoints, tracker, memory)
+        fingerprint = facts.fingerprint
+        result, tested = _train(asked, model, reg, loaders, accelerator, checkpoints, tracker, memory, fingerprint)
         test = tested and {**tested.metrics, "correct": record.pack_correct(tested.correct.tolist())}
         finished = {
             **draft, "status": result.status, "error": result.error, "validation": result.best, "test": test,
@@ -219,7 +220,7 @@ def _keep(checkpoints: Checkpoints, weights: dict[str, Any], description: dict[s
 
 def _train(
     asked: Run, model: nn.Module, reg: Regularizer, loaders: build.Loaders, accelerator: Accelerator,
-    checkpoints: Checkpoints, tracker: Guarded, memory: PeakMemory,
+    checkpoints: Checkpoints, tracker: Guarded, memory: PeakMemory, fingerprint: str,
 ) -> tuple[TrainResult, Tested | None]:  # fmt: skip
     """Train, then test once with the weights that are best on validation."""
     from dropattack.training import seeding
@@ -238,16 +239,22 @@ def _train(
         checkpoints.clear()
     accelerator.wait_for_everyone()
     snapshot = checkpoints.load()
+    earlier: dict[str, Any] = snapshot.state.get("extra", {}) if snapshot else {}
+    if earlier.get("data", fingerprint) != fingerprint:
+        raise UserError(
+            f"{checkpoints.folder}: the data changed after this run was stopped (its fingerprint was {earlier['data']} "
+            f"and is {fingerprint}); restore the data, or rerun=true starts again"
+        )
     # Seed after building the regularizer, so that all methods get the same dropout masks.
     seeding.seed_everything(seeding.derive(config["seed"], f"training/rank{accelerator.process_index}"))
-    extra: dict[str, Any] = {"tracker": None}
+    extra: dict[str, Any] = {"tracker": None, "data": fingerprint}
     if main:
         names = [config[group]["name"] for group in ("dataset", "model", "reg", "scale")]
         commit = (provenance.commit() or {}).get("hash", "")[:10]
         tracker.start(
             {"run_id": asked.run_id, **record.identity(config)}, tags=[*names, *filter(None, [commit])],
             name=asked.name, group="-".join([*names[:2], names[3]]),
-            resume=snapshot.state.get("extra", {}).get("tracker") if snapshot else None,
+            resume=earlier.get("tracker"),
         )  # fmt: skip
         extra["tracker"] = tracker.run_id
 

@@ -230,8 +230,10 @@ class Trainer:
         if self.state.step % LOOK_EVERY and self.state.batch:
             return None
         number = torch.tensor([self.signals.number or 0], device=self.accelerator.device)
-        self.signals.number = int(self.accelerator.gather(number).max()) or None
-        return self.signals.check()
+        agreed = int(self.accelerator.gather(number).max())
+        if agreed:  # not `self.signals`, which may have changed since: one process alone would stop
+            raise Interrupted(agreed)
+        return None
 
     def _check_signals_alone(self) -> None:
         """Raise Interrupted within an evaluation, if there is only one process."""

@@ -7,11 +7,14 @@ import signal
 import pytest
 import torch
 from test_loop import METHODS, same_weights
-from toys import toy_loaders, toy_train
+from toys import CLASSES, ToyNet, toy_loaders, toy_train
 
 from dropattack.errors import AlreadyRunningError, Interrupted
+from dropattack.regularizers import Identity
 from dropattack.training.checkpoint import Checkpoints, Snapshot
+from dropattack.training.device import make_accelerator
 from dropattack.training.lock import locked
+from dropattack.training.loop import Trainer
 
 
 def history(result):
@@ -261,3 +264,23 @@ def test_lock(tmp_path):
         pass
     with locked(path):
         pass
+
+
+def test_a_signal_during_the_exchange_waits_for_the_next(monkeypatch):
+    """Processes stop after the same step: a signal that arrives while they exchange signals is exchanged later."""
+    model = ToyNet()
+    trainer = Trainer(model, Identity(model), *toy_loaders(), accelerator=make_accelerator(device="cpu"),
+                      classes=CLASSES, epochs=1, learning_rate=0.1)  # fmt: skip
+    exchanged = []
+
+    def gather(numbers):
+        exchanged.append(numbers.item())
+        trainer.signals.number = signal.SIGTERM
+        return numbers
+
+    monkeypatch.setattr(trainer, "_alone", False)
+    monkeypatch.setattr(trainer.accelerator, "gather", gather)
+    trainer._check_signals()
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        trainer._check_signals()
+    assert exchanged == [0, signal.SIGTERM]
