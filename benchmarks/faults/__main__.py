@@ -28,6 +28,7 @@ from benchmarks.faults.task import composed
 from benchmarks.faults.trainers import TRAINERS
 from dropattack import provenance
 from dropattack.files import write_atomically
+from dropattack.runs import experiment, record
 
 COMMAND = "python -m benchmarks.faults --json results/survival/scorecard.json"
 
@@ -44,6 +45,7 @@ def main() -> int:
         rows = {(row["fault"], row["trainer"]): row for row in json.loads(args.json.read_text())["rows"]}
     wanted: dict[Any, Any] = {}
     config = composed()
+    record.code(experiment.resolve(config))  # parsed once, for all processes
     todo = [(trainer, fault) for fault in FAULTS for trainer in args.trainers
             if trainer in fault.trainers and args.only in fault.name and (fault.name, trainer) not in rows]  # fmt: skip
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # where waiting for the disk takes no time

@@ -68,6 +68,9 @@ class Process:
         code = 1
         try:
             log_to(writing)
+            for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):  # as in a terminal: nohup ignores some
+                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             os.chdir(self.folder)
             places = Places()
             if arm is not None:

@@ -1,4 +1,4 @@
-"""What all trainers train here: the digits with a small network, and the places where a fault can strike."""
+"""The task of all trainers here, the digits with a small network, and the places where a fault can strike."""
 
 from __future__ import annotations
 

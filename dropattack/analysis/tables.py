@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.markup import escape
@@ -13,6 +14,7 @@ from dropattack.runs.yaml_io import read_yaml
 from dropattack.statistics import BETTER, WORSE, Estimate, PairedDifference
 
 LATEX = {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
+FORMULA = ("=", "+", "-", "@")  # beginnings of cells that spreadsheets compute
 MINUS, NOTHING = "−", "–"
 
 
@@ -145,7 +147,7 @@ def markdown(table: Table) -> str:
 def latex(table: Table) -> str:
     r"""Format as a booktabs `tabular` (needs `\usepackage{booktabs}`), with the notes as comments above it."""
     form = "l" * table.text_columns + "r" * (len(table.columns) - table.text_columns)
-    lines = [*(f"% {note}" for note in table.notes), rf"\begin{{tabular}}{{{form}}}", r"\toprule"]
+    lines = [*(f"% {' '.join(note.split())}" for note in table.notes), rf"\begin{{tabular}}{{{form}}}", r"\toprule"]
     lines += [" & ".join(map(_escape_latex, table.columns)) + r" \\", r"\midrule"]
     previous = None
     for row in table.rows:
@@ -170,7 +172,24 @@ def comparison_csv(compared: pd.DataFrame) -> str:
     )
     names = compared[["dataset", "model", "dataset_label", "method", "method_label", "n"]]
     rest = compared[["pairs", "p", "p_holm", "verdict", "passes", "cost", "memory", "why"]]
-    return pd.concat([names, numbers, rest], axis=1).to_csv(index=False, lineterminator="\n")
+    return csv(pd.concat([names, numbers, rest], axis=1))
+
+
+def csv(frame: pd.DataFrame, float_format: str | None = None) -> str:
+    """Format as CSV. Text that a spreadsheet would take for a formula gets an apostrophe in front."""
+
+    def text(cell: Any) -> Any:
+        if not isinstance(cell, str):
+            return cell
+        one = cell.replace("\r", " ")  # pandas does not quote it
+        return f"'{one}" if one.lstrip().startswith(FORMULA) else one
+
+    texts = {
+        name: pd.Series([text(cell) for cell in frame[name]], frame.index, object)
+        for name in frame
+        if not pd.api.types.is_numeric_dtype(frame[name])
+    }
+    return frame.assign(**texts).to_csv(index=False, lineterminator="\n", float_format=float_format)
 
 
 def rich_table(table: Table, title: str | None = None) -> RichTable:

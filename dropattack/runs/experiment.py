@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from dropattack import provenance
-from dropattack.errors import DivergedError, UserError
+from dropattack.errors import DivergedError, UserError, printable
 from dropattack.files import disk_problem
 from dropattack.runs import attacked, build, kernels, record
 from dropattack.runs.checks import check
@@ -306,6 +306,6 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 def say(sentence: str) -> None:
-    """Print a message for the user on stderr: stdout is for the record's path."""
+    """Print a message for the user on stderr: stdout is for the record's path. It may quote a stranger's file."""
     if os.environ.get("RANK", "0") == "0":
-        print(sentence, file=sys.stderr, flush=True)
+        print(printable(sentence), file=sys.stderr, flush=True)

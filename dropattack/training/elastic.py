@@ -16,7 +16,7 @@ def share(
 ) -> dict[str, Any]:
     """Return the state of process `rank` of `world`, from the states of another number of processes.
 
-    Every process takes the regularizer's state of process 0. Its random generators and the global ones are seeded anew
+    Every process takes the regularizer's state of process 0. Its random generators and the global ones are seeded again
     from (seed, rank, world, step), so processes draw different numbers and the same resumption draws the same ones.
     Process 0 continues the sums of all processes over the epoch.
 
@@ -60,7 +60,7 @@ def sentence(step: int, before: int, now: int) -> str:
     """Return what changes when a run that `before` processes saved continues with `now`."""
     return (
         f"going on from step {step} with {_processes(now)} instead of {before}: the batches and their order stay the "
-        "same, random numbers are drawn anew, and attacks on weights and BatchNorm see other parts of each batch"
+        "same, random numbers are drawn again, and attacks on weights and BatchNorm see other parts of each batch"
     )
 
 

@@ -118,7 +118,7 @@ class Trainer:
         steps = self.epochs * math.ceil(len(self.train_loader) / self.accumulation)
         self.steps = min(steps, self.max_steps or steps)
         self.state = TrainState()
-        self.resumed = ""  # what `restore` did, in one sentence
+        self.resumed = ""  # a sentence by `restore`
         self.best_weights: Tensors = {}
         self.signals = Signals()
         self._memory = self.memory or PeakMemory(self.accelerator.device)

@@ -17,7 +17,7 @@ from dropattack.runs import experiment, record
 from dropattack.runs.config import compose
 from dropattack.training.loop import Trainer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # torchrun starts two processes, four times
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ["dataset=digits", "model=cnn", "scale=smoke", "reg=dropattack", "tracker=none", "trainer.device=cpu",
