@@ -89,7 +89,7 @@ test-slow: $(INSTALLED) ## Run the slow tests (minutes each) and report their co
 mutations: $(INSTALLED) ## Put deliberate faults into the code, one at a time, and check that tests fail (part of test-slow)
 	$(ONE_THREAD) $(PY) -m tests.mutations $(ARGS)
 
-kill-test: $(INSTALLED) ## Kill 50 runs at random moments, resume them, and compare with uninterrupted runs (15 minutes)
+kill-test: $(INSTALLED) ## Kill runs at 50 random moments, resume them, and compare with uninterrupted runs (15 minutes)
 	$(ONE_THREAD) $(PY) -m tests.survival $(ARGS)
 
 lint: $(INSTALLED) ## Check style, formatting and spelling

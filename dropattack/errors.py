@@ -57,6 +57,11 @@ class Interrupted(BaseException):
         return 128 + self.number
 
 
+def printable(text: str) -> str:
+    """Return `text` with its escape sequences spelled out, so that it cannot command a terminal; lines stay."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
 def one_line(text: str) -> str:
     """Return `text` as one printable line, because it may quote escape sequences from a file."""
     shown = text if len(text) <= MOST else f"{text[: MOST // 2]} … {text[-MOST // 2 :]}"

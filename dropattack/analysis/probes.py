@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from dropattack.analysis.compare import compare
-from dropattack.analysis.tables import MINUS, NOTHING, Table, p_value
+from dropattack.analysis.tables import MINUS, NOTHING, Table, csv, p_value
 from dropattack.probes.suite import read
 from dropattack.statistics import BETTER, WORSE, Estimate, estimate, holm, paired_difference, verdict
 
@@ -147,7 +147,7 @@ def probe_csv(compared: pd.DataFrame) -> str:
         }
         for row in compared.itertuples()
     ]  # fmt: skip
-    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n", float_format="%.9g")
+    return csv(pd.DataFrame(rows), float_format="%.9g")
 
 
 def _present(frame: pd.DataFrame) -> list[Quantity]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.markup import escape
@@ -14,6 +15,7 @@ from dropattack.statistics import BETTER, MIN_SEEDS, WORSE, Estimate, PairedDiff
 from dropattack.statistics.rows import RowComparison
 
 LATEX = {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
+FORMULA = ("=", "+", "-", "@")  # beginnings of cells that spreadsheets compute
 MINUS, NOTHING = "−", "–"
 
 
@@ -199,7 +201,7 @@ def markdown(table: Table) -> str:
 def latex(table: Table) -> str:
     r"""Format as a booktabs `tabular` (needs `\usepackage{booktabs}`), with the notes as comments above it."""
     form = "l" * table.text_columns + "r" * (len(table.columns) - table.text_columns)
-    lines = [*(f"% {note}" for note in table.notes), rf"\begin{{tabular}}{{{form}}}", r"\toprule"]
+    lines = [*(f"% {' '.join(note.split())}" for note in table.notes), rf"\begin{{tabular}}{{{form}}}", r"\toprule"]
     lines += [" & ".join(map(_escape_latex, table.columns)) + r" \\", r"\midrule"]
     previous = None
     for row in table.rows:
@@ -234,12 +236,29 @@ def comparison_csv(compared: pd.DataFrame) -> str:
         index=compared.index, dtype=object,
     )  # fmt: skip
     cost = compared[["passes", "cost", "memory", "why"]]
-    return pd.concat([names, numbers, rest, power, by_row, cost], axis=1).to_csv(index=False, lineterminator="\n")
+    return csv(pd.concat([names, numbers, rest, power, by_row, cost], axis=1))
 
 
 def _digits(value: float) -> str:
     """Format with six digits: more of them depend on the platform's numerical integration."""
     return "" if math.isnan(value) else f"{value:.6g}"
+
+
+def csv(frame: pd.DataFrame, float_format: str | None = None) -> str:
+    """Format as CSV. Text that a spreadsheet would take for a formula gets an apostrophe in front."""
+
+    def text(cell: Any) -> Any:
+        if not isinstance(cell, str):
+            return cell
+        one = cell.replace("\r", " ")  # pandas does not quote it
+        return f"'{one}" if one.lstrip().startswith(FORMULA) else one
+
+    texts = {
+        name: pd.Series([text(cell) for cell in frame[name]], frame.index, object)
+        for name in frame
+        if not pd.api.types.is_numeric_dtype(frame[name])
+    }
+    return frame.assign(**texts).to_csv(index=False, lineterminator="\n", float_format=float_format)
 
 
 def rich_table(table: Table, title: str | None = None) -> RichTable:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from dropattack import plugins, provenance
-from dropattack.errors import DivergedError, UserError
+from dropattack.errors import DivergedError, UserError, printable
 from dropattack.files import disk_problem
 from dropattack.runs import attacked, build, kernels, record
 from dropattack.runs.checks import check
@@ -189,7 +189,8 @@ def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
     with locked(checkpoints.folder / "lock") if main else nullcontext():
         if asked.done():  # by the process that held the lock before
             return record.read(asked.record_path)
-        result, tested = _train(asked, model, reg, loaders, accelerator, checkpoints, tracker, memory)
+        fingerprint = facts.fingerprint
+        result, tested = _train(asked, model, reg, loaders, accelerator, checkpoints, tracker, memory, fingerprint)
         test = tested and {**tested.metrics, "correct": record.pack_correct(tested.correct.tolist())}
         finished = {
             **draft, "status": result.status, "error": result.error, "validation": result.best, "test": test,
@@ -198,6 +199,8 @@ def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
             "cpu_seconds_per_step": result.cpu_seconds_per_step, "seconds": result.seconds,
             "peak_memory_mb": result.peak_memory_mb,
         }  # fmt: skip
+        if result.topology:  # [first step, processes] of each part
+            finished["hardware"] = {**draft["hardware"], "topology": result.topology}
         if main:
             # Write the record last, because it marks the run as done; after that the checkpoints are not needed.
             if tested:
@@ -226,7 +229,7 @@ def _keep(
 
 def _train(
     asked: Run, model: nn.Module, reg: Regularizer, loaders: build.Loaders, accelerator: Accelerator,
-    checkpoints: Checkpoints, tracker: Guarded, memory: PeakMemory,
+    checkpoints: Checkpoints, tracker: Guarded, memory: PeakMemory, fingerprint: str,
 ) -> tuple[TrainResult, Tested | None]:  # fmt: skip
     """Train, then test once with the weights that are best on validation."""
     from dropattack.training import seeding
@@ -245,16 +248,22 @@ def _train(
         checkpoints.clear()
     accelerator.wait_for_everyone()
     snapshot = checkpoints.load()
+    earlier: dict[str, Any] = snapshot.state.get("extra", {}) if snapshot else {}
+    if earlier.get("data", fingerprint) != fingerprint:
+        raise UserError(
+            f"{checkpoints.folder}: the data changed after this run was stopped (its fingerprint was {earlier['data']} "
+            f"and is {fingerprint}); restore the data, or rerun=true starts again"
+        )
     # Seed after building the regularizer, so that all methods get the same dropout masks.
     seeding.seed_everything(seeding.derive(config["seed"], f"training/rank{accelerator.process_index}"))
-    extra: dict[str, Any] = {"tracker": None}
+    extra: dict[str, Any] = {"tracker": None, "data": fingerprint}
     if main:
         names = [config[group]["name"] for group in ("dataset", "model", "reg", "scale")]
         commit = (provenance.commit() or {}).get("hash", "")[:10]
         tracker.start(
             {"run_id": asked.run_id, **record.identity(config)}, tags=[*names, *filter(None, [commit])],
             name=asked.name, group="-".join([*names[:2], names[3]]),
-            resume=snapshot.state.get("extra", {}).get("tracker") if snapshot else None,
+            resume=earlier.get("tracker"),
         )  # fmt: skip
         extra["tracker"] = tracker.run_id
 
@@ -308,6 +317,6 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 def say(sentence: str) -> None:
-    """Print a message for the user on stderr: stdout is for the record's path."""
+    """Print a message for the user on stderr: stdout is for the record's path. It may quote a stranger's file."""
     if os.environ.get("RANK", "0") == "0":
-        print(sentence, file=sys.stderr, flush=True)
+        print(printable(sentence), file=sys.stderr, flush=True)

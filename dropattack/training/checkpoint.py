@@ -30,6 +30,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dropattack.errors import one_line
 from dropattack.files import sync_folder, system_errors, write_atomically
 
 FORMAT = 1
@@ -105,7 +106,7 @@ class Checkpoints:
                 best = load_file(folder / "best.safetensors") if "best.safetensors" in content["files"] else {}
                 return Snapshot(content["step"], _unflatten(content["state"], tensors), best)
             except BROKEN as error:
-                print(f"the checkpoint {folder} is broken ({error}): passed over", file=sys.stderr)
+                print(one_line(f"the checkpoint {folder} is broken ({error}): passed over"), file=sys.stderr)
         return None
 
     def clear(self) -> None:

@@ -19,7 +19,7 @@ from torch import nn
 from dropattack.errors import DivergedError, Interrupted
 from dropattack.files import disk_problem
 from dropattack.regularizers import Regularizer
-from dropattack.training import averaging, optim, seeding
+from dropattack.training import averaging, elastic, optim, seeding
 from dropattack.training.checkpoint import Checkpoints, MisfitError, Snapshot, Tensors, parameters_only
 from dropattack.training.evaluate import evaluate
 from dropattack.training.memory import PeakMemory
@@ -43,7 +43,7 @@ def train(
     Raises:
         Interrupted: a signal arrived; the state was saved first.
         ValueError: an unknown or invalid option.
-        MisfitError: a checkpoint of another run, or of another number of processes.
+        MisfitError: a checkpoint of another run, or of a number of processes with other batches.
     """
     trainer = Trainer(model, reg, train_loader, validation_loader, **options)
     if resume is not None:
@@ -55,7 +55,7 @@ def train(
             reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(" :")
             raise MisfitError(f"the checkpoint of step {resume.step} belongs to another run ({reason})") from error
         if trainer.accelerator.is_main_process:
-            print(f"going on from step {resume.step}", file=sys.stderr)
+            print(trainer.resumed, file=sys.stderr)
     return trainer.run()
 
 
@@ -136,6 +136,7 @@ class Trainer:
             self.model, self.average, decay=self.average_decay, start=self.average_start, steps=self.steps
         )  # fmt: skip
         self.state = TrainState()
+        self.resumed = ""  # a sentence by `restore`
         self.best_weights: Tensors = {}
         self.signals = Signals()
         self._memory = self.memory or PeakMemory(self.accelerator.device)
@@ -168,7 +169,7 @@ class Trainer:
         return TrainResult(
             "diverged" if error else "finished", error, s.best, self.best_weights, s.history, s.step, s.seconds,
             s.train_seconds / s.step if s.step else None, s.train_cpu_seconds / s.step if s.step else None,
-            s.peak_memory_mb,
+            s.peak_memory_mb, s.topology,
         )  # fmt: skip
 
     def _done(self) -> bool:
@@ -263,8 +264,10 @@ class Trainer:
         if self.state.step % LOOK_EVERY and self.state.batch:
             return None
         number = torch.tensor([self.signals.number or 0], device=self.accelerator.device)
-        self.signals.number = int(self.accelerator.gather(number).max()) or None
-        return self.signals.check()
+        agreed = int(self.accelerator.gather(number).max())
+        if agreed:  # not `self.signals`, which may have changed since: one process alone would stop
+            raise Interrupted(agreed)
+        return None
 
     def _check_signals_alone(self) -> None:
         """Raise Interrupted within an evaluation, if there is only one process."""
@@ -307,10 +310,12 @@ class Trainer:
         start = time.monotonic()
         self._count_time(training=self.state.batch > 0)
         mixup = {} if self.stepper.mixup is None else {"mixup": self.stepper.mixup.state_dict()}
-        own = gather_object([{"generators": seeding.generators(), "reg": self.reg.state_dict(), **mixup}])
+        mine = {"generators": seeding.generators(), "reg": self.reg.state_dict(), "sums": self.stepper.sums(), **mixup}
+        own = gather_object([mine])
         if self.accelerator.is_main_process:
             state = {
-                "progress": asdict(self.state), "extra": self.extra, "processes": own, **self.stepper.state_dict()
+                "progress": asdict(self.state), "extra": self.extra, "processes": own,
+                "batches": len(self.train_loader), **self.stepper.state_dict(),
             }  # fmt: skip
             if self.averaged is not None:
                 state["average"] = self.averaged.state_dict()
@@ -326,21 +331,28 @@ class Trainer:
         self._cost = self._saved - start
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Restore the state of `snapshot`.
+        """Restore the state of `snapshot`, saved by any number of processes.
 
         Raises:
-            MisfitError: it was saved by another number of processes.
+            MisfitError: this number of processes divides an epoch into other batches.
         """
-        state = snapshot.state
-        processes = self.accelerator.num_processes
-        if len(state["processes"]) != processes:
-            raise MisfitError(
-                f"the checkpoint was saved by {len(state['processes'])} processes and cannot be resumed by {processes}"
-            )
+        state, saved = snapshot.state, snapshot.state["processes"]
+        now, before, rank = self.accelerator.num_processes, len(saved), self.accelerator.process_index
         self.state = TrainState(**state["progress"])
+        if before == now:
+            own = saved[rank]
+            self.resumed = f"going on from step {snapshot.step}"
+        else:
+            if problem := elastic.misfit(before, now, state.get("batches"), len(self.train_loader)):
+                raise MisfitError(problem)
+            own = elastic.share(
+                saved, rank=rank, world=now, step=snapshot.step, seed=torch.initial_seed(),
+                device=self.accelerator.device,
+            )  # fmt: skip
+            self.state.topology = [*(self.state.topology or [[0, before]]), [snapshot.step, now]]
+            self.resumed = elastic.sentence(snapshot.step, before, now)
         self.best_weights = snapshot.best
-        self.stepper.load_state_dict(state)
-        own = state["processes"][self.accelerator.process_index]
+        self.stepper.load_state_dict({**state, "sums": own.get("sums", state["sums"])})
         self.reg.load_state_dict(own["reg"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["average"])

@@ -40,6 +40,7 @@ class TrainResult:
     seconds_per_step: float | None
     cpu_seconds_per_step: float | None
     peak_memory_mb: float
+    topology: list[list[int]]  # [first step, processes] of each part, if the number of processes changed; else empty
 
 
 @dataclass
@@ -57,3 +58,4 @@ class TrainState:
     train_cpu_seconds: float = 0.0
     epoch_seconds: float = 0.0
     peak_memory_mb: float = 0.0
+    topology: list[list[int]] = field(default_factory=list)

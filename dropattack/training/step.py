@@ -53,7 +53,7 @@ class Stepper:
     def step(self, micro_batches: list[Batch], learning_rate: float) -> None:
         """Do one update. Micro-batches are weighted by their rows, so any split of a batch gives the same gradient."""
         optim.set_rate(self.optimizer, learning_rate)
-        rows = sum(len(batch["labels"]) for batch in micro_batches)
+        rows = self._rows_of_a_process(micro_batches)
         for number, batch in enumerate(micro_batches, 1):
             last = number == len(micro_batches)
             with nullcontext() if last else self.accelerator.no_sync(self.model):
@@ -62,7 +62,14 @@ class Stepper:
             optim.guarded_step(self.optimizer, clip_norm=self.clip_norm, scaler=self.accelerator.scaler)
         )
 
-    def _add_gradient(self, batch: Batch, share: float) -> None:
+    def _rows_of_a_process(self, micro_batches: list[Batch]) -> int | Tensor:
+        """Return the mean number of rows per process, since DDP averages the gradients of unequal parts equally."""
+        rows = sum(len(batch["labels"]) for batch in micro_batches)
+        if self.accelerator.num_processes == 1:
+            return rows
+        return self.accelerator.reduce(torch.tensor(float(rows), device=self.accelerator.device), "mean")
+
+    def _add_gradient(self, batch: Batch, share: float | Tensor) -> None:
         labels = batch["labels"]
         inputs = {name: value for name, value in batch.items() if name != "labels"}
         clean: list[Tensor] = []
@@ -119,6 +126,11 @@ class Stepper:
         rows, hits, loss, objective = sums
         return {"loss": loss / rows, "objective": objective / rows, "accuracy": hits / rows}
 
+    def sums(self) -> Tensor:
+        """Return this process's sums of the epoch so far: rows, hits, clean loss and objective; float64 [4]."""
+        self._read()
+        return torch.tensor(self._sums, dtype=torch.float64)
+
     def start_epoch(self) -> None:
         self._read()
         self._sums = [0.0] * 4
@@ -134,11 +146,10 @@ class Stepper:
         return int(self._skips[2])
 
     def state_dict(self) -> dict[str, Any]:
-        self._read()
-        scaler = self.accelerator.scaler
+        sums, scaler = self.sums(), self.accelerator.scaler
         return {
             "model": dict(self.raw.state_dict()), "optimizer": self.optimizer.state_dict(),
-            "sums": torch.tensor(self._sums, dtype=torch.float64), "skips": torch.tensor(self._skips),
+            "sums": sums, "skips": torch.tensor(self._skips),
             "scaler": scaler.state_dict() if scaler is not None else None,
         }  # fmt: skip
 

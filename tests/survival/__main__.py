@@ -3,17 +3,19 @@
 Of ten kills, five come at a random moment of the run, four while a checkpoint is written, and one while the result is
 written (for these, the process is stopped first to make sure of the moment). Some runs are killed twice. Equal means
 the same record except for its times, and the same best weights, bit for bit. Most runs are forked from a process that
-has imported torch; every ninth cell uses `python run.py`. Exit code 0: all are equal.
+has imported torch; every ninth cell uses `python run.py`. Each cell's result is kept in the output folder, so the same
+command continues where it was stopped. Exit code 0: all are equal.
 """
 
 import argparse
 import itertools
 import json
+import math
 import os
 import random
 import re
-import shutil
 import sys
+import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -26,14 +28,16 @@ from rich.progress import Progress
 from rich.table import Table
 
 from dropattack import provenance
+from dropattack.runs.config import choices
+from dropattack.runs.experiment import CONF
 from tests.survival.killing import Cell, Kill, preload
 
-METHODS = ("none", "dropout", "fgm", "pgd", "freelb", "dropattack", "rdrop", "sam")
-MODELS = (  # a few seconds of training each
-    "dataset=digits model=cnn dataset.train_rows=800 trainer.epochs=6",
-    "dataset=pydoc model=lstm dataset.train_rows=640 trainer.epochs=5",
-    "dataset=pydoc model=bigru dataset.train_rows=480 trainer.epochs=5 trainer.schedule=cosine",
-    "dataset=pydoc model=bert dataset.train_rows=320 trainer.epochs=4",
+METHODS = tuple(sorted(choices(CONF, "reg"), key=lambda name: name != "none"))
+IMAGES = "dataset=digits model=cnn dataset.train_rows=320 trainer.epochs=4"  # seconds of training each
+TEXTS = (
+    "dataset=pydoc model=lstm dataset.train_rows=320 trainer.epochs=4",
+    "dataset=pydoc model=bigru dataset.train_rows=240 trainer.epochs=4 trainer.schedule=cosine",
+    "dataset=pydoc model=bert dataset.train_rows=160 trainer.epochs=3",
 )
 COMMON = (
     "scale=smoke dataset.validation_rows=64 tracker=none trainer.device=cpu trainer.threads=1 trainer.progress=none "
@@ -47,9 +51,13 @@ HEAD = ("cell (run, kill)", "entry", "killed at", "within", "newest checkpoint",
 
 
 def cells(extra: str = "") -> list[Cell]:
-    """Return every method with every model, plus `extra` overrides; every third accumulates gradients."""
+    """Return every method on images and on text, the three text models in turn, plus `extra` overrides.
+
+    Every third cell accumulates gradients.
+    """
     found = []
-    for number, (method, model) in enumerate(itertools.product(METHODS, MODELS)):
+    images, texts = ([(IMAGES, method) for method in METHODS], [*zip(itertools.cycle(TEXTS), METHODS, strict=False)])
+    for number, (model, method) in enumerate([*images, *texts]):
         overrides = f"{model} reg={method} {COMMON} trainer.accumulation={1 + number % 3 // 2} {extra}".split()
         name = "-".join(re.findall(r"(?:dataset|model|reg)=(\w+)", " ".join(overrides)))
         found.append(Cell(name, tuple(overrides), command=number % 9 == 4))
@@ -61,8 +69,9 @@ def plan(kills: int, seed: int, cells: list[Cell]) -> dict[Cell, list[list[Kill]
     drawn = random.Random(seed)
     planned: dict[Cell, list[list[Kill]]] = {cell: [] for cell in cells}
     for number in range(kills):
-        kill, runs = {"aim": AIMS[number % len(AIMS)], "at": drawn.random()}, planned[cells[number % len(cells)]]
-        again = drawn.random() < 0.5
+        kill = {"aim": AIMS[(number + number // len(cells)) % len(AIMS)], "at": drawn.random()}
+        runs = planned[cells[number % len(cells)]]
+        again = drawn.random() < 0.7
         if runs and again and runs[-1][-1]["aim"] != "result":  # little is left to kill after that
             runs[-1].append(kill)
         else:
@@ -70,17 +79,21 @@ def plan(kills: int, seed: int, cells: list[Cell]) -> dict[Cell, list[list[Kill]
     return {cell: runs for cell, runs in planned.items() if runs}
 
 
-def run_all(planned: dict[Cell, list[list[Kill]]], folder: Path, jobs: int, console: Console) -> list[Kill]:
+def run_all(
+    planned: dict[Cell, list[list[Kill]]], folder: Path, jobs: int, console: Console, until: float = math.inf
+) -> list[Kill]:
+    """Return the kills of all cells, but start no cell after the time `until`, of `time.time`."""
     rows: list[Kill] = []
     modules = [*PRELOADED, *(["transformers"] if any("bert" in cell.name for cell in planned) else [])]
     workers = ProcessPoolExecutor(jobs, get_context("spawn"), initializer=preload, initargs=(modules,))
     with Progress(console=console) as bar, workers as pool:
         task = bar.add_task("kills", total=sum(len(kills) for runs in planned.values() for kills in runs))
-        futures = [pool.submit(cell.run, runs, folder) for cell, runs in planned.items()]
+        futures = [pool.submit(cell.kept, runs, folder, until) for cell, runs in planned.items()]
         try:
             for future in as_completed(futures):
-                rows += future.result()
-                bar.update(task, completed=len(rows), description=rows[-1]["cell"])
+                if found := future.result():
+                    rows += found
+                    bar.update(task, completed=len(rows), description=rows[-1]["cell"])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -107,14 +120,16 @@ def summary(rows: list[Kill]) -> str:
 
 def write(path: Path, rows: list[Kill], args: argparse.Namespace) -> None:
     """Write the JSON, and the table as Markdown next to it."""
-    found = {"seed": args.seed, "kills": len(rows), "equal": sum(not row["differs"] for row in rows),
-             "commit": provenance.commit(), "versions": provenance.versions(), "hardware": provenance.hardware(),
-             "rows": rows}  # fmt: skip
+    found = {"seed": args.seed, "planned": args.kills, "kills": len(rows),
+             "equal": sum(not row["differs"] for row in rows), "commit": provenance.commit(),
+             "versions": provenance.versions(), "hardware": provenance.hardware(), "rows": rows}  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1) + "\n")
     table = "\n".join(f"| {' | '.join(line)} |" for line in [HEAD, ("---",) * len(HEAD), *map(shown, rows)])
-    command = f"python -m tests.survival --kills {args.kills} --seed {args.seed} --json {path.name}"
-    path.with_suffix(".md").write_text(f"# Runs that were killed\n\n{summary(rows)}\n\n`{command}`\n\n{table}\n")
+    command = f"python -m tests.survival --kills {args.kills} --seed {args.seed} --json {path}"
+    rest = f" {args.kills - len(rows)} more are planned but not made yet." if len(rows) < args.kills else ""
+    text = f"# Runs that were killed\n\n{summary(rows)}{rest}\n\n`{command}`\n\n{table}\n"
+    path.with_suffix(".md").write_text(text)
 
 
 def main() -> int:
@@ -126,15 +141,19 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of their moments (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="runs at once (default: %(default)s)")
     parser.add_argument("--only", default="", help="cells with this in their name, such as cnn-fgm")
-    parser.add_argument("--output", type=Path, default=Path("outputs/kill_test"), help="for the runs; made anew")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="start no cell after this time")
+    parser.add_argument("--output", type=Path, default=Path("outputs/kill_test"), help="for the runs and what is done")
     parser.add_argument("--json", type=Path, help="where the result goes, and its table as .md beside it")
     args = parser.parse_args()
     chosen = [cell for cell in cells(" ".join(args.override)) if args.only in cell.name]
     if not chosen:
         parser.error(f"no cell has {args.only!r} in its name; cells: {', '.join(cell.name for cell in cells())}")
     console = Console(width=None if sys.stdout.isatty() else 140)
-    shutil.rmtree(args.output, ignore_errors=True)
-    rows = run_all(plan(args.kills, args.seed, chosen), args.output.resolve(), args.jobs, console)
+    until = time.time() + 60 * args.minutes
+    rows = run_all(plan(args.kills, args.seed, chosen), args.output.resolve(), args.jobs, console, until)
+    if not rows:
+        print("no kill was made: give more --minutes", file=sys.stderr)
+        return 1
     table = Table(*HEAD)
     for row in rows:
         table.add_row(*shown(row))

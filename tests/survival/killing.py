@@ -15,6 +15,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from dropattack import source
+from dropattack.files import write_atomically
+from dropattack.runs.record import TRAINS
+
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 300.0  # seconds that any run may take
 RESULT = ("run_id", "status", "config", "data", "validation", "test", "steps", "skipped", "passes_per_step")
@@ -106,10 +110,26 @@ class Cell:
         done[-1]["resumed"] = resumed(out)
         return done
 
+    def kept(self, runs: list[list[Kill]], folder: Path, until: float) -> list[Kill] | None:
+        """Return the rows of `run`, from the file of an earlier call if there is one; None after the time `until`."""
+        kept = folder / "done" / f"{self.name}.json"
+        methods = [f"dropattack.regularizers.{file.stem}" for file in ROOT.glob("dropattack/regularizers/*.py")]
+        code = source.digest(source.modules_of([*TRAINS, *sorted(methods)]))
+        asked = {"overrides": list(self.overrides), "runs": runs, "code": code}
+        if kept.exists() and (earlier := json.loads(kept.read_text()))["asked"] == asked:
+            return earlier["rows"]
+        if time.time() > until:
+            return None
+        rows = self.run(runs, folder)
+        kept.parent.mkdir(exist_ok=True)
+        write_atomically(kept, json.dumps({"asked": asked, "rows": rows}).encode())
+        return rows
+
     def run(self, runs: list[list[Kill]], folder: Path) -> list[Kill]:
         """Perform all kills of the cell; return one row each, comparing every run with the uninterrupted one."""
         own, rows = folder / self.name, []
         cache = own / "prepared" / "cache"  # so that runs mostly train
+        shutil.rmtree(own, ignore_errors=True)  # of a cell that was stopped
         own.mkdir(parents=True)
         if "dataset=pydoc" in self.overrides:
             self.whole(own / "prepared", "trainer.max_steps=1")

@@ -8,11 +8,17 @@ import pytest
 import torch
 from test_averaging import SETTINGS
 from test_loop import METHODS, same_weights
-from toys import toy_loaders, toy_train
+from torch import nn
+from toys import CLASSES, ToyNet, toy_loaders, toy_train
 
+from dropattack.data.loader import Loader
+from dropattack.data.types import TensorSplit
 from dropattack.errors import AlreadyRunningError, Interrupted
+from dropattack.regularizers import Identity
 from dropattack.training.checkpoint import Checkpoints, Snapshot
+from dropattack.training.device import make_accelerator
 from dropattack.training.lock import locked
+from dropattack.training.loop import Trainer
 
 
 def history(result):
@@ -279,9 +285,69 @@ def test_lock(tmp_path):
         pass
 
 
-def test_another_number_of_processes_is_refused(tmp_path):
-    toy_train(checkpoints=Checkpoints(tmp_path), epochs=1)
-    found = Checkpoints(tmp_path).load()
-    found.state["processes"] *= 2
-    with pytest.raises(ValueError, match="2 processes"):
-        toy_train(resume=found)
+def test_a_signal_during_the_exchange_waits_for_the_next(monkeypatch):
+    """Processes stop after the same step: a signal that arrives while they exchange signals is exchanged later."""
+    model = ToyNet()
+    trainer = Trainer(model, Identity(model), *toy_loaders(), accelerator=make_accelerator(device="cpu"),
+                      classes=CLASSES, epochs=1, learning_rate=0.1)  # fmt: skip
+    exchanged = []
+
+    def gather(numbers):
+        exchanged.append(numbers.item())
+        trainer.signals.number = signal.SIGTERM
+        return numbers
+
+    monkeypatch.setattr(trainer, "_alone", False)
+    monkeypatch.setattr(trainer.accelerator, "gather", gather)
+    trainer._check_signals()
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        trainer._check_signals()
+    assert exchanged == [0, signal.SIGTERM]
+
+
+def token_split(rows: int, seed: int) -> TensorSplit:
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, 9, (rows,), generator=generator)
+    ids = torch.arange(rows)[:, None] * 10 + torch.arange(8)
+    return TensorSplit(ids.masked_fill(torch.arange(8) >= lengths[:, None], 0), torch.arange(rows) % CLASSES, lengths)
+
+
+class Bag(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.EmbeddingBag(1000, CLASSES)
+
+    def forward(self, input_ids, lengths):
+        return self.embed(input_ids)
+
+
+# The situations of Accelerate's report #2823 (another order of the data after a resumption within an epoch), of
+# Lightning's tests of mid-epoch checkpoints, and of Transformers' tests that resume with accumulation.
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("after", [1, 6, 11, 13])
+def test_the_batches_after_a_resumption_are_those_of_the_unbroken_run(tmp_path, after, accumulation):
+    """With our own loader, which shuffles and sorts by length within each epoch."""
+
+    class Seen(KillerLoader):
+        def __init__(self, after):
+            super().__init__(Loader(token_split(50, 0), batch_size=10, seed=3), after)
+            self.ids = []
+
+        def batches(self, epoch=0, start=0):
+            for batch in super().batches(epoch, start):
+                self.ids.append(batch["input_ids"][:, 0].tolist())
+                yield batch
+
+    def train(loader, **options):
+        validation = Loader(token_split(20, 1), batch_size=20, shuffle=False)
+        return toy_train(Bag(), loaders=(loader, validation), accumulation=accumulation, **options)
+
+    whole, first, rest = Seen(0), Seen(after), Seen(0)
+    train(whole)
+    with pytest.raises(Interrupted):
+        train(first, checkpoints=Checkpoints(tmp_path))
+    snapshot = Checkpoints(tmp_path).load()
+    train(rest, resume=snapshot)
+    done = 5 * snapshot.state["progress"]["epoch"] + snapshot.state["progress"]["batch"]
+    assert first.ids[:done] + rest.ids == whole.ids
+    assert len(set(map(tuple, whole.ids))) == 15
