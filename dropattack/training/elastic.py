@@ -16,9 +16,9 @@ def share(
 ) -> dict[str, Any]:
     """Return the state of process `rank` of `world`, from the states of another number of processes.
 
-    Every process takes the states of the regularizer and of mixup of process 0. Its random generators and the global ones are seeded again
-    from (seed, rank, world, step), so processes draw different numbers and the same resumption draws the same ones.
-    Process 0 continues the sums of all processes over the epoch.
+    Every process takes the states of the regularizer and of mixup of process 0. Its random generators and the global
+    ones are seeded again from (seed, rank, world, step), so processes draw different numbers and the same resumption
+    draws the same ones. Process 0 continues the sums of all processes over the epoch.
 
     Args:
         saved: the state of each process that saved: `generators`, `reg`, and `sums` (float64 [4]).
