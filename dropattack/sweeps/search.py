@@ -105,7 +105,7 @@ class Search:
             if not entered:
                 print(f"{'-'.join(key)}: no trial finished: {_error(trials)}", file=sys.stderr)
                 return False
-        self._write(key, trials, entered[0])
+        self._write(key, trials, (tuning.frugal(entered) if method == tuning.RECIPE else entered)[0])
         return True
 
     def _follow(self, key: tuning.Key, other: str) -> None:
@@ -154,6 +154,7 @@ def _outcome(overrides: list[str], seed: int) -> dict[str, Any]:
     chosen_on = {f"validation_{key}": found["validation"][key] for key in ("accuracy", "loss", "epoch")}
     return {
         "seed": seed, **chosen_on, "passes": found["steps"] * found["passes_per_step"], "seconds": found["seconds"],
+        "epochs": found["config"]["trainer"]["epochs"], "rows": found["data"]["sizes"]["validation"],
         "run_id": found["run_id"], "commit": found["commit"], "fingerprint": found["data"]["fingerprint"],
     }  # fmt: skip
 

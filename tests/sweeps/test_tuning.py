@@ -63,6 +63,15 @@ def test_the_most_accurate_trial_wins_and_ties_take_the_lower_loss_then_the_earl
     assert [one["settings"]["lr"] for one in tuning.ranked(trials)] == [3, 4, 2, 1]
 
 
+def test_the_recipe_with_the_fewest_epochs_is_taken_within_one_standard_error():
+    def finalist(accuracy, epochs):
+        return {"validation_accuracy": accuracy, "seeds": [{"epochs": epochs, "rows": 900}]}
+
+    best, near, far = finalist(0.90, 5), finalist(0.8901, 3), finalist(0.88, 1)  # the standard error is 0.01
+    assert tuning.frugal([best, near, far])[0] == near
+    assert tuning.frugal([best, far])[0] == best
+
+
 def test_a_trial_that_fails_on_one_seed_cannot_win():
     done = {"validation_accuracy": 0.9, "validation_loss": 0.1}
     assert tuning.summarised({}, [done, {"validation_accuracy": None}])["validation_accuracy"] is None
@@ -102,7 +111,7 @@ def searching(tmp_path, monkeypatch):
             metrics = {"accuracy": 1 - abs(math.log(rate / 0.002)), "loss": 0.1, "macro_f1": 0.5, "epoch": 1}
             record.write(run.record_path, {
                 **record.blank(run.config), "status": "finished", "validation": metrics, "test": metrics, "steps": 7,
-                "passes_per_step": 3.0, "seconds": 1.0, "data": {"fingerprint": "f", "sizes": {}, "notes": {}},
+                "passes_per_step": 3.0, "seconds": 1.0, "data": {"fingerprint": "f", "sizes": {"validation": 100}, "notes": {}},
             })  # fmt: skip
 
     monkeypatch.setattr(search, "launch", launch)
