@@ -62,7 +62,8 @@ def headline(found: Sequence[ScaleAnswer]) -> str:
     better = verdicts.count(BETTER)
     if not verdicts or not better:
         return "Nobody can say yes yet."
-    return "Yes, where it was tested." if better == len(verdicts) else "On some data sets."
+    where = "Yes, where it was tested" if better == len(verdicts) else "On some data sets"
+    return f"{where}, for the same number of epochs."
 
 
 def sentences(found: Sequence[ScaleAnswer]) -> list[str]:
