@@ -13,7 +13,15 @@ from dropattack.report.claims import Claims
 from dropattack.report.gather import Found
 
 LINK = "All claims, each with its verdict and what would change it: [claims](results/claims.md)."
-SHOWN = ("paper", "midi", "text", "vision", "bert", "all_rows", "notebooks")  # tables shown in the README, in this order
+SHOWN = (
+    "paper",
+    "midi",
+    "text",
+    "vision",
+    "bert",
+    "all_rows",
+    "notebooks",
+)  # tables shown in the README, in this order
 UNTUNED = {"paper", "notebooks"}
 NOTE = (
     "Mean ± standard deviation over the seeds. Differences are paired by seed; their intervals are not corrected; "

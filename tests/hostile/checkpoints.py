@@ -127,7 +127,7 @@ CASES = (
     Case(
         "a checkpoint of two processes",
         checkpoint(said(of_two_processes)),
-        r"the checkpoint was saved by 2 processes and cannot be resumed by 1; rerun=true starts again",
+        r"2 processes saved the checkpoint, in epochs of an unknown number of batches, .* rerun=true starts again",
     ),
     Case(
         "a checkpoint of another network",

@@ -33,11 +33,11 @@ from dropattack.runs.experiment import CONF
 from tests.survival.killing import Cell, Kill, preload
 
 METHODS = tuple(sorted(choices(CONF, "reg"), key=lambda name: name != "none"))
-IMAGES = "dataset=digits model=cnn dataset.train_rows=320 trainer.epochs=4"  # seconds of training each
+IMAGES = "dataset=digits model=cnn dataset.train_rows=800 trainer.epochs=6"  # seconds of training each
 TEXTS = (
-    "dataset=pydoc model=lstm dataset.train_rows=320 trainer.epochs=4",
-    "dataset=pydoc model=bigru dataset.train_rows=240 trainer.epochs=4 trainer.schedule=cosine",
-    "dataset=pydoc model=bert dataset.train_rows=160 trainer.epochs=3",
+    "dataset=pydoc model=lstm dataset.train_rows=640 trainer.epochs=5",
+    "dataset=pydoc model=bigru dataset.train_rows=480 trainer.epochs=5 trainer.schedule=cosine",
+    "dataset=pydoc model=bert dataset.train_rows=320 trainer.epochs=4",
 )
 COMMON = (
     "scale=smoke dataset.validation_rows=64 tracker=none trainer.device=cpu trainer.threads=1 trainer.progress=none "
@@ -69,7 +69,8 @@ def plan(kills: int, seed: int, cells: list[Cell]) -> dict[Cell, list[list[Kill]
     drawn = random.Random(seed)
     planned: dict[Cell, list[list[Kill]]] = {cell: [] for cell in cells}
     for number in range(kills):
-        kill = {"aim": AIMS[(number + number // len(cells)) % len(AIMS)], "at": drawn.random()}
+        turn = number // len(cells) if len(cells) % len(AIMS) == 0 else 0  # each cell gets every aim in turn
+        kill = {"aim": AIMS[(number + turn) % len(AIMS)], "at": drawn.random()}
         runs = planned[cells[number % len(cells)]]
         again = drawn.random() < 0.7
         if runs and again and runs[-1][-1]["aim"] != "result":  # little is left to kill after that
