@@ -25,7 +25,8 @@ def test_committed_table_equals_its_records(folder: Path, tmp_path: Path, monkey
     copy = tmp_path / folder.name
     copy.mkdir()
     shutil.copy(folder / store.RUNS, copy)
-    (tmp_path / store.RECORDS).symlink_to(folder.parent / store.RECORDS)
+    for name in (store.RECORDS, "references.json"):
+        (tmp_path / name).symlink_to(folder.parent / name)
     table = load_table(CONF, folder.name)
     made = summary.render(table.name, copy, title=table.title, kind=table.kind, x=table.x, y=table.y,
                           seeds=table.seeds, published=RESULTS / "reference.yaml", plan=table.plan)  # fmt: skip
