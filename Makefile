@@ -34,10 +34,12 @@ SCALE ?= mini
 TABLE ?= vision
 JOBS  ?= 2
 
-table-%: $(INSTALLED) ## Run the missing cells of conf/table/%.yaml and render the table (SCALE=smoke|mini|full JOBS=2)
+table-%: $(INSTALLED) ## Run the missing cells of conf/table/%.yaml and render the table (SCALE=smoke|mini|midi|full JOBS=2)
 	$(ONE_THREAD) $(PY) -m dropattack table $* --scale $(SCALE) --jobs $(JOBS) $(ARGS)
 
-tune: $(INSTALLED) ## Choose each method's settings for TABLE=vision on validation, with equal numbers of trials
+tune: SCALE = midi
+tune: TABLE = midi
+tune: $(INSTALLED) ## Choose each method's settings for TABLE=midi SCALE=midi on validation, with equal numbers of trials
 	$(ONE_THREAD) $(PY) -m dropattack tune $(TABLE) --scale $(SCALE) --jobs $(JOBS) $(ARGS)
 
 TABLES := overview text vision bert half_data half_imdb ablation cheaper longer notebooks

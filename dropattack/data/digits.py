@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from typing_extensions import Unpack
 
 from dropattack.data.splits import SubsetOptions, carve, finish
 from dropattack.data.types import Dataset, ImageSplit, one_of
+from dropattack.errors import UserError
 
 CLASSES = tuple("0123456789")
 TEST_ROWS, VALIDATION_ROWS = 400, 300
@@ -34,7 +36,7 @@ def load(
         subset: see `splits.finish`.
 
     Raises:
-        UserError: a bad option.
+        UserError: a bad option, or a damaged file.
     """
     one_of("digits", "split", split, ("official",))
     images, labels = _shipped()
@@ -50,7 +52,10 @@ def _shipped() -> tuple[np.ndarray, np.ndarray]:
     spec = importlib.util.find_spec("sklearn")  # finding a top-level package does not import it
     file = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz" if spec and spec.origin else None
     if file is not None and file.is_file():
-        rows = np.loadtxt(file, delimiter=",")
+        try:
+            rows = np.loadtxt(file, delimiter=",")
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            raise UserError(f"scikit-learn's {file.name} is damaged ({error}); install scikit-learn again") from error
         return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1]
     from sklearn.datasets import load_digits  # a version that stores the file elsewhere
 

@@ -90,11 +90,7 @@ class Bert(nn.Module):
         Raises:
             UserError: T exceeds the encoder's positions.
         """
-        width, most = input_ids.shape[1], self._positions
-        if most is not None and width > most:
-            raise UserError(
-                f"A text of {width} tokens is too long for {most} positions: set model.tokenizer.max_length={most}."
-            )
+        encoders.check_width(input_ids.shape[1], self._positions)
         extra = {} if self._separator is None else {"token_type_ids": encoders.segments(input_ids, self._separator)}
         states = self.encoder(input_ids=input_ids, attention_mask=self._mask(input_ids, lengths), **extra)
         return self.head(self.dropout(self._read(states, lengths)))

@@ -249,3 +249,11 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bar:
             logging.enable_progress_bar()
+
+
+def check_width(width: int, most: int | None) -> None:
+    """Raise a UserError if a batch of `width` tokens exceeds the model's `most` positions; None has no limit."""
+    if most is not None and width > most:
+        raise UserError(
+            f"A text of {width} tokens is too long for {most} positions: set model.tokenizer.max_length={most}."
+        )

@@ -69,11 +69,8 @@ class HFClassifier(nn.Module):
         Raises:
             UserError: T exceeds the model's positions.
         """
-        width, most = input_ids.shape[1], self._positions
-        if most is not None and width > most:
-            raise UserError(
-                f"A text of {width} tokens is too long for {most} positions: set model.tokenizer.max_length={most}."
-            )
+        width = input_ids.shape[1]
+        encoders.check_width(width, self._positions)
         inside = torch.arange(width, device=input_ids.device) < lengths.to(input_ids.device, non_blocking=True)[:, None]
         extra = {} if self._separator is None else {"token_type_ids": encoders.segments(input_ids, self._separator)}
         return self.network(input_ids=input_ids, attention_mask=inside.long(), **extra).logits

@@ -16,6 +16,7 @@ MINI = (
     "mini: real data cut down for two CPU cores, and small networks that a bag of words with logistic regression beats "
     "on the text data sets; an indication, not a result"
 )
+EPOCHS = "Both sides of a comparison have the same number of epochs, so DropAttack took longer."
 NAMES = {"imdb": "IMDB", "agnews": "AG News", "pheme": "PHEME", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 
 
@@ -63,7 +64,7 @@ def headline(found: Sequence[ScaleAnswer]) -> str:
     if not verdicts or not better:
         return "Nobody can say yes yet."
     where = "Yes, where it was tested" if better == len(verdicts) else "On some data sets"
-    return f"{where}, for the same number of epochs."
+    return f"{where}, at equal epochs."
 
 
 def sentences(found: Sequence[ScaleAnswer]) -> list[str]:
@@ -75,6 +76,7 @@ def sentences(found: Sequence[ScaleAnswer]) -> list[str]:
                 said += [_comparison(cell), *([_control(control)] if control else [])]
             if one.pooled:
                 said.append(_pooled(one))
+            said += [EPOCHS] if EPOCHS not in said else []
         else:
             said.append(_summary(one))
     if not any(one.scale in CREDIBLE for one in found):
@@ -113,7 +115,7 @@ def _comparison(cell: Cell) -> str:
     seeds = f"{'in each of' if all_seeds else 'over'} {d.n} seeds"
     return (
         f"On {dataset_name(cell.dataset)} at {cell.scale} scale ({cell.model}{rows}), {words}: its accuracy is "
-        f"{abs(d.mean):.2f} points {sign} {seeds} [{signed(d.low)}, {signed(d.high)}], for the same number of epochs; "
+        f"{abs(d.mean):.2f} points {sign} {seeds} [{signed(d.low)}, {signed(d.high)}]; "
         f"p = {p_value(cell.p)} after correction for the planned comparisons."
     )
 

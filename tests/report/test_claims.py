@@ -127,11 +127,12 @@ def test_the_random_direction_is_reported_beside_its_comparison(quick_git, tmp_p
         for seed in range(3):
             folders.run(tmp_path / "full" / "vision", method, seed=seed)
     claims = read_claims(written(tmp_path, {}), TABLES)
-    first, second = answer.sentences(answer.answers(claims, tables(tmp_path)))
+    first, second, last = answer.sentences(answer.answers(claims, tables(tmp_path)))
     assert first.startswith(
         "On MNIST at full scale (cnn), DropAttack is better than plain training: its accuracy is 2.0"
     )
     assert second.startswith("The same masks and lengths along a random direction gave ")
+    assert last == answer.EPOCHS
 
 
 def test_two_seeds_decide_nothing(quick_git, tmp_path):
@@ -207,8 +208,9 @@ def test_the_sentences_have_the_numbers_of_the_records():
     found = [answer.ScaleAnswer("full", (cell,), None, UNKNOWN, None)]
     assert answer.sentences(found) == [
         "On IMDB at full scale (lstm, 40,000 training rows), whether DropAttack differs from plain training is not "
-        "known: its accuracy is 1.50 points above in each of 3 seeds [+0.26, +2.74], for the same number of epochs; "
-        "p = 0.080 after correction for the planned comparisons."
+        "known: its accuracy is 1.50 points above in each of 3 seeds [+0.26, +2.74]; "
+        "p = 0.080 after correction for the planned comparisons.",
+        "Both sides of a comparison have the same number of epochs, so DropAttack took longer.",
     ]
     assert answer.cost(found) == "A step of DropAttack takes 3.6 times as long as a plain one in these runs."
 
