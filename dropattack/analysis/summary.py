@@ -39,8 +39,9 @@ def summarize(
     if console is None:
         print(tables.markdown(made), end="")
     else:
-        console.print(tables.rich_table(made))
-        for line in made.notes:
+        shown = tables.narrow(made)
+        console.print(tables.rich_table(shown))
+        for line in shown.notes:
             console.print(line, style="dim", highlight=False, markup=False)
     if table is not None:
         tables.save(tables.markdown(made), table)

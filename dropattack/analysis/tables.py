@@ -16,6 +16,7 @@ from dropattack.statistics.rows import RowComparison
 
 LATEX = {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
 FORMULA = ("=", "+", "-", "@")  # beginnings of cells that spreadsheets compute
+WIDE = ("detects, points", "seeds for +1", "[rows and seeds]", "p (McNemar)")  # left out on a terminal
 MINUS, NOTHING = "−", "–"
 
 
@@ -259,6 +260,17 @@ def csv(frame: pd.DataFrame, float_format: str | None = None) -> str:
         if not pd.api.types.is_numeric_dtype(frame[name])
     }
     return frame.assign(**texts).to_csv(index=False, lineterminator="\n", float_format=float_format)
+
+
+def narrow(table: Table) -> Table:
+    """Return the table without the columns on power and on test rows, and without their notes, for a terminal."""
+    kept = [i for i, column in enumerate(table.columns) if column not in WIDE]
+    return Table(
+        tuple(table.columns[i] for i in kept),
+        tuple(tuple(row[i] for i in kept) for row in table.rows),
+        table.text_columns,
+        tuple(note for note in table.notes if not note.startswith(("Detects:", "[Rows and seeds]:"))),
+    )
 
 
 def rich_table(table: Table, title: str | None = None) -> RichTable:

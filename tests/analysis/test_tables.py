@@ -236,6 +236,15 @@ def test_amounts_of_data_are_in_numeric_order(write_run, tmp_path):
     assert labels == [f"digits (fraction={fraction})" for fraction in (0.1, 0.25, 0.5, 1.0, 10.0)]
 
 
+def test_a_terminal_gets_the_columns_that_fit(compared):
+    made = tables.comparison_table(compared)
+    shown = tables.narrow(made)
+    assert set(made.columns) - set(shown.columns) <= set(tables.WIDE)
+    assert "verdict" in shown.columns
+    assert all(len(row) == len(shown.columns) for row in shown.rows)
+    assert not any("Detects" in note for note in shown.notes)
+
+
 def test_linear_models_stand_above_the_networks_on_the_same_rows(write_run, tmp_path):
     for seed in range(2):
         write_run("none", seed=seed)
