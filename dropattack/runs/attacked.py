@@ -13,6 +13,24 @@ OPTIONS = ("targets", "inputs")  # options of a method that name parameters, mod
 POINTS = ("input", "hidden")
 INPUT = "<input>"
 RNN = "dropattack.models.rnn.RNNClassifier"
+COMPOSE = "dropattack.regularizers.Compose"
+
+
+def methods(reg: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the options of each method by their place in the config: `reg`, or `reg.fgm`, … in a composition.
+
+    Raises:
+        UserError: a composition lacks the options of one of its methods.
+    """
+    if reg.get("_target_") != COMPOSE:
+        return {"reg": reg}
+    names = reg.get("methods") or ()
+    if lacking := [str(name) for name in names or ["methods"] if not isinstance(reg.get(str(name)), Mapping)]:
+        raise UserError(
+            f"reg={reg.get('name')} has no options of {lacking[0]}: choose the composition by its methods, such as "
+            "reg=dropattack+rdrop"
+        )
+    return {f"reg.{name}": reg[name] for name in names}
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -22,8 +40,8 @@ def check(config: Mapping[str, Any]) -> None:
         UserError: names the target and what there is. Models whose names only the built model knows pass.
     """
     points, known = config["model"].get("attack_points") or {}, names_of(config["model"])
-    for option in OPTIONS:
-        for name in config["reg"].get(option) or ():
+    for place, reg in methods(config["reg"]).items():
+        for option, name in [(option, name) for option in OPTIONS for name in reg.get(option) or ()]:
             if name in POINTS and name not in points:
                 raise UserError(f"model={config['model']['name']} names no attack point {name!r}")
             if known is None or name == INPUT or any(fnmatchcase(one, points.get(name, name)) for one in known):
@@ -31,7 +49,7 @@ def check(config: Mapping[str, Any]) -> None:
             near = get_close_matches(name, known, n=3, cutoff=0.4)
             nearest = f"nearest: {', '.join(near)}; " if near else ""
             raise UserError(
-                f"reg.{option}: {name!r} matches no parameter or module of model={config['model']['name']}; "
+                f"{place}.{option}: {name!r} matches no parameter or module of model={config['model']['name']}; "
                 f"{nearest}there are {', '.join(known)}"
             )
 

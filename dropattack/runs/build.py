@@ -52,12 +52,13 @@ def check_targets(config: Mapping[str, Any]) -> None:
         chosen = config[outer].get(inner) if inner else config[outer]
         if chosen is None:
             continue
-        name = str(chosen.get("_target_"))
-        if not _at_home(group, name) or not (source.may_have(name) or plugins.has(name)):
-            raise _no_such(group, name)
-        accepted, given = source.options(name), set(_options(group, chosen))
-        if accepted is not None:
-            _refuse_unknown(group, chosen, given, accepted, extra.get(group, set()))
+        for options in attacked.methods(chosen).values() if group == "reg" else [chosen]:
+            name = str(options.get("_target_"))
+            if not _at_home(group, name) or not (source.may_have(name) or plugins.has(name)):
+                raise _no_such(group, name)
+            accepted, given = source.options(name), set(_options(group, options))
+            if accepted is not None:
+                _refuse_unknown(group, options, given, accepted, extra.get(group, set()))
 
 
 def read_data(config: Mapping[str, Any]) -> Dataset | Path:
@@ -117,12 +118,19 @@ def build_reg(config: Mapping[str, Any], model: nn.Module, rank: int = 0) -> Reg
     """Build the regularizer of `model`; its random numbers are independent of dropout's."""
     from dropattack.training import seeding
 
-    points = attack_points(config, model)
-    extra: dict[str, Any] = {"model": model, "seed": seeding.derive(config["seed"], f"reg/rank{rank}")}
-    for option in attacked.OPTIONS:
-        if (names := config["reg"].get(option)) is not None:
-            extra[option] = [points.get(name, name) for name in names]
-    return instantiate("reg", config["reg"], **extra)
+    points, found = attack_points(config, model), []
+    methods = attacked.methods(config["reg"])
+    for place, reg in methods.items():
+        purpose = f"{place.replace('.', '/')}/rank{rank}"  # each method of a composition has random numbers of its own
+        extra: dict[str, Any] = {"model": model, "seed": seeding.derive(config["seed"], purpose)}
+        for option in attacked.OPTIONS:
+            if (names := reg.get(option)) is not None:
+                extra[option] = [points.get(name, name) for name in names]
+        found.append(instantiate("reg", reg, **extra))
+    if "reg" in methods:
+        return found[0]
+    with as_user_error(f"reg={config['reg']['name']}"):
+        return _located("reg", config["reg"]["_target_"])(*found)
 
 
 @dataclass(frozen=True)

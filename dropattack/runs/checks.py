@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dropattack.errors import UserError
+from dropattack.runs.attacked import methods
 from dropattack.runs.config import nearest
 from dropattack.runs.record import NEUTRAL
 from dropattack.runs.yaml_io import read_yaml
@@ -195,9 +196,12 @@ def check(config: dict[str, Any], conf: Path) -> None:
         UserError: names the first invalid key.
     """
     _check_keys(config)
-    for key, (fits, wanted) in CHECKS.items():
-        found, value = _lookup(config, key)
-        if not found or (value is None and config["reg"]["name"] in OPTIONAL.get(key, ())):
+    regs = {"reg": config["reg"], **methods(config["reg"])}
+    places = [(key, f"{place}.{key[4:]}", regs[place]) for key in CHECKS if key.startswith("reg.") for place in regs]
+    places += [(key, key, {}) for key in CHECKS if not key.startswith("reg.")]
+    for listed, key, reg in places:
+        (fits, wanted), (found, value) = CHECKS[listed], _lookup(config, key)
+        if not found or (value is None and reg.get("name") in OPTIONAL.get(listed, ())):
             continue
         if not fits(value):
             shown = "null" if value is None else str(value)

@@ -26,6 +26,8 @@ from omegaconf.errors import OmegaConfBaseException
 from dropattack import plugins
 from dropattack.data.content import digest
 from dropattack.errors import UserError
+from dropattack.runs import composition
+from dropattack.runs.attacked import methods
 from dropattack.runs.yaml_io import UNREADABLE, first_line
 
 GROUPS = ("dataset", "model", "reg", "scale", "trainer", "tracker", "settings", "experiment")
@@ -39,17 +41,31 @@ def register_resolvers() -> None:
 
     `${pick:${scale.name},full,mini,smoke,midi}` is the value for a scale; `${lengthened:5}` is 5 epochs, times
     `reg.times` if the method has it; `${content:root,path,…}` is a digest of the content of files or folders, or null
-    if one does not exist: see `dropattack.data.content.digest`.
+    if one does not exist: see `dropattack.data.content.digest`; `${rate:}` is the dropout that the method sets.
     """
     OmegaConf.register_new_resolver("pick", _pick, replace=True)
     OmegaConf.register_new_resolver("content", _content, replace=True)
     OmegaConf.register_new_resolver("lengthened", _lengthened, replace=True)
+    OmegaConf.register_new_resolver("rate", _rate, replace=True)
 
 
 def _lengthened(epochs: Any, *, _root_: DictConfig) -> Any:
     """Return `epochs`, multiplied by `reg.times` if the method has it."""
     reg = _root_.get("reg")
     return epochs * (reg.get("times") or 1) if isinstance(reg, DictConfig) else epochs
+
+
+def _rate(*, _root_: DictConfig) -> Any:
+    """Return `reg.rate`, or that of the methods of a composition.
+
+    Raises:
+        ValueError: two of them have different rates.
+    """
+    rates = {place: options["rate"] for place, options in methods(_root_.reg).items() if "rate" in options}
+    if len(set(rates.values())) > 1:
+        said = " and ".join(f"{place}.rate={rate}" for place, rate in rates.items())
+        raise ValueError(f"{said} differ, and the model has one dropout: set them to the same rate")
+    return next(iter(rates.values()))
 
 
 def _pick(scale: str, *sizes: Any) -> Any:
@@ -92,6 +108,11 @@ def choices(conf: Path, group: str, folders: Sequence[Path] = ()) -> list[str]:
     return [*names, "null"] if group == "experiment" else names
 
 
+def expand(conf: Path, parsed: Sequence[Override]) -> list[str]:
+    """Return the overrides with compositions of methods as single choices: see `dropattack.runs.composition`."""
+    return composition.expanded(conf, parsed, choices(conf, "reg", search_folders(parsed)))
+
+
 def compose(conf: Path, overrides: Sequence[str]) -> DictConfig:
     """Compose the config of one run.
 
@@ -101,6 +122,8 @@ def compose(conf: Path, overrides: Sequence[str]) -> DictConfig:
     register_resolvers()
     parsed = parse(overrides)
     load_plugins(conf, parsed)
+    overrides = expand(conf, parsed)
+    parsed = parse(overrides)
     folders = search_folders(parsed)
     for override in parsed:
         _check_group(conf, override, folders)
@@ -184,6 +207,8 @@ def _check_group(conf: Path, override: Override, folders: Sequence[Path]) -> Non
         return
     known = choices(conf, group, folders)
     for choice in [str(item) for item in override.sweep_iterator()] if override.is_sweep_override() else [value]:
+        if group == "reg" and composition.is_composition(choice):  # its methods were checked when it was offered
+            continue
         if isinstance(choice, dict | list):
             raise UserError(
                 f"{group} takes one name, such as {group}={known[0]}; its options are set one by one, "

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dropattack.errors import UserError
-from dropattack.runs.config import SEARCH, load_plugins, nearest, parse, register_resolvers
+from dropattack.runs.config import SEARCH, expand, load_plugins, nearest, parse, register_resolvers
 
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 BASIC = "BasicLauncher"  # runs the cells of a sweep in this process
@@ -52,7 +52,8 @@ def prepared(conf: Path, arguments: Sequence[str]) -> list[str]:
     if folders:
         rest.append(f"{SEARCH}=[{','.join(repr(folder) for folder in folders)}]")
     load_plugins(conf, parse([argument for argument in rest if argument.startswith("plugins=")]))
-    return rest
+    flags = [argument for argument in rest if argument.startswith("-")]
+    return [*flags, *expand(conf, parse([argument for argument in rest if not argument.startswith("-")]))]
 
 
 def check_hydra(conf: Path, overrides: Sequence[str], *, sweep: bool) -> None:
@@ -121,7 +122,7 @@ def check_environment(environment: Mapping[str, str] | None = None, *, shared: b
 def _composed(conf: Path, overrides: Sequence[str]) -> Any:
     register_resolvers()
     with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
-        hydra = hydra_compose("config", overrides=list(overrides), return_hydra_config=True).hydra
+        hydra = hydra_compose("config", overrides=expand(conf, parse(overrides)), return_hydra_config=True).hydra
     OmegaConf.resolve(hydra.sweep)
     return hydra
 

@@ -19,6 +19,7 @@ from typing import Any
 from dropattack import provenance, source
 from dropattack.errors import UserError
 from dropattack.files import disk_problem, write_atomically
+from dropattack.runs import attacked
 
 SCHEMA = 1
 STATUSES = ("finished", "failed", "diverged")
@@ -93,11 +94,9 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     for group, names in _NOT_IDENTITY_WITHIN.items():
         if isinstance(kept.get(group), Mapping):
             kept[group] = {key: value for key, value in kept[group].items() if key not in names}
-    for path, (neutral, methods) in NEUTRAL.items():
-        group, _, key = path.partition(".")
-        options = kept.get(group)
-        if isinstance(options, Mapping) and options.get("name") not in methods and options.get(key, ...) == neutral:
-            kept[group] = {name: value for name, value in options.items() if name != key}
+    for group in ("reg", "trainer"):
+        if isinstance(options := kept.get(group), Mapping):
+            kept[group] = _without_neutral(group, options)
     if not kept.get("plugins"):
         kept.pop("plugins", None)
     kept = _anonymous(kept, [*_folders(config), (str(Path.home()), "~")])
@@ -106,6 +105,16 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(options, dict) and "content" in options:
             for place in filter(os.path.isabs, filter(None, map(options.get, names))):
                 kept[group] = _replaced(kept[group], place, Path(place).name)
+    return kept
+
+
+def _without_neutral(group: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options without those of NEUTRAL, also in the methods of a composition."""
+    name, kept = options.get("name"), {}
+    for key, value in options.items():
+        neutral, methods = NEUTRAL.get(f"{group}.{key}", (..., ()))
+        if value != neutral or name in methods:
+            kept[key] = _without_neutral(group, value) if isinstance(value, Mapping) and "_target_" in value else value
     return kept
 
 
@@ -181,7 +190,11 @@ def code(config: Mapping[str, Any]) -> dict[str, str]:
     tokenizer = (config["model"].get("tokenizer") or {}).get("_target_")
     shared = [*TRAINS, str(config["model"].get("_target_")), *([str(tokenizer)] if tokenizer else [])]
     return {"code": source.digest(source.modules_of(shared)),
-            "method": source.digest(source.modules_of([str(config["reg"].get("_target_"))]))}  # fmt: skip
+            "method": source.digest(source.modules_of(_targets(config["reg"])))}  # fmt: skip
+
+
+def _targets(reg: Mapping[str, Any]) -> list[str]:
+    return [str(options.get("_target_")) for options in (reg, *attacked.methods(reg).values())]
 
 
 def failure(config: Mapping[str, Any], error: Exception) -> str:
