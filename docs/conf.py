@@ -86,13 +86,18 @@ def escape_docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, 
 
 
 def complete_pages(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Give each page of results a title and the figures beside its table, and the list of methods its cards."""
+    """Complete what needs no line of its own: results' titles and figures, the cards, methods in the reference."""
     place = ROOT / docname
     if docname == "docs/methods/README":  # the cards are below their list
-        cards = dict.fromkeys(re.findall(r"\]\((\w+)\.md\)", source[0]))
+        others = sorted(card.stem for card in place.parent.glob("*.md") if card.stem != "README")
+        cards = dict.fromkeys([*re.findall(r"\]\((\w+)\.md\)", source[0]), *others])
         titles = {card: place.with_name(f"{card}.md").read_text(encoding="utf-8").splitlines()[0] for card in cards}
         entries = "\n".join(f"{title.lstrip('# ').partition(':')[0]} <{card}>" for card, title in titles.items())
         source[0] += f"\n```{{toctree}}\n:hidden:\n\n{entries}\n```\n"
+    if docname == "docs/reference/regularizers":
+        known = set(re.findall(r"^\.\. auto\w+:: dropattack\.(\w+)$", source[0], re.MULTILINE))
+        if more := [f".. autoclass:: dropattack.{name}" for name in dropattack.__all__ if name not in known]:
+            source[0] += "\n## More methods\n\n```{eval-rst}\n" + "\n".join(more) + "\n```\n"
     if not docname.startswith("results/"):
         return
     if not source[0].startswith("# "):

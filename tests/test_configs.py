@@ -9,7 +9,7 @@ from hydra.utils import get_method
 from omegaconf import OmegaConf
 
 from dropattack.errors import UserError
-from dropattack.runs import build, experiment, record
+from dropattack.runs import attacked, build, experiment, record
 from dropattack.runs.checks import check
 from dropattack.runs.config import GROUPS, cells, choices, compose
 
@@ -32,7 +32,8 @@ PRESETS = [name for name in choices(CONF, "experiment") if name != "null"]
 def composed(dataset: str, model: str, scale: str, reg: str) -> str:
     """Compose and check one cell of the big table; returns its identity."""
     values = experiment.resolve(compose(CONF, [f"dataset={dataset}", f"model={model}", f"scale={scale}", f"reg={reg}"]))
-    assert [values[group]["name"] for group in ("dataset", "model", "reg", "scale")] == [dataset, model, reg, scale]
+    named = "dropattack+rdrop" if reg == "compose" else reg
+    assert [values[group]["name"] for group in ("dataset", "model", "reg", "scale")] == [dataset, model, named, scale]
     return record.run_id(values)
 
 
@@ -66,10 +67,11 @@ def test_every_option_is_used(group, name):
     model = next((m for d, m in FITTING if d == name), None)
     extra = [f"model={model}"] if group == "dataset" else extra
     config = OmegaConf.to_container(compose(CONF, [f"{group}={name}", *extra]), resolve=True)[group]
-    options = set(config) - {"_target_"} - build.NOT_ARGUMENTS[group]
-    accepted = build._accepted(get_method(config["_target_"]))
-    assert accepted is None or options <= set(accepted)
-    assert accepted is not None or group != "reg"
+    for one in attacked.methods(config).values() if group == "reg" else [config]:
+        options = set(one) - {"_target_"} - build.NOT_ARGUMENTS[group]
+        accepted = build._accepted(get_method(one["_target_"]))
+        assert accepted is None or options <= set(accepted)
+        assert accepted is not None or group != "reg"
     if config.get("tokenizer"):
         tokenizer = dict(config["tokenizer"])
         assert set(tokenizer) <= {"_target_", *inspect.signature(get_method(tokenizer["_target_"])).parameters}

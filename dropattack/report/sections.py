@@ -192,8 +192,8 @@ def methods(docs: Path, found: Sequence[Found]) -> Part:
     ran = {str(method) for one in found for method in one.compared["method"]}
     for method in sorted(files.keys() | ran, key=rank):
         own = Part(f"method-{method}", method, facets=Facets(method=method))
-        if method in files:
-            own.lead, own.details = cards.card(files[method].read_text(encoding="utf-8"))
+        if file := files.get("compose" if "+" in method else method):
+            own.lead, own.details = cards.card(file.read_text(encoding="utf-8"))
             own.details_title = f"The card of {method}: equation, settings, cost, use, pitfalls"
         else:
             own.missing.append(f"`docs/methods/{method}.md` does not exist.")

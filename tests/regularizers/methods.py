@@ -1,19 +1,39 @@
-"""The table of methods. A method joins the contract (test_contract.py) by one row here."""
+"""The table of methods. A method joins the contract (test_contract.py) and test_oracles.py by one row here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import dropattack as da
 from dropattack import FGM, PGD, SAM, DropAttack, FreeLB, Identity, RandomAttack, RDrop, Regularizer
+from tests.regularizers.networks import TARGETS
+from tests.regularizers.oracles import Expected, Landscape, add
 
 
 def quiet(reg: RDrop | da.RAT) -> Regularizer:
     """One that does not insist on dropout, without which two of its steps can be compared."""
     reg._agreement._check_noise = lambda *args: None
     return reg
+
+
+@dataclass(frozen=True)
+class Equation:
+    """What a method computes, written plainly, for test_oracles.py; the older methods have theirs in oracles.py.
+
+    Attributes:
+        cls: The method's class.
+        expected: Takes the landscape, the random draws and the options, and returns what the step should give.
+        options: The options to compare with, one comparison for each.
+        targets: The kinds of targets to attack (`networks.TARGETS`), or `("none",)`.
+    """
+
+    cls: type[Regularizer]
+    expected: Callable[..., Expected]
+    options: tuple[dict[str, Any], ...]
+    targets: tuple[str, ...] = TARGETS
 
 
 @dataclass(frozen=True)
@@ -29,6 +49,13 @@ class Method:
     backwards: int | None = None
     clean_first: bool = True
     needs_logits: bool = False
+    equation: Equation | None = None
+
+
+def flooding(land: Landscape, draws: list[Tensor], level: float) -> Expected:
+    clean = land.at({})
+    sign = 1.0 if clean.loss > level else -1.0
+    return Expected(add((sign, clean.weights)), clean.loss, (), (clean.loss - level).abs() + level)
 
 
 def following(reg: Regularizer, model: nn.Module) -> Regularizer:
@@ -105,7 +132,10 @@ METHODS = (
         "neftune", lambda model, weights, activations: da.NEFTune(model, activations, alpha=1.0, seed=1), passes=1,
         clean_first=False,
     ),
-    Method("flooding", lambda model, weights, activations: da.Flooding(model, level=0.5), passes=1),
+    Method(
+        "flooding", lambda model, weights, activations: da.Flooding(model, level=0.5), passes=1,
+        equation=Equation(da.Flooding, flooding, ({"level": 0.5}, {"level": 2.0}), ("none",)),
+    ),
     Method("fsam", lambda model, weights, activations: da.FSAM(model), passes=2),
     Method("msam", lambda model, weights, activations: following(da.MSAM(model), model), passes=1, clean_first=False),
     Method(

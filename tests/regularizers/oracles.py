@@ -445,9 +445,3 @@ def msam(land: Landscape, draws: list[Tensor], rho: float) -> Expected:
     norm = torch.stack([momenta[name].norm() for name in land.targets]).norm()
     moved = land.at({name: -rho * momenta[name] / norm for name in land.targets})
     return Expected(moved.weights, moved.loss, (), moved.loss)
-
-
-def flooding(land: Landscape, draws: list[Tensor], level: float) -> Expected:
-    clean = land.at({})
-    sign = 1.0 if clean.loss > level else -1.0
-    return Expected(add((sign, clean.weights)), clean.loss, (), (clean.loss - level).abs() + level)

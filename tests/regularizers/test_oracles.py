@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 import dropattack.regularizers
-from tests.regularizers import oracles
+from dropattack.regularizers import factory
+from tests.regularizers import methods, oracles
 from tests.regularizers.methods import following
 from tests.regularizers.networks import NETWORKS, PADDING, TARGETS, Network
 
@@ -47,6 +48,8 @@ class Method(NamedTuple):
         return " ".join([self.cls, *(f"{k}={v}" for k, v in self.kwargs.items() if k not in ("epsilon", "rho"))])
 
 
+ROWS = [row.equation for row in methods.METHODS if row.equation is not None]
+EQUATIONS = {one.cls.__name__: one.expected for one in ROWS}
 DROP = {"epsilon": 0.7, "p": 0.6}
 SEVERAL = ("weights", "mixed")  # what tells the options apart needs more than one target
 EXAMPLES = ("embedding", "activation", "activations")
@@ -96,10 +99,9 @@ METHODS = (
     Method("NEFTune", {"alpha": 2.0}, EXAMPLES),
     Method("FSAM", {"rho": 0.3}, ("*", "weights")),
     Method("MSAM", {"rho": 0.5}, ("*", "weights")),
-    Method("Flooding", {"level": 0.5}, ("none",)),
-    Method("Flooding", {"level": 2.0}, ("none",)),
     Method("SAM", {"rho": 0.3}, ("*", "weight", "weights")),
     Method("SAM", {"rho": 0.5, "adaptive": True}, ("*", "weights")),
+    *(Method(one.cls.__name__, options, one.targets) for one in ROWS for options in one.options),
 )
 
 
@@ -176,7 +178,8 @@ def compare(method: Method, network: Network, which: str, dropout: str) -> float
         losses = reg.backward(lambda: network.forward(model, batch))
     skips_masks = method.cls == "DropAttack" and method.kwargs.get("p") in (0, 1)
     torch.manual_seed(SEED)
-    wanted = getattr(oracles, method.cls.lower())(land, [] if skips_masks else draws, **method.kwargs)
+    equation = EQUATIONS.get(method.cls) or getattr(oracles, method.cls.lower())
+    wanted = equation(land, [] if skips_masks else draws, **method.kwargs)
 
     for name, w in model.named_parameters():
         assert torch.equal(w, before[name]), f"{name} was changed"
@@ -200,6 +203,11 @@ def cases() -> list[tuple[Method, Network, str]]:
         for which in method.targets
         if which != "embedding" or network.embedding
     ]
+
+
+def test_every_method_has_an_equation():
+    by_name = {factory.method_named(name).__name__ for name in factory.names()}
+    assert {method.cls for method in METHODS} == by_name
 
 
 def label(value: Any) -> str:
