@@ -53,7 +53,7 @@ probes: $(INSTALLED) ## Measure flatness, gradients, robustness and calibration 
 	$(PY) -m dropattack probe-table --records results/$(SCALE)/$(TABLE) --probes results/$(SCALE)/$(TABLE)/probes \
 		--group table-$(TABLE)
 
-findings: $(INSTALLED) ## Write the findings on DropAttack: results/findings.md, and the answer and the table in the README
+findings: $(INSTALLED) ## Write results/findings.md, results/methods.md, and the answer and the table in the README
 	$(PY) scripts/findings.py $(ARGS)
 
 claims: $(INSTALLED) ## Decide each claim of conf/claims.yaml from the records: results/claims.md

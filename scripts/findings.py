@@ -1,4 +1,4 @@
-"""Write the findings on DropAttack: results/findings.md, and the answer and the table in README.md.
+"""Write the findings: results/findings.md and the README's answer and table on DropAttack; results/methods.md on all.
 
     python scripts/findings.py
 
@@ -13,6 +13,7 @@ from dropattack.errors import UserError
 from dropattack.runs import cli
 from dropattack.runs.experiment import CONF
 from dropattack.sweeps.table import load_table
+from dropattack.sweeps.tuning import tuned_cells
 
 MARKERS = {  # part of the README: its first and its last line
     "answer": ("<!-- answer: made by `make findings` -->", "<!-- end of answer -->"),
@@ -28,11 +29,19 @@ def main() -> int:
     return cli.guarded(lambda: write(args.results, args.readme))
 
 
+def methods() -> set[str]:
+    """Return the methods of the table of all methods."""
+    from dropattack.report.methods import TABLE
+
+    return {method for _, _, method in tuned_cells(load_table(CONF, TABLE))}
+
+
 def write(results: Path, readme: Path) -> int:
     from dropattack.analysis.tables import save
     from dropattack.report import gather
     from dropattack.report.claims import read_claims
     from dropattack.report.findings import findings
+    from dropattack.report.methods import methods_page
 
     asked = [load_table(CONF, path.stem) for path in sorted((CONF / "table").glob("*.yaml"))]
     found, _ = gather.tables(results, asked)
@@ -44,6 +53,7 @@ def write(results: Path, readme: Path) -> int:
         before, _, rest = text.partition(begin)
         text = f"{before}{begin}\n\n{getattr(made, part)}\n{end}{rest.partition(end)[2]}"
     print(save(made.page, results / "findings.md"))
+    print(save(methods_page(found, methods()), results / "methods.md"))
     print(save(text, readme))
     return 0
 

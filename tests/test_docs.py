@@ -22,6 +22,7 @@ from dropattack.report import gather
 from dropattack.report.claim_page import page
 from dropattack.report.claims import read_claims
 from dropattack.report.findings import findings
+from dropattack.report.methods import methods_page
 from dropattack.runs import experiment
 from dropattack.runs.config import cells, compose
 from dropattack.sweeps.table import load_table
@@ -178,6 +179,7 @@ def test_the_findings_are_those_of_the_records(tables):
         sys.path.pop(0)
     made = findings(ROOT / "results", *tables)
     assert (ROOT / "results" / "findings.md").read_text() == made.page, "run `make findings`"
+    assert (ROOT / "results" / "methods.md").read_text() == methods_page(tables[0], script.methods())
     text = (ROOT / "README.md").read_text()
     for part, (begin, end) in script.MARKERS.items():
         assert text.partition(begin)[2].partition(end)[0].strip() == getattr(made, part).strip(), "run `make findings`"

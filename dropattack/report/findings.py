@@ -11,6 +11,7 @@ from dropattack.errors import UserError
 from dropattack.report.answer import answers, cost, headline, sentences
 from dropattack.report.claims import Claims
 from dropattack.report.gather import Found
+from dropattack.report.methods import without_methods
 
 LINK = "All claims, each with its verdict and what would change it: [claims](results/claims.md)."
 SHOWN = (
@@ -59,7 +60,7 @@ def findings(results: Path, tables: Sequence[Found], claims: Claims) -> Findings
     Raises:
         UserError: no table that compares methods over several seeds has a finished run.
     """
-    found = [one for one in tables if one.table.kind == "comparison" and one.table.seeds > 1]
+    found = [one for one in without_methods(tables) if one.table.kind == "comparison" and one.table.seeds > 1]
     if not found:
         raise UserError(f"no finished table of several seeds in {results}: make one first with `make table-vision`")
     found.sort(key=lambda one: SHOWN.index(one.table.name) if one.table.name in SHOWN else len(SHOWN))

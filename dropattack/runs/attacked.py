@@ -41,7 +41,7 @@ def check(config: Mapping[str, Any]) -> None:
     """
     points, known = config["model"].get("attack_points") or {}, names_of(config["model"])
     for place, reg in methods(config["reg"]).items():
-        for option, name in [(option, name) for option in OPTIONS for name in reg.get(option) or ()]:
+        for option, name in ((one, name) for one in OPTIONS for name in reg.get(one) or ()):
             if name in POINTS and name not in points:
                 raise UserError(f"model={config['model']['name']} names no attack point {name!r}")
             if known is None or name == INPUT or any(fnmatchcase(one, points.get(name, name)) for one in known):

@@ -1,0 +1,21 @@
+"""results/methods.md: a sentence per method and data set, with the numbers of the table."""
+
+from dropattack.report import gather
+from dropattack.report.methods import NOT_RUN, methods_page, without_methods
+from dropattack.runs.experiment import CONF
+from dropattack.sweeps.table import load_table
+
+
+def test_each_method_has_the_numbers_of_its_row(filled, monkeypatch):
+    (found,) = gather.tables(filled, [load_table(CONF, "vision")])[0]
+    monkeypatch.setattr("dropattack.report.methods.TABLE", "vision")
+    page = methods_page([found], ["dropattack", "smart"])
+    parts = {part.partition("\n")[0]: part for part in page.split("\n## ")}
+    assert NOT_RUN in parts["smart"]
+    assert ", the baseline." in parts["none"]
+    for row in found.compared.itertuples():
+        assert f"{row.score.mean:.2f}" in parts[row.method]
+        assert f"On {row.dataset_label} with {row.model}: " in parts[row.method]
+        if row.method != "none" and not row.why:
+            assert f"beside none (p = {row.p_holm:.3f}): {row.verdict}, at {row.passes:g} pass" in parts[row.method]
+    assert without_methods([found]) == []
