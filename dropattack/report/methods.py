@@ -14,8 +14,8 @@ BASELINE = "none"
 LEAD = """# What each method gave on the bundled data
 
 Made by `make findings` from the records of the table `methods`
-([its plan](PLAN.md#every-method-on-the-bundled-data-methods)). It is a smoke comparison on two small data sets, with two
-settings per method: it shows what happened there, and is no evidence about the paper's data sets. Means ± standard
+([its plan](PLAN.md#every-method-on-the-bundled-data-methods)). It is a smoke comparison on two small data sets, with
+two settings per method: it shows what happened there, and is no evidence about the paper's data sets. Means ± standard
 deviations of test accuracy in percent; differences to plain training are in points, paired by seed, with 95 %
 intervals; p-values are corrected by Holm over all comparisons of the table.
 """
