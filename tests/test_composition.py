@@ -87,6 +87,8 @@ def test_tuned_settings_are_those_of_the_composition(tmp_path, monkeypatch):
     ("reg=fgm+pgd +reg.fgm.x=1", "reg=fgm has no option x"),
     ("reg=fgm+pgd ~reg.pgd", "has no options of pgd"),
     ("reg=rat+rdrop reg.rat.rate=0.3", r"reg\.rat\.rate=0\.3 and reg\.rdrop\.rate=0\.5 differ"),
+    ("reg=fgm+rdrop reg.rdrop.rate=0", r"no dropout masks to compare: set reg\.rdrop\.rate above 0"),
+    ("reg=rat model.dropout=0", r"no dropout masks to compare: set reg\.rate above 0"),
     ("reg=fgm+pgd dataset=pydoc model=lstm reg.fgm.targets=[nothing]", r"reg\.fgm\.targets: 'nothing' matches no"),
 ])  # fmt: skip
 def test_what_cannot_be_composed_is_refused_in_one_sentence(line, sentence, capsys, tmp_path, monkeypatch):

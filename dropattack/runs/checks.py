@@ -213,6 +213,7 @@ def check(config: dict[str, Any], conf: Path) -> None:
     _check_tuned(config, conf)
     _check_kinds(config, conf)
     _check_mixup(config)
+    _check_dropout(config)
 
 
 def _check_averaging(trainer: dict[str, Any]) -> None:
@@ -229,6 +230,17 @@ def _check_mixup(config: dict[str, Any]) -> None:
             f"trainer.mixup={alpha} mixes the pixels of two images, and dataset={dataset['name']} is "
             f"{dataset['kind']}: set trainer.mixup=0 or choose a data set of images"
         )
+
+
+def _check_dropout(config: dict[str, Any]) -> None:
+    """Check that a method that compares dropout masks has some: R-Drop and R-AT, which set the model's dropout."""
+    for place, reg in methods(config["reg"]).items():
+        compares = "rate" in reg and str(reg["_target_"]).startswith("dropattack.") and "alpha" in reg
+        if compares and reg["alpha"] and reg.get("epsilon", 1) and config["model"].get("dropout") == 0:
+            raise UserError(
+                f"model.dropout=0 leaves reg={reg['name']} no dropout masks to compare: set {place}.rate above 0, and "
+                "leave model.dropout out"
+            )
 
 
 def _check_device(trainer: dict[str, Any]) -> None:
