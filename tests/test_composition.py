@@ -1,5 +1,7 @@
 """Compositions on the command line: `reg=compose reg.methods=[…]` and `reg=a+b`."""
 
+import shutil
+
 import pytest
 
 import dropattack as da
@@ -9,6 +11,7 @@ from dropattack.models.cnn import CNN
 from dropattack.runs import build, cli, experiment, record
 from dropattack.runs.config import cells, compose
 from dropattack.runs.experiment import CONF, Run
+from dropattack.runs.launching import prepared
 
 QUICK = ["dataset=digits", "model=cnn", "scale=smoke", "tracker=none"]
 
@@ -52,14 +55,20 @@ def test_compositions_are_values_of_a_sweep():
 
 
 def cells_of(overrides: list[str]) -> list[list[str]]:
-    from dropattack.runs.launching import prepared
-
     return cells(prepared(CONF, overrides))
 
 
-def test_tuned_settings_are_those_of_the_composition(tmp_path, monkeypatch):
-    import shutil
+def test_a_method_of_a_folder_of_one_s_own_and_options_of_hydra(tmp_path):
+    (tmp_path / "reg").mkdir()
+    (tmp_path / "reg" / "mine.yaml").write_text(
+        (CONF / "reg" / "fgm.yaml").read_text().replace("name: fgm", "name: mine")
+    )
+    given = prepared(CONF, ["--config-dir", str(tmp_path), "reg=compose", "reg.methods=[mine,rdrop]"])
+    assert asked(*given).config["reg"]["name"] == "mine+rdrop"
+    assert prepared(CONF, ["--cfg", "job", "reg=compose"]) == ["--cfg", "job", "reg=dropattack+rdrop"]
 
+
+def test_tuned_settings_are_those_of_the_composition(tmp_path):
     conf = tmp_path / "conf"
     shutil.copytree(CONF, conf)
     name = "smoke-digits-cnn-fgm+rdrop"

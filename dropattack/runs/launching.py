@@ -30,9 +30,10 @@ CHDIR = (
 
 
 def prepared(conf: Path, arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with `--config-dir DIR` as Hydra's search path, after importing the plug-ins they name.
+    """Return the arguments with `--config-dir DIR` as Hydra's search path, and `reg=compose` as one choice.
 
-    The search path is an override like any other, so it reaches every cell of a sweep.
+    The plug-ins that they name are imported before. The search path is an override like any other, so it reaches every
+    cell of a sweep.
 
     Raises:
         UserError: there is no such folder, or a plug-in cannot be imported.
@@ -52,8 +53,9 @@ def prepared(conf: Path, arguments: Sequence[str]) -> list[str]:
     if folders:
         rest.append(f"{SEARCH}=[{','.join(repr(folder) for folder in folders)}]")
     load_plugins(conf, parse([argument for argument in rest if argument.startswith("plugins=")]))
-    flags = [argument for argument in rest if argument.startswith("-")]
-    return [*flags, *expand(conf, parse([argument for argument in rest if not argument.startswith("-")]))]
+    given = [argument for argument in rest if argument.startswith(("reg", SEARCH)) and "=" in argument]
+    made = expand(conf, parse(given))
+    return rest if made == given else [*(argument for argument in rest if argument not in given), *made]
 
 
 def check_hydra(conf: Path, overrides: Sequence[str], *, sweep: bool) -> None:
