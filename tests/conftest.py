@@ -58,7 +58,16 @@ def pytest_collection_finish():
     atexit.register(gc.unfreeze)
 
 
+# Folders whose tests share what takes long to make: trained networks, the page of the report.
+TOGETHER = ("commands", "probes", "report")
+APART = ("regularizers",)  # thousands of short tests that share nothing
+
+
 def pytest_collection_modifyitems(config, items):
+    for item in items:  # `make test` runs a group in one process, so that each fixture is made once
+        folder = item.path.parent.name
+        if folder not in APART:
+            item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else f"{folder}/{item.path.stem}"))
     if torch.cuda.is_available():
         return
     for item in items:
