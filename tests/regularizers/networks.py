@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -156,3 +157,9 @@ NETWORKS = (
     Network("cnn", CNN, images, ("conv1.weight", "bn1.weight", "head.weight"), ("<input>", "conv2")),
     Network("bert", bert, texts, (f"{WORDS}.weight", f"{QUERY}.weight"), (WORDS, QUERY), WORDS, call_bert),
 )  # fmt: skip
+
+
+def fast_on(*names: str) -> pytest.MarkDecorator:
+    """Run a test on all networks, of which those not named are slow."""
+    params = [pytest.param(n, id=n.name, marks=() if n.name in names else pytest.mark.slow) for n in NETWORKS]
+    return pytest.mark.parametrize("network", params)

@@ -17,7 +17,7 @@ from torch import Tensor
 import dropattack.regularizers
 from tests.regularizers import oracles
 from tests.regularizers.methods import following
-from tests.regularizers.networks import NETWORKS, PADDING, TARGETS, Network
+from tests.regularizers.networks import NETWORKS, PADDING, TARGETS, Network, fast_on
 
 TOLERANCE = 1e-10
 SEED = 20240607
@@ -206,13 +206,22 @@ def label(value: Any) -> str:
     return value.name if isinstance(value, Network) else str(value)
 
 
-@pytest.mark.parametrize(("method", "network", "which"), cases(), ids=label)
+def params() -> Iterator:
+    """Yield the cases: on the LSTM and the CNN all are fast, and on the others one of each method's targets in turn."""
+    for method, network, which in cases():
+        turn = METHODS.index(method) % len(method.targets)
+        fast = network.name in ("lstm", "cnn") or which == method.targets[turn]
+        name = "-".join(map(label, (method, network, which)))
+        yield pytest.param(method, network, which, id=name, marks=() if fast else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("method", "network", "which"), params())
 def test_gradient_and_losses_are_the_oracles(method, network, which):
     for dropout in method.dropouts(which):
         assert compare(method, network, which, dropout) <= TOLERANCE, dropout
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=label)
+@fast_on("lstm", "cnn")
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_adds_to_what_is_there_and_scales(method, network):
     """Earlier gradients are added to, never attacked along; `backward` may scale (AMP): 1024 × is exact in binary."""

@@ -25,7 +25,9 @@ def path_of(overrides: list[str]) -> Path:
     return experiment.Run.asked(overrides).record_path
 
 
-@pytest.mark.parametrize("engine", [Engine("basic"), Engine("joblib", jobs=2)], ids=lambda engine: engine.launcher)
+@pytest.mark.parametrize("engine", [
+    Engine("basic"), pytest.param(Engine("joblib", jobs=2), marks=pytest.mark.slow),  # its processes: the test below
+], ids=lambda engine: engine.launcher)  # fmt: skip
 def test_a_failing_run_reports_why_and_stops_no_other(engine, tmp_path, capfd):
     runs = cells([*QUICK, "reg=fgm", "seed=0,1", "reg.targets=[input],[nothing]", f"paths.output={tmp_path}"])
     failed = launch(runs, engine)
