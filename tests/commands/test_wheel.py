@@ -19,7 +19,7 @@ BUILT_FROM = ("dropattack", "conf", "pyproject.toml", "setup.py", "MANIFEST.in",
 
 
 def call(*command: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
-    clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "DROPATTACK_COMMIT")}
     return subprocess.run(
         list(map(str, command)), cwd=cwd, env={**clean, "OMP_NUM_THREADS": "1", **environment}, capture_output=True,
         text=True, timeout=200, check=False,
