@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
 
 os.environ.setdefault("WANDB_MODE", "disabled")
@@ -13,11 +14,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("DROPATTACK_COMMIT", json.dumps({"hash": 4 * "0123456789", "dirty": False}))  # asking git is slow
 
+import omegaconf
 import pytest
 import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
+# OmegaConf parses the text of each interpolation whenever it is read, which takes most of composing a config.
+omegaconf.base.parse = cache(omegaconf.base.parse)
 # The same examples everywhere and no deadline, so that a busy machine causes no failure.
 settings.register_profile("project", derandomize=True, database=None, deadline=None)
 settings.load_profile("project")
