@@ -603,6 +603,20 @@ RUNS = (
         "The secrets of the environment are in error messages.",
         ("tests/hostile/test_secrets.py", "-k", "fail"),
     ),
+    Fault(
+        "dropattack/runs/config.py",
+        "found.append((folder, name, status.st_mtime_ns, status.st_size))",
+        "found.append((folder, name))",
+        "A file of conf/ that a search has changed is not read again.",
+        ("tests/test_configs.py", "-k", "changed"),
+    ),
+    Fault(
+        "dropattack/runs/config.py",
+        "config = base.copy()",
+        "config = base",
+        "The values of one run reach the runs that follow.",
+        ("tests/test_configs.py", "-k", "hydra_composes"),
+    ),
 )
 
 SWEEPS = (
