@@ -332,18 +332,41 @@ def test_bad_input_that_only_the_model_detects(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sweep(tmp_path):
+SESSION = """
+import contextlib, io, json, sys
+from dropattack.commands.main import main
+lines, sys.argv, said = json.loads(sys.argv[1]), ["run.py"], []
+for arguments in lines:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(["run", *arguments])
+    said.append((code, err.getvalue()))
+print(json.dumps(said))
+"""
+
+
+def test_sweeps(tmp_path):
     """A sweep runs its cells, survives one that fails, says what failed, and skips what is done when given again.
 
-    Flags may be between overrides.
+    Flags may be between overrides. Cells that are the same run run once. One process is given all the commands.
     """
-    code, _, err = result(tmp_path, QUICK[0], "--multirun", *QUICK[1:], "reg=none,fgm", "trainer.max_steps=3")
+    lines = [
+        [QUICK[0], "--multirun", *QUICK[1:], "reg=none,fgm", "trainer.max_steps=3"],
+        ["--multirun", *QUICK, "reg=fgm", "reg.targets=[nothing],[input]", "trainer.max_steps=3"],
+        [*QUICK, "--multirun", "seed=7,7", "trainer.threads=1,null", "trainer.max_steps=1"],
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", SESSION, json.dumps(lines)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (code, err), (again, said), (same, once) = json.loads(done.stdout)
     assert code == 0, err
     assert "2 finished" in err
-    assert len(list(tmp_path.glob("outputs/records/*.json"))) == 2
+    assert again == 1
+    assert "2 runs, 1 of them done already" in said
+    assert "1 finished, 1 missing" in said
+    assert same == 0, once
+    assert "1 runs (4 cells, some of which are the same run), 0 of them done already" in once
+    assert once.strip().splitlines()[-1] == "1 finished"
+    assert len(list(tmp_path.glob("outputs/records/*.json"))) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
-    arguments = ["--multirun", *QUICK, "reg=fgm", "reg.targets=[nothing],[input]", "trainer.max_steps=3"]
-    code, _, err = result(tmp_path, *arguments)
-    assert code == 1
-    assert "2 runs, 1 of them done already" in err
-    assert "1 finished, 1 missing" in err

@@ -3,8 +3,6 @@
 import json
 import math
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from markupsafe import Markup
 from dropattack.analysis.compare import compare
 from dropattack.analysis.figures import COLOURS
 from dropattack.analysis.records import read_records
+from dropattack.commands.main import main
 from dropattack.report import cards, colours, history
 from dropattack.report.charts import accuracy_against, gain_against_cost, heat_map
 from dropattack.report.intervals import interval, reach
@@ -138,24 +137,19 @@ def test_markdown_escapes_html_and_keeps_odd_formulas_readable():
     assert "e" in html
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "dropattack", "report", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-
-
-def test_the_command_writes_the_page(quick_git, tmp_path):
+def test_the_command_writes_the_page(quick_git, tmp_path, capsys):
     folders.run(tmp_path / "mini" / "vision")
-    done = run("--results", str(tmp_path), "--output", str(tmp_path / "new" / "report.html"))
-    assert (done.returncode, done.stderr) == (0, "")
-    text = (tmp_path / "new" / "report.html").read_text(encoding="utf-8")
+    output = tmp_path / "new" / "report.html"
+    assert main(["report", "--results", str(tmp_path), "--output", str(output)]) == 0
+    assert capsys.readouterr() == (f"{output}\n", "")
+    text = output.read_text(encoding="utf-8")
     assert text.startswith("<!doctype html>")
     assert "make table-text SCALE=mini" in text
 
 
 @pytest.mark.parametrize("at", ["results", "output"])
-def test_impossible_path_gives_one_sentence(tmp_path, at):
+def test_impossible_path_gives_one_sentence(tmp_path, capsys, at):
     (tmp_path / "file").write_text("")
     places = {"results": tmp_path, "output": tmp_path / "a.html"} | {at: tmp_path / "file" / "nothing"}
-    done = run("--results", str(places["results"]), "--output", str(places["output"]))
-    assert done.returncode == 2
-    assert re.fullmatch(r"error: .*nothing.*\n", done.stderr)
+    assert main(["report", "--results", str(places["results"]), "--output", str(places["output"])]) == 2
+    assert re.fullmatch(r"error: .*nothing.*\n", capsys.readouterr().err)

@@ -44,14 +44,14 @@ def test_a_failing_run_reports_why_and_stops_no_other(engine, tmp_path, capfd):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="processes are watched by their parent's number")
-def test_runs_end_when_their_launcher_is_killed(tmp_path):
-    long = [*QUICK, "seed=0,1", "trainer.epochs=100000", "trainer.checkpoint.every_epochs=0"]
+def test_a_run_ends_when_its_launcher_is_killed(tmp_path):
+    long = [*QUICK, "trainer.epochs=100000", "trainer.checkpoint.every_epochs=0"]
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, *long, f"paths.output={tmp_path}"], cwd=experiment.CONF.parent
     )
     locks, deadline = set(), time.monotonic() + 90
-    while len(locks) < 2:
-        assert time.monotonic() < deadline, "the runs did not begin"
+    while not locks:
+        assert time.monotonic() < deadline, "the run did not begin"
         locks = set(tmp_path.glob("checkpoints/*/lock"))
         time.sleep(0.1)
     parent.kill()
