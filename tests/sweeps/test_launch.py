@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dropattack.errors import AlreadyRunningError
 from dropattack.runs import experiment, record
 from dropattack.runs.config import cells
 from dropattack.sweeps.launch import Engine, launch
@@ -56,9 +57,13 @@ def test_a_run_ends_when_its_launcher_is_killed(tmp_path):
         time.sleep(0.1)
     parent.kill()
     parent.wait()
-    time.sleep(3)
     from dropattack.training.lock import locked
 
-    for lock in locks:
-        with locked(lock):  # nobody holds it any more
-            pass
+    (lock,), deadline = locks, time.monotonic() + 20
+    while True:
+        try:
+            with locked(lock):  # nobody holds it any more
+                return
+        except AlreadyRunningError:
+            assert time.monotonic() < deadline, "the run goes on"
+            time.sleep(0.1)
