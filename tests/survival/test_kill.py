@@ -1,21 +1,21 @@
 """Runs killed with SIGKILL at any moment end like uninterrupted runs (`make kill-test`)."""
 
 import json
-import multiprocessing
+import subprocess
 import sys
+from pathlib import Path
 
-import tests.survival.__main__ as survival
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_killed_runs_end_like_uninterrupted_ones(tmp_path, monkeypatch, capsys):
-    """With the command's own processes, but forked: importing everything again would take most of the time."""
-    fork = multiprocessing.get_context("fork")
-    monkeypatch.setattr(survival, "get_context", lambda kind: fork)
-    monkeypatch.setattr(sys, "argv", [
-        "survival", "--kills", "3", "--only", "cnn-dropattack", "--jobs", "1", "--output", str(tmp_path / "runs"),
-        "--json", str(tmp_path / "kills.json"), "dataset.train_rows=320", "trainer.epochs=4",
-    ])  # fmt: skip
-    assert survival.main() == 0, capsys.readouterr()
+def test_killed_runs_end_like_uninterrupted_ones(tmp_path):
+    command = [sys.executable, "-m", "tests.survival", "--kills", "3", "--only", "cnn-dropattack", "--jobs", "1",
+               "dataset.train_rows=320", "trainer.epochs=4"]  # fmt: skip
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path / "runs"), "--json", str(tmp_path / "kills.json")], cwd=ROOT,
+        capture_output=True, text=True, timeout=250, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
     text = (tmp_path / "kills.json").read_text()
     found = json.loads(text)
     assert found["kills"] == found["equal"] == 3
