@@ -69,6 +69,7 @@ TOGETHER = ("commands", "probes", "report")
 APART = ("regularizers",)  # thousands of short tests that share nothing
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config, items):
     for item in items:  # `make test` runs a group in one process, so that each fixture is made once
         folder = item.path.parent.name
