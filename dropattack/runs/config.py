@@ -235,8 +235,8 @@ def _explain(
 ) -> str:  # fmt: skip
     """Explain the first override with an unknown key; otherwise return the first line of Hydra's message."""
     if isinstance(error, UnicodeDecodeError):  # the error does not name the file
-        files = [conf / override.key_or_group / f"{override.value()}.yaml" for override in parsed]
-        return f"a file of the config is not UTF-8, one of {', '.join(str(file) for file in files if file.is_file())}"
+        paths = [conf / override.key_or_group / f"{override.value()}.yaml" for override in parsed]
+        return f"a file of the config is not UTF-8, one of {', '.join(str(path) for path in paths if path.is_file())}"
     try:
         base = _base(conf, chosen, files)
     except UNREADABLE:
