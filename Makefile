@@ -83,10 +83,10 @@ bench: $(INSTALLED) ## Measure the cost of each method's step and of the authors
 ##@ Check
 
 test: $(INSTALLED) ## Run the tests (ARGS="-k fgm" narrows them; WORKERS=8 uses more processes)
-	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not slow" $(ARGS)
+	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) -m "not slow" $(ARGS)
 
 test-slow: $(INSTALLED) ## Run the slow tests (minutes each) and report their coverage
-	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) --dist loadgroup -m slow --cov=dropattack --cov-report=term:skip-covered $(ARGS)
+	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) -m slow --cov=dropattack --cov-report=term:skip-covered $(ARGS)
 
 mutations: $(INSTALLED) ## Put deliberate faults into the code, one at a time, and check that tests fail (part of test-slow)
 	$(ONE_THREAD) $(PY) -m tests.mutations $(ARGS)

@@ -65,16 +65,25 @@ def pytest_collection_finish():
 
 
 # Folders whose tests share what takes long to make: trained networks, the page of the report.
-TOGETHER = ("commands", "probes", "report")
-APART = ("regularizers",)  # thousands of short tests that share nothing
+TOGETHER = ("tests/commands", "tests/probes", "tests/report")
+APART = ("tests/regularizers",)  # thousands of short tests that share nothing
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Run a file, or a folder of TOGETHER, in one process of pytest -n, so that each of their fixtures is made once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            folder = file.rpartition("/")[0]
+            return nodeid if folder in APART else folder if folder in TOGETHER else file
+
+    return Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(config, items):
-    for item in items:  # `make test` runs a group in one process, so that each fixture is made once
-        folder = item.path.parent.name
-        if folder not in APART:
-            item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else f"{folder}/{item.path.stem}"))
     if torch.cuda.is_available():
         return
     for item in items:
