@@ -59,7 +59,7 @@ def result() -> dict:
     return {"schema": 1, "quick": False, "machine": machine, "cells": [cell, missing]}
 
 
-FEW = ["plain", "dropattack", "authors-plain", "authors"]  # what a promise compares
+FEW = ["plain", "dropattack", "authors-plain", "authors"]  # the methods that a promise compares
 
 
 @pytest.mark.parametrize("methods", [FEW, pytest.param(list(METHODS), marks=pytest.mark.slow)], ids=["few", "all"])

@@ -26,7 +26,7 @@ def test_imdb(real_data):
     assert made.notes["test_texts_in_train"] == 123
 
 
-@pytest.mark.slow  # what the splits of the authors are, on small files: test_tables.py
+@pytest.mark.slow  # the splits of the authors, on small files: test_tables.py
 def test_author_splits(real_data):
     author = imdb.load(root=real_data, split="author", seed=0)
     assert sizes(author) == [40_000, 5_000, 5_000]
