@@ -211,7 +211,7 @@ DIGITS = ["dataset=digits", "model=cnn", "scale=smoke"]
     ["seed=3", "trainer.epochs=3", "trainer.epochs=4", "paths.output='a b'"],
     ["reg=fgm", "reg.targets=[hidden,input]", "trainer.checkpoint={share: 0.5}", "dataset.train_rows=null"],
     ["reg=fgm", "paths.data=${oc.env:HOME}", "trainer.learning_rate=${model.recipe.epochs}"],
-    ["reg=fgm", "+reg.gamma=1", "~trainer.clip_norm", "++reg.epsilon=2"],
+    ["reg=fgm", "+reg.gamma=1", "~trainer.max_skipped", "++reg.epsilon=2"],
 ], ids=lambda overrides: overrides[-1])  # fmt: skip
 def test_other_values_are_those_that_hydra_composes(overrides):
     given = [*DIGITS, *overrides]
