@@ -14,7 +14,7 @@ from dropattack.statistics.pooled import Pooled, Ranks
 NOTE = "mark: mean over the seeds, paired with plain training · line: 95 % interval, not corrected"
 
 
-def draw(
+def claim_figure(
     cells: Sequence[tuple[str, PairedDifference]], pooled: Pooled | None, methods: Sequence[str], ranks: Ranks | None,
     path: Path, *, scale: str, datasets: int,
 ) -> Path:  # fmt: skip

@@ -29,7 +29,7 @@ def together(paths: Sequence[Path]) -> list[list[dict[str, Any]]]:
     return [groups[key] for key in sorted(groups)]
 
 
-def draw(contents: Sequence[dict[str, Any]]) -> list[Figure]:
+def landscape_figures(contents: Sequence[dict[str, Any]]) -> list[Figure]:
     """Draw the figures of one group of `together`."""
     about, kind, note = contents[0]["description"], contents[0]["kind"], directions(contents[0])
     facets = Facets(str(about["dataset"]), str(about["model"]))

@@ -115,7 +115,7 @@ def landscapes(results: Path) -> Part:
     lead = "The loss around the tested weights, on one scale for networks side by side."
     part = Part("landscapes", "Landscapes", lead=lead if files or pictures else "")
     if files:
-        from dropattack.report.landscapes import draw, together
+        from dropattack.report.landscapes import landscape_figures, together
 
         readable = []
         for path in files:
@@ -127,7 +127,7 @@ def landscapes(results: Path) -> Part:
                 part.left_out.append(f"{path.name}: {error}")
         for contents in together(readable):
             try:
-                part.figures += draw(contents)
+                part.figures += landscape_figures(contents)
             except UNUSABLE as error:
                 part.left_out.append(f"landscapes of {contents[0]['description'].get('dataset')}: {error}")
     for path in pictures:
