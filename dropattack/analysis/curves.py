@@ -50,9 +50,9 @@ def learning_panels(frame: pd.DataFrame, compared: pd.DataFrame) -> tuple[list[P
                         color=COLOURS.get(key.method, INK))[0], key.method)  # fmt: skip
         for key, own in runs:
             best = int(own["validation_epoch"].iloc[0])
-            points = next((dict(points) for other, points in lines if other == key), {})
-            if len(own) == 1 and best in points:
-                tag(ax.plot([best], [points[best].mean], "+", color=INK, ms=10, zorder=5)[0], key.method)
+            tested = [e.mean for other, curve in lines if other == key for p, e in curve if p == best]
+            if len(own) == 1 and tested:
+                tag(ax.plot([best], tested, "+", color=INK, ms=10, zorder=5)[0], key.method)
 
     panels = [
         Panel(title, name, partial(draw, lines=lines, dashed=dashed), last_points(lines, "epoch"))

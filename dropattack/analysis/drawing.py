@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from dropattack.analysis.compare import ORDER
@@ -138,7 +138,7 @@ def save(panels: Sequence[Panel], path: Path, *, title: str, note: str = "", col
     return path
 
 
-def scale_bar(figure: Figure, bar: Any, **place: Any) -> None:
+def scale_bar(figure: Figure | SubFigure, bar: Any, **place: Any) -> None:
     """Draw the colour scale `bar` of a logarithmic loss, labelled in digits."""
     low, high = bar.get_clim()
     ticks = [low * (high / low) ** (i / 5) for i in range(6)]
@@ -178,7 +178,7 @@ def curves(
     """
     ax.set_xlabel(x, color=INK)
     if all(p == int(p) for _, points in lines for p, _ in points):
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     means = [e.mean for _, points in lines for _, e in points]
     if not means:
         return

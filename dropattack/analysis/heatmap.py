@@ -61,8 +61,8 @@ def square_panel(rows: pd.DataFrame, x: str, y: str) -> Panel:
         f"{names[0]} {a:g}, {names[1]} {b:g}: {difference_and_interval(row.difference)}"
         for (a, b), row in sorted(cells.items())
     )
-    size = {"width": 0.62 + 0.9 * len(xs), "height": 0.78 + 0.55 * len(ys)}
-    return Panel("", names[1], draw, said, **size, grid="")
+    width, height = 0.62 + 0.9 * len(xs), 0.78 + 0.55 * len(ys)
+    return Panel("", names[1], draw, said, width, height, grid="")
 
 
 def shown_reach(means: Sequence[float]) -> float:

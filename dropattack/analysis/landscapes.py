@@ -168,7 +168,7 @@ def bar_panel(contents: Contents) -> Panel:
     levels = _levels(contents)
 
     def draw(ax: Axes) -> None:
-        scale_bar(ax.get_figure(root=True), scale(contents), cax=ax)
+        scale_bar(ax.figure, scale(contents), cax=ax)
 
     said = f"The colours' scale: loss from {levels[0]:.2g} to {levels[-1]:.2g}, logarithmic"
     return Panel("loss", "", draw, said, width=0.8, height=2.5, grid="", left=0.35)
