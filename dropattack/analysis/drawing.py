@@ -72,6 +72,7 @@ class Panel:
         height: in inches.
         grid: the axis whose values have lines, x or y; a map has none.
         left: room for the labels of the vertical axis, in inches.
+        method: if the whole chart is of one method.
         solid: whether the axes have three dimensions.
     """
 
@@ -83,6 +84,7 @@ class Panel:
     height: float = 2.7
     grid: str = "y"
     left: float = 0.5
+    method: str = ""
     solid: bool = False
 
     def onto(self, ax: Axes) -> None:
@@ -106,7 +108,7 @@ def save(panels: Sequence[Panel], path: Path, *, title: str, note: str = "", col
         title: of the figure.
         note: printed below the figure.
         columns: panels per row; 0 puts all in one row.
-        bar: the colour scale, as a `ScalarMappable`; its label is “loss”.
+        bar: the colour scale of a loss, as a `ScalarMappable`.
     """
     columns = columns or max(1, len(panels))
     rows = -(-len(panels) // columns) or 1
@@ -225,7 +227,7 @@ def interval(ax: Axes, xs: Sequence[float], ys: Sequence[float], method: str) ->
 
 
 def marker(method: str) -> str:
-    return MARKS.get(method, "*")
+    return MARKS.get(method, "<")
 
 
 def _colour(method: str) -> str:

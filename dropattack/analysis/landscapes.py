@@ -78,7 +78,7 @@ def contour_panels(contents: Contents) -> list[Panel]:
     """Describe one map of the loss per plane; the cross is the network."""
     return [
         Panel(key.label, "", partial(_contour, content=content, levels=_levels(contents)), _said(content),
-              width=2.2, height=2.5, grid="", left=0.35)
+              width=2.2, height=2.5, grid="", left=0.35, method=key.method)
         for key, content in zip(names(contents), contents, strict=True)
     ]  # fmt: skip
 

@@ -28,7 +28,7 @@ def tidy(figure: Figure, colour: Callable[[str], str] = str) -> Element:
     ElementTree.register_namespace("xlink", _LINK)
     source = ElementTree.fromstring(buffer.getvalue())
     shapes = {f"#{e.get('id')}": e for e in source.iter(f"{{{_SVG}}}path") if e.get("id")}
-    root = Element(source.tag, {"viewBox": source.get("viewBox", "")})
+    root = Element(source.tag, {name: source.get(name, "") for name in ("viewBox", "width", "height")})
     for child in source:
         root.extend(_needed(child, shapes, colour))
     return root

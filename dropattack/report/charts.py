@@ -28,7 +28,9 @@ def chart(panel: Panel) -> Markup:
     width, height = panel.width * PIXELS, panel.height * PIXELS
     for name, value in {"class": "panel", "role": "img", "width": f"{width:g}", "height": f"{height:g}"}.items():
         root.set(name, value)
-    for group in root.iter():
+    if panel.method:
+        root.set("data-method", panel.method)
+    for group in root.iter(f"{root.tag.removesuffix('svg')}g"):
         if method := group.get("data-method"):
             group.set("class", css_class(method))
     text = ElementTree.tostring(root, encoding="unicode")
