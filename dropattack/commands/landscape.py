@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dropattack.commands.parsing import new_parser
+from dropattack.commands.parsing import add_finished_runs, add_tracker, new_parser
 from dropattack.errors import UserError
 from dropattack.progress import bar
 from dropattack.runs import cli, store
@@ -23,15 +23,7 @@ from dropattack.runs import cli, store
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("landscape", __doc__)
-    parser.add_argument(
-        "records",
-        nargs="+",
-        type=Path,
-        help="records of finished runs, or a table's folder; with --draw, files of values",
-    )
-    parser.add_argument(
-        "--match", default="*", help="only runs of the table whose name matches, such as mnist-cnn-*-s0-*"
-    )
+    add_finished_runs(parser, "records of finished runs, or a table's folder; with --draw, files of values")
     parser.add_argument("--output", type=Path, default=Path("outputs/landscape"), help="default: %(default)s")
     parser.add_argument("--grid", type=int, default=51, help="points per side (default: %(default)s)")
     parser.add_argument("--span", type=float, default=1.5, help="grid from −span to span (default: %(default)s)")
@@ -45,13 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, help="rows of the split (default: all)")
     parser.add_argument("--batch", type=int, default=100, help="batch size (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="concurrent points (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    parser.add_argument(
-        "--runs", type=Path, help="the runs' output folder (default: the parent of the records' folder)"
-    )
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("DROPATTACK_DATA", "data")))
-    parser.add_argument("--tracker", default="wandb", choices=("wandb", "trackio", "none"))
-    parser.add_argument("--group", help="group in the dashboard (default: <dataset>-<model>-<scale>)")
+    add_tracker(parser)
     parser.add_argument("--draw", action="store_true", help="only draw figures from files of values")
     args = parser.parse_args(argv)
     return cli.guarded(lambda: run(args))

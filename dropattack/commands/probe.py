@@ -7,13 +7,12 @@ skipped; an interrupted probe is restarted. `dropattack probe-table` makes table
 """
 
 import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dropattack.commands.parsing import new_parser
+from dropattack.commands.parsing import add_finished_runs, new_parser
 from dropattack.errors import UserError
 from dropattack.progress import counting
 from dropattack.runs import cli, experiment, record, store
@@ -23,18 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from dropattack.probes.suite import PROBES, Options
 
     parser = new_parser("probe", __doc__)
-    parser.add_argument(
-        "records", nargs="+", type=Path, help="records of finished runs, folders of records, or a table's folder"
-    )
-    parser.add_argument("--match", default="*", help="only runs of a folder whose name matches, such as mnist-cnn-*")
+    add_finished_runs(parser, "records of finished runs, folders of records, or a table's folder")
     parser.add_argument("--output", type=Path, required=True, help="output folder, for <record>.json")
-    parser.add_argument(
-        "--runs", type=Path, help="the runs' output folder (default: the parent of the records' folder)"
-    )
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("DROPATTACK_DATA", "data")))
     parser.add_argument("--only", default=",".join(PROBES), help="comma-separated probes (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="concurrent runs (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     for field in fields(Options):  # rows, batches, split, seed, …
         kind = type(field.default)
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default,

@@ -13,10 +13,10 @@ from typing import Any
 from dropattack.commands.parsing import new_parser
 from dropattack.errors import UserError
 from dropattack.runs import cli, experiment
-from dropattack.sweeps.table import Table, load_table
+from dropattack.sweeps.table import TableConfig, load_table
 
 
-def report(tables: list[Table], *, entity: str, project: str) -> Any:
+def report(tables: list[TableConfig], *, entity: str, project: str) -> Any:
     """Build the report without saving it."""
     try:
         import wandb_workspaces.reports.v2 as wr

@@ -124,7 +124,7 @@ class Network:
         return copy.deepcopy(built(self.make, dropout))
 
     def batch(self, seed: int = 0) -> tuple[Tensor, Tensor]:
-        """Inputs and labels [5]."""
+        """Return inputs and labels [5]."""
         generator = torch.Generator().manual_seed(seed)
         inputs = self.inputs(generator)
         return inputs, torch.randint(0, CLASSES, (len(inputs),), generator=generator)

@@ -17,7 +17,7 @@ from dropattack.report.page import build
 from dropattack.runs.experiment import CONF
 from dropattack.statistics import EQUIVALENT, UNKNOWN, Plan, Primary, paired_difference
 from dropattack.statistics.pooled import pool
-from dropattack.sweeps.table import Table, load_table
+from dropattack.sweeps.table import TableConfig, load_table
 from tests.report import folders
 from tests.report.conftest import ROOT
 
@@ -233,7 +233,7 @@ def test_the_report_opens_with_the_answer(tmp_path, filled, make):
 
 def test_every_outcome_is_a_word_of_the_page():
     assert len(set(OUTCOMES)) == 5
-    assert isinstance(load_table(CONF, "paper"), Table)
+    assert isinstance(load_table(CONF, "paper"), TableConfig)
     assert load_table(CONF, "paper").plan == Plan(
         primary=Primary("dropattack", "none", ("imdb", "agnews", "mnist", "pheme", "cifar10"), {"reg.relative": True},
                         "before the first run (results/PLAN.md)")

@@ -4,18 +4,20 @@ import json
 import math
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from markupsafe import Markup
 
+from dropattack.analysis import history
 from dropattack.analysis.compare import compare
-from dropattack.analysis.figures import COLOURS
+from dropattack.analysis.drawing import COLOURS, MARKS, Key, Panel, curves, mark
+from dropattack.analysis.figures import reach
 from dropattack.analysis.records import read_records
 from dropattack.commands.main import main
-from dropattack.report import cards, colours, history
-from dropattack.report.charts import accuracy_against, gain_against_cost, heat_map
-from dropattack.report.intervals import interval, reach
-from dropattack.report.svg import Axis, Panel, around, round_values
+from dropattack.report import cards, colours
+from dropattack.report.charts import accuracy_against, chart, gain_against_cost, heat_map
+from dropattack.report.intervals import interval
 from dropattack.statistics import PairedDifference, estimate, paired_difference
 from tests.report import folders
 
@@ -26,24 +28,12 @@ def difference(mean: float, half: float = math.nan) -> PairedDifference:
     return PairedDifference(mean, 1.0, mean - half, mean + half, 3, 0.5, (mean,) * 3)
 
 
-def test_ticks_are_round_and_inside():
-    assert round_values(0.13, 0.97) == (0.2, 0.4, 0.6, 0.8)
-    assert round_values(-1.2, 2.1) == (-1, 0, 1, 2)
-    assert [name for _, name in Axis(0.02, 300, log=True).ticks()] == ["0.1", "1", "10", "100"]
-
-
-@pytest.mark.parametrize("values", [[], [3.0], [0.0, 0.0], [math.nan, 1.0], [1e-9, 1e9], [-5.0, 5.0]])
-@pytest.mark.parametrize("log", [False, True])
-def test_axis_covers_any_values(values, log):
-    axis = around(values, log=log)
-    assert axis.low < axis.high
-    assert all(0 <= axis.share(tick) <= 1 for tick, _ in axis.ticks())
-
-
 def test_the_interval_is_drawn_to_scale():
     drawn = interval(difference(0.5, 0.25), 1.0, "fgm", "fgm: +0.50")
     assert '<path class="interval" d="M73.0,10.0H99.0"/>' in drawn  # 120 wide, margin 8: 52 per point, from 60
-    assert "translate(86.0 10.0)" in drawn
+    outline = re.search(r'class="mark" d="([^"]*)"', drawn)[1]  # the mark lies around 86, 10
+    xs, ys = zip(*(map(float, point.split(",")) for point in re.findall(r"[\d.]+,[\d.]+", outline)), strict=True)
+    assert (min(xs) < 86 < max(xs), min(ys) < 10 < max(ys)) == (True, True)
     assert "<title>fgm: +0.50</title>" in drawn
     assert "arrow" not in drawn
 
@@ -85,20 +75,33 @@ def test_figures_describe_the_numbers_they_draw(filled):
 def test_heat_map_has_one_square_per_pair_and_curve_one_point_per_setting(filled):
     ablation = compare(read_records(filled / "mini" / "ablation").frame)
     (squares,) = heat_map(ablation, "reg.epsilon", "reg.p")
-    assert squares.panels[0].count("<rect") == 4
+    assert squares.panels[0].count(">n = ") == 4
     frame = read_records(filled / "mini" / "half_data").frame
     (curve,) = accuracy_against(frame, "dataset.fraction")
-    assert curve.panels[0].count('class="mark"') == 2 * 4
+    assert len(re.findall("<title>(?:none|dropattack), fraction", curve.panels[0])) == 2 * 4
     assert [key.method for key in curve.legend] == ["none", "dropattack"]
 
 
 def test_text_in_a_chart_is_escaped():
-    panel = Panel("<b>", Axis(0, 1, "<i>"), Axis(0, 1))
-    panel.words(0, 0, "<u>", method='"<s>')
-    panel.mark(0, 0, "<q>", says="<a>")
-    drawn = panel.svg("<p>")
+    def draw(ax):
+        ax.set_xlabel("<i>")
+        mark(ax, 0, 0, '"<q>', says="<a>")
+
+    drawn = chart(Panel("", "<b>", draw, "<p>"))
     assert isinstance(drawn, Markup)
-    assert not re.search(r"<[biusqap]>", drawn)
+    assert not re.search(r"<[biqap]>", drawn)
+    (group,) = [e for e in ElementTree.fromstring(drawn).iter("g") if e.get("data-method")]
+    assert group.attrib == {"data-method": '"<q>', "class": "m"}
+    assert group.find("title").text == "<a>"
+
+
+def test_chart_follows_the_page_and_has_no_ids():
+    line = [(Key("fgm", "fgm"), [(1.0, difference(0.5, 0.25)), (2.0, difference(0.7, 0.25))])]
+    panel = Panel("", "loss", lambda ax: curves(ax, line, "epoch"), "fgm")
+    drawn = chart(panel)
+    assert drawn == chart(panel)
+    assert "var(--m-fgm)" in drawn
+    assert not re.search(r"#[0-9a-f]{6}| id=|url\(|<use|font-family", drawn)
 
 
 def test_colours_match_all_figures_and_contrast_with_both_pages():
@@ -106,8 +109,8 @@ def test_colours_match_all_figures_and_contrast_with_both_pages():
     for method, colour in COLOURS.items():
         assert f"--m-{method}:{colour};" in style
         assert colours.contrast(colours.lightened(colour, colours.DARK), colours.DARK) >= 3
-    assert set(colours.MARKS) == set(COLOURS)
-    assert len(set(colours.MARKS.values())) == len(COLOURS)
+    assert set(MARKS) == set(COLOURS)
+    assert len(set(MARKS.values())) == len(COLOURS)
     assert colours.contrast("#000000", "#ffffff") == pytest.approx(21)
     css = (ROOT / "dropattack" / "report" / "templates" / "style.css").read_text()
     assert f"--page: {colours.LIGHT}" in css

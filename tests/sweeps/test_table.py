@@ -71,7 +71,7 @@ def test_a_table_is_made_resumed_and_remade_byte_for_byte(tmp_path, monkeypatch,
 
 
 def test_only_some_cells_are_run_and_reported(tmp_path, monkeypatch):
-    table = sweeps.Table("t", "T", "comparison", (("dataset=digits", "model=cnn", "reg=none,fgm"),), 2)
+    table = sweeps.TableConfig("t", "T", "comparison", (("dataset=digits", "model=cnn", "reg=none,fgm"),), 2)
     launched = []
     monkeypatch.setattr(sweeps, "launch", lambda runs, engine: launched.extend(runs))
 
