@@ -267,9 +267,16 @@ INTEGRATIONS = (
 MODELS = (
     Fault(
         "dropattack/models/rnn.py",
-        "return _at(self.rnn(x)[0], lengths - 1)",
-        "return self.rnn(x)[0][:, -1]",
+        "return _at(states, lengths - 1)",
+        "return states[:, -1]",
         "A padded LSTM classifies by the state after the padding.",
+        ("tests/models/test_rnn.py",),
+    ),
+    Fault(
+        "dropattack/models/rnn.py",
+        "states.masked_fill(padding[..., None], -math.inf).amax(dim=1)",
+        "states.amax(dim=1)",
+        "Max pooling over time takes states of the padding.",
         ("tests/models/test_rnn.py",),
     ),
 )
