@@ -31,9 +31,9 @@ def load(
         root: the data folder.
         split: `official` (25,000 test rows; validation carved from train), or `author`: 40,000 / 5,000 / 5,000 of the
             50,000 pooled rows, as in the DropAttack notebooks. The authors' files are not published: we draw our own.
-        drop_rewritten: leave the reviews out that `imdb_counterfactual` and `imdb_contrast` rewrite, so that a model can
-            be tested there: all texts of these sets, from train and validation, and with `split=author` from test too.
-            They are 2,458 rows of the official train split, and 7 of test. `notes` counts the rows left out.
+        drop_rewritten: leave out the reviews that `imdb_counterfactual` and `imdb_contrast` rewrite, so that a model
+            can be tested there: from train and validation, and with `split=author` from test too. They are 2,458 rows
+            of the official train split, and 7 of test. `notes` counts the rows left out.
         cache: unused; accepted because every data set takes it.
         subset: see `splits.finish`. The text of 123 official test reviews also occurs in train.
 
@@ -52,8 +52,8 @@ def load(
         train, test = carve(pooled, AUTHOR_ROWS, seed, 10)
         train, validation = carve(train, AUTHOR_ROWS, seed, 11)
         notes["author"] = (
-            f"{len(train):,} / {AUTHOR_ROWS:,} / {AUTHOR_ROWS:,} drawn from the pooled {len(pooled):,}, stratified; the "
-            "authors' own files are not published"
+            f"{len(train):,} / {AUTHOR_ROWS:,} / {AUTHOR_ROWS:,} drawn from the pooled {len(pooled):,}, stratified; "
+            "the authors' own files are not published"
         )
     return finish(name="imdb", classes=CLASSES, train=train, validation=validation, test=test, notes=notes, **subset)
 

@@ -72,8 +72,8 @@ def _found(root: str | Path, file: str) -> Path:
     path = Path(root) / file
     if not path.is_file():
         raise UserError(
-            f"{path} is missing: put the rewritten and transfer sets there, in the layout of docs/reference/data.md, or "
-            "set DROPATTACK_DATA to a folder that holds them."
+            f"{path} is missing: put the rewritten and transfer sets there, in the layout of docs/reference/data.md, "
+            "or set DROPATTACK_DATA to a folder that holds them."
         )
     return path
 

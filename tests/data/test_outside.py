@@ -10,7 +10,6 @@ from dropattack.errors import UserError
 from tests.data.makers import texts, write_split, write_table
 
 
-
 def write_outside(root, originals=("a fine film", "a dull film")):
     """Write all sets; each paired file has the originals, labelled 1 and 0, and a version of each that flips it."""
     changed = [f"not {text}" for text in originals]
@@ -55,7 +54,9 @@ def test_with_pooled_splits_also_out_of_test(folder, monkeypatch):
     assert made.notes["rewritten_dropped"] == {"train": 2, "test": 1}
     assert [len(split) for split in made.splits.values()] == [77, 20, 20]
     assert made.notes["author"].startswith("77 / 20 / 20 drawn from the pooled 117")
-    assert not {f"{name} liked it" for name in ("Ann", "Bob", "Dan")} & {t for s in made.splits.values() for t in s.texts}
+    assert not {f"{name} liked it" for name in ("Ann", "Bob", "Dan")} & {
+        t for s in made.splits.values() for t in s.texts
+    }
 
 
 def test_without_the_list_the_run_is_refused(folder, capsys):
@@ -63,7 +64,8 @@ def test_without_the_list_the_run_is_refused(folder, capsys):
     run = ["run", "dataset=imdb", "dataset.drop_rewritten=true", "scale=smoke", "tracker=none", "trainer.device=cpu"]
     assert main([*run, f"paths.data={folder}", f"paths.output={folder / 'out'}"]) == 2
     said = capsys.readouterr().err.strip().splitlines()
-    assert len(said) == 1 and "imdb_contrast/dev.parquet, which is missing" in said[0]
+    assert len(said) == 1
+    assert "imdb_contrast/dev.parquet, which is missing" in said[0]
     assert not (folder / "out").exists()
 
 
@@ -78,7 +80,8 @@ def test_pairs_are_originals_and_their_changed_versions(folder):
     assert one.partners.tolist() == [[3, 0], [4, 1], [5, 2]]
     assert {one.kinds[row] for row in one.partners[:, 1]} == {"contrast"}
     assert (one.rows.labels[one.partners[:, 0]] != one.rows.labels[one.partners[:, 1]]).all()
-    assert sets["mr"].partners is None and len(sets["mr"].rows) == 8
+    assert sets["mr"].partners is None
+    assert len(sets["mr"].rows) == 8
     assert sets["mr"].fingerprint != sets["sst2"].fingerprint
     relabelled = TextSplit(sets["mr"].rows.texts, 1 - sets["mr"].rows.labels)
     assert outside.OutsideSet("mr", relabelled).fingerprint != sets["mr"].fingerprint
