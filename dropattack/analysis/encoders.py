@@ -41,5 +41,5 @@ def dataset_label(options: Mapping[str, Any]) -> str:
 def seen_before(settings: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return notes for a table of these runs, given their flat settings: on GLUE's rows, and on each encoder."""
     on_glue = [one for one in settings if one.get("dataset.name") == "glue"]
-    names = sorted({one.get("model.pretrained") for one in on_glue} & SEEN.keys())
+    names = sorted({str(one.get("model.pretrained")) for one in on_glue} & SEEN.keys())
     return [*([GLUE] if on_glue else []), *(SEEN[name].format(ENCODERS[name]) for name in names)]
