@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,8 @@ def forest(compared: pd.DataFrame, path: Path, *, title: str, baseline: str = "n
         if len(rows):
             ax.legend(frameon=False, fontsize=7, labelcolor="linecolor", handlelength=1, loc="center left",
                       bbox_to_anchor=(1, 0.5))  # fmt: skip
+        note = "dot: mean over seeds · line: 95 % interval, Student's t"
+        figure.supxlabel(note, x=0.01, ha="left", fontsize=7.5, color="#666666")
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, facecolor="white", metadata=no_date(path))
@@ -169,6 +171,7 @@ def render(frame: pd.DataFrame, found: Mapping[str, Mapping[str, Any]], folder: 
         compared, second = compare_outside(own, MEASURES, plan), compare_outside(own_dev, DEV, Plan())
         title = f"IMDB · {model}: outside the test set"
         made, more = tables.comparison_table(compared, NOTES, plan=plan), tables.comparison_table(second)
+        more = replace(more, notes=tuple(note for note in more.notes if note.startswith("Differences")))
         name = folder / f"imdb-{file_name(model)}"
         text = f"# {title}\n\n{tables.markdown(made)}\n## Development parts\n\n{tables.markdown(more)}"
         written += [
