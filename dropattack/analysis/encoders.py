@@ -1,9 +1,9 @@
-"""What tables and figures call a model and a data set, and what a pretrained encoder had seen before."""
+"""Names of models and data sets in tables and figures, and notes on the data that pretrained encoders had seen."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# What `model.pretrained` stands for: no reader must take MiniLM for BERT-base.
+# Names for `model.pretrained`: no reader must take MiniLM for BERT-base.
 ENCODERS = {"minilm": "MiniLM", "mpnet": "MPNet", "bert-base-uncased": "BERT-base"}
 # From the model cards of all-MiniLM-L6-v2 and all-mpnet-base-v2.
 PAIRS = (
