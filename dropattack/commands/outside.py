@@ -54,8 +54,13 @@ def run(args: argparse.Namespace) -> int:
     from dropattack.analysis.records import read_records
     from dropattack.runs.outside import DATASET, STORE, stored
 
+    if absent := [str(place) for place in args.records if not place.exists()]:
+        raise UserError(f"there are no records at {absent[0]}")
     frame = read_records(*args.records).frame
-    for scale, own in frame[frame["dataset"] == DATASET].groupby("scale"):
+    runs = frame[frame["dataset"] == DATASET]
+    if runs.empty and not code:
+        raise UserError(f"there is no finished run on {DATASET} in {', '.join(map(str, args.records))}")
+    for scale, own in runs.groupby("scale"):
         path = args.results / str(scale) / STORE
         if found := stored(path):
             print(path, *render(own, found, path.with_suffix("")), sep="\n")

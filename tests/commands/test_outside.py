@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from dropattack.analysis import outside as tables
@@ -25,7 +26,8 @@ def runs(tmp_path_factory):
     write_outside(folder / "data", [f"a {word} film" for word in ("red", "green", "blue", "round")])
     common = f"dataset=imdb model=lstm paths.data={folder / 'data'}"
     cells = [("none", 0), ("none", 1), ("dropattack", 0), ("dropattack", 1)]
-    made = {f"{reg}{seed}": train(folder, f"{common} reg={reg} seed={seed} dataset.drop_rewritten=true")
+    relative = {"none": "", "dropattack": " reg.relative=true reg.epsilon=0.1"}
+    made = {f"{reg}{seed}": train(folder, f"{common} reg={reg} seed={seed} dataset.drop_rewritten=true{relative[reg]}")
             for reg, seed in cells}  # fmt: skip
     made["all reviews"] = train(folder, common)
     return made
@@ -67,6 +69,8 @@ def test_many_runs_become_one_file_and_one_table(runs, tmp_path, capsys):
     options = ["--data-folder", str(folder / "data"), "--results", str(tmp_path), "--jobs", "1"]
     assert main(["outside", *places, *options, "--no-run"]) == 2
     assert "outside.jsonl is missing" in capsys.readouterr().err
+    assert main(["outside", str(folder / "nothing"), *options, "--no-run"]) == 2
+    assert "there are no records at" in capsys.readouterr().err
     assert main(["outside", *places, *options]) == 0
     kept = tmp_path / "smoke" / outside.STORE
     before = kept.read_text()
@@ -109,6 +113,11 @@ def test_differences_are_those_of_the_store(runs, tmp_path):
     assert {tuple(d.values) for d in own["difference"]} == {(50.0, 0.0)}
     assert set(own["family"]) == {"primary"}
     assert all(rows.low <= 0.25 <= rows.high for rows in own["rows"])
+    frame = tables.measured(frame, stored, tables.MEASURES)
+    assert tables.plan_of(frame) is tables.PLAN
+    other = frame.assign(variant="another")  # a second setting of the method: no row is the primary one
+    assert tables.plan_of(pd.concat([frame, other])).primary is None
+    frame = read_records(*records).frame
     first = next(iter(stored.values()))
     first["sets"]["mr"] = {**first["sets"]["mr"], "fingerprint": "y"}
     with pytest.raises(Exception, match="different versions of mr"):
