@@ -14,7 +14,7 @@ SPELLED := benchmarks conf docs dropattack examples scripts tests run.py Makefil
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo tune tables probes findings claims report dashboard wandb-sync gpu bench test test-slow mutations kill-test lint format types docs clean
+.PHONY: help install demo tune tables probes outside findings claims report dashboard wandb-sync gpu bench test test-slow mutations kill-test lint format types docs clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## "; printf "Usage: make <target> [PYTHON=python3.12] [VENV=.venv] [ARGS=...]\n" } \
@@ -52,6 +52,9 @@ probes: $(INSTALLED) ## Measure flatness, gradients, robustness and calibration 
 		--output results/$(SCALE)/$(TABLE)/probes --jobs $(JOBS) $(ARGS)
 	$(PY) -m dropattack probe-table --records results/$(SCALE)/$(TABLE) --probes results/$(SCALE)/$(TABLE)/probes \
 		--group table-$(TABLE)
+
+outside: $(INSTALLED) ## Test TABLE's IMDB runs on rewritten reviews and other reviews' sentences (SCALE=midi TABLE=midi)
+	$(ONE_THREAD) $(PY) -m dropattack outside results/$(SCALE)/$(TABLE) --runs outputs/tables --jobs $(JOBS) $(ARGS)
 
 findings: $(INSTALLED) ## Write the findings on DropAttack: results/findings.md, and the answer and the table in the README
 	$(PY) scripts/findings.py $(ARGS)

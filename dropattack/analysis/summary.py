@@ -9,6 +9,7 @@ from dropattack.analysis import figures, tables
 from dropattack.analysis.compare import compare, provenance
 from dropattack.analysis.curves import gradient_figure
 from dropattack.analysis.data_efficiency import data_efficiency_table, heading
+from dropattack.analysis.encoders import seen_before
 from dropattack.analysis.heatmap import heatmap
 from dropattack.analysis.records import Records, read_records
 from dropattack.analysis.references import read_references, with_references
@@ -135,6 +136,6 @@ def _comparison(
     found = sorted({row.n for row in compared.itertuples()})
     counted = f"{' to '.join(map(str, sorted({found[0], found[-1]})))} seeds" if found else "no seeds"
     legend = f"small mark: one seed · large mark: mean · line: 95 % interval over {counted}, cut where it is wide"
-    notes = (*notes, f"Ran on {ran}.", *left_out)
+    notes = (*notes, *seen_before(records.frame["settings"]), f"Ran on {ran}.", *left_out)
     made = tables.comparison_table(compared, notes, baseline, seeds=seeds, published=published, plan=plan)
     return compared, made, legend

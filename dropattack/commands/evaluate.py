@@ -2,9 +2,11 @@
 
     dropattack evaluate RECORD --split validation
     dropattack evaluate RECORD --data reviews.csv
+    dropattack evaluate RECORD --outside
 
 The file has the columns `text` (or `image`: a file's path, relative to the CSV file) and `label`: the name of a class
-or its number. A split needs the data set that the model was trained on.
+or its number. A split needs the data set that the model was trained on. `--outside` tests a run on IMDB on rewritten
+reviews and on sentences of other reviews; `dropattack outside` does that for many runs, and compares them.
 """
 
 from __future__ import annotations
@@ -31,17 +33,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument("--split", default="test", choices=("train", "validation", "test"), help="default: %(default)s")
     chosen.add_argument("--data", type=Path, metavar="FILE.csv", help="instead of a split, examples with their labels")
+    chosen.add_argument("--outside", action="store_true", help="instead of a split, sets outside IMDB")
     args = parser.parse_args(argv)
     return cli.guarded(lambda: run(args))
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.outside:
+        return outside(args)
     found = of_file(args) if args.data else of_split(args)
     if args.json:
         print(json.dumps(found))
     else:
         print(*(f"{name:<9} {value:.4f}" for name, value in found.items() if name != "rows"), sep="\n")
         print(f"{'rows':<9} {found['rows']}")
+    return 0
+
+
+def outside(args: argparse.Namespace) -> int:
+    """Evaluate on the sets outside IMDB, and print the accuracy on each part of each set."""
+    from dropattack.commands.outside import results_of
+    from dropattack.data.outside import load
+
+    path = inputs.record_of(args)
+    inputs.check_device(args.device)
+    sets = load(args.data_folder)
+    _, found = results_of(path, sets, data=args.data_folder, output=args.runs, device=args.device)
+    parts = {name: {part: {key: one[key] for key in ("accuracy", "rows")} for part, one in result.items()
+                    if part != "fingerprint"} for name, result in found.items()}  # fmt: skip
+    if args.json:
+        print(json.dumps(parts))
+        return 0
+    for name, result in parts.items():
+        for part, one in result.items():
+            print(f"{name:<20} {part:<9} {one['accuracy']:.4f} of {one['rows']:>6}")
     return 0
 
 

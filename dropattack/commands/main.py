@@ -33,6 +33,7 @@ COMMANDS = {
         "export": "write a trained BERT as a Hugging Face model",
     },
     "Measure": {
+        "outside": "test IMDB runs on rewritten reviews and on sentences of other reviews",
         "probe": "flatness, gradients, robustness and calibration of trained models",
         "probe-table": "tables and figures of what `probe` measured",
         "landscape": "the loss around trained models",

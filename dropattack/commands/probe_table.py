@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace, output: Path) -> int:
     from dropattack.analysis import probe_figures, tables
+    from dropattack.analysis.encoders import file_name
     from dropattack.analysis.probes import compare_probes, probe_csv, probe_table, with_probes
     from dropattack.analysis.records import read_records
     from dropattack.sweeps.publish import publish
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace, output: Path) -> int:
         raise UserError(f"no record in {records} has probes in {probes}: run dropattack probe first")
     compared = compare_probes(frame)
     for (dataset, model), rows in compared.groupby(["dataset", "model"], sort=False):
-        name, title = f"{dataset}-{model}", f"{dataset} · {model}"
+        name, title = f"{dataset}-{file_name(model)}", f"{dataset} · {model}"
         own = frame[(frame["dataset"] == dataset) & (frame["model"] == model)]
         scale = own["scale"].iloc[0]
         made = tables.markdown(probe_table(rows))

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from dropattack.data import agnews, cifar10, imdb, mnist, pheme
+from dropattack.data import agnews, cifar10, imdb, mnist, outside, pheme
 from dropattack.data.encode import encode
 from dropattack.data.loader import Loader
+from dropattack.data.sources import read_table
 from dropattack.data.text import WordTokenizer
 from dropattack.runs import build, experiment
 from dropattack.runs.config import compose
@@ -44,6 +45,28 @@ def test_imdb_without_leaks(real_data):
     made = imdb.load(root=real_data, drop_leaks=True)
     assert len(made.test) == 25_000
     assert not set(made.test.texts) & set(made.train.texts + made.validation.texts)
+
+
+@pytest.mark.parametrize("split", ["official", pytest.param("author", marks=pytest.mark.slow)])
+def test_imdb_without_the_reviews_that_are_rewritten(real_data, split):
+    """Compare with the provider's list of rows, which the loader does not read."""
+    made = imdb.load(root=real_data, split=split, drop_rewritten=True)
+    assert made.notes["rewritten_dropped"] == {"train": 2_458, **({"test": 7} if split == "author" else {})}
+    assert sizes(made) == ([20_288, 2_254, 25_000] if split == "official" else [37_535, 5_000, 5_000])
+    seen = {*made.train.texts, *made.validation.texts, *(made.test.texts if split == "author" else ())}
+    paired = [one for one in outside.load(real_data) if one.partners is not None]
+    assert len(paired) == 4
+    assert not seen & {text for one in paired for text in one.rows.texts}
+    train, named = read_table(real_data / "imdb" / "train.parquet", 2, ("id",))
+    listed = set()
+    for name, splits in outside.PAIRED.items():
+        for part in splits:
+            _, extra = read_table(real_data / name / f"{part}.parquet", 2, ("imdb",))
+            listed |= {row for cell in extra["imdb"] for row in cell.split()}
+    rows = [f"train/{('neg', 'pos')[label]}/{number}" for label, number in zip(train.labels, named["id"], strict=True)]
+    gone = {text for row, text in zip(rows, train.texts, strict=True) if row in listed}
+    assert sum(row in listed for row in rows) == 2_458
+    assert not seen & gone
 
 
 def test_agnews(real_data):
