@@ -150,6 +150,8 @@ def test_an_exported_bert_gives_the_same_logits(words, tmp_path, capsys):
     assert tuple(model.config.id2label.values()) == data_of(path).classes
     assert main(["export", str(path), str(folder)]) == 2
     assert "name a new one" in capsys.readouterr().err
+    again = train(tmp_path, f"dataset=imdb paths.data={path.parents[1] / 'data'} model=hf model.pretrained={folder}")
+    assert main(["export", str(again), str(tmp_path / "second")]) == 0  # which compares the logits
 
 
 def mistakes(digits, words, folder: Path) -> list[tuple[list[str], str]]:
@@ -174,7 +176,10 @@ def mistakes(digits, words, folder: Path) -> list[tuple[list[str], str]]:
         (["evaluate", text, "--data", f"{folder}/no.csv"], "has no column 'text'"),
         (["evaluate", text, "--data", f"{folder}/label.csv"], "row 1: 'nothing' is not a class; classes: "),
         (["evaluate", text, "--data", f"{folder}/short.csv"], "row 1: 1 cells, but there are 2 columns"),
-        (["export", text, f"{folder}/hf"], "only model=bert has a Hugging Face form, and this is model=lstm"),
+        (
+            ["export", text, f"{folder}/hf"],
+            "only model=bert and model=hf have a Hugging Face form, and this is model=lstm",
+        ),
     ]
 
 
