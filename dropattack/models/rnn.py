@@ -1,5 +1,6 @@
 """LSTM and GRU classifiers with exact results on padded batches, without packing where it is slow."""
 
+import math
 from typing import Literal
 
 import torch
@@ -12,7 +13,7 @@ CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
 
 
 class RNNClassifier(nn.Module):
-    """Embedding → LSTM or GRU → last valid state of each direction → linear head.
+    """Embedding → LSTM or GRU → pooling over the valid states of each direction → linear head.
 
     The notebooks' three models are `cell="lstm"` (IMDB), `cell="gru", bidirectional=True` (PHEME), and the same with
     `layers=2` (AGNews). Submodules: `embed`, `rnn` (a real `nn.LSTM` or `nn.GRU`, so its weights have torch's names and
@@ -23,6 +24,8 @@ class RNNClassifier(nn.Module):
         vectors: pretrained embeddings [V, embedding_size]; trained further, as in the notebooks.
         found: bool [V], the known rows of `vectors`; the others keep their random values. None: all rows.
         embedding_std: standard deviation of the random embeddings; judge an absolute ε against it.
+        pooling: `last` takes the last valid state of each direction, as the notebooks do; `max` takes the largest valid
+            value of each unit.
         dropout: dropout on the embeddings, between layers and before the head. The notebooks use none.
         packed: how to read right-padded batches; the result is the same. True packs; False runs over the padding and
             takes each row's last valid state; None packs bidirectional networks on a GPU, for the reasons below.
@@ -44,7 +47,7 @@ class RNNClassifier(nn.Module):
     unidirectional LSTM is faster padded (`python -m benchmarks.rnn_input`).
 
     Raises:
-        UserError: an unknown cell, data without a vocabulary, or vectors of another shape.
+        UserError: an unknown cell or pooling, data without a vocabulary, or vectors of another shape.
     """
 
     def __init__(
@@ -59,15 +62,18 @@ class RNNClassifier(nn.Module):
         embedding_std: float = 0.1,
         vectors: Tensor | None = None,
         found: Tensor | None = None,
+        pooling: Literal["last", "max"] = "last",
         dropout: float = 0.0,
         packed: bool | None = None,
     ):
         super().__init__()
         if cell not in CELLS:
             raise UserError(f"model.cell={cell!r} is not known; choose one of {', '.join(CELLS)}.")
+        if pooling not in ("last", "max"):
+            raise UserError(f"model.pooling={pooling!r} is not known; choose one of last, max.")
         if spec.vocabulary is None:
             raise UserError(f"An RNN reads text, and this data set holds {spec.kind}s; take model=cnn.")
-        self.packed = packed
+        self.pooling, self.packed = pooling, packed
         self.embed = nn.Embedding(len(spec.vocabulary), embedding_size, padding_idx=spec.padding_id)
         self.rnn = CELLS[cell](
             embedding_size,
@@ -118,7 +124,10 @@ class RNNClassifier(nn.Module):
         host, order = host.sort(descending=True, stable=True)
         order = order.to(x.device, non_blocking=True)
         sequence = nn.utils.rnn.pack_padded_sequence(x.index_select(0, order), host, batch_first=True)
-        _, state = self.rnn(sequence)
+        states, state = self.rnn(sequence)
+        if self.pooling == "max":
+            padded, _ = nn.utils.rnn.pad_packed_sequence(states, batch_first=True, padding_value=-math.inf)
+            return padded.amax(dim=1).index_select(0, order.argsort())
         h = state[0] if isinstance(state, tuple) else state  # [layers·D, B, H]; an LSTM's state is (h, c)
         directions = 1 + self.rnn.bidirectional
         return h[-directions:].transpose(0, 1).flatten(1).index_select(0, order.argsort())
@@ -132,13 +141,20 @@ class RNNClassifier(nn.Module):
         """
         lengths = lengths.to(x.device, non_blocking=True)
         if not self.rnn.bidirectional:
-            return _at(self.rnn(x)[0], lengths - 1)
+            return self._pool(self.rnn(x)[0], lengths)
         flip = _flip_index(lengths, x.shape[1])
         ahead, back = self._layer(0, x, flip)
         for layer in range(1, self.rnn.num_layers):
             x = self.dropout(torch.cat([ahead, _permute(back, flip)], dim=-1))
             ahead, back = self._layer(layer, x, flip)
-        return torch.cat([_at(ahead, lengths - 1), _at(back, lengths - 1)], dim=-1)
+        return torch.cat([self._pool(ahead, lengths), self._pool(back, lengths)], dim=-1)
+
+    def _pool(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """Map [B, T, H] → [B, H]; the order of a row's valid states does not matter to a maximum."""
+        if self.pooling == "last":
+            return _at(states, lengths - 1)
+        padding = torch.arange(states.shape[1], device=states.device) >= lengths[:, None]
+        return states.masked_fill(padding[..., None], -math.inf).amax(dim=1)
 
     def _layer(self, layer: int, x: Tensor, flip: Tensor) -> tuple[Tensor, Tensor]:
         """Run one bidirectional layer: [B, T, ·] → [B, T, H] per direction; the second is still flipped."""

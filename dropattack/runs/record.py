@@ -68,6 +68,7 @@ NEUTRAL: dict[str, tuple[Any, tuple[str, ...]]] = {
     "reg.weight": (1.0, ()),
     "reg.norm": ("l2", ()),
     "reg.relative": (False, ("dropattack", "randomattack", "awp", "rwp")),
+    "model.pooling": ("last", ()),
     "trainer.label_smoothing": (0.0, ()),
     "trainer.mixup": (0.0, ()),
     "trainer.average": ("none", ()),

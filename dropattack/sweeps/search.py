@@ -91,7 +91,7 @@ class Search:
             {"settings": settings} for settings in self.plan.settings(method, config, self.repeat)
         ]
         entered = trials
-        for count, seeds in self.plan.rungs_of(method):
+        for count, seeds in self.plan.rungs_of(method, key[0]):
             entered = entered[:count]
             runs = {
                 (place, seed): [*common, *tuning.overrides(trial["settings"]), f"seed={seed}"]

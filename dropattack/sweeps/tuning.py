@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -72,6 +72,7 @@ class Plan:
     recipe: Mapping[str, Mapping[str, Setting]]  # per data set
     methods: Mapping[str, Mapping[str, Setting]]
     follows: Mapping[str, str]
+    of_dataset: Mapping[str, Mapping[str, tuple[tuple[int, int], ...]]] = field(default_factory=dict)
 
     def space(self, method: str, dataset: str) -> Mapping[str, Setting]:
         """Return what is searched for a method, or for the recipe of a data set.
@@ -85,8 +86,12 @@ class Plan:
             raise UserError(f"the plan has no recipe for {dataset}, only for {', '.join(self.recipe)}; add one")
         return self.recipe[dataset]
 
-    def rungs_of(self, method: str) -> tuple[tuple[int, int], ...]:
-        return self.recipe_rungs if method == RECIPE else self.rungs
+    def rungs_of(self, method: str, dataset: str) -> tuple[tuple[int, int], ...]:
+        """Return (settings, seeds) of each round of a search: the data set's own, where the plan has them."""
+        own = self.of_dataset.get(dataset, {})
+        if method == RECIPE:
+            return own.get("recipe_rungs", self.recipe_rungs)
+        return own.get("rungs", self.rungs)
 
     def seeds(self, count: int, repeat: int) -> list[int]:
         """Return the trials' seeds; each repetition of the search has its own."""
@@ -102,7 +107,8 @@ class Plan:
         """
         from scipy.stats import qmc
 
-        space, count = self.space(method, config["dataset"]["name"]), self.rungs_of(method)[0][0]
+        dataset = config["dataset"]["name"]
+        space, count = self.space(method, dataset), self.rungs_of(method, dataset)[0][0]
         drawn = [key for key, setting in space.items() if setting.drawn]
         power = max(1, math.ceil(math.log2(max(count - 1, 1))))
         points = qmc.Sobol(max(len(drawn), 1), seed=self.seed + repeat).random_base2(power)
@@ -157,7 +163,7 @@ def planned(path: Path) -> Plan:
         raise UserError(f"there is no plan {path}; scales with a plan: {known}")
     values = read_yaml(path)
     keys = list(Plan.__dataclass_fields__)
-    if missing := [key for key in keys if key not in values]:
+    if missing := [key for key in keys if key not in values and key != "of_dataset"]:
         raise UserError(f"{path} lacks {', '.join(missing)}; add it")
     if unknown := [key for key in values if key not in keys]:
         raise UserError(f"{path}: nothing reads {', '.join(unknown)}; its keys can be {', '.join(keys)}")
@@ -166,7 +172,7 @@ def planned(path: Path) -> Plan:
         compose(experiment.CONF, [f"reg={method}", *overrides({key: one.at(0.5) for key, one in space.items()})])
     return Plan(
         values["seed"], _rungs(path, "rungs", values["rungs"]), _rungs(path, "recipe_rungs", values["recipe_rungs"]),
-        recipe, methods, values["follows"] or {},
+        recipe, methods, values["follows"] or {}, _own_rungs(path, values.get("of_dataset") or {}),
     )  # fmt: skip
 
 
@@ -178,6 +184,17 @@ def _rungs(path: Path, key: str, value: Any) -> tuple[tuple[int, int], ...]:
     if not pairs or not rising:
         raise UserError(f"{path}: {key} must be a list such as [{{settings: 8, seeds: 1}}, {{settings: 3, seeds: 3}}]")
     return tuple(pairs)  # type: ignore[arg-type]
+
+
+def _own_rungs(path: Path, values: Any) -> dict[str, dict[str, tuple[tuple[int, int], ...]]]:
+    known = {"rungs", "recipe_rungs"}
+    fits = isinstance(values, dict) and all(isinstance(one, dict) and set(one) <= known for one in values.values())
+    if not fits:
+        raise UserError(f"{path}: of_dataset must map data sets to rungs and recipe_rungs of their own")
+    return {
+        dataset: {key: _rungs(path, f"of_dataset.{dataset}.{key}", rungs) for key, rungs in one.items()}
+        for dataset, one in values.items()
+    }
 
 
 def _spaces(path: Path, values: Mapping[str, Any], key: str) -> dict[str, dict[str, Setting]]:

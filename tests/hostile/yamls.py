@@ -159,6 +159,14 @@ CASES = (
         use=tune,
     ),
     written(
+        "a plan with an unknown key for one data set",
+        PLAN,
+        planned("{none: {}}") + "of_dataset: {mnist: {rung: 1}}\n",
+        r"conf/tune/smoke\.yaml: of_dataset must map data sets to rungs and recipe_rungs of their own",
+        *TUNE,
+        use=tune,
+    ),
+    written(
         "a plan with a range down to 0",
         PLAN,
         planned("{fgm: {reg.epsilon: {log: [0, 1]}}}"),

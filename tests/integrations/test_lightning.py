@@ -6,7 +6,7 @@ import itertools
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 from torch.nn import functional as F
@@ -67,13 +67,31 @@ class Module(RegularizerMixin, L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": self.every}}
 
 
+class StatefulLoader(DataLoader):
+    """A loader that a checkpoint within an epoch brings back to its place, as torchdata's does."""
+
+    start = at = 0
+
+    def __iter__(self):
+        start, self.start = self.start, 0
+        for self.at, batch in enumerate(super().__iter__(), 1):
+            if self.at > start:
+                yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"at": self.at % len(self)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.start = state["at"]
+
+
 def fit(module: L.LightningModule, checkpoint=None, **options) -> L.Trainer:
     defaults = {
         "max_epochs": 2, "accelerator": "cpu", "devices": 1, "logger": False, "enable_checkpointing": False,
         "enable_progress_bar": False, "enable_model_summary": False,
     }  # fmt: skip
     trainer = L.Trainer(**{**defaults, **options})
-    trainer.fit(module, DataLoader(rows(), batch_size=4), ckpt_path=checkpoint, weights_only=True)
+    trainer.fit(module, StatefulLoader(rows(), batch_size=4), ckpt_path=checkpoint, weights_only=True)
     return trainer
 
 
@@ -142,11 +160,16 @@ def test_16_mixed_on_a_gpu():
     assert all(p.isfinite().all() for p in module.parameters())
 
 
-def test_a_resumed_training_is_the_one_that_was_never_stopped(tmp_path):
-    whole, half, rest = Module("freelb"), Module("freelb"), Module("freelb")
-    fit(whole)
-    fit(half, max_epochs=1).save_checkpoint(tmp_path / "half.ckpt")
-    fit(rest, checkpoint=tmp_path / "half.ckpt")
+@pytest.mark.parametrize(("when", "name"), [("every_n_epochs", "epoch=0"), ("every_n_train_steps", "step=7")])
+@pytest.mark.parametrize("method", ["freelb", "dropattack"])
+def test_a_resumed_training_is_the_one_that_was_never_stopped(tmp_path, method, when, name):
+    """Saved after the first epoch, or within the second."""
+    whole, rest = Module(method), Module(method)
+    key, number = name.split("=")
+    saved = ModelCheckpoint(tmp_path, f"{{{key}}}", save_top_k=-1, **{when: max(int(number), 1)})
+    fit(whole, callbacks=[saved], enable_checkpointing=True)
+    trainer = fit(rest, checkpoint=tmp_path / f"{name}.ckpt")
+    assert trainer.global_step == 2 * BATCHES
     assert all(torch.equal(a, b) for a, b in zip(rest.parameters(), whole.parameters(), strict=True))
 
 

@@ -53,6 +53,21 @@ def test_equals_each_row_alone(text_spec, ragged, cell, layers, both):
         torch.testing.assert_close(model(ids, lengths), torch.stack(expected), atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize(("cell", "layers", "both"), [("lstm", 1, False), ("gru", 1, True), ("lstm", 2, True)])
+def test_max_pooling_equals_each_row_alone(text_spec, ragged, cell, layers, both):
+    """Compared with the largest state over time of plain `nn.LSTM` and `nn.GRU`, one unpadded row at a time."""
+    model = build(text_spec, cell, layers, both, pooling="max").double()
+    ids, lengths = ragged
+    states = [model.rnn(model.embed(row[:n])[None])[0][0] for row, n in zip(ids, lengths.tolist(), strict=True)]
+    expected = model.head(torch.stack([state.amax(dim=0) for state in states]))
+    grads = {}
+    for packed in (False, True):
+        logits, grads[packed] = run(model, ids, lengths, packed)
+        torch.testing.assert_close(logits, expected, atol=1e-12, rtol=0)
+    for name, grad in grads[True].items():
+        torch.testing.assert_close(grads[False][name], grad, atol=1e-11, rtol=0, msg=name)
+
+
 @every_shape
 @pytest.mark.parametrize("packed", [False, True])
 def test_padding_never_matters(text_spec, ragged, cell, layers, both, packed):
@@ -155,6 +170,7 @@ def test_vectors_fill_the_rows_that_were_found(text_spec):
     ("options", "said"),
     [
         ({"cell": "rnn"}, "lstm, gru"),
+        ({"pooling": "mean"}, "last, max"),
         ({"vectors": torch.zeros(20, 50)}, "model.embedding_size=50"),
         ({"vectors": torch.zeros(19, 4)}, r"\[19, 4\]"),
     ],

@@ -2,11 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from dropattack.errors import UserError
 from dropattack.runs import experiment, record
+from dropattack.runs.config import compose
 from dropattack.sweeps import search, tuning
 from dropattack.sweeps.table import Table
 
@@ -117,6 +119,15 @@ def searching(tmp_path, monkeypatch):
 
     monkeypatch.setattr(search, "launch", launch)
     return search.Search(plan, "smoke", tmp_path / "out", tmp_path / "results", tmp_path / "conf", jobs=1), ran
+
+
+def test_a_data_set_can_have_a_smaller_search(searching):
+    searched, _ = searching
+    plan = replace(searched.plan, of_dataset={"digits": {"rungs": ((2, 1),)}})
+    config = compose(experiment.CONF, ["scale=smoke", "dataset=digits", "model=cnn"])
+    assert len(plan.settings("none", config)) == 2
+    assert len(plan.settings(tuning.RECIPE, config)) == 3, "its recipe has the plan's number"
+    assert len(searched.plan.settings("none", config)) == 4
 
 
 DIGITS = ("dataset=digits", "model=cnn")
