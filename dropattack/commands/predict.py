@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
     images = inputs.image_files(args.images or [])
     texts, pairs = list(args.text), list(args.pair or ())
     if args.file:
-        names = inputs.Columns.of(record.read(inputs.record_of(args))["config"])
-        more, more_pairs = inputs.read_texts(args.file, names)
+        columns = inputs.Columns.of(record.read(inputs.record_of(args))["config"])
+        more, more_pairs = inputs.read_texts(args.file, columns)
         texts, pairs = [*texts, *more], [*pairs, *more_pairs]
     if bool(texts) == bool(images):
         raise UserError("name either texts (as arguments, or with --file) or images (with --images)")
