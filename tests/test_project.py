@@ -92,6 +92,13 @@ def test_every_dependency_has_a_tested_version():
     assert names <= set(pins())
 
 
+def test_the_oldest_torch_that_is_allowed_is_tested():
+    (bound,) = re.findall(r'^dependencies = \["torch>=([\d.]+)"\]$', (ROOT / "pyproject.toml").read_text(), re.M)
+    (tested,) = re.findall(r"^torch==([\d.]+)$", (ROOT / "constraints-lowest.txt").read_text(), re.MULTILINE)
+    assert f"{bound}.0".startswith(tested)
+    assert "-c constraints-lowest.txt" in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+
+
 def test_pre_commit_runs_the_linter_that_ci_runs():
     config = (ROOT / ".pre-commit-config.yaml").read_text()
     (rev,) = re.findall(r"ruff-pre-commit\n\s+rev: v(\S+)", config)

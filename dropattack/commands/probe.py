@@ -6,16 +6,21 @@ Needs the weights, which are in `checkpoints/` in each run's output folder (`pat
 skipped; an interrupted probe is restarted. `dropattack probe-table` makes tables and figures from the files.
 """
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dropattack.commands.parsing import add_finished_runs, new_parser
 from dropattack.errors import UserError
 from dropattack.progress import counting
 from dropattack.runs import cli, experiment, record, store
+
+if TYPE_CHECKING:
+    from dropattack.probes.suite import Options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     # One torch thread per process, because the processes run in parallel.
     with counting("runs", len(todo)) as done, parallel_config("loky", inner_max_num_threads=1):
         places = {"data": args.data, "output": args.runs, "device": args.device}
-        calls = (delayed(one)(path, name, names, options, places) for path, name, names in todo)
+        calls = (delayed(one)(path, name, names, options, **places) for path, name, names in todo)
         for stem, code, problem in Parallel(n_jobs=args.jobs, return_as="generator_unordered")(calls):
             codes.append(code)
             done(stem)
@@ -64,13 +69,15 @@ def run(args: argparse.Namespace) -> int:
     return max(codes)
 
 
-def one(path: Path, name: Path, names: list[str], options: Any, places: dict[str, Any]) -> tuple[str, int, str]:
+def one(
+    path: Path, name: Path, names: list[str], options: Options, *, data: Path, output: Path | None, device: str
+) -> tuple[str, int, str]:
     """Probe one run; return its name, an exit code, and the error message. The other runs continue."""
     from dropattack.probes.suite import probe
     from dropattack.runs.restore import restore
 
     try:
-        probe(restore(path, **places), name, names, options)
+        probe(restore(path, data=data, output=output, device=device), name, names, options)
     except UserError as error:
         return path.stem, 2, str(error)
     except Exception as error:

@@ -212,6 +212,11 @@ def test_the_sentences_have_the_numbers_of_the_records():
         "p = 0.080 after correction for the planned comparisons.",
         "Both sides of a comparison have the same number of epochs, so DropAttack took longer.",
     ]
+    assert answer.in_short(found) == [
+        "Against plain training for the same number of epochs, DropAttack's verdicts are: not known on IMDB "
+        "(+1.50 points [+0.26, +2.74], 3 seeds, full).",
+        answer.cost(found),
+    ]
     assert answer.cost(found) == "A step of DropAttack takes 3.6 times as long as a plain one in these runs."
 
 
