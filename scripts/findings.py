@@ -12,7 +12,7 @@ from pathlib import Path
 from dropattack.errors import UserError
 from dropattack.runs import cli
 from dropattack.runs.experiment import CONF
-from dropattack.sweeps.table import load_table
+from dropattack.sweeps.table import load_table, load_tables
 from dropattack.sweeps.tuning import tuned_cells
 
 MARKERS = {  # part of the README: its first and its last line
@@ -43,7 +43,7 @@ def write(results: Path, readme: Path) -> int:
     from dropattack.report.findings import findings
     from dropattack.report.methods import methods_page
 
-    asked = [load_table(CONF, path.stem) for path in sorted((CONF / "table").glob("*.yaml"))]
+    asked = load_tables(CONF)
     found, _ = gather.tables(results, asked)
     made = findings(results, found, read_claims(CONF / "claims.yaml", [table.name for table in asked]))
     text = readme.read_text(encoding="utf-8")

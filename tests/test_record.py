@@ -97,7 +97,14 @@ def test_committed_records_keep_their_identity():
     options = {path: value for path, (value, _) in record.NEUTRAL.items()}
     neutral = {path.removeprefix("reg."): value for path, value in options.items() if path.startswith("reg.")}
     trainer = {path.removeprefix("trainer."): v for path, v in options.items() if path.startswith("trainer.")}
-    assert len(neutral) + len(trainer) == len(options)
+    of_some = {
+        ("dataset", ("imdb",)): {"drop_rewritten": False},
+        ("model", ("bert",)): {"trainable_layers": None},
+        ("model", ("lstm", "bigru", "bigru2")): {"pooling": "last"},
+    }
+    named = {f"{group}.{key}": value for (group, _), own in of_some.items() for key, value in own.items()}
+    assert {**{f"reg.{key}": v for key, v in neutral.items()}, **{f"trainer.{key}": v for key, v in trainer.items()},
+            **named} == options  # fmt: skip
     methods = {
         path.stem: set(config.get("reg", config))
         for path in (RESULTS.parent / "conf" / "reg").glob("*.yaml")
@@ -112,6 +119,12 @@ def test_committed_records_keep_their_identity():
             **made["config"], "reg": {**reg, **{name: neutral[name] for name in new}},
             "trainer": {**made["config"]["trainer"], **trainer},
         }  # fmt: skip
+        for (group, choices), own in of_some.items():
+            if later[group]["name"] in choices:
+                key = next(iter(own))
+                later[group] = {**later[group], **own}
+                assert record.run_id({**later, group: {**later[group], key: 2}}) != made["run_id"]
+                got.add(f"{group}.{key}")
         assert record.run_id(later) == made["run_id"], made["run_id"]
         for name in new:
             changed = {**later["reg"], name: "linf" if name == "norm" else 2}
@@ -119,7 +132,7 @@ def test_committed_records_keep_their_identity():
         got |= new
     for name in trainer:
         assert record.run_id({**later, "trainer": {**later["trainer"], name: 0.5}}) != made["run_id"], name
-    assert got == set(neutral), "an option that no record's method has got is no option to be left out"
+    assert got == {*neutral, *named}, "an option that no record's method has got is no option to be left out"
 
 
 def test_no_home_folder_in_a_record():
@@ -197,7 +210,8 @@ def test_a_reader_sees_the_old_record_or_the_whole_new_one(tmp_path):
     assert path.read_text() != before
 
 
-def test_commit_is_this_projects_or_none():
+def test_commit_is_this_projects_or_none(monkeypatch):
+    monkeypatch.delenv("DROPATTACK_COMMIT")
     found = provenance.commit()
     assert found is None or (len(found["hash"]) == 40 and isinstance(found["dirty"], bool))
 

@@ -31,8 +31,9 @@ def compare(
     the plan's primary one, and all others. `detects` is the smallest difference that the row's seeds could have
     detected, and `seeds_for_one` the seeds that a difference of 1 would need, with 80 % power at the level of Holm's
     strictest step, 5 % divided by the size of the family. `rows` compares the test rows, if the records hold them.
-    `cost` and `memory` are ratios to the baseline: median time of a training step, median peak memory. If there is
-    nothing to compare with, `why` gives the reason and the difference is NaN.
+    `metrics` has the data set's further metrics, times 100. `cost` and `memory` are ratios to the baseline: median time
+    of a training step, median peak memory. If there is nothing to compare with, `why` gives the reason and the
+    difference is NaN.
 
     Args:
         frame: `read_records(…).frame`.
@@ -73,7 +74,7 @@ def compare(
 COLUMNS = [
     *("context", "variant", "dataset", "model", "dataset_label", "method", "method_label", "settings", "n", "seeds"),
     *("score", "difference", "pairs", "p", "p_holm", "verdict", "family", "detects", "seeds_for_one", "rows"),
-    *("passes", "cost", "memory", "why"),
+    *("passes", "cost", "memory", "why", "metrics"),
 ]
 
 
@@ -116,6 +117,7 @@ def _row(runs: pd.DataFrame, plain: pd.DataFrame, baseline: str, metric: str, fa
         "n": len(runs),
         "seeds": tuple(sorted(own)),
         "score": estimate(list(own.values())),
+        "metrics": {name: estimate([100 * one[name] for one in runs["metrics"]]) for name in first["metrics"]},
         "difference": difference,
         "pairs": difference.n,
         "p": difference.p,

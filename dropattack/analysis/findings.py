@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from dropattack.analysis.compare import compare
+from dropattack.analysis.encoders import model_label
 from dropattack.analysis.records import training_rows
 from dropattack.analysis.tables import (
     NOTHING,
@@ -111,6 +112,9 @@ def against_others(found: Sequence[Rival], method: str = "dropattack") -> Table:
     return Table(columns, tuple(rows), 3, (note,))
 
 
+AT_SCALE = {("mini", "bert"): "minilm"}  # `model.pretrained` in conf/model, which the trial files do not hold
+
+
 def chosen_settings(folder: Path) -> Table:
     """Return the settings that `make tune` chose on validation, read from its trial files.
 
@@ -126,9 +130,11 @@ def chosen_settings(folder: Path) -> Table:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is not a trial file of `make tune` ({type(error).__name__}: {error})") from error
         scale, *cell, method = path.stem.split("-")
+        *data, model = cell
+        label = model_label(model, AT_SCALE.get((scale, model)))
         said = ", ".join(f"{name.rpartition('.')[2]}={_plain(value)}" for name, value in settings.items())
-        rows.append((f"{' / '.join(cell)} ({scale})", method, said, f"{100 * best:.2f}", str(len(content["trials"])),
-                     ", ".join(edge) or NOTHING))  # fmt: skip
+        where, trials = f"{' / '.join([*data, label])} ({scale})", str(len(content["trials"]))
+        rows.append((where, method, said, f"{100 * best:.2f}", trials, ", ".join(edge) or NOTHING))
     columns = ("data / model", "method", "chosen", "validation, %", "trials", "at an end of what was tried")
     note = (
         "One seed, none of those reported, decides; where a setting is the lowest or highest that was tried, a wider "

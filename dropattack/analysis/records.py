@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dropattack.analysis.encoders import dataset_label, model_label
 from dropattack.analysis.equivalent import Equivalent
 from dropattack.errors import UserError, one_line
 from dropattack.runs import record, store
@@ -99,6 +100,7 @@ COLUMNS = [
     *("passes", "step_seconds", "seconds", "peak_memory_mb", "parameters"),
     *("commit", "versions", "hardware", "data", "epochs"),  # `epochs`: the record's history
     "correct",  # bool [test rows], or None in older records
+    "metrics",  # {name: value} of the further metrics that the data set asks for
 ]
 
 
@@ -156,7 +158,9 @@ def _row(path: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "path": path,
         "run_id": str(found["run_id"]),
-        **{group: _name(config[group]["name"]) for group in ("dataset", "model", "scale")},
+        "dataset": _name(dataset_label(config["dataset"])),
+        "model": model_label(_name(config["model"]["name"]), config["model"].get("pretrained")),
+        "scale": _name(config["scale"]["name"]),
         "method": _name(config["reg"]["name"]),
         "seed": _whole(config["seed"]),
         "context": _digest({**shared, "data": found["data"]["fingerprint"]}),
@@ -173,6 +177,7 @@ def _row(path: Path, found: Mapping[str, Any]) -> dict[str, Any]:
         "epochs": found["history"],
         "peak_memory_mb": _device_memory(found),
         "correct": _correct(test, found["data"]),
+        "metrics": {str(name): _metric(test[name]) for name in config["dataset"].get("metrics") or ()},
         **{key: found[key] for key in ("parameters", "versions", "hardware", "data")},
     }
 
@@ -180,6 +185,12 @@ def _row(path: Path, found: Mapping[str, Any]) -> dict[str, Any]:
 def _number(value: Any, most: float = math.inf) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most or value == math.inf:
         raise ValueError(f"{value!r:.40} is not a number from 0 to {most:g}")
+    return float(value)
+
+
+def _metric(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1 <= value <= 1:
+        raise ValueError(f"{value!r:.40} is not a number from -1 to 1")
     return float(value)
 
 

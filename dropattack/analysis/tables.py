@@ -18,6 +18,7 @@ LATEX = {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
 FORMULA = ("=", "+", "-", "@")  # beginnings of cells that spreadsheets compute
 WIDE = ("detects, points", "seeds for +1", "[rows and seeds]", "p (McNemar)")  # left out on a terminal
 MINUS, NOTHING = "−", "–"
+METRICS = {"f1": "F1, %", "matthews": "Matthews, %"}  # columns for the further metrics of a data set
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,17 @@ def comparison_table(
     weighed = bool(compared["memory"].notna().any())
     by_row = bool(compared["rows"].notna().any())
     planned = plan.primary is not None
+    further = [name for name in METRICS if any(name in metrics for metrics in compared["metrics"])]
     shown = published if published and published.knows(compared["dataset"]) else None
     columns = (
-        *("data / model", "method", "n", "test accuracy, %", *(("published, %",) if shown else ())),
+        *(
+            "data / model",
+            "method",
+            "n",
+            "test accuracy, %",
+            *(METRICS[name] for name in further),
+            *(("published, %",) if shown else ()),
+        ),
         *(f"difference to {baseline} [95 % interval]", "p (Holm)", "verdict", *(("family",) if planned else ())),
         *("detects, points", "seeds for +1", *(("[rows and seeds]", "p (McNemar)") if by_row else ())),
         *("passes a step", "time a step", *(("memory",) if weighed else ())),
@@ -97,6 +106,7 @@ def comparison_table(
             str(row.method_label),
             str(row.n) if row.n >= seeds else f"{row.n} of {seeds}",
             mean_and_spread(row.score),
+            *(mean_and_spread(row.metrics[name]) if name in row.metrics else NOTHING for name in further),
             *((shown.cell(str(row.dataset), str(row.method_label)),) if shown else ()),
             "baseline" if row.method == baseline else row.why or difference_and_interval(row.difference),
             p_value(row.p_holm),
@@ -112,6 +122,7 @@ def comparison_table(
     )
     explained = (
         "± is the sample standard deviation over the n seeds.",
+        *(("F1 is that of the last class, and Matthews the correlation of Matthews, times 100.",) if further else ()),
         "Differences are paired by seed; the interval is Student's t at 95 %, not corrected; p-values of the paired "
         f"t-test are corrected by Holm {_families(compared, plan)}.",
         f"Verdicts: better or worse if the corrected p is below 5 %; equivalent if it is not, and two one-sided paired "
@@ -237,7 +248,12 @@ def comparison_csv(compared: pd.DataFrame) -> str:
         index=compared.index, dtype=object,
     )  # fmt: skip
     cost = compared[["passes", "cost", "memory", "why"]]
-    return csv(pd.concat([names, numbers, rest, power, by_row, cost], axis=1))
+    further = pd.DataFrame(
+        {f"{name}_{key}": [getattr(one[name], key) if name in one else None for one in compared["metrics"]]
+         for name in METRICS if any(name in one for one in compared["metrics"]) for key in ("mean", "sd")},
+        index=compared.index,
+    )  # fmt: skip
+    return csv(pd.concat([names, numbers, rest, power, by_row, cost, further], axis=1))
 
 
 def _digits(value: float) -> str:

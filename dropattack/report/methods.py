@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from dropattack.analysis.drawing import rank
 from dropattack.analysis.tables import difference_and_interval, mean_and_spread, p_value
-from dropattack.report.elements import rank
 from dropattack.report.gather import Found
 
 TABLE = "methods"  # of conf/table/

@@ -75,6 +75,8 @@ NEUTRAL: dict[str, tuple[Any, tuple[str, ...]]] = {
     "trainer.average": ("none", ()),
     "trainer.average_decay": (0.999, ()),
     "trainer.average_start": (0.75, ()),
+    "dataset.drop_rewritten": (False, ()),
+    "model.trainable_layers": (None, ()),
 }
 
 

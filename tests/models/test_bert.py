@@ -10,7 +10,10 @@ from dropattack.data.types import DataSpec
 from dropattack.errors import UserError
 
 pytest.importorskip("transformers")
+from dropattack import DropAttack
+from dropattack.models import encoders
 from dropattack.models.bert import Bert
+from dropattack.runs.build import build_reg
 
 TINY = {"pretrained": None, "layers": 2, "hidden_size": 16, "heads": 2}
 
@@ -141,3 +144,36 @@ def test_errors(text_spec, image_spec, saved):
         build(image_spec(28))
     with pytest.raises(UserError, match="max_length=512"):
         build(text_spec)(torch.ones(1, 513, dtype=torch.long), torch.tensor([513]))
+
+
+@pytest.mark.parametrize(("layers", "frozen"), [(0, {0, 1}), (1, {0}), (2, set())])
+def test_only_the_last_layers_are_trained(text_spec, saved, ragged, layers, frozen):
+    model = build(text_spec, pretrained=str(saved[0]), trainable_layers=layers)
+    torch.nn.functional.cross_entropy(model(*ragged), torch.arange(6) % 3).backward()
+    without = {name for name, p in model.named_parameters() if p.grad is None}
+    assert {int(name.split(".")[3]) for name in without} == frozen
+    assert all(name.startswith("encoder.encoder.layer.") for name in without)
+    assert without == {name for name, p in model.named_parameters() if not p.requires_grad}
+
+
+def test_attacks_move_to_the_first_trained_layer_and_refuse_a_frozen_one(text_spec, saved):
+    model = build(text_spec, pretrained=str(saved[0]), trainable_layers=1)
+    first, second = (f"encoder.encoder.layer.{layer}.attention.self.query.weight" for layer in (0, 1))
+    config = {
+        "model": {"attack_points": encoders.BERT_POINTS}, "seed": 0,
+        "reg": {"_target_": "dropattack.regularizers.DropAttack", "name": "dropattack", "targets": ["input", "hidden"]},
+    }  # fmt: skip
+    assert model.aliases == {first: second}
+    assert [target.name for target in build_reg(config, model).targets] == [encoders.BERT_POINTS["input"], second]
+    with pytest.raises(ValueError, match="is frozen"):
+        DropAttack(model, targets=[first])
+
+
+@pytest.mark.parametrize(("layers", "pretrained", "message"), [
+    (3, True, "trainable_layers=3 must be null or a whole number from 0 to 2"),
+    (-1, True, "must be null or a whole number"), (True, True, "must be null or a whole number"),
+    (1, False, "freezes layers that were never trained"),
+])  # fmt: skip
+def test_layers_to_train_that_make_no_sense(text_spec, saved, layers, pretrained, message):
+    with pytest.raises(UserError, match=message):
+        build(text_spec, pretrained=str(saved[0]) if pretrained else None, trainable_layers=layers)

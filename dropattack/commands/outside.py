@@ -1,0 +1,132 @@
+"""Test finished IMDB runs on sets outside IMDB, and compare the methods there.
+
+    dropattack outside results/midi/midi --runs outputs/tables
+    dropattack outside results/midi/midi --no-run              the tables alone, from results/
+
+The sets are reviews that people rewrote so that their label flips (imdb_counterfactual, imdb_contrast) and sentences of
+other reviews (MR, SST-2). Needs the weights, which every run keeps in `checkpoints/` in its output folder, and runs
+with dataset.drop_rewritten=true, which scale=midi sets. Each run's results go to `outside/` in its output folder;
+finished ones are skipped. All go to <results>/<scale>/outside.jsonl, and the tables to <results>/<scale>/outside/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dropattack.commands.parsing import new_parser
+from dropattack.errors import UserError
+from dropattack.runs import cli, record, store
+
+if TYPE_CHECKING:
+    from dropattack.data.outside import OutsideSet
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = new_parser("outside", __doc__)
+    parser.add_argument(
+        "records", nargs="+", type=Path, help="records of finished runs, folders of records, or a table's folder"
+    )
+    parser.add_argument(
+        "--match", default="imdb-*", help="only runs of a folder whose name matches (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--runs", type=Path, help="the runs' output folder (default: the parent of the records' folder)"
+    )
+    parser.add_argument(
+        "--data-folder", type=Path, default=Path(os.environ.get("DROPATTACK_DATA", "data")),
+        help="the folder of data sets (default: DROPATTACK_DATA, or data)",
+    )  # fmt: skip
+    parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
+    parser.add_argument("--jobs", type=int, default=2, help="concurrent runs (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    parser.add_argument("--no-run", action="store_true", help="only make the tables, from existing results")
+    args = parser.parse_args(argv)
+    return cli.guarded(lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> int:
+    code = 0 if args.no_run else evaluate(args)
+    from dropattack.analysis.outside import render  # slow import (1 s), only after the runs
+    from dropattack.analysis.records import read_records
+    from dropattack.runs.outside import DATASET, STORE, stored
+
+    if absent := [str(place) for place in args.records if not place.exists()]:
+        raise UserError(f"there are no records at {absent[0]}")
+    frame = read_records(*args.records).frame
+    runs = frame[frame["dataset"] == DATASET]
+    if runs.empty and not code:
+        raise UserError(f"there is no finished run on {DATASET} in {', '.join(map(str, args.records))}")
+    for scale, own in runs.groupby("scale"):
+        path = args.results / str(scale) / STORE
+        if found := stored(path):
+            print(path, *render(own, found, path.with_suffix("")), sep="\n")
+        elif not code:
+            raise UserError(f"{path} is missing: run dropattack outside without --no-run")
+    return code
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Evaluate the runs that have no results yet, and add all results to the store of each run's scale."""
+    from joblib import Parallel, delayed, parallel_config
+
+    from dropattack.commands.inputs import check_device
+    from dropattack.data.outside import load
+    from dropattack.progress import counting
+    from dropattack.runs import experiment, outside
+
+    paths = store.places(args.records, args.runs, args.match)
+    check_device(args.device)
+    sets, codes, todo, made = load(args.data_folder), [0], [], {}
+    for path in paths:
+        found, file = record.read(path), outside.path_of(path, args.runs)
+        made[file] = str(found["config"]["scale"]["name"])
+        if not outside.is_done(file, found, sets):
+            todo.append((path, file))
+    # One torch thread per process, because the processes run in parallel.
+    with counting("runs", len(todo)) as done, parallel_config("loky", inner_max_num_threads=1):
+        calls = (delayed(one)(path, file, sets, args.data_folder, args.runs, args.device) for path, file in todo)
+        for stem, code, problem in Parallel(n_jobs=args.jobs, return_as="generator_unordered")(calls):
+            codes.append(code)
+            done(stem)
+            if problem:
+                experiment.say(f"error: {problem}")
+    for scale in sorted(set(made.values())):
+        files = [file for file, own in made.items() if own == scale and file.exists()]
+        outside.gather(args.results / scale / outside.STORE, map(outside.read, files))
+    return max(codes)
+
+
+def one(
+    path: Path, file: Path, sets: Sequence[OutsideSet], data: Path, runs: Path | None, device: str
+) -> tuple[str, int, str]:
+    """Evaluate one run; return its name, an exit code, and the error message. The other runs continue."""
+    try:
+        from dropattack.runs import outside
+
+        found, results = results_of(path, sets, data=data, output=runs, device=device)
+        outside.write(file, found, results)
+    except UserError as error:
+        return path.stem, 2, str(error)
+    except Exception as error:
+        return path.stem, 1, f"{path.stem}: {type(error).__name__}: {error}"
+    return path.stem, 0, ""
+
+
+def results_of(
+    path: Path, sets: Sequence[OutsideSet], *, data: Path, output: Path | None, device: str
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return a run's record and its results on the sets.
+
+    Raises:
+        UserError: the training could have contained what is tested, or as in `trained.load`.
+    """
+    from dropattack.runs import outside
+    from dropattack.runs.trained import load
+
+    found = record.read(path)
+    outside.check(found, path)
+    return found, outside.measure(load(path, data=data, output=output, device=device), sets)

@@ -1,0 +1,140 @@
+"""Test finished IMDB runs on sets outside IMDB: one JSON file per run, and one line per run in a scale's store.
+
+`<scale>/outside.jsonl` is sorted by run, as `records.jsonl` is, so that changing one run changes one line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from dropattack import provenance
+from dropattack.data.outside import ORIGINAL, OutsideSet
+from dropattack.errors import UserError
+from dropattack.files import disk_problem, write_atomically
+from dropattack.probes import files
+from dropattack.runs import record, store
+
+if TYPE_CHECKING:
+    from dropattack.runs.trained import Trained
+
+STORE, FOLDER = "outside.jsonl", "outside"
+DATASET = "imdb"
+ALL, PAIRS = "all", "pairs"  # parts of a set, besides the kinds of its texts
+
+
+def check(found: Mapping[str, Any], path: Path) -> None:
+    """Check that the training of a run cannot have contained a review that these sets rewrite.
+
+    Args:
+        found: the run's record.
+        path: where it was read, for the error.
+
+    Raises:
+        UserError: it is a run on other data, or one that was trained on all reviews.
+    """
+    options = found["config"]["dataset"]
+    if options["name"] != DATASET:
+        raise UserError(f"{path} is a run on {options['name']}: only runs on {DATASET} are tested on these sets")
+    dropped = (found["data"] or {}).get("notes", {}).get("rewritten_dropped")
+    if options.get("drop_rewritten") is not True or not dropped:
+        raise UserError(
+            f"{path}: its training could have contained reviews that these sets rewrite; train again with "
+            "dataset.drop_rewritten=true"
+        )
+
+
+def measure(model: Trained, sets: Sequence[OutsideSet]) -> dict[str, dict[str, Any]]:
+    """Return, per set, its fingerprint and what the model gets right of each part.
+
+    Sets without pairs have one part, `all`. The others have the originals, their changed versions, and `pairs`: a pair
+    is right if both of its texts are.
+    """
+    made: dict[str, dict[str, Any]] = {}
+    for one in sets:
+        correct = model.test(model.reader.texts(one.rows.texts, one.rows.labels)).correct.numpy()
+        parts = {ALL: correct}
+        if one.partners is not None and one.kinds is not None:
+            original, changed = one.partners.T
+            parts = {ORIGINAL: correct[original], one.kinds[changed[0]]: correct[changed],
+                     PAIRS: correct[original] & correct[changed]}  # fmt: skip
+        made[one.name] = {"fingerprint": one.fingerprint, **{
+            part: {"rows": len(right), "accuracy": float(right.mean()), "correct": record.pack_correct(right.tolist())}
+            for part, right in parts.items()
+        }}  # fmt: skip
+    return made
+
+
+def path_of(path: Path, output: Path | None = None) -> Path:
+    """Return the file of a run's results: `<output>/outside/<name>.json`, given its record and its output folder."""
+    return (path.resolve().parents[1] if output is None else output) / FOLDER / f"{path.stem}.json"
+
+
+def is_done(file: Path, found: Mapping[str, Any], sets: Sequence[OutsideSet]) -> bool:
+    """Return whether `file` holds the results of this run on these sets."""
+    if not file.exists():
+        return False
+    content = read(file)
+    known = {name: one.get("fingerprint") for name, one in content["sets"].items()}
+    return content["run"] == store.key(found) and known == {one.name: one.fingerprint for one in sets}
+
+
+def write(file: Path, found: Mapping[str, Any], sets: Mapping[str, Any]) -> Path:
+    """Write the results of `measure` for the run with the record `found`.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    content = {"schema": files.SCHEMA, "run": store.key(found), "run_id": found["run_id"],
+               "commit": provenance.commit(), "sets": sets}  # fmt: skip
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, (json.dumps(content, indent=1) + "\n").encode())
+    except OSError as error:
+        raise UserError(disk_problem(file, error)) from error
+    return file
+
+
+def read(file: Path) -> dict[str, Any]:
+    """Read a file of `write`.
+
+    Raises:
+        UserError: it is missing, damaged, or another kind of file.
+    """
+    return files.read(file, "file of outside results", "sets")
+
+
+def gather(path: Path, found: Iterable[Mapping[str, Any]]) -> None:
+    """Add the contents of results files to the store `path`, in place of earlier ones of the same runs.
+
+    Raises:
+        UserError: the store is damaged or cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.parent / f".{path.name}.lock"):
+            lines = {**stored(path), **{str(one["run"]): dict(one) for one in found}}
+            body = "".join(f"{json.dumps(lines[run], separators=(',', ':'))}\n" for run in sorted(lines))
+            write_atomically(path, body.encode())
+    except OSError as error:
+        raise UserError(disk_problem(path, error)) from error
+
+
+def stored(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the lines of a store by run (see `store.key`); none if there is no such file.
+
+    Raises:
+        UserError: a line is damaged.
+    """
+    made = {}
+    for number, line in store.lines(path):
+        try:
+            one = json.loads(line)
+            made[str(one["run"])] = dict(one, sets=dict(one["sets"]))
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            raise UserError(f"{path}, line {number} is damaged ({error}); remove it and evaluate again") from error
+    return made
