@@ -1,4 +1,4 @@
-"""What each method gave in the table of all methods: `make findings` writes it to results/methods.md."""
+"""Sentences on each method in the table of all methods: `make findings` writes them to results/methods.md."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -97,7 +97,7 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     for group, names in _NOT_IDENTITY_WITHIN.items():
         if isinstance(kept.get(group), Mapping):
             kept[group] = {key: value for key, value in kept[group].items() if key not in names}
-    for group in ("reg", "trainer"):
+    for group in dict.fromkeys(path.partition(".")[0] for path in NEUTRAL):
         if isinstance(options := kept.get(group), Mapping):
             kept[group] = _without_neutral(group, options)
     if not kept.get("plugins"):
@@ -117,7 +117,8 @@ def _without_neutral(group: str, options: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in options.items():
         neutral, methods = NEUTRAL.get(f"{group}.{key}", (..., ()))
         if value != neutral or name in methods:
-            kept[key] = _without_neutral(group, value) if isinstance(value, Mapping) and "_target_" in value else value
+            is_method = group == "reg" and isinstance(value, Mapping) and "_target_" in value
+            kept[key] = _without_neutral(group, value) if is_method else value
     return kept
 
 
