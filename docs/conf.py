@@ -36,8 +36,10 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4  # the anchors that GitHub makes
 myst_dmath_double_inline = True
 
+highlight_language = "none"  # of a block that names no language
 default_role = "py:obj"  # `name` in a docstring is a link where it names something, and code elsewhere
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True  # `nullcontext`, not its repr
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 add_module_names = False

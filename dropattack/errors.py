@@ -3,7 +3,7 @@
 import signal
 
 MOST = 2_000  # characters per sentence
-# Modules of the packages that `dropattack[experiments]` brings.
+# Modules of the packages that the extra `experiments` brings.
 EXPERIMENTS = (
     "accelerate", "datasets", "filelock", "foolbox", "hydra", "jinja2", "joblib", "latex2mathml", "markdown_it",
     "matplotlib", "mdit_py_plugins", "numpy", "omegaconf", "pandas", "PIL", "pyarrow", "rich", "safetensors", "scipy",
@@ -27,8 +27,8 @@ def missing_package(error: ModuleNotFoundError) -> str | None:
     if name not in EXPERIMENTS:
         return None
     return (
-        f"{name} is not installed: `pip install 'dropattack[experiments]'` brings what the command line needs "
-        "(`pip install dropattack` is the library alone)"
+        f"{name} is not installed: the command line needs the extra `experiments`; in a clone of the repository, "
+        "`pip install '.[experiments]'` brings it"
     )
 
 

@@ -21,19 +21,19 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 from dropattack import source
 from dropattack.errors import UserError
 
 GROUP = "dropattack.plugins"  # of entry points
-Target = TypeVar("Target", bound=Callable[..., Any])
+Target = TypeVar("Target", bound=Callable[..., object])
 
-registered: dict[tuple[str, str], dict[str, Any]] = {}
+registered: dict[tuple[str, str], dict[str, object]] = {}
 """The config of each registered choice, by group and name."""
 
 # The options that the constructors of each group take beyond their own, in the YAML of a registered choice.
-_COMMON: dict[str, dict[str, Any]] = {
+_COMMON: dict[str, dict[str, object]] = {
     "reg": {"every": 1, "start_step": 0, "warmup": 0},
     "model": {},
     "dataset": {
@@ -52,7 +52,7 @@ _WORDS = {"_target_": "dropattack.data.text.WordTokenizer",
           "max_length": "${pick:${scale.name},256,64,16}"}  # fmt: skip
 
 
-def method(name: str, **options: Any) -> Callable[[Target], Target]:
+def method(name: str, **options: object) -> Callable[[Target], Target]:
     """Return a decorator that registers a regularizer as `reg=name`.
 
     Args:
@@ -67,9 +67,9 @@ def model(
     *,
     kind: str,
     attack_points: Mapping[str, str] | None = None,
-    recipe: Mapping[str, Any] | None = None,
-    tokenizer: Mapping[str, Any] | None = None,
-    **options: Any,
+    recipe: Mapping[str, object] | None = None,
+    tokenizer: Mapping[str, object] | None = None,
+    **options: object,
 ) -> Callable[[Target], Target]:
     """Return a decorator that registers a model as `model=name`.
 
@@ -88,7 +88,7 @@ def model(
     return _registering("model", name, extra, options)
 
 
-def dataset(name: str, *, kind: str, **options: Any) -> Callable[[Target], Target]:
+def dataset(name: str, *, kind: str, **options: object) -> Callable[[Target], Target]:
     """Return a decorator that registers a function `load(*, …) -> Dataset` as `dataset=name`.
 
     Args:
@@ -101,7 +101,7 @@ def dataset(name: str, *, kind: str, **options: Any) -> Callable[[Target], Targe
 
 
 def _registering(
-    group: str, name: str, extra: Mapping[str, Any], options: Mapping[str, Any]
+    group: str, name: str, extra: Mapping[str, object], options: Mapping[str, object]
 ) -> Callable[[Target], Target]:
     if not name.replace("_", "").isalnum():
         raise ValueError(f"{group} {name!r}: a name has letters, digits and _ only")
@@ -119,9 +119,9 @@ def _registering(
     return register
 
 
-def _options(group: str, name: str, target: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _options(group: str, name: str, target: Callable[..., object], given: Mapping[str, object]) -> dict[str, object]:
     """Return the options of a signature with their defaults, as values of YAML."""
-    made: dict[str, Any] = {}
+    made: dict[str, object] = {}
     for option, parameter in inspect.signature(target).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
             made |= _COMMON[group]
@@ -192,9 +192,9 @@ def has(target: str) -> bool:
     return owns(target) and callable(getattr(sys.modules.get(module), last, None))
 
 
-def used(config: Mapping[str, Any]) -> list[str]:
+def used(config: Mapping[str, object]) -> list[str]:
     """Return the plug-ins of a resolved config: those it names, and the installed ones that it takes objects from."""
-    named = list(config.get("plugins") or ())
+    named = list(cast("Iterable[str]", config.get("plugins") or ()))
     groups = [value for value in config.values() if isinstance(value, Mapping)]
     groups += [value for group in groups for value in group.values() if isinstance(value, Mapping)]
     tops = {str(group["_target_"]).partition(".")[0] for group in groups if "_target_" in group}

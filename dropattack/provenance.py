@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,11 @@ def _declared_commit() -> dict[str, Any] | None:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of a fixed list of packages."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in ("dropattack", *PACKAGES):
         with suppress(metadata.PackageNotFoundError):

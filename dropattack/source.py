@@ -34,7 +34,7 @@ others: dict[str, Path] = {}  # the file of each plug-in's top module, by its na
 
 
 def path_of(module: str) -> Path | None:
-    """The file of a module of this package or of a plug-in, or None."""
+    """Return the file of a module of this package or of a plug-in, or None."""
     first, *rest = module.split(".")
     if (first != PACKAGE and first not in others) or not all(part.isidentifier() for part in rest):
         return None
@@ -50,7 +50,7 @@ def _tree(path: Path) -> ast.Module:
 
 
 def find(name: str) -> tuple[str, Definition] | None:
-    """The module that defines `package.module.Name`, and the definition; names are followed through imports."""
+    """Return the module that defines `package.module.Name`, and the definition, following names through imports."""
     module, _, last = name.rpartition(".")
     path = path_of(module)
     if path is None:
@@ -66,7 +66,7 @@ def find(name: str) -> tuple[str, Definition] | None:
 
 
 def may_have(name: str) -> bool:
-    """Whether `package.module.Name` is defined, or its module makes names on demand (`__getattr__`)."""
+    """Return whether `package.module.Name` is defined, or its module makes names on demand (`__getattr__`)."""
     if find(name) is not None:
         return True
     path = path_of(name.rpartition(".")[0])
@@ -76,7 +76,7 @@ def may_have(name: str) -> bool:
 
 
 def options(name: str) -> list[str] | None:
-    """What the class or function takes by keyword, in its order; None where it takes anything, or is not found.
+    """Return a class's or function's keywords, in order; None if it takes anything, or is not found.
 
     `**subset: Unpack[Options]` counts as the fields of `Options`.
     """
@@ -114,13 +114,13 @@ def _fields(node: ast.ClassDef) -> list[str]:
 
 
 def _called(node: ast.expr) -> str:
-    """`dataclass` of `@dataclass(frozen=True)`, `Unpack` of `typing.Unpack`."""
+    """Return the bare name: `dataclass` of `@dataclass(frozen=True)`, `Unpack` of `typing.Unpack`."""
     node = node.func if isinstance(node, ast.Call) else node
     return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
 def modules_of(names: Iterable[str]) -> list[str]:
-    """The modules that define `names` (modules, classes or functions of this package), and all that these import.
+    """Return the modules that define `names` (modules, classes or functions here), and all that these import.
 
     Imports within functions count; those for the type checker alone do not, nor do packages that only pass names on.
     """
@@ -146,7 +146,7 @@ def _imports(path: Path) -> tuple[str, ...]:
 
 
 def _running(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those under `if TYPE_CHECKING:`."""
+    """Yield all nodes but those under `if TYPE_CHECKING:`."""
     todo = [tree]
     while todo:
         node = todo.pop()
@@ -158,7 +158,7 @@ def _running(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def _home(name: str) -> list[str]:
-    """The module that `name` is, or is defined in."""
+    """Return the module that `name` is, or is defined in."""
     path = path_of(name)
     if path is not None:
         return [] if path.name == "__init__.py" else [name]
@@ -170,7 +170,7 @@ def _home(name: str) -> list[str]:
 
 
 def digest(modules: Iterable[str]) -> str:
-    """12 hexadecimal digits over the syntax trees of modules of this package.
+    """Return 12 hexadecimal digits over the syntax trees of modules of this package.
 
     Comments, layout, docstrings and the words of a raised error do not count, nor does the version of Python.
     """
@@ -183,7 +183,7 @@ def digest(modules: Iterable[str]) -> str:
 
 
 def digest_of_other(name: str) -> str:
-    """12 hexadecimal digits over the syntax trees of all files of a plug-in, like `digest`."""
+    """Return 12 hexadecimal digits over the syntax trees of all files of a plug-in, like `digest`."""
     top = others[name]
     files = sorted(top.parent.rglob("*.py")) if top.name == "__init__.py" else [top]
     total = hashlib.sha256()
@@ -198,7 +198,7 @@ def _plain(path: Path) -> str:
 
 
 def _written(node: Any, raised: bool) -> str:
-    """A syntax tree as text; fields that are empty are left out, because versions of Python differ in them."""
+    """Write a syntax tree as text without empty fields, in which versions of Python differ."""
     if isinstance(node, list):
         return f"[{','.join(_written(item, raised) for item in node)}]"
     if not isinstance(node, ast.AST):

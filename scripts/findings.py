@@ -12,7 +12,7 @@ from pathlib import Path
 from dropattack.errors import UserError
 from dropattack.runs import cli
 from dropattack.runs.experiment import CONF
-from dropattack.sweeps.table import load_table
+from dropattack.sweeps.table import load_tables
 
 MARKERS = {  # part of the README: its first and its last line
     "answer": ("<!-- answer: made by `make findings` -->", "<!-- end of answer -->"),
@@ -34,7 +34,7 @@ def write(results: Path, readme: Path) -> int:
     from dropattack.report.claims import read_claims
     from dropattack.report.findings import findings
 
-    asked = [load_table(CONF, path.stem) for path in sorted((CONF / "table").glob("*.yaml"))]
+    asked = load_tables(CONF)
     found, _ = gather.tables(results, asked)
     made = findings(results, found, read_claims(CONF / "claims.yaml", [table.name for table in asked]))
     text = readme.read_text(encoding="utf-8")

@@ -2,20 +2,26 @@
 
 import atexit
 import gc
+import json
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
 
 os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("DROPATTACK_COMMIT", json.dumps({"hash": 4 * "0123456789", "dirty": False}))  # asking git is slow
 
+import omegaconf
 import pytest
 import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
+# OmegaConf parses the text of each interpolation whenever it is read, which takes most of composing a config.
+omegaconf.base.parse = cache(omegaconf.base.parse)
 # The same examples everywhere and no deadline, so that a busy machine causes no failure.
 settings.register_profile("project", derandomize=True, database=None, deadline=None)
 settings.load_profile("project")
@@ -56,6 +62,25 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     atexit.register(gc.unfreeze)
+
+
+# Folders whose tests share what takes long to make: trained networks, the page of the report.
+TOGETHER = ("tests/commands", "tests/probes", "tests/report")
+APART = ("tests/regularizers",)  # thousands of short tests that share nothing
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Run a file, or a folder of TOGETHER, in one process of pytest -n, so that each of their fixtures is made once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            folder = file.rpartition("/")[0]
+            return nodeid if folder in APART else folder if folder in TOGETHER else file
+
+    return Scheduling(config, log)
 
 
 def pytest_collection_modifyitems(config, items):

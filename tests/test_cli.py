@@ -165,26 +165,50 @@ EARLY = [
         [*QUICK, "tracker=wandb", "tracker.mode=auto"],
         "WANDB_MODE=offlin in the environment is not a mode of W&B (did you",
     ),
+    (
+        ["dataset=imdb", "model=lstm", "tracker=none", "reg=fgm", "reg.targets=[nothing]"],
+        "'nothing' matches no parameter",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "said"), EARLY, ids=lambda value: value[-1] if isinstance(value, list) else "")
-def test_impossible_runs_are_refused_before_importing_torch(arguments, said, tmp_path):
-    probe = (
-        "import sys, hydra; from dropattack.runs import cli; sys.argv = ['run.py', *sys.argv[1:]]\n"
-        "def run(config): cli.execute(config)\n"
-        "main = hydra.main(version_base='1.3', config_path=str(cli.CONF), config_name='config')(run)\n"
-        "code = cli.main(main); loaded = {'torch', 'datasets', 'accelerate'} & set(sys.modules)\n"
-        "sys.exit(code if not loaded else f'imported {loaded}')"
-    )
+ASK_EARLY = """
+import contextlib, io, json, sys
+import hydra
+from dropattack.runs import cli
+def run(config): cli.execute(config)
+main = hydra.main(version_base="1.3", config_path=str(cli.CONF), config_name="config")(run)
+said = []
+for arguments in json.loads(sys.argv[1]):
+    sys.argv, cli._failure, err = ["run.py", *arguments], None, io.StringIO()
+    with contextlib.redirect_stderr(err):
+        code = cli.main(main)
+    said.append((code, err.getvalue(), sorted({"torch", "datasets", "accelerate"} & set(sys.modules))))
+print(json.dumps(said))
+"""
+
+
+@pytest.fixture(scope="module")
+def early(tmp_path_factory) -> tuple[list, Path]:
+    """Return what one process says to each command line of EARLY, and the folder of their outputs."""
+    folder = tmp_path_factory.mktemp("early")
     environment = {**os.environ, "WANDB_MODE": "offlin", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1",
-                   "HF_HOME": str(tmp_path), "DROPATTACK_DATA": str(tmp_path)}  # fmt: skip
-    command = [sys.executable, "-c", probe, *arguments, f"paths.output={tmp_path / 'out'}"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2, done.stderr
-    assert said in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert not (tmp_path / "out" / "records").exists()
+                   "HF_HOME": str(folder), "DROPATTACK_DATA": str(folder)}  # fmt: skip
+    lines = [[*arguments, f"paths.output={folder / 'out'}"] for arguments, _ in EARLY]
+    command = [sys.executable, "-c", ASK_EARLY, json.dumps(lines)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=True)
+    return json.loads(done.stdout), folder
+
+
+@pytest.mark.parametrize("number", range(len(EARLY)), ids=[arguments[-1] for arguments, _ in EARLY])
+def test_impossible_runs_are_refused_before_importing_torch(number, early):
+    said, folder = early
+    code, err, imported = said[number]
+    assert code == 2, err
+    assert EARLY[number][1] in err
+    assert err.count("\n") == 1
+    assert imported == []
+    assert not (folder / "out" / "records").exists()
 
 
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
@@ -248,14 +272,8 @@ def test_run_then_skip(tmp_path):
     assert (tmp_path / out.splitlines()[-1]).stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize(
-    "number",
-    [
-        signal.SIGKILL,
-        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),  # within one process: tests/training/test_resume.py
-        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow  # SIGKILL: tests/survival/test_kill.py; the others, within one process: tests/training/test_resume.py
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_killed_run_continues(tmp_path, number):
     """A run that is killed anywhere and restarted has the record and weights of an uninterrupted run."""
     arguments = [*QUICK, "reg=dropattack", "model.dropout=0.2", "trainer.epochs=6", "dataset.train_rows=600",
@@ -314,20 +332,41 @@ def test_bad_input_that_only_the_model_detects(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sweep(tmp_path):
+SESSION = """
+import contextlib, io, json, sys
+from dropattack.commands.main import main
+lines, sys.argv, said = json.loads(sys.argv[1]), ["run.py"], []
+for arguments in lines:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(["run", *arguments])
+    said.append((code, err.getvalue()))
+print(json.dumps(said))
+"""
+
+
+def test_sweeps(tmp_path):
     """A sweep runs its cells, survives one that fails, says what failed, and skips what is done when given again.
 
-    Flags may be between overrides.
+    Flags may be between overrides. Cells that are the same run run once. One process is given all the commands.
     """
-    code, _, err = result(tmp_path, QUICK[0], "--multirun", *QUICK[1:], "reg=none,fgm", "trainer.max_steps=3")
+    lines = [
+        [QUICK[0], "--multirun", *QUICK[1:], "reg=none,fgm", "trainer.max_steps=3"],
+        ["--multirun", *QUICK, "reg=fgm", "reg.targets=[nothing],[input]", "trainer.max_steps=3"],
+        [*QUICK, "--multirun", "seed=7,7", "trainer.threads=1,null", "trainer.max_steps=1"],
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", SESSION, json.dumps(lines)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (code, err), (again, said), (same, once) = json.loads(done.stdout)
     assert code == 0, err
     assert "2 finished" in err
-    assert len(list(tmp_path.glob("outputs/records/*.json"))) == 2
+    assert again == 1
+    assert "2 runs, 1 of them done already" in said
+    assert "1 finished, 1 missing" in said
+    assert same == 0, once
+    assert "1 runs (4 cells, some of which are the same run), 0 of them done already" in once
+    assert once.strip().splitlines()[-1] == "1 finished"
+    assert len(list(tmp_path.glob("outputs/records/*.json"))) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
-    code, _, err = result(tmp_path, "--multirun", *QUICK, "reg=fgm,none", "trainer.max_steps=3")
-    assert code == 0
-    assert "2 of them done already" in err
-    arguments = ["--multirun", *QUICK, "reg=fgm", "reg.targets=[nothing],[hidden]", "trainer.max_steps=2"]
-    code, _, err = result(tmp_path, *arguments)
-    assert code == 1
-    assert "1 finished, 1 missing" in err

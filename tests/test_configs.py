@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from omegaconf import OmegaConf
 from dropattack.errors import UserError
 from dropattack.runs import build, experiment, record
 from dropattack.runs.checks import check
-from dropattack.runs.config import GROUPS, cells, choices, compose
+from dropattack.runs.config import GROUPS, _compose, cells, choices, compose
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 DATASETS, MODELS, REGS, SCALES = (choices(CONF, group) for group in ("dataset", "model", "reg", "scale"))
@@ -40,13 +41,25 @@ def fitting_methods(dataset: str) -> list[str]:
     return [reg for reg in REGS if reg != "mixup" or KINDS["dataset", dataset] == "image"]
 
 
-@pytest.mark.parametrize(("number", "cell"), list(enumerate(FITTING)))
-def test_a_slice_of_the_table_composes(number, cell):
-    """All scales of each dataset and model, each with another method."""
-    fitting = fitting_methods(cell[0])
-    methods = [fitting[(len(SCALES) * number + i) % len(fitting)] for i in range(len(SCALES))]
-    identities = {composed(*cell, scale, reg) for scale, reg in zip(SCALES, methods, strict=True)}
-    assert len(identities) == len(SCALES)
+def a_slice() -> list[tuple[str, str, str, str]]:
+    """Return each data set with each model that fits it, at one scale and with one method: all occur."""
+    cells, waiting = [], list(REGS)
+    for number, (dataset, model) in enumerate(FITTING):
+        fitting = fitting_methods(dataset)
+        reg = next((reg for reg in waiting if reg in fitting), fitting[number % len(fitting)])
+        waiting = [other for other in waiting if other != reg]
+        cells.append((dataset, model, SCALES[number % len(SCALES)], reg))
+    return cells
+
+
+@pytest.mark.parametrize(("dataset", "model", "scale", "reg"), a_slice())
+def test_a_slice_of_the_table_composes(dataset, model, scale, reg):
+    assert len(composed(dataset, model, scale, reg)) == 12
+
+
+def test_the_slice_has_every_scale_and_method():
+    assert {scale for *_, scale, _ in a_slice()} == set(SCALES)
+    assert {reg for *_, reg in a_slice()} == set(REGS)
 
 
 @pytest.mark.slow
@@ -189,3 +202,26 @@ def test_the_cells_of_a_sweep_are_all_combinations_and_the_last_override_counts(
 def test_a_sweep_lists_its_values(override):
     with pytest.raises(UserError, match="a sweep lists its values"):
         cells([override])
+
+
+DIGITS = ["dataset=digits", "model=cnn", "scale=smoke"]
+
+
+@pytest.mark.parametrize("overrides", [
+    ["seed=3", "trainer.epochs=3", "trainer.epochs=4", "paths.output='a b'"],
+    ["reg=fgm", "reg.targets=[hidden,input]", "trainer.checkpoint={share: 0.5}", "dataset.train_rows=null"],
+    ["reg=fgm", "paths.data=${oc.env:HOME}", "trainer.learning_rate=${model.recipe.epochs}"],
+    ["reg=fgm", "+reg.gamma=1", "~trainer.max_skipped", "++reg.epsilon=2"],
+], ids=lambda overrides: overrides[-1])  # fmt: skip
+def test_other_values_are_those_that_hydra_composes(overrides):
+    given = [*DIGITS, *overrides]
+    assert OmegaConf.to_yaml(compose(CONF, given)) == OmegaConf.to_yaml(_compose(CONF, given))
+    assert compose(CONF, DIGITS).seed == 0, "they are the values of one run"
+
+
+def test_a_file_that_changed_is_read_again(tmp_path):
+    """A search writes settings that the next runs of the same process read."""
+    conf = Path(shutil.copytree(CONF, tmp_path / "conf"))
+    for rate in (0.002, 0.003):
+        (conf / "recipe" / "smoke-digits-cnn.yaml").write_text(f"model:\n  recipe:\n    learning_rate: {rate}\n")
+        assert compose(conf, [*DIGITS, "seed=1"]).trainer.learning_rate == rate

@@ -24,7 +24,7 @@ from dropattack.report.claims import read_claims
 from dropattack.report.findings import findings
 from dropattack.runs import experiment
 from dropattack.runs.config import cells, compose
-from dropattack.sweeps.table import load_table
+from dropattack.sweeps.table import load_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = sorted(
@@ -161,7 +161,7 @@ def test_the_reference_has_every_public_name():
 @pytest.fixture(scope="module")
 def tables():
     """Return the tables that have records, and the claims."""
-    asked = [load_table(experiment.CONF, path.stem) for path in sorted((experiment.CONF / "table").glob("*.yaml"))]
+    asked = load_tables(experiment.CONF)
     claims = read_claims(experiment.CONF / "claims.yaml", [table.name for table in asked])
     gc.freeze()  # statsmodels collects garbage at every correction; skip all imported objects
     yield gather.tables(ROOT / "results", asked)[0], claims

@@ -1,7 +1,5 @@
-"""The environment of a run: Hydra's own options, torchrun's variables, and cells that are the same run."""
+"""The environment of a run: Hydra's own options and torchrun's variables, and what a sweep says of them."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,6 @@ from dropattack.runs.config import compose
 from dropattack.sweeps.launch import Engine
 from dropattack.sweeps.table import load_table, run_cells
 
-ROOT = Path(__file__).resolve().parents[1]
 QUICK = ["dataset=digits", "model=cnn", "scale=smoke", "tracker=none", "trainer.device=cpu", "trainer.progress=none"]
 SWEEP = ["--multirun", *QUICK, "seed=0,1"]
 
@@ -76,16 +73,6 @@ def test_torchrun_and_single_processes_are_accepted():
         launching.check_environment(environment)
     with pytest.raises(UserError, match="every process of this sweep"):
         launching.check_environment(TORCHRUN, shared=True)
-
-
-def test_cells_with_the_same_run_run_once_and_finish(tmp_path):
-    command = [sys.executable, "run.py", *QUICK, "--multirun", "seed=0,0", "trainer.threads=1,null",
-               f"paths.output={tmp_path}"]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "1 runs (4 cells, some of which are the same run), 0 of them done already" in done.stderr
-    assert done.stderr.strip().splitlines()[-1] == "1 finished"
-    assert len(list((tmp_path / "records").glob("*.json"))) == 1
 
 
 def test_a_cell_waits_for_the_process_holding_its_run(monkeypatch, capsys):

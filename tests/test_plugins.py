@@ -173,11 +173,12 @@ def test_what_cannot_be_registered(text, said, write):
 
 
 def test_restoring_a_run_loads_its_plug_in(write, tmp_path):
+    from dropattack.runs import trained
     from dropattack.runs.restore import restore
 
     name = write(REST)
     path = experiment.run(compose(CONF, [*QUIET, f"plugins=[{name}]", f"dataset={name}data", f"model={name}model"]))
-    plugins.registered.clear()
-    source.others.clear()
-    restored = restore(path, data=tmp_path)
-    assert type(restored.model).__name__ == "Net"
+    for load in restore, trained.load:
+        plugins.registered.clear()
+        source.others.clear()
+        assert type(load(path, data=tmp_path).model).__name__ == "Net"

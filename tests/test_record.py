@@ -210,7 +210,8 @@ def test_a_reader_sees_the_old_record_or_the_whole_new_one(tmp_path):
     assert path.read_text() != before
 
 
-def test_commit_is_this_projects_or_none():
+def test_commit_is_this_projects_or_none(monkeypatch):
+    monkeypatch.delenv("DROPATTACK_COMMIT")
     found = provenance.commit()
     assert found is None or (len(found["hash"]) == 40 and isinstance(found["dirty"], bool))
 

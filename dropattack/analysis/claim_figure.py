@@ -1,19 +1,20 @@
 """The picture of the claims: one difference per data set with the pooled one, and mean ranks of the methods."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from dropattack.analysis.figures import COLOURS, FAINT, INK, STYLE, no_date
+from dropattack.analysis.drawing import INK, Panel, interval, mark, save
+from dropattack.analysis.tables import difference_and_interval, signed
 from dropattack.statistics import PairedDifference
 from dropattack.statistics.pooled import Pooled, Ranks
 
-COLOUR = COLOURS["dropattack"]
+NOTE = "mark: mean over the seeds, paired with plain training · line: 95 % interval, not corrected"
 
 
-def draw(
+def claim_figure(
     cells: Sequence[tuple[str, PairedDifference]], pooled: Pooled | None, methods: Sequence[str], ranks: Ranks | None,
     path: Path, *, scale: str, datasets: int,
 ) -> Path:  # fmt: skip
@@ -28,53 +29,42 @@ def draw(
         scale: for the title.
         datasets: number of data sets and models that the ranks cover.
     """
-    import matplotlib
-
-    count = 1 + (ranks is not None)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.2 * count, 1.6 + 0.36 * (len(cells) + 1)), dpi=200, layout="constrained")
-        axes = figure.subplots(1, count, squeeze=False)[0]
-        _forest(axes[0], cells, pooled, scale)
-        if ranks is not None:
-            title = f"Mean rank at {scale} over {datasets} data sets and models (1 is best)"
-            _ranks(axes[1], methods, ranks, title)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, facecolor="white", metadata=no_date(path))
-    return path
+    panels, note = [forest_panel(cells, pooled, title=f"DropAttack − plain training at {scale}, points")], NOTE
+    if ranks is not None:
+        panels.append(_rank_panel(methods, ranks, f"Mean rank over {datasets} data sets and models (1 is best)"))
+        note += f" · of a rank: critical difference, {ranks.critical:.2f}; lines that overlap show no difference"
+    return save(panels, path, title=f"DropAttack at {scale} scale", note=note)
 
 
-def _forest(ax: Axes, cells: Sequence[tuple[str, PairedDifference]], pooled: Pooled | None, scale: str) -> None:
-    ax.axvline(0, color="#999999", lw=1)
-    names = [f"{name} (n = {d.n})" for name, d in cells]
-    for i, (_, d) in enumerate(cells):
-        ax.plot([d.low, d.high], [i, i], color=COLOUR, lw=2, alpha=0.55, solid_capstyle="round")
-        ax.scatter([d.mean], [i], s=40, color=COLOUR, edgecolors="white", zorder=3)
+def forest_panel(cells: Sequence[tuple[str, PairedDifference]], pooled: Pooled | None, *, title: str) -> Panel:
+    """Describe the chart of the difference on each data set and the pooled one."""
+    rows = [(f"{name} (n = {d.n})", d.mean, d.low, d.high, "dropattack") for name, d in cells]
+    said = [f"{name} {difference_and_interval(d)}" for name, d in cells]
     if pooled is not None:
-        y = len(cells)
-        names.append(f"pooled ({pooled.k} data sets)")
-        ax.fill([pooled.low, pooled.mean, pooled.high, pooled.mean], [y, y - 0.25, y, y + 0.25], color=INK, lw=0)
-        ax.axhline(y - 0.5, color=FAINT, lw=0.8)
-    _frame(ax, names, f"DropAttack − plain training at {scale}, points", "line: 95 % interval, not corrected")
+        rows.append((f"pooled ({pooled.k} data sets)", pooled.mean, pooled.low, pooled.high, "none"))
+        said.append(f"pooled {signed(pooled.mean)} [{signed(pooled.low)}, {signed(pooled.high)}]")
+    return Panel(title, "", partial(_rows, rows=rows, said=said, zero=True), "; ".join(said), width=5.2,
+                 height=0.9 + 0.36 * len(rows), left=1.7, grid="x")  # fmt: skip
 
 
-def _ranks(ax: Axes, methods: Sequence[str], ranks: Ranks, title: str) -> None:
-    """Draw each method at its mean rank, with a line as long as Nemenyi's critical difference."""
+def _rank_panel(methods: Sequence[str], ranks: Ranks, title: str) -> Panel:
+    """Describe the chart of mean ranks, each with a line as long as Nemenyi's critical difference."""
+    half = ranks.critical / 2
     order = sorted(zip(ranks.mean, methods, strict=True))
-    for i, (mean, method) in enumerate(order):
-        colour = COLOURS.get(method, INK)
-        ends = [mean - ranks.critical / 2, mean + ranks.critical / 2]
-        ax.plot(ends, [i, i], color=colour, lw=2, alpha=0.55, solid_capstyle="butt")
-        ax.scatter([mean], [i], s=40, color=colour, edgecolors="white", zorder=3)
-    note = f"line: critical difference, {ranks.critical:.2f}; methods whose lines overlap are not shown to differ"
-    _frame(ax, [method for _, method in order], title, note)
+    rows = [(method, mean, mean - half, mean + half, method) for mean, method in order]
+    said = [f"{method} {mean:.2f}" for mean, method in order]
+    return Panel(title, "", partial(_rows, rows=rows, said=said), "; ".join(said), width=5.2,
+                 height=0.9 + 0.36 * len(rows), left=1.7, grid="x")  # fmt: skip
 
 
-def _frame(ax: Axes, names: Sequence[str], title: str, note: str) -> None:
-    ax.set_title(title, loc="left", color=INK, fontsize=9.5)
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.grid(axis="x", color=FAINT, lw=0.6)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right", "left"]].set_visible(False)
-    ax.tick_params(length=0, colors="#555555")
-    ax.set_xlabel(note, color="#666666", fontsize=7.5)
+def _rows(
+    ax: Axes, rows: Sequence[tuple[str, float, float, float, str]], said: Sequence[str], zero: bool = False
+) -> None:  # fmt: skip
+    if zero:
+        ax.axvline(0, color="#999999", lw=1)
+    for i, ((_, mean, low, high, method), words) in enumerate(zip(rows, said, strict=True)):
+        interval(ax, [low, high], [i, i], method)
+        mark(ax, mean, i, method, size=45, says=words)
+    ax.set_yticks(range(len(rows)), [name for name, *_ in rows])
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.tick_params(axis="y", labelcolor=INK)

@@ -1,85 +1,104 @@
-"""Learning curves from the histories of records: accuracy and loss after each epoch."""
+"""Curves over the epochs, from the histories of records: accuracy, loss, and the norms of gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from dropattack.analysis.figures import COLOURS, FAINT, INK, STYLE, no_date
-from dropattack.analysis.history import over_seeds, read_history
+from dropattack.analysis.compare import compare
+from dropattack.analysis.drawing import COLOURS, INK, Key, Panel, curves, keys, last_points, save
+from dropattack.analysis.figures import by_data
+from dropattack.analysis.history import NORMS, over_seeds, read_history
+from dropattack.analysis.svg import tag
+from dropattack.statistics import Estimate
 
-Labels = Mapping[tuple[str, str], tuple[str, str]]  # (context, variant) → (panel, line)
-
-
-def labels_of(compared: pd.DataFrame) -> Labels:
-    """Return the names of panels and lines, as the comparison's table has them.
-
-    Args:
-        compared: the result of `compare(…)`.
-    """
-    return {
-        (row.context, row.variant): (f"{row.dataset_label} · {row.model}", str(row.method_label))
-        for row in compared.itertuples()
-    }
+NOTE = "line: mean over seeds, at epochs that all of them reached · band: 95 % interval, cut where it is wide"
+Line = tuple[Key, "list[tuple[float, Estimate]]"]
 
 
-def learning_curves(frame: pd.DataFrame, labels: Labels, path: Path, *, title: str) -> Path:
+def learning_curves(frame: pd.DataFrame, compared: pd.DataFrame, path: Path, *, title: str) -> Path:
     """Plot validation accuracy, and below it the loss, against the epoch: one column per data set and model.
 
-    A thick line is the mean over the seeds, at the epochs that each of them reached; a thin one is a single seed. The
-    training loss is dashed, and a dot marks the epoch whose weights were tested, if there is a single seed.
+    The training loss is dashed, and a cross marks the epoch whose weights were tested, if there is a single seed.
 
     Args:
         frame: `read_records(…).frame`.
-        labels: see `labels_of`.
+        compared: the result of `compare(frame)`, whose names the lines have.
         path: output file; the suffix selects the format.
         title: of the figure.
     """
-    import matplotlib
-
-    panels = list(dict.fromkeys(panel for panel, _ in labels.values()))
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(1.2 + 4.3 * len(panels), 5.6), dpi=200, layout="constrained")
-        rows = figure.subplots(2, len(panels), squeeze=False, sharex="col")
-        for upper, lower, panel in zip(*rows, panels, strict=True):
-            upper.set_title(panel, loc="left", color=INK, fontsize=10)
-            lower.set_xlabel("epoch", color=INK)
-            for (context, variant), (own, name) in labels.items():
-                runs = frame[(frame["context"] == context) & (frame["variant"] == variant)]
-                if own == panel:
-                    colour = COLOURS.get(str(runs["method"].iloc[0]), INK)
-                    _line(upper, runs, "validation.accuracy", colour, factor=100.0, name=name)
-                    _line(lower, runs, "validation.loss", colour)
-                    _line(lower, runs, "train.loss", colour, dashed=True)
-            for ax in (upper, lower):
-                ax.grid(axis="y", color=FAINT, lw=0.6)
-                ax.spines[["top", "right", "left"]].set_visible(False)
-                ax.tick_params(length=0, colors="#555555")
-                ax.xaxis.get_major_locator().set_params(integer=True)
-            upper.legend(fontsize=8, frameon=False)
-        rows[0][0].set_ylabel("validation accuracy, %", color=INK)
-        rows[1][0].set_ylabel("loss", color=INK)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
-        legend = "thick: mean over seeds · thin: one seed · solid loss: validation · dashed: training"
-        figure.supxlabel(legend, x=0.01, ha="left", fontsize=7.5, color="#666666")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, facecolor="white", metadata=no_date(path))
-    return path
+    columns = [learning_panels(frame, rows)[0] for _, rows in by_data(compared)]
+    panels = [one for row in zip(*columns, strict=True) for one in row]
+    return save(panels, path, title=title, note=f"{NOTE} · dashed loss: training", columns=len(columns))
 
 
-def _line(
-    ax: Axes, runs: pd.DataFrame, what: str, colour: str, *, factor: float = 1.0, name: str = "", dashed: bool = False
-) -> None:
-    seeds = [read_history(history)[what] for history in runs["epochs"]]
-    style = "--" if dashed else "-"
-    for series in seeds if len(seeds) > 1 else ():
-        ax.plot(list(series), [factor * v for v in series.values()], style, color=colour, lw=0.7, alpha=0.35)
-    means = [(epoch, estimate.mean) for epoch, estimate in over_seeds(seeds, factor)]
-    ax.plot(*zip(*means, strict=True) if means else ((), ()), style, color=colour, lw=1.8, label=name or None)
-    best = int(runs["validation_epoch"].iloc[0])
-    if len(seeds) == 1 and not dashed and best in seeds[0]:
-        ax.plot([best], [factor * seeds[0][best]], "o", color=colour, ms=5)
+def learning_panels(frame: pd.DataFrame, compared: pd.DataFrame) -> tuple[list[Panel], tuple[Key, ...]]:
+    """Describe the two charts of `learning_curves` for one data set and model, and return them with their lines."""
+    runs = _runs(frame, compared)
+    title = f"{compared.iloc[0]['dataset_label']} · {compared.iloc[0]['model']}"
+    accuracy = _lines(runs, "validation.accuracy", factor=100.0)
+    loss, training = _lines(runs, "validation.loss"), _lines(runs, "train.loss")
+
+    def draw(ax: Axes, lines: Sequence[Line], dashed: Sequence[Line]) -> None:
+        curves(ax, lines, "epoch")
+        for key, points in dashed:
+            tag(ax.plot([p for p, _ in points], [e.mean for _, e in points], "--", lw=1,
+                        color=COLOURS.get(key.method, INK))[0], key.method)  # fmt: skip
+        for key, own in runs:
+            best = int(own["validation_epoch"].iloc[0])
+            tested = [e.mean for other, curve in lines if other == key for p, e in curve if p == best]
+            if len(own) == 1 and tested:
+                tag(ax.plot([best], tested, "+", color=INK, ms=10, zorder=5)[0], key.method)
+
+    panels = [
+        Panel(title, name, partial(draw, lines=lines, dashed=dashed), last_points(lines, "epoch"))
+        for name, lines, dashed in (("validation accuracy, %", accuracy, []), ("loss", loss, training))
+    ]
+    return panels, tuple(key for key, _ in runs)
+
+
+def norm_panels(frame: pd.DataFrame, compared: pd.DataFrame) -> tuple[list[Panel], tuple[Key, ...]]:
+    """Describe one chart per norm of the gradients for one data set and model, and return them with their lines.
+
+    Args:
+        frame: the result of `with_norms`.
+        compared: the rows of `compare(frame)` for one data set and model.
+    """
+    runs = _runs(frame, compared)
+    title = f"{compared.iloc[0]['dataset_label']} · {compared.iloc[0]['model']}"
+    found = [(label, _lines(runs, norm)) for norm, label in NORMS.items()]
+    return [
+        Panel(
+            f"{title}: {label}", label, partial(curves, lines=lines, x="epoch", log=True), last_points(lines, "epoch")
+        )
+        for label, lines in found
+    ], tuple(key for key, _ in runs)
+
+
+def gradient_figure(frame: pd.DataFrame, path: Path, *, title: str) -> Path:
+    """Plot norms on a log scale against the epoch: one row per data set and model, one panel per norm.
+
+    Args:
+        frame: the result of `with_norms`.
+        path: output file; the suffix selects the format.
+        title: of the figure.
+    """
+    panels = [panel for _, rows in by_data(compare(frame)) for panel in norm_panels(frame, rows)[0]]
+    return save(panels, path, title=title, note=NOTE, columns=len(NORMS))
+
+
+def _runs(frame: pd.DataFrame, compared: pd.DataFrame) -> list[tuple[Key, pd.DataFrame]]:
+    names = keys((row.method, str(row.method_label)) for row in compared.itertuples())
+    return [
+        (key, frame[(frame["context"] == row.context) & (frame["variant"] == row.variant)])
+        for key, row in zip(names, compared.itertuples(), strict=True)
+    ]
+
+
+def _lines(runs: Sequence[tuple[Key, pd.DataFrame]], what: str, factor: float = 1.0) -> list[Line]:
+    found = [(key, over_seeds([read_history(one)[what] for one in own["epochs"]], factor)) for key, own in runs]
+    return [(key, [(float(epoch), e) for epoch, e in points]) for key, points in found if points]

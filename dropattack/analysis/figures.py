@@ -1,26 +1,34 @@
-"""Figures made from records alone, with headless matplotlib and colour-blind-safe colours."""
+"""Charts of a table: gain against cost, and accuracy against a setting."""
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
+from dropattack.analysis.drawing import (
+    COLOURS,
+    INK,
+    Key,
+    Panel,
+    curves,
+    interval,
+    last_points,
+    mark,
+    rank,
+    save,
+    signed_ticks,
+)  # fmt: skip
 from dropattack.analysis.records import with_number
+from dropattack.analysis.svg import tag
+from dropattack.analysis.tables import difference_and_interval
 from dropattack.statistics import PairedDifference, estimate
 
-# Okabe and Ito (2008)without the yellow, which is unreadable on white. A method has the same colour in every figure.
-COLOURS = {
-    "none": "#6b6b6b", "dropout": "#56b4e9", "fgm": "#009e73", "pgd": "#e69f00", "freelb": "#cc79a7",
-    "dropattack": "#d55e00", "rdrop": "#0072b2", "sam": "#000000",
-}  # fmt: skip
-INK, FAINT = "#333333", "#d9d9d9"
-STYLE: Any = {"font.family": "DejaVu Sans", "font.size": 9, "svg.hashsalt": "dropattack"}
+NOTE = "line: mean over seeds · band: 95 % interval, cut where it is wide"
+Curve = tuple[Key, list[tuple[float, Any]]]
 
 
 def gain_against_cost(
@@ -28,7 +36,7 @@ def gain_against_cost(
 ) -> Path:
     """Plot each method's gain over the baseline against its cost: one panel per data set and model.
 
-    A small dot is one seed's paired difference, the large dot the mean, the line its 95 % interval. If the interval
+    A small mark is one seed's paired difference, the large mark the mean, the line its 95 % interval. If the interval
     crosses the grey line, these seeds show no difference. Overlapping marks are moved slightly apart horizontally.
 
     Args:
@@ -38,20 +46,25 @@ def gain_against_cost(
         note: printed below the figure.
         baseline: the method that the others are compared with.
     """
-    import matplotlib
+    return save([gain_panel(rows, baseline) for _, rows in by_data(compared)], path, title=title, note=note)
 
-    panels = list(compared.groupby(["dataset_label", "model"], sort=False))
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(1.2 + 4.3 * max(1, len(panels)), 4.4), dpi=200, layout="constrained")
-        axes = figure.subplots(1, max(1, len(panels)), squeeze=False)[0]
-        for ax, ((dataset, model), rows) in zip(axes, panels, strict=False):
-            _panel(ax, rows[rows["method"] != baseline], f"{dataset} · {model}", baseline)
-        axes[0].set_ylabel(f"test accuracy, difference to {baseline}\n(percentage points, paired by seed)", color=INK)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
-        figure.supxlabel(note, x=0.01, ha="left", fontsize=7.5, color="#666666")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, facecolor="white", metadata=no_date(path))
-    return path
+
+def by_data(compared: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
+    """Group the rows of `compare(…)` by data set and model."""
+    return list(compared.groupby(["dataset_label", "model"], sort=False))
+
+
+def gain_panel(compared: pd.DataFrame, baseline: str = "none") -> Panel:
+    """Describe the chart of `gain_against_cost` for one data set and model."""
+    first = compared.iloc[0]
+    rows = compared[(compared["method"] != baseline) & (compared["pairs"] > 0)].sort_values("cost", kind="stable")
+    said = "; ".join(
+        f"{row.method_label} {difference_and_interval(row.difference)} at {row.cost:.1f}×" for row in rows.itertuples()
+    )
+    return Panel(
+        f"{first['dataset_label']} · {first['model']}", f"test accuracy, difference to {baseline}, points",
+        partial(_gains, rows=rows, baseline=baseline), said or "no pair of runs", width=4.4, height=3.0,
+    )  # fmt: skip
 
 
 def accuracy_against(frame: pd.DataFrame, x: str, path: Path, *, title: str) -> Path:
@@ -63,63 +76,52 @@ def accuracy_against(frame: pd.DataFrame, x: str, path: Path, *, title: str) -> 
         path: output file; the suffix selects the format.
         title: of the figure.
     """
-    import matplotlib
-
-    frame = with_number(frame, x)
-    panels = list(frame.groupby(["dataset", "model"], sort=True))
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(1.2 + 3.6 * len(panels), 3.8), dpi=200, layout="constrained")
-        for ax, ((dataset, model), rows) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-            ax.set_title(f"{dataset} · {model}", loc="left", color=INK, fontsize=10)
-            for method, runs in rows.groupby("method", sort=True):
-                cells = [(value, estimate((100 * cell["test_accuracy"]).tolist())) for value, cell in runs.groupby("x")]
-                places, means = [value for value, _ in cells], [e.mean for _, e in cells]
-                colour = COLOURS.get(str(method), INK)
-                ax.plot(places, means, marker="o", color=colour, lw=1.8, ms=5)
-                lows, highs = [e.low for _, e in cells], [e.high for _, e in cells]
-                if len(cells) > 1:
-                    ax.fill_between(places, lows, highs, color=colour, alpha=0.15, lw=0)
-                else:
-                    ax.vlines(places, lows, highs, color=colour, alpha=0.5, lw=1.8)
-                ax.annotate(str(method), (places[-1], means[-1]), (5, 0), textcoords="offset points", va="center",
-                            color=colour, fontweight="bold", fontsize=8.5, annotation_clip=False)  # fmt: skip
-            ax.set_xlabel(x.rpartition(".")[2], color=INK)
-            ax.grid(axis="y", color=FAINT, lw=0.6)
-            ax.spines[["top", "right", "left"]].set_visible(False)
-            ax.tick_params(length=0, colors="#555555")
-        figure.axes[0].set_ylabel("test accuracy, %", color=INK)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
-        figure.supxlabel(
-            "line: mean over seeds · band: 95 % interval", x=0.01, ha="left", fontsize=7.5, color="#666666"
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, facecolor="white", metadata=no_date(path))
-    return path
+    groups = with_number(frame, x).groupby(["dataset", "model"], sort=True)
+    panels = [accuracy_panel(rows, x)[0] for _, rows in groups]
+    return save(panels, path, title=title, note=NOTE)
 
 
-def plain_log_ticks(axis: Axis) -> None:
-    """Label a logarithmic axis 0.1, 0.2, 0.5, 1, … in digits instead of powers of ten."""
-    axis.set_minor_locator(LogLocator(subs=(2, 5)))
-    for formatted in (axis.set_major_formatter, axis.set_minor_formatter):
-        formatted(lambda value, _: f"{value:g}")
+def accuracy_panel(frame: pd.DataFrame, x: str) -> tuple[Panel, tuple[Key, ...]]:
+    """Describe the chart of `accuracy_against` for one data set and model, and return it with its lines.
+
+    Args:
+        frame: the result of `with_number(frame, x)` for one data set and model.
+        x: the setting.
+    """
+    lines: list[Curve] = []
+    for method in sorted(frame["method"].unique(), key=rank):
+        cells = frame[frame["method"] == method].groupby("x")
+        points = [(float(x), estimate((100 * cell["test_accuracy"]).tolist())) for x, cell in cells]
+        lines.append((Key(method, method), points))
+    name, first = x.rpartition(".")[2], frame.iloc[0]
+
+    panel = Panel(f"{first['dataset']} · {first['model']}", "test accuracy, %", partial(curves, lines=lines, x=name),
+                  last_points(lines, name))  # fmt: skip
+    return panel, tuple(key for key, _ in lines)
 
 
-def no_date(path: Path) -> dict[str, None] | None:
-    """Return the metadata that leaves out date and program, so that the same records give the same bytes."""
-    return {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}.get(path.suffix)
+def reach(differences: Sequence[PairedDifference]) -> float:
+    """Return how far the scale extends on both sides of zero: all intervals, but at most four times the largest mean.
+
+    With two seeds, an interval can be a hundred times as wide as the difference; it is cut.
+    """
+    shown = [d for d in differences if d.n]
+    means = max([abs(d.mean) for d in shown], default=0.0)
+    ends = [abs(end) for d in shown for end in (d.low, d.high) if math.isfinite(end)]
+    return max(min(max([means, *ends]), 4 * means if means else math.inf), 1e-9)
 
 
-def _panel(ax: Axes, rows: pd.DataFrame, title: str, baseline: str) -> None:
-    rows = rows[rows["pairs"] > 0].sort_values("cost", kind="stable")
-    ax.set_title(title, loc="left", color=INK, fontsize=10)
+def _gains(ax: Axes, rows: pd.DataFrame, baseline: str) -> None:
     ax.axhline(0, color="#999999", lw=1, zorder=1)
-    marks = [_Mark(x, row) for x, row in zip(_spread(rows["cost"].tolist()), rows.itertuples(), strict=True)]
-    for mark in marks:
-        d, colour = mark.difference, mark.colour
+    farthest = reach(list(rows["difference"]))
+    marks = [_Mark(x, row, farthest) for x, row in zip(_spread(rows["cost"].tolist()), rows.itertuples(), strict=True)]
+    for one in marks:
+        d = one.difference
         if not math.isnan(d.low):
-            ax.plot([mark.x, mark.x], [d.low, d.high], color=colour, lw=2, solid_capstyle="round", alpha=0.55, zorder=2)
-        ax.scatter([mark.x], [d.mean], s=70, color=colour, edgecolors="white", linewidths=1, zorder=3)
-        ax.scatter([mark.x] * d.n, d.values, s=14, color="white", edgecolors=colour, linewidths=1, zorder=4)
+            interval(ax, [one.x, one.x], [max(d.low, -farthest), min(d.high, farthest)], one.method)
+        mark(ax, one.x, d.mean, one.method, size=70, says=f"{one.name}: {difference_and_interval(d)}")
+        for value in d.values:
+            mark(ax, one.x, value, one.method, size=14, hollow=True)
     left, right = min([1.0, *(m.x for m in marks)]), max([1.0, *(m.x for m in marks)])
     margin = 0.12 * max(right - left, 0.5)
     ax.set_xlim(left - margin, right + margin)
@@ -130,21 +132,18 @@ def _panel(ax: Axes, rows: pd.DataFrame, title: str, baseline: str) -> None:
                 ha="right", color="#777777", fontsize=8)  # fmt: skip
     ax.set_xlabel(f"time of a training step, relative to {baseline}", color=INK)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
-    ax.yaxis.set_major_formatter(lambda value, _: f"{value:+g}".replace("-", "−") if value else "0")
-    ax.grid(axis="y", color=FAINT, lw=0.6)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right", "left"]].set_visible(False)
-    ax.tick_params(length=0, colors="#555555")
+    signed_ticks(ax.yaxis)
 
 
 class _Mark:
     """One method in a panel: its position and extent."""
 
-    def __init__(self, x: float, row: Any) -> None:
-        self.x, self.name, self.colour = x, row.method_label, COLOURS.get(row.method, INK)
+    def __init__(self, x: float, row: Any, farthest: float) -> None:
+        self.x, self.name, self.method = x, str(row.method_label), row.method
         self.difference: PairedDifference = row.difference
-        reach = [v for v in (*row.difference.values, row.difference.low, row.difference.high) if not math.isnan(v)]
-        self.low, self.high = min(reach), max(reach)
+        ends = [max(-farthest, min(farthest, end)) for end in (self.difference.low, self.difference.high)]
+        reached = [v for v in (*self.difference.values, *ends) if not math.isnan(v)]
+        self.low, self.high = min(reached), max(reached)
 
 
 def _label(ax: Axes, marks: Sequence[_Mark]) -> None:
@@ -152,19 +151,20 @@ def _label(ax: Axes, marks: Sequence[_Mark]) -> None:
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     height, gap = 0.055 * (top - bottom), 0.01 * (top - bottom)
     taken = [(m.x, m.x, m.low, m.high) for m in marks]
-    for own, mark in enumerate(marks):
-        width = 0.021 * len(mark.name) * (right - left)
+    for own, one in enumerate(marks):
+        width = 0.021 * len(one.name) * (right - left)
         boxes = {}
-        for y, va in ((mark.high + gap, "bottom"), (mark.low - gap - height, "top")):
-            for start, ha in ((mark.x - width / 2, "center"), (mark.x - width, "right"), (mark.x, "left")):
+        for y, va in ((one.high + gap, "bottom"), (one.low - gap - height, "top")):
+            for start, ha in ((one.x - width / 2, "center"), (one.x - width, "right"), (one.x, "left")):
                 boxes[ha, va] = (start, start + width, y, y + height)
         others = [box for i, box in enumerate(taken) if i != own]
         inside = {k: b for k, b in boxes.items() if b[0] >= left and b[1] <= right} or boxes
         ha, va = min(inside, key=lambda k: sum(_overlap(inside[k], box) for box in others))
         taken.append(inside[ha, va])
-        y, shift = (mark.high, 4) if va == "bottom" else (mark.low, -4)
-        ax.annotate(mark.name, (mark.x, y), (0, shift), textcoords="offset points", ha=ha, va=va, color=mark.colour,
-                    fontweight="bold", fontsize=8.5, zorder=5)  # fmt: skip
+        y, shift = (one.high, 4) if va == "bottom" else (one.low, -4)
+        tag(ax.annotate(one.name, (one.x, y), (0, shift), textcoords="offset points", ha=ha, va=va,
+                        color=COLOURS.get(one.method, INK), fontweight="bold", fontsize=8.5, zorder=5),
+            one.method)  # fmt: skip
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:

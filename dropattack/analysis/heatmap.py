@@ -5,16 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
-from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from dropattack.analysis.figures import INK, STYLE, no_date
+from dropattack.analysis.drawing import INK, PAGE, WHITE, Panel, save
 from dropattack.analysis.records import is_chosen
-from dropattack.analysis.tables import signed
+from dropattack.analysis.tables import difference_and_interval, signed
 from dropattack.errors import UserError
 from dropattack.statistics import BETTER, WORSE
+
+NOTE = "mean paired difference to {baseline} in points · framed: significant after Holm's correction over the table"
 
 
 def heatmap(compared: pd.DataFrame, x: str, y: str, path: Path, *, title: str, baseline: str = "none") -> Path:
@@ -35,32 +37,32 @@ def heatmap(compared: pd.DataFrame, x: str, y: str, path: Path, *, title: str, b
         UserError: no method has both settings.
     """
     rows = same_settings(compared[compared["method"] != baseline], x, y)
-    values = {(_number(r.settings[x]), _number(r.settings[y])): r for r in rows.itertuples()}
-    xs, ys = (sorted({key[i] for key in values}) for i in (0, 1))
-    reach = shown_reach([r.difference.mean for r in values.values() if r.difference.n])
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.2 + 1.05 * len(xs), 1.8 + 0.75 * len(ys)), dpi=200, layout="constrained")
-        ax = figure.subplots()
-        grid = [[values[a, b].difference.mean if (a, b) in values else float("nan") for a in xs] for b in ys]
-        image = ax.imshow(grid, cmap="RdBu", norm=TwoSlopeNorm(0, -reach, reach), origin="lower", aspect="auto")
-        for i, a in enumerate(xs):
-            for j, b in enumerate(ys):
-                if (a, b) in values:
-                    _square(ax, i, j, values[a, b], reach)
-        ax.set_xticks(range(len(xs)), [f"{a:g}" for a in xs])
-        ax.set_yticks(range(len(ys)), [f"{b:g}" for b in ys])
-        ax.set_xlabel(x.rpartition(".")[2], color=INK)
-        ax.set_ylabel(y.rpartition(".")[2], color=INK)
+    return save([square_panel(rows, x, y)], path, title=title, note=NOTE.format(baseline=baseline))
+
+
+def square_panel(rows: pd.DataFrame, x: str, y: str) -> Panel:
+    """Describe the chart of `heatmap`; `rows` are those of `same_settings`."""
+    cells = {(float(row.settings[x]), float(row.settings[y])): row for row in rows.itertuples()}
+    xs, ys = (sorted({key[i] for key in cells}) for i in (0, 1))
+    names = x.rpartition(".")[2], y.rpartition(".")[2]
+    farthest = shown_reach([row.difference.mean for row in cells.values() if row.difference.n])
+
+    def draw(ax: Axes) -> None:
+        means = [[cells[a, b].difference.mean if (a, b) in cells else float("nan") for a in xs] for b in ys]
+        ax.pcolormesh(means, cmap="RdBu", norm=TwoSlopeNorm(0, -farthest, farthest), edgecolors=PAGE, linewidth=2)
+        for (a, b), row in sorted(cells.items()):
+            _square(ax, xs.index(a), ys.index(b), row, farthest)
+        ax.set_xticks([i + 0.5 for i in range(len(xs))], [f"{a:g}" for a in xs])
+        ax.set_yticks([i + 0.5 for i in range(len(ys))], [f"{b:g}" for b in ys])
+        ax.set_xlabel(names[0], color=INK)
         ax.spines[:].set_visible(False)
-        ax.tick_params(length=0)
-        bar = figure.colorbar(image, label=f"difference to {baseline}, points", extend="both", extendfrac=0.03)
-        bar.outline.set_visible(False)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
-        figure.supxlabel("framed: significant after Holm's correction over the table", x=0.01, ha="left", fontsize=7.5,
-                         color="#666666")  # fmt: skip
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, facecolor="white", metadata=no_date(path))
-    return path
+
+    said = "; ".join(
+        f"{names[0]} {a:g}, {names[1]} {b:g}: {difference_and_interval(row.difference)}"
+        for (a, b), row in sorted(cells.items())
+    )
+    width, height = 0.62 + 0.9 * len(xs), 0.78 + 0.55 * len(ys)
+    return Panel("", names[1], draw, said, width, height, grid="")
 
 
 def shown_reach(means: Sequence[float]) -> float:
@@ -79,14 +81,10 @@ def same_settings(rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     return rows[[text == most for text in other]]
 
 
-def _number(value: Any) -> float:
-    return float(value)
-
-
-def _square(ax: Any, i: int, j: int, row: Any, reach: float) -> None:
+def _square(ax: Axes, i: int, j: int, row: Any, farthest: float) -> None:
     d = row.difference
-    colour = "white" if d.n and abs(d.mean) > 0.6 * reach else INK
-    ax.text(i, j, f"{signed(d.mean)}\nn = {d.n}" if d.n else "no pair", ha="center", va="center", color=colour,
-            fontsize=8)  # fmt: skip
+    colour = WHITE if d.n and abs(d.mean) > 0.6 * farthest else "#1a1a1a"
+    ax.text(i + 0.5, j + 0.5, f"{signed(d.mean)}\nn = {d.n}" if d.n else "no pair", ha="center", va="center",
+            color=colour, fontsize=8.5)  # fmt: skip
     if row.verdict in (BETTER, WORSE):
-        ax.add_patch(matplotlib.patches.Rectangle((i - 0.46, j - 0.46), 0.92, 0.92, fill=False, ec=INK, lw=1.6))
+        ax.add_patch(Rectangle((i + 0.03, j + 0.03), 0.94, 0.94, fill=False, ec=INK, lw=2))

@@ -1,22 +1,26 @@
-"""Figures of loss landscapes, made from the files of `probes.landscape` alone: contours, surfaces, curves.
+"""Charts of loss landscapes, made from the files of `probes.landscape` alone: contours, surfaces, curves.
 
 All networks in a figure share one colour scale and one height scale, both logarithmic.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
 
-from dropattack.analysis.compare import ORDER
-from dropattack.analysis.figures import COLOURS, FAINT, INK, STYLE, no_date, plain_log_ticks
+from dropattack.analysis.drawing import WHITE, Key, Panel, curves, keys, last_points, plain, rank, save, scale_bar
 from dropattack.errors import UserError
 from dropattack.probes.landscape import read, values
+from dropattack.statistics import Estimate
 
 MAP = "viridis"
 LOWEST = 1e-4  # lower losses are clamped to it, because the scale is logarithmic
+Contents = Sequence[dict[str, Any]]
 
 
 def draw(files: Sequence[Path], folder: Path, name: str) -> list[Path]:
@@ -35,85 +39,139 @@ def draw(files: Sequence[Path], folder: Path, name: str) -> list[Path]:
             raise UserError(f"{path} is not finished: run the same command again")
         if (content["kind"], content["axes"]) != (contents[0]["kind"], contents[0]["axes"]):
             raise UserError(f"{path} differs in kind or axes from {files[0]}: draw them separately")
-    rank = {method: place for place, method in enumerate(ORDER)}
-    contents.sort(key=lambda c: (rank.get(c["description"]["method"], len(rank)), c["description"]["seed"]))
-    kinds = (_contour, _surface, _curves) if contents[0]["kind"] == "plane" else (_curves,)
-    folder.mkdir(parents=True, exist_ok=True)
-    return [path for make in kinds for path in _save(make, contents, folder / f"{name}-{make.__name__[1:]}")]
+    contents.sort(key=lambda c: (rank(c["description"]["method"]), c["description"]["seed"]))
+    figures = {"curves": cut_panels(contents)}
+    if contents[0]["kind"] == "plane":
+        figures = {"contour": contour_panels(contents), "surface": _surfaces(contents), **figures}
+    made, about = [], contents[0]["description"]
+    title = f"{about['dataset']} · {about['model']}: {about['split']} loss around the weights"
+    for kind, panels in figures.items():
+        way = f" · {BANDS[contents[0]['kind']]}" if kind == "curves" else " · one scale, logarithmic"
+        columns = 2 if kind == "curves" else 3 if len(panels) in (5, 6) else min(len(panels), 4)
+        options: dict[str, Any] = {"bar": scale(contents)} if kind == "contour" else {}
+        made += [
+            save(panels, folder / f"{name}-{kind}{suffix}", title=title, note=f"{directions(contents[0])}{way}",
+                 columns=columns, **options)
+            for suffix in (".png", ".svg")
+        ]  # fmt: skip
+    return made
 
 
-def _save(make: Any, contents: Sequence[dict[str, Any]], stem: Path) -> list[Path]:
+BANDS = {
+    "plane": "line and band: mean and range of the two cuts through the centre",
+    "rays": "line and band: mean and range of the directions",
+    "line": "line: the values",
+}
+
+
+def directions(content: dict[str, Any]) -> str:
+    """Return where the values of a landscape are taken."""
+    about = content["description"]
+    if content["kind"] == "line":
+        return f"line from {about['from']} (t = 0) to {about['to']} (t = 1); {about['rows']} rows"
+    return (
+        f"random directions of seed {about['direction_seed']}, normalised by {about['normalise']}; {about['rows']} rows"
+    )
+
+
+def contour_panels(contents: Contents) -> list[Panel]:
+    """Describe one map of the loss per plane; the cross is the network."""
+    return [
+        Panel(key.label, "", partial(_contour, content=content, levels=_levels(contents)), _said(content),
+              width=2.2, height=2.5, grid="", left=0.35, method=key.method)
+        for key, content in zip(names(contents), contents, strict=True)
+    ]  # fmt: skip
+
+
+def _said(content: dict[str, Any]) -> str:
+    loss = values(content)
+    finite, centre = loss[np.isfinite(loss)], loss[loss.shape[0] // 2, loss.shape[1] // 2]
+    if not finite.size:
+        return "no finite value among 0"
+    return f"loss {plain(centre)} at the weights, from {plain(finite.min())} to {plain(finite.max())} around"
+
+
+def _contour(ax: Axes, content: dict[str, Any], levels: np.ndarray) -> None:
+    b, a = content["axes"]
+    loss = np.ma.masked_invalid(np.clip(values(content), levels[0], None))
+    ax.contourf(a, b, loss, levels=levels, norm=LogNorm(levels[0], levels[-1]), cmap=MAP)
+    ax.contour(a, b, loss, levels=levels, colors=WHITE, linewidths=0.3, alpha=0.6)
+    ax.plot(0, 0, marker="+", color=WHITE, ms=8, mew=1.5)
+    ax.set_aspect("equal")
+    for axis, ends in ((ax.xaxis, a), (ax.yaxis, b)):
+        axis.set_ticks(sorted({ends[0], 0.0, ends[-1]}))
+
+
+def _surfaces(contents: Contents) -> list[Panel]:
+    return [
+        Panel(key.label, "", partial(_surface, content=content, levels=_levels(contents)), _said(content), width=3.4,
+              height=3.4, grid="", solid=True)
+        for key, content in zip(names(contents), contents, strict=True)
+    ]  # fmt: skip
+
+
+def _surface(ax: Any, content: dict[str, Any], levels: np.ndarray) -> None:
     import matplotlib
 
-    paths = [stem.with_name(f"{stem.name}{suffix}") for suffix in (".png", ".svg")]
-    with matplotlib.rc_context(STYLE):
-        figure = make(contents)
-        title, note = _title(contents[0]["description"]), _note(contents[0], make is _curves)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
-        figure.supxlabel(note, x=0.01, ha="left", fontsize=7.5, color="#666666")
-        for path in paths:
-            figure.savefig(path, facecolor="white", metadata=no_date(path))
-    return paths
+    b, a = content["axes"]
+    loss = np.clip(values(content), levels[0], levels[-1])
+    height = np.log10(np.where(np.isfinite(loss), loss, levels[-1]))
+    x, y = np.meshgrid(a, b)
+    colours = matplotlib.colormaps[MAP](LogNorm(levels[0], levels[-1])(10**height))
+    ax.plot_surface(
+        x, y, height, facecolors=colours, rstride=1, cstride=1, linewidth=0, antialiased=False, rasterized=True
+    )
+    ax.set_zlim(np.log10(levels[0]), np.log10(levels[-1]))
+    ax.set_zticks(np.log10(levels[::4]), [f"{level:.2g}" for level in levels[::4]])
+    ax.tick_params(labelsize=6.5, colors="#555555", pad=-2)
 
 
-def _contour(contents: Sequence[dict[str, Any]]) -> Figure:
-    figure, panels = _panels(len(contents), 3.1)
-    norm, levels = shared_scale(contents)
-    for ax, content in zip(panels, contents, strict=False):
-        b, a = content["axes"]
-        loss = np.clip(values(content), LOWEST, None)
-        filled = ax.contourf(a, b, loss, levels=levels, norm=norm, cmap=MAP)
-        ax.contour(a, b, loss, levels=levels, colors="white", linewidths=0.3, alpha=0.6)
-        ax.plot(0, 0, marker="+", color="white", ms=8, mew=1.5)
-        ax.set_title(_label(content, contents), loc="left", color=INK, fontsize=10)
-        ax.set_aspect("equal")
-        ax.tick_params(length=0, colors="#555555")
-    bar = figure.colorbar(filled, ax=list(panels), shrink=0.8, ticks=levels[::4], format=_plain)
-    bar.set_label("loss", color=INK)
-    return figure
-
-
-def _surface(contents: Sequence[dict[str, Any]]) -> Figure:
-    figure, panels = _panels(len(contents), 3.4, projection="3d")
-    norm, levels = shared_scale(contents)
-    low, high = np.log10(levels[0]), np.log10(levels[-1])
-    for ax, content in zip(panels, contents, strict=False):
-        b, a = content["axes"]
-        loss = np.clip(values(content), LOWEST, levels[-1])
-        height = np.log10(np.where(np.isfinite(loss), loss, levels[-1]))
-        x, y = np.meshgrid(a, b)
-        colours = _colour_map()(norm(10**height))
-        ax.plot_surface(
-            x, y, height, facecolors=colours, rstride=1, cstride=1, linewidth=0, antialiased=False, rasterized=True
+def cut_panels(contents: Contents) -> list[Panel]:
+    """Describe the charts of loss and accuracy along the directions, or from one network to another."""
+    x = "t" if contents[0]["kind"] == "line" else "distance along the directions"
+    panels = []
+    for what, label, factor in (("loss", "loss", 1.0), ("accuracy", "accuracy, %", 100.0)):
+        lines = [(key, _points(content, what, factor)) for key, content in zip(names(contents), contents, strict=True)]
+        lines = [(key, points) for key, points in lines if points]
+        said = "; ".join(
+            f"{key.label} {plain(min(points, key=lambda point: abs(point[0]))[1].mean)} at 0" for key, points in lines
         )
-        ax.set_zlim(low, high)
-        ax.set_zticks(np.log10(levels[::4]), [_plain(level) for level in levels[::4]])
-        ax.tick_params(labelsize=6.5, colors="#555555", pad=-2)
-        ax.set_title(_label(content, contents), loc="left", color=INK, fontsize=10)
-    return figure
+        draw = partial(curves, lines=lines, x=x, log=what == "loss", whole=True)
+        panels.append(Panel("", label, draw, f"{said}; {last_points(lines, x)}" if lines else "no finite value"))
+    return panels
 
 
-def _curves(contents: Sequence[dict[str, Any]]) -> Figure:
-    figure = Figure(figsize=(8.6, 3.9), dpi=200, layout="constrained")
-    panels = figure.subplots(1, 2)
-    for ax, what, factor in zip(panels, ("loss", "accuracy"), (1, 100), strict=True):
-        seen: set[str] = set()
-        for content in contents:
-            x, middle, low, high = cut(content, what)
-            label = _label(content, contents)
-            colour = COLOURS.get(content["description"]["method"], INK)
-            ax.plot(x, factor * middle, color=colour, lw=1.8, label=None if label in seen else label)
-            ax.fill_between(x, factor * low, factor * high, color=colour, alpha=0.15, lw=0)
-            seen.add(label)
-        ax.set_xlabel("t" if contents[0]["kind"] == "line" else "distance along the directions", color=INK)
-        ax.set_ylabel("loss" if what == "loss" else "accuracy, %", color=INK)
-        ax.grid(axis="y", color=FAINT, lw=0.6)
-        ax.spines[["top", "right", "left"]].set_visible(False)
-        ax.tick_params(length=0, colors="#555555")
-    panels[0].set_yscale("log")
-    plain_log_ticks(panels[0].yaxis)
-    panels[0].legend(frameon=False, fontsize=8, labelcolor="linecolor", handlelength=1.2)
-    return figure
+def _points(content: dict[str, Any], what: str, factor: float) -> list[tuple[float, Estimate]]:
+    return [
+        (float(p), Estimate(factor * middle, 0.0, factor * low, factor * high, 1))
+        for p, middle, low, high in zip(*cut(content, what), strict=True) if np.isfinite([middle, low, high]).all()
+    ]  # fmt: skip
+
+
+def names(contents: Contents) -> tuple[Key, ...]:
+    """Return the key of each network: its method, with the seed if they differ."""
+    about = [content["description"] for content in contents]
+    alone = len({one["seed"] for one in about}) == 1
+    return keys(
+        (str(one["method"]), one["method"] if alone else f"{one['method']}, seed {one['seed']}") for one in about
+    )
+
+
+def scale(contents: Contents) -> ScalarMappable:
+    """Return the colour scale that the networks share."""
+    levels = _levels(contents)
+    return ScalarMappable(LogNorm(levels[0], levels[-1]), MAP)
+
+
+def bar_panel(contents: Contents) -> Panel:
+    """Describe the colour scale as a chart of its own."""
+    levels = _levels(contents)
+
+    def draw(ax: Axes) -> None:
+        scale_bar(ax.figure, scale(contents), cax=ax)
+
+    said = f"The colours' scale: loss from {levels[0]:.2g} to {levels[-1]:.2g}, logarithmic"
+    return Panel("loss", "", draw, said, width=0.8, height=2.5, grid="", left=0.35)
 
 
 def cut(content: dict[str, Any], what: str) -> tuple[Any, Any, Any, Any]:
@@ -127,52 +185,10 @@ def cut(content: dict[str, Any], what: str) -> tuple[Any, Any, Any, Any]:
     return content["axes"][-1], rows.mean(0), rows.min(0), rows.max(0)
 
 
-def shared_scale(contents: Sequence[dict[str, Any]]) -> tuple[Any, np.ndarray]:
-    from matplotlib.colors import LogNorm
-
+def _levels(contents: Contents) -> np.ndarray:
     every = np.concatenate([values(content).ravel() for content in contents])
     every = np.clip(every[np.isfinite(every)], LOWEST, None)
     low, high = every.min(), max(every.max(), every.min() * 1.01)
-    levels = np.geomspace(low, high, 21)
+    levels: np.ndarray = np.geomspace(low, high, 21)
     levels[0], levels[-1] = 0.999 * low, 1.001 * high  # so that rounding excludes no point
-    return LogNorm(levels[0], levels[-1]), levels
-
-
-def _panels(count: int, side: float, **options: Any) -> tuple[Figure, Any]:
-    columns = 3 if count in (5, 6) else min(count, 4)
-    rows = -(-count // columns)
-    figure = Figure(figsize=(1.3 + side * columns, 0.9 + side * rows), dpi=200, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, subplot_kw=options).ravel()
-    for ax in axes[count:]:
-        ax.remove()  # an invisible 3-D axes has no bounding box, which breaks the layout
-    return figure, axes[:count]
-
-
-def _colour_map() -> Any:
-    import matplotlib
-
-    return matplotlib.colormaps[MAP]
-
-
-def _label(content: dict[str, Any], contents: Sequence[dict[str, Any]]) -> str:
-    about = content["description"]
-    seeds = {c["description"]["seed"] for c in contents}
-    return about["method"] if len(seeds) == 1 else f"{about['method']}, seed {about['seed']}"
-
-
-def _title(about: dict[str, Any]) -> str:
-    return f"{about['dataset']} · {about['model']}: {about['split']} loss around the weights"
-
-
-def _note(content: dict[str, Any], curves: bool) -> str:
-    about, kind = content["description"], content["kind"]
-    if kind == "line":
-        return f"line from {about['from']} (t = 0) to {about['to']} (t = 1); {about['rows']} rows"
-    band = {"plane": "the two cuts through the centre", "rays": "the directions"}[kind]
-    way = f"; line and band: mean and range of {band}" if curves else "; the scale is shared, and logarithmic"
-    normalised, seed = about["normalise"], about["direction_seed"]
-    return f"random directions of seed {seed}, normalised by {normalised}; {about['rows']} rows{way}"
-
-
-def _plain(value: float, _: Any = None) -> str:
-    return f"{value:.2g}"
+    return levels

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from dropattack.analysis.compare import compare
+from dropattack.analysis.drawing import COLOURS, INK, MARKS, Panel, save
 from dropattack.analysis.encoders import file_name
-from dropattack.analysis.figures import COLOURS, FAINT, INK, STYLE, no_date
 from dropattack.errors import UserError
 from dropattack.runs import record
 from dropattack.statistics import Plan, Primary
@@ -130,38 +130,27 @@ def forest(compared: pd.DataFrame, path: Path, *, title: str, baseline: str = "n
         title: of the figure.
         baseline: the method that the others are compared with.
     """
-    import matplotlib
-
     rows = compared[(compared["method"] != baseline) & (compared["why"] == "")]
     labels = list(dict.fromkeys(rows["dataset_label"]))
     methods = list(dict.fromkeys(rows["method_label"]))
-    height, step = 0.9 + 0.22 * max(1, len(rows)), 0.8 / max(1, len(methods))
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.5, height), dpi=200, layout="constrained")
-        ax = figure.subplots()
+    step = 0.8 / max(1, len(methods))
+
+    def draw(ax: Axes) -> None:
         for row in rows.itertuples():
             place = labels.index(row.dataset_label) - 0.4 + step * (methods.index(row.method_label) + 0.5)
             colour, known = COLOURS.get(row.method, INK), row.difference
             if known.n > 1:
                 ax.hlines(place, known.low, known.high, color=colour, lw=1.8, alpha=0.55)
             first = row.dataset_label == labels[0]
-            ax.plot([known.mean], [place], "o", color=colour, ms=4.5, label=row.method_label if first else None)
+            mark = MARKS.get(row.method, "o")
+            ax.plot([known.mean], [place], mark, color=colour, ms=4.5, label=row.method_label if first else None)
         ax.axvline(0, color=INK, lw=0.8)
         ax.set_yticks(range(len(labels)), labels)
         ax.invert_yaxis()
-        ax.grid(axis="x", color=FAINT, lw=0.6)
-        ax.spines[["top", "right", "left"]].set_visible(False)
-        ax.tick_params(length=0, colors="#555555")
         ax.set_xlabel(f"accuracy, difference to {baseline} (percentage points, paired by seed)", color=INK)
-        if len(rows):
-            ax.legend(frameon=False, fontsize=7, labelcolor="linecolor", handlelength=1, loc="center left",
-                      bbox_to_anchor=(1, 0.5))  # fmt: skip
-        note = "dot: mean over seeds · line: 95 % interval, Student's t"
-        figure.supxlabel(note, x=0.01, ha="left", fontsize=7.5, color="#666666")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, facecolor="white", metadata=no_date(path))
-    return path
+
+    panel = Panel("", "", draw, "", width=7.0, height=max(1.0, 0.22 * len(rows)), grid="x")
+    return save([panel], path, title=title, note="mark: mean over seeds · line: 95 % interval, Student's t")
 
 
 def render(frame: pd.DataFrame, found: Mapping[str, Mapping[str, Any]], folder: Path) -> list[Path]:

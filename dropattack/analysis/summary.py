@@ -7,12 +7,13 @@ from rich.console import Console
 
 from dropattack.analysis import figures, tables
 from dropattack.analysis.compare import compare, provenance
+from dropattack.analysis.curves import gradient_figure
 from dropattack.analysis.data_efficiency import data_efficiency_table, heading
 from dropattack.analysis.encoders import seen_before
 from dropattack.analysis.heatmap import heatmap
 from dropattack.analysis.records import Records, read_records
 from dropattack.analysis.references import read_references, with_references
-from dropattack.analysis.training_gradients import draw, gradient_table, with_norms
+from dropattack.analysis.training_gradients import gradient_table, with_norms
 from dropattack.errors import UserError
 from dropattack.runs import store
 from dropattack.statistics import Plan
@@ -104,10 +105,12 @@ def render(
     ]
     measured = with_norms(records.frame)
     if measured["method"].nunique() > 1:  # the baseline alone, from another table, shows nothing
-        shown = f"# {title}: gradient norms while training\n\n{tables.markdown(gradient_table(measured))}"
+        about = f"{title}: gradient norms while training"
+        shown = f"# {about}\n\n{tables.markdown(gradient_table(measured))}"
         written.append(tables.save(shown, folder / "gradients.md"))
-        written += [draw(measured, folder / f"gradients{suffix}", title=f"{title}: gradient norms while training")
-                    for suffix in (".png", ".svg")]  # fmt: skip
+        written += [
+            gradient_figure(measured, folder / f"gradients{suffix}", title=about) for suffix in (".png", ".svg")
+        ]
     for path in (folder / "figure.png", folder / "figure.svg"):
         if kind == "heatmap" and x is not None and y is not None:
             written.append(heatmap(compared, x, y, path, title=title))
@@ -132,7 +135,7 @@ def _comparison(
     left_out = [f"Left out: {left}." for left in records.left_out]
     found = sorted({row.n for row in compared.itertuples()})
     counted = f"{' to '.join(map(str, sorted({found[0], found[-1]})))} seeds" if found else "no seeds"
-    legend = f"small dot: one seed · large dot: mean · line: 95 % interval over {counted}"
+    legend = f"small mark: one seed · large mark: mean · line: 95 % interval over {counted}, cut where it is wide"
     notes = (*notes, *seen_before(records.frame["settings"]), f"Ran on {ran}.", *left_out)
     made = tables.comparison_table(compared, notes, baseline, seeds=seeds, published=published, plan=plan)
     return compared, made, legend

@@ -8,29 +8,27 @@ Uses only the committed records and probes: the same files give the same page.
 from collections.abc import Sequence
 from pathlib import Path
 
-from dropattack.commands.parsing import new_parser
-from dropattack.errors import UserError
+from dropattack.commands.parsing import add_results, check_results, new_parser
 from dropattack.runs import cli
 from dropattack.runs.experiment import CONF
-from dropattack.sweeps.table import load_table
+from dropattack.sweeps.table import load_tables
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("claims", __doc__)
-    parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
+    add_results(parser)
     parser.add_argument("--claims", type=Path, default=CONF / "claims.yaml", help="default: conf/claims.yaml")
     args = parser.parse_args(argv)
     return cli.guarded(lambda: run(args.results, args.claims))
 
 
 def run(results: Path, path: Path) -> int:
-    if not results.is_dir():
-        raise UserError(f"there is no folder {results}: pass the one with the records as --results")
+    check_results(results)
     from dropattack.report import gather
     from dropattack.report.claim_page import write
     from dropattack.report.claims import read_claims
 
-    asked = [load_table(CONF, table.stem) for table in sorted((CONF / "table").glob("*.yaml"))]
+    asked = load_tables(CONF)
     claims = read_claims(path, [table.name for table in asked])
     found, _ = gather.tables(results, asked)
     print(*write(results, claims, found), sep="\n")

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     if args.curves:
         title = "Learning curves"
-        print(f"Curves   {curves.learning_curves(records.frame, curves.labels_of(compared), args.curves, title=title)}")
+        print(f"Curves   {curves.learning_curves(records.frame, compared, args.curves, title=title)}")
     if args.csv:
         print(f"Numbers  {tables.save(tables.comparison_csv(compared), args.csv)}")
     return 0

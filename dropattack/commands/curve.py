@@ -28,11 +28,11 @@ def run(args: argparse.Namespace) -> int:
         check_figure(args.figure)
     records = finished(args)
     from dropattack.analysis.compare import compare
-    from dropattack.analysis.curves import labels_of, learning_curves
+    from dropattack.analysis.curves import learning_curves
 
     names = [path.stem for path in records.frame["path"]]
     alone = len(names) == 1
     path = args.figure or args.runs / "curves" / f"{names[0] if alone else 'curves'}.png"
     title = f"Learning curve of {names[0]}" if alone else f"Learning curves of {len(names)} runs"
-    print(learning_curves(records.frame, labels_of(compare(records.frame)), path, title=title))
+    print(learning_curves(records.frame, compare(records.frame), path, title=title))
     return 0

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dropattack.commands.parsing import new_parser
 from dropattack.errors import UserError
 from dropattack.runs import cli
+
+if TYPE_CHECKING:
+    import numpy as np
 
 NAMES = ("imdb", "agnews", "pheme", "mnist", "cifar10", "digits", "pydoc", "glove", "mpnet")
 
@@ -116,7 +119,7 @@ def pheme(to: Path, archive: Path | None, seed: int) -> str:
     return f"{to / 'pheme'}: {sizes} threads; {empty} left out because none of their tweets has text"
 
 
-def write_parquet(path: Path, columns: dict[str, Any]) -> None:
+def write_parquet(path: Path, columns: Mapping[str, Sequence[object] | np.ndarray]) -> None:
     """Write to a temporary file and move it into place, so that a killed process leaves no partial file."""
     import pyarrow as pa
     import pyarrow.parquet

@@ -4,9 +4,10 @@
     dropattack evaluate RECORD --data reviews.csv
     dropattack evaluate RECORD --outside
 
-The file has the columns `text` (or `image`: a file's path, relative to the CSV file) and `label`: the name of a class
-or its number. A split needs the data set that the model was trained on. `--outside` tests a run on IMDB on rewritten
-reviews and on sentences of other reviews; `dropattack outside` does that for many runs, and compares them.
+The file is a CSV or TSV file with the columns of the training's table, or with `text` (pairs: and `text_pair`; images:
+`image`, a file's path relative to the table) and `label`: the name of a class or its number. A split needs the data set
+that the model was trained on. `--outside` tests a run on IMDB on rewritten reviews and on sentences of other reviews;
+`dropattack outside` does that for many runs, and compares them.
 """
 
 from __future__ import annotations
@@ -86,27 +87,26 @@ def of_file(args: argparse.Namespace) -> dict[str, float]:
     """Evaluate on the rows of a CSV file."""
     columns = inputs.read_csv(args.data)
     model = inputs.trained(args)
-    split = labelled(args.data, columns, model.reader)
+    split = labelled(args.data, columns, model.reader, inputs.Columns.of(model.record["config"]))
     return {**model.test(split).metrics, "rows": len(split)}
 
 
-def labelled(path: Path, columns: dict[str, list[str]], reader: Reader) -> TensorSplit:
-    """Return the rows of a CSV file as tensors.
+def labelled(path: Path, columns: dict[str, list[str]], reader: Reader, names: inputs.Columns) -> TensorSplit:
+    """Return the rows of a table as tensors.
 
     Raises:
         UserError: a column is missing, or a label is not a class.
     """
     import numpy as np
 
-    column = inputs.TEXT if reader.kind == "text" else inputs.IMAGE
-    if missing := [name for name in (column, inputs.LABEL) if name not in columns]:
-        raise UserError(f"{path} has no column {missing[0]!r}; its columns are {', '.join(columns)}")
-    numbers = [reader.label(name.strip()) for name in columns[inputs.LABEL]]
+    examples = inputs.column(path, columns, names.text if reader.kind == "text" else [inputs.IMAGE])
+    given = inputs.column(path, columns, names.label)
+    numbers = [reader.label(name.strip()) for name in given]
     if None in numbers:
         row = numbers.index(None)
         classes = ", ".join(reader.classes[:20]) + " …" * (len(reader.classes) > 20)
-        raise UserError(f"{path}, row {row + 1}: {columns[inputs.LABEL][row]!r:.80} is not a class; classes: {classes}")
+        raise UserError(f"{path}, row {row + 1}: {given[row]!r:.80} is not a class; classes: {classes}")
     labels = np.array(numbers, np.int64)
-    if column == inputs.TEXT:
-        return reader.texts(columns[column], labels)
-    return reader.images([path.parent / name for name in columns[column]], labels)
+    if reader.kind == "text":
+        return reader.texts(examples, labels, inputs.column(path, columns, names.pair) if reader.pairs else None)
+    return reader.images([path.parent / name for name in examples], labels)

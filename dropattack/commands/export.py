@@ -1,4 +1,4 @@
-"""Write a trained BERT as a Hugging Face model.
+"""Write a trained encoder (model=bert, model=hf) as a Hugging Face model.
 
     dropattack export RECORD FOLDER
 

@@ -6,7 +6,8 @@ import argparse
 import csv
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,26 @@ from dropattack.runs.reader import IMAGES
 if TYPE_CHECKING:
     from dropattack.runs.trained import Trained
 
-LABEL, TEXT, IMAGE = "label", "text", "image"  # columns of a CSV file
+IMAGE = "image"  # the column of image files
+TABLES = {".csv": ",", ".tsv": "\t"}
+OTHER_TABLES = (".json", ".jsonl", ".parquet", ".xlsx", ".gz")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of a table's columns: those of the table that the model was trained on, then the default ones."""
+
+    text: tuple[str, ...]
+    pair: tuple[str, ...]
+    label: tuple[str, ...]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Mapping[str, str | None]]) -> Columns:
+        """Return the names for the model of a run, given its config."""
+        own = config["dataset"]
+        first = [own.get(f"{name}_column") for name in ("text", "text_pair", "label")]
+        names = zip(first, ("text", "text_pair", "label"), strict=True)
+        return cls(*(tuple(dict.fromkeys(filter(None, both))) for both in names))
 
 
 def add_model(parser: argparse.ArgumentParser, *, printing: bool = True) -> None:
@@ -65,17 +85,24 @@ def check_device(device: str) -> None:
         raise UserError(f"--device={device} is not available; take cpu") from error
 
 
-def read_texts(path: Path) -> list[str]:
-    """Return the texts of a file: one per line, or the column `text` of a CSV file; `-` is stdin.
+def read_texts(path: Path, names: Columns) -> tuple[list[str], list[str]]:
+    """Return the texts of a file, and the second texts of a table of pairs (or none).
+
+    Args:
+        path: a CSV or TSV file, or a file with one text per line; `-` is stdin.
+        names: the columns of a table; one that has a single column needs none of these names.
 
     Raises:
         UserError: the file cannot be read, or has no text.
     """
-    if path.suffix.lower() == ".csv":
+    pairs: list[str] = []
+    if path.suffix.lower() in TABLES:
         columns = read_csv(path)
-        if TEXT not in columns and len(columns) != 1:
-            raise UserError(f"{path} has no column {TEXT!r}; its columns are {', '.join(columns)}")
-        texts = columns[TEXT] if TEXT in columns else next(iter(columns.values()))
+        texts = next(iter(columns.values())) if len(columns) == 1 else column(path, columns, names.text)
+        if any(name in columns for name in names.pair):
+            pairs = column(path, columns, names.pair)
+    elif path.suffix.lower() in OTHER_TABLES:
+        raise UserError(f"{path}: write the texts as a .csv or .tsv file, or as a file with one text per line")
     else:
         try:
             whole = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
@@ -84,11 +111,23 @@ def read_texts(path: Path) -> list[str]:
         texts = [line for line in whole.splitlines() if line.strip()]
     if not texts:
         raise UserError(f"{path} has no text")
-    return texts
+    return texts, pairs
+
+
+def column(path: Path, columns: Mapping[str, list[str]], names: Sequence[str]) -> list[str]:
+    """Return the first column of `names` that a table has.
+
+    Raises:
+        UserError: it has none of them.
+    """
+    for name in names:
+        if name in columns:
+            return columns[name]
+    raise UserError(f"{path} has no column {' or '.join(map(repr, names))}; its columns are {', '.join(columns)}")
 
 
 def read_csv(path: Path) -> dict[str, list[str]]:
-    """Return the columns of a CSV file whose first line names them.
+    """Return the columns of a CSV or TSV file whose first line names them.
 
     Raises:
         UserError: the file cannot be read, has no rows, or a row with another number of cells.
@@ -96,7 +135,7 @@ def read_csv(path: Path) -> dict[str, list[str]]:
     csv.field_size_limit(sys.maxsize)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
+            rows = [row for row in csv.reader(file, delimiter=TABLES.get(path.suffix.lower(), ",")) if row]
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     if len(rows) < 2:

@@ -8,30 +8,29 @@ Writes one JSON file of values per run to --output, and one set of figures per d
 is resumed and a finished one is not recomputed. Figures are made from the JSON files alone.
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from dropattack.commands.parsing import new_parser
+from dropattack.commands.parsing import add_finished_runs, add_tracker, new_parser
 from dropattack.errors import UserError
 from dropattack.progress import bar
 from dropattack.runs import cli, store
 
+if TYPE_CHECKING:
+    from dropattack.probes.landscape import Grid
+    from dropattack.probes.restored import Restored
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("landscape", __doc__)
-    parser.add_argument(
-        "records",
-        nargs="+",
-        type=Path,
-        help="records of finished runs, or a table's folder; with --draw, files of values",
-    )
-    parser.add_argument(
-        "--match", default="*", help="only runs of the table whose name matches, such as mnist-cnn-*-s0-*"
-    )
+    add_finished_runs(parser, "records of finished runs, or a table's folder; with --draw, files of values")
     parser.add_argument("--output", type=Path, default=Path("outputs/landscape"), help="default: %(default)s")
     parser.add_argument("--grid", type=int, default=51, help="points per side (default: %(default)s)")
     parser.add_argument("--span", type=float, default=1.5, help="grid from −span to span (default: %(default)s)")
@@ -45,13 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, help="rows of the split (default: all)")
     parser.add_argument("--batch", type=int, default=100, help="batch size (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="concurrent points (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    parser.add_argument(
-        "--runs", type=Path, help="the runs' output folder (default: the parent of the records' folder)"
-    )
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("DROPATTACK_DATA", "data")))
-    parser.add_argument("--tracker", default="wandb", choices=("wandb", "trackio", "none"))
-    parser.add_argument("--group", help="group in the dashboard (default: <dataset>-<model>-<scale>)")
+    add_tracker(parser)
     parser.add_argument("--draw", action="store_true", help="only draw figures from files of values")
     args = parser.parse_args(argv)
     return cli.guarded(lambda: run(args))
@@ -89,22 +82,22 @@ def measured(args: argparse.Namespace) -> list[Path]:
     if args.line and len(records) != 2:
         raise UserError(f"--line needs two records, got {len(records)}")
     common = {"grid": args.grid, "span": args.span, "seed": args.seed, "normalise": args.normalise}
-    options: dict[str, Any] = {"data": args.data, "output": args.runs, "device": args.device}
+    restored = partial(restore, data=args.data, output=args.runs, device=args.device)
     if args.line:
-        first, second = (restore(path, **options) for path in records)
+        first, second = (restored(path) for path in records)
         name = f"{records[0].stem}--{records[1].stem}-line.json"
         ends = {"from": records[0].stem, "to": records[1].stem}
         return [values(args, first, line(first.model, second.model, grid=args.grid), args.output / name, ends)]
     files = []
     about = {"normalise": args.normalise, "direction_seed": args.seed}
     for path in records:
-        found = restore(path, **options)
+        found = restored(path)
         grid = rays(found.model, **common, count=args.rays) if args.rays else plane(found.model, **common)
         files.append(values(args, found, grid, args.output / f"{path.stem}-{grid.kind}.json", about))
     return files
 
 
-def values(args: argparse.Namespace, found: Any, grid: Any, path: Path, about: dict[str, Any]) -> Path:
+def values(args: argparse.Namespace, found: Restored, grid: Grid, path: Path, about: Mapping[str, object]) -> Path:
     """Measure `grid` with a progress bar, and return `path`."""
     from dropattack.probes.landscape import measure
     from dropattack.probes.scratch import Crew

@@ -30,7 +30,7 @@ COMMANDS = {
     "Use": {
         "predict": "classify texts or images with a trained model",
         "evaluate": "accuracy, macro-F1 and loss of a trained model",
-        "export": "write a trained BERT as a Hugging Face model",
+        "export": "write a trained encoder as a Hugging Face model",
     },
     "Measure": {
         "outside": "test IMDB runs on rewritten reviews and on sentences of other reviews",

@@ -1,8 +1,12 @@
-"""The argument parser of a command."""
+"""The argument parser of a command, and the options that several commands share."""
 
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
+
+from dropattack.errors import UserError
 
 
 def new_parser(command: str, doc: str | None) -> argparse.ArgumentParser:
@@ -10,3 +14,38 @@ def new_parser(command: str, doc: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=f"dropattack {command}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+
+
+def add_finished_runs(parser: argparse.ArgumentParser, records: str) -> None:
+    """Add the options that name finished runs, whose networks are restored; `records` describes the first."""
+    parser.add_argument("records", nargs="+", type=Path, help=records)
+    parser.add_argument("--match", default="*", help="only runs of a folder whose name matches, such as mnist-cnn-*")
+    parser.add_argument(
+        "--runs", type=Path, help="the runs' output folder (default: the parent of the records' folder)"
+    )
+    parser.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("DROPATTACK_DATA", "data")),
+        help="the folder of data sets (default: DROPATTACK_DATA, or data)",
+    )  # fmt: skip
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+
+
+def add_tracker(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where tables and figures are tracked."""
+    parser.add_argument("--tracker", default="wandb", choices=("wandb", "trackio", "none"))
+    parser.add_argument("--group", help="group in the dashboard (default: <dataset>-<model>-<scale>)")
+
+
+def add_results(parser: argparse.ArgumentParser) -> None:
+    """Add `--results`, the folder that `check_results` checks."""
+    parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
+
+
+def check_results(results: Path) -> None:
+    """Check that the folder exists.
+
+    Raises:
+        UserError: it does not.
+    """
+    if not results.is_dir():
+        raise UserError(f"there is no folder {results}: pass the one with the records as --results")

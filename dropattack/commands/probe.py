@@ -6,35 +6,31 @@ Needs the weights, which are in `checkpoints/` in each run's output folder (`pat
 skipped; an interrupted probe is restarted. `dropattack probe-table` makes tables and figures from the files.
 """
 
+from __future__ import annotations
+
 import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from dropattack.commands.parsing import new_parser
+from dropattack.commands.parsing import add_finished_runs, new_parser
 from dropattack.errors import UserError
 from dropattack.progress import counting
 from dropattack.runs import cli, experiment, record, store
+
+if TYPE_CHECKING:
+    from dropattack.probes.suite import Options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     from dropattack.probes.suite import PROBES, Options
 
     parser = new_parser("probe", __doc__)
-    parser.add_argument(
-        "records", nargs="+", type=Path, help="records of finished runs, folders of records, or a table's folder"
-    )
-    parser.add_argument("--match", default="*", help="only runs of a folder whose name matches, such as mnist-cnn-*")
+    add_finished_runs(parser, "records of finished runs, folders of records, or a table's folder")
     parser.add_argument("--output", type=Path, required=True, help="output folder, for <record>.json")
-    parser.add_argument(
-        "--runs", type=Path, help="the runs' output folder (default: the parent of the records' folder)"
-    )
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("DROPATTACK_DATA", "data")))
     parser.add_argument("--only", default=",".join(PROBES), help="comma-separated probes (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="concurrent runs (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     for field in fields(Options):  # rows, batches, split, seed, …
         kind = type(field.default)
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default,
@@ -61,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     # One torch thread per process, because the processes run in parallel.
     with counting("runs", len(todo)) as done, parallel_config("loky", inner_max_num_threads=1):
         places = {"data": args.data, "output": args.runs, "device": args.device}
-        calls = (delayed(one)(path, name, names, options, places) for path, name, names in todo)
+        calls = (delayed(one)(path, name, names, options, **places) for path, name, names in todo)
         for stem, code, problem in Parallel(n_jobs=args.jobs, return_as="generator_unordered")(calls):
             codes.append(code)
             done(stem)
@@ -73,13 +69,15 @@ def run(args: argparse.Namespace) -> int:
     return max(codes)
 
 
-def one(path: Path, name: Path, names: list[str], options: Any, places: dict[str, Any]) -> tuple[str, int, str]:
+def one(
+    path: Path, name: Path, names: list[str], options: Options, *, data: Path, output: Path | None, device: str
+) -> tuple[str, int, str]:
     """Probe one run; return its name, an exit code, and the error message. The other runs continue."""
     from dropattack.probes.suite import probe
     from dropattack.runs.restore import restore
 
     try:
-        probe(restore(path, **places), name, names, options)
+        probe(restore(path, data=data, output=output, device=device), name, names, options)
     except UserError as error:
         return path.stem, 2, str(error)
     except Exception as error:

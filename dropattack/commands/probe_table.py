@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from dropattack.commands.parsing import new_parser
+from dropattack.commands.parsing import add_tracker, new_parser
 from dropattack.errors import UserError
 from dropattack.runs import cli
 
@@ -21,8 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--output", type=Path, help="output folder (default: probe_tables/ next to the folder of probes)"
     )
-    parser.add_argument("--tracker", default="wandb", choices=("wandb", "trackio", "none"))
-    parser.add_argument("--group", help="group in the dashboard (default: <dataset>-<model>-<scale>)")
+    add_tracker(parser)
     args = parser.parse_args(argv)
     output = args.output or args.probes.parent / "probe_tables"
     return cli.guarded(lambda: run(args, output))

@@ -11,29 +11,28 @@ import gc
 from collections.abc import Sequence
 from pathlib import Path
 
-from dropattack.commands.parsing import new_parser
+from dropattack.commands.parsing import add_results, check_results, new_parser
 from dropattack.errors import UserError
 from dropattack.runs import cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("report", __doc__)
-    parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
+    add_results(parser)
     parser.add_argument("--output", type=Path, default=Path("results/report.html"), help="default: %(default)s")
     args = parser.parse_args(argv)
     return cli.guarded(lambda: write(args.results, args.output))
 
 
 def write(results: Path, output: Path) -> int:
-    if not results.is_dir():
-        raise UserError(f"there is no folder {results}: pass the one with the records as --results")
+    check_results(results)
     from dropattack.files import write_atomically
     from dropattack.report.claims import read_claims
     from dropattack.report.page import build
     from dropattack.runs.experiment import CONF
-    from dropattack.sweeps.table import KINDS, load_table
+    from dropattack.sweeps.table import KINDS, load_tables
 
-    tables = [load_table(CONF, path.stem) for path in sorted((CONF / "table").glob("*.yaml"))]
+    tables = load_tables(CONF)
     # First tables that are tuned and compare several seeds, last those with one seed.
     kinds = list(KINDS)
     tables.sort(key=lambda t: (t.seeds == 1, kinds.index(t.kind), "settings=tuned" not in t.grids[0], t.name))

@@ -5,18 +5,23 @@
 Expects each table's runs in the group `table-<name>`, as `make table-<name>` logs them. Needs `wandb login`.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dropattack.commands.parsing import new_parser
 from dropattack.errors import UserError
 from dropattack.runs import cli, experiment
-from dropattack.sweeps.table import Table, load_table
+from dropattack.sweeps.table import TableConfig, load_table
+
+if TYPE_CHECKING:
+    import wandb_workspaces.reports.v2 as wr
 
 
-def report(tables: list[Table], *, entity: str, project: str) -> Any:
+def report(tables: list[TableConfig], *, entity: str, project: str) -> wr.Report:
     """Build the report without saving it."""
     try:
         import wandb_workspaces.reports.v2 as wr

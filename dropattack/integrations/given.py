@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from torch import nn
 
@@ -16,7 +15,9 @@ HOW = (
 )
 
 
-def checked(given: Any, options: Mapping[str, Any] | None) -> Callable[[nn.Module], Regularizer] | Regularizer:
+def checked(
+    given: Given | None, options: Mapping[str, object] | None
+) -> Callable[[nn.Module], Regularizer] | Regularizer:
     """Return a function of the model, or the regularizer itself.
 
     Args:
@@ -42,5 +43,5 @@ def checked(given: Any, options: Mapping[str, Any] | None) -> Callable[[nn.Modul
     return given
 
 
-def _made(name: str, options: dict[str, Any], model: nn.Module) -> Regularizer:
+def _made(name: str, options: dict[str, object], model: nn.Module) -> Regularizer:
     return make(name, model, **options)

@@ -6,7 +6,7 @@ Written along the Trainer of transformers 5.23, and tested with 5.17 too.
 import copy
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,13 +53,13 @@ class RegularizerMixin(_Base):
 
     def __init__(
         self,
-        *args: Any,
+        *args: object,
         regularizer: Given,
-        regularizer_options: Mapping[str, Any] | None = None,
-        **kwargs: Any,
+        regularizer_options: Mapping[str, object] | None = None,
+        **kwargs: object,
     ):
         given = checked(regularizer, regularizer_options)
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # the Trainer's own
         self._given = given
         self._regularizer: Regularizer | None = None
         self.losses: Losses | None = None
@@ -85,7 +85,7 @@ class RegularizerMixin(_Base):
         return self._regularizer
 
     def training_step(
-        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+        self, model: nn.Module, inputs: dict[str, object], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """Make a training step like the Trainer's, except for the line that computes the gradient."""
         context, inputs = self._prepare_context_parallel_inputs(model, inputs)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.distributed as dist
@@ -23,9 +23,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dropattack.integrations.given import checked
 from dropattack.regularizers import Losses, Output, Regularizer
+from dropattack.regularizers.passes import Forward
 
 if TYPE_CHECKING:  # a mixin: type checkers need to know its base
     from lightning.pytorch import LightningModule as _Base
+    from lightning.pytorch import Trainer
 else:
     _Base = object
 
@@ -62,10 +64,10 @@ class RegularizerMixin(_Base):
 
     def __init__(
         self,
-        *args: Any,
+        *args: object,
         regularizer: str | Callable[[nn.Module], Regularizer] | None = None,
-        regularizer_options: Mapping[str, Any] | None = None,
-        **kwargs: Any,
+        regularizer_options: Mapping[str, object] | None = None,
+        **kwargs: object,
     ) -> None:
         given = None
         if regularizer is not None or regularizer_options is not None:
@@ -76,7 +78,7 @@ class RegularizerMixin(_Base):
         self._held = _Held()
         self._given_regularizer = given
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         before = cls.__mro__[: cls.__mro__.index(RegularizerMixin)]
         if any(base.__name__ == "LightningModule" for base in before):
@@ -105,7 +107,7 @@ class RegularizerMixin(_Base):
     def is_clean_pass(self) -> bool:
         return self._held.passes <= 1
 
-    def regularized_step(self, forward: Callable[[], Any], batch_idx: int | None = None) -> Losses:
+    def regularized_step(self, forward: Forward, batch_idx: int | None = None) -> Losses:
         """`manual_backward` for a regularizer: adds the gradient of its objective, and steps nothing.
 
         With automatic optimization it hands the loss of `forward` to the Trainer, as if `training_step` returned it. It
@@ -119,8 +121,12 @@ class RegularizerMixin(_Base):
             result = forward()
             if self._held.passes:  # 0 in an epoch that skips the backward
                 self._held.returned = result
-            clean = (result if isinstance(result, Tensor) else result.loss).detach()
-            return Losses(clean, (), clean)
+            loss = result if isinstance(result, Tensor) else result.loss
+            if loss is None:
+                raise ValueError(
+                    "forward must return a scalar loss or an object with a scalar .loss: its .loss is None"
+                )
+            return Losses(loss.detach(), (), loss.detach())
         self._check_support()
         optimizers: Any = self.optimizers()
         if not isinstance(optimizers, list):  # of several, the caller says which: `regularizer.follow`
@@ -129,23 +135,23 @@ class RegularizerMixin(_Base):
         self._held.losses = self.regularizer.backward(forward, backward=self.manual_backward, no_sync=self._no_sync)
         return self._held.losses
 
-    def log(self, *args: Any, **kwargs: Any) -> None:
+    def log(self, *args: object, **kwargs: object) -> None:
         if self.is_clean_pass:
-            super().log(*args, **kwargs)
+            super().log(*args, **kwargs)  # type: ignore[arg-type]
 
     # Automatic optimization.
 
     @property
-    def trainer(self) -> Any:
+    def trainer(self) -> "Trainer":
         return super().trainer
 
     @trainer.setter
-    def trainer(self, trainer: Any) -> None:
+    def trainer(self, trainer: "Trainer | None") -> None:
         # Not one of Lightning's hooks, because modules often override those without calling super().
         super(RegularizerMixin, type(self)).trainer.fset(self, trainer)  # type: ignore[attr-defined]
         if trainer is not None:
             loop = trainer.fit_loop.epoch_loop.automatic_optimization
-            loop._make_closure = partial(_make_closure, loop)
+            loop._make_closure = partial(_make_closure, loop)  # type: ignore[method-assign]
 
     def _passes(self, loop: Any, closure: Any, optimizer: Any) -> Any:
         """Lightning's closure with all of the regularizer's passes.
@@ -238,7 +244,7 @@ class RegularizerMixin(_Base):
 
     # Checkpoints: Lightning makes them in all processes at once, and writes that of the first.
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         super().on_save_checkpoint(checkpoint)
         state = self.regularizer.state_dict()
         states: list[Any] = [state]
@@ -247,9 +253,9 @@ class RegularizerMixin(_Base):
             dist.all_gather_object(states, state)
         checkpoint["regularizer"] = states
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
         super().on_load_checkpoint(checkpoint)
-        self._held.restored = checkpoint.get("regularizer")
+        self._held.restored = cast("list | None", checkpoint.get("regularizer"))
 
     def _restore(self) -> None:
         """Load a checkpoint's state, before the first step, when the module is on its device."""

@@ -11,7 +11,7 @@ from dropattack.regularizers import functional
 from dropattack.regularizers.checks import at_least_one, kind, one_of, whole
 from dropattack.regularizers.gradients import is_sharded
 from dropattack.regularizers.naming import resolve, unwrapped
-from dropattack.regularizers.passes import Losses, Passes
+from dropattack.regularizers.passes import Forward, Losses, Passes
 from dropattack.regularizers.state import Moving, State
 from dropattack.regularizers.targets import Activation, Target, shifted
 
@@ -32,6 +32,19 @@ class Common(TypedDict, total=False):
     start_step: int
     warmup: int
     schedule: Schedule | None
+
+
+class _Saved(TypedDict):
+    method: str
+    calls: int
+    skipped: int
+    generators: dict[str, Tensor]
+
+
+class Saved(_Saved, total=False):
+    """The state of a regularizer, as `state_dict` returns it; `own` is what the method itself keeps."""
+
+    own: dict[str, object]
 
 
 class Regularizer:
@@ -119,9 +132,9 @@ class Regularizer:
 
     def backward(
         self,
-        forward: Callable[[], Any],
+        forward: Forward,
         *,
-        backward: Callable[[Tensor], Any] = Tensor.backward,
+        backward: Callable[[Tensor], object] = Tensor.backward,
         no_sync: Callable[[], AbstractContextManager] = nullcontext,
     ) -> Losses:
         """Add the gradient of the method's objective on this micro-batch to `.grad`.
@@ -308,11 +321,15 @@ class Regularizer:
         """Number of perturbations skipped because the norm was zero or not finite. Synchronises with the device."""
         return self._skipped_before + (0 if self._skipped is None else int(self._skipped))
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Saved:
         """Return counters and random states: with these and equal weights, the next step is equal bit for bit."""
         generators = {device: g.get_state() for device, g in self._generators.items()}
-        state = {"method": self._identity(), "calls": self._calls, "skipped": self.skipped, "generators": generators}
-        return {**state, **({"own": own} if (own := self._own_state()) else {})}
+        state: Saved = {
+            "method": self._identity(), "calls": self._calls, "skipped": self.skipped, "generators": generators
+        }  # fmt: skip
+        if own := self._own_state():
+            state["own"] = own
+        return state
 
     def _own_state(self) -> dict[str, Any]:
         """Return what else the method keeps from step to step: tensors and numbers by name."""
@@ -321,7 +338,7 @@ class Regularizer:
     def _load_own_state(self, state: dict[str, Any]) -> None:
         """Restore the result of `_own_state`; `{}` is the state before the first step."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Saved) -> None:
         """Continue from where `state_dict` was taken.
 
         Raises:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from dropattack.regularizers.base import Regularizer
 from dropattack.regularizers.checks import kind
@@ -82,7 +83,7 @@ class Compose(Regularizer):
         for method in {*self.methods, self._lead}:
             method._calls += 1
 
-    def follow(self, optimizer: Any) -> None:
+    def follow(self, optimizer: Optimizer) -> None:
         for method in self.methods:
             method.follow(optimizer)
 

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Iterator
 from difflib import get_close_matches
-from typing import Any
 
 from torch import nn
 
@@ -37,7 +36,7 @@ def method_named(name: str) -> type[Regularizer]:
     return found
 
 
-def make(name: str, model: nn.Module, /, **options: Any) -> Regularizer:
+def make(name: str, model: nn.Module, /, **options: object) -> Regularizer:
     """Return the method called `name` for a model.
 
     Example:
@@ -57,7 +56,7 @@ def make(name: str, model: nn.Module, /, **options: Any) -> Regularizer:
     accepted = [parameter for parameter in _accepted(method) if parameter != "model"]
     if unknown := sorted(options.keys() - set(accepted)):
         raise TypeError(f"{method.__name__} has no option {unknown[0]!r}; options: {', '.join(accepted)}")
-    return method(model, **options)
+    return method(model, **options)  # type: ignore[arg-type]
 
 
 def _accepted(method: type[Regularizer]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """No attack: the plain step, behind the same call."""
 
-from typing import Any
+from collections.abc import Iterable
 
 from torch import nn
 
@@ -14,7 +14,9 @@ class Identity(Regularizer):
     Takes and ignores no options: `Identity()` is complete. `targets` is accepted so that it can stand for any method.
     """
 
-    def __init__(self, model: nn.Module | None = None, targets: Any = None, *, seed: int | None = None) -> None:
+    def __init__(
+        self, model: nn.Module | None = None, targets: str | Iterable[str] | None = None, *, seed: int | None = None
+    ) -> None:
         super().__init__(model, None, seed=seed)
 
     def _attack(self, run: Passes) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +45,18 @@ class Output:
     mask: Tensor | None = None
 
 
-def needed(logits: Any, method: str) -> Tensor:
+class HasLoss(Protocol):
+    """Any object with a scalar `.loss`, such as `Output` or what a Hugging Face model returns when given labels."""
+
+    @property
+    def loss(self) -> Tensor | None: ...
+
+
+Forward = Callable[[], Tensor | HasLoss]
+"""The caller's forward pass: see `Regularizer.backward`."""
+
+
+def needed(logits: object, method: str) -> Tensor:
     """Return the logits that a divergence needs.
 
     Raises:
@@ -68,8 +79,8 @@ class Passes:
         model: nn.Module | None,
         targets: Collection[Target],
         *,
-        forward: Callable[[], Any],
-        backward: Callable[[Tensor], Any],
+        forward: Forward,
+        backward: Callable[[Tensor], object],
         no_sync: Callable[[], AbstractContextManager],
         total: int,
         parameters: Sequence[Tensor] = (),

@@ -1,7 +1,7 @@
 """The answer in a few sentences: per scale the primary comparisons and their pooled difference."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
@@ -84,6 +84,22 @@ def sentences(found: Sequence[ScaleAnswer]) -> list[str]:
     return said
 
 
+def in_short(found: Sequence[ScaleAnswer]) -> list[str]:
+    """Return the answer in a few sentences: the verdicts at the credible scales, those at the others, the cost."""
+    said = []
+    credible = [cell for one in found if one.scale in CREDIBLE for cell in one.cells]
+    if credible:
+        where = "Against plain training for the same number of epochs"
+        said.append(f"{where}, DropAttack's verdicts are: {_verdicts(credible, _numbers)}.")
+    for one in found:
+        if one.scale not in CREDIBLE:
+            where = f"On data that was cut down for two CPU cores ({one.scale})"
+            what = "they" if said else "DropAttack's verdicts against plain training"
+            pooled = f" Pooled: {interval(one.pooled)} points, {one.verdict}." if one.pooled else ""
+            said.append(f"{where} {what} are: {_verdicts(one.cells, _name)}.{pooled}")
+    return [*said, *filter(None, [cost(found)])]
+
+
 def cost(found: Sequence[ScaleAnswer]) -> str:
     """Return what a step costs, as measured in the runs of these comparisons; empty if it was not."""
     ratios = sorted(cell.cost for one in found for cell in one.cells if not math.isnan(cell.cost))
@@ -129,14 +145,24 @@ def _pooled(one: ScaleAnswer) -> str:
 
 
 def _summary(one: ScaleAnswer) -> str:
-    counts = []
-    for word in VERDICTS:
-        names = sorted(dataset_name(cell.dataset) for cell in one.cells if cell.verdict == word)
-        if names:
-            counts.append(f"{word} on {', '.join(names)}")
     pooled = f" {_pooled(one)}" if one.pooled else ""
     where = f"On data that was cut down for two CPU cores ({one.scale})"
-    return f"{where}, DropAttack's verdicts are: {'; '.join(counts)}.{pooled}"
+    return f"{where}, DropAttack's verdicts are: {_verdicts(one.cells, _name)}.{pooled}"
+
+
+def _verdicts(chosen: Sequence[Cell], named: Callable[[Cell], str]) -> str:
+    """Return the data sets of each verdict: `better on MNIST, PHEME; not known on IMDB`."""
+    names = {word: sorted(named(cell) for cell in chosen if cell.verdict == word) for word in VERDICTS}
+    return "; ".join(f"{word} on {', '.join(some)}" for word, some in names.items() if some)
+
+
+def _name(cell: Cell) -> str:
+    return dataset_name(cell.dataset)
+
+
+def _numbers(cell: Cell) -> str:
+    d = cell.difference
+    return f"{_name(cell)} ({signed(d.mean)} points [{signed(d.low)}, {signed(d.high)}], {d.n} seeds, {cell.scale})"
 
 
 def interval(pooled: Pooled) -> str:

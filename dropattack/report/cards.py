@@ -1,7 +1,7 @@
 """Convert the project's Markdown (method cards, the kill test's page) to HTML: MathML, no raw HTML, no dead links."""
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from html import escape
 from typing import Any
 
@@ -10,6 +10,7 @@ from markupsafe import Markup
 HEADINGS = {f"h{n}": f"h{min(6, n + 2)}" for n in range(1, 7)}  # a card's title is below a section's
 
 
+@lru_cache(maxsize=100)  # converting formulas takes most of a page's time
 def render(markdown: str) -> Markup:
     """Render Markdown with headings two levels down; links that only work in the repository become plain text."""
     parser = _parser()

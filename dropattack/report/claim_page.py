@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from dropattack.analysis.claim_figure import draw
+from dropattack.analysis.claim_figure import claim_figure
 from dropattack.analysis.tables import (
     NOTHING,
     Table,
@@ -59,7 +59,7 @@ def write(results: Path, claims: Claims, found: Sequence[Found]) -> list[Path]:
         names, ranked = ranking(claims, found, shown.scale)
         cells = [(cell.name, cell.difference) for cell in shown.cells]
         made += [
-            draw(cells, shown.pooled, claims.ranked, ranked, results / f"claims{suffix}", scale=shown.scale,
+            claim_figure(cells, shown.pooled, claims.ranked, ranked, results / f"claims{suffix}", scale=shown.scale,
                  datasets=len(names))
             for suffix in (".png", ".svg")
         ]  # fmt: skip

@@ -1,25 +1,37 @@
 """Colour and mark of each method, as in all figures of the project, lightened where needed on the dark page."""
 
-from dropattack.analysis.figures import COLOURS
+from markupsafe import Markup
+from matplotlib.markers import MarkerStyle
+from matplotlib.path import Path
+
+from dropattack.analysis.drawing import COLOURS, FAINT, INK, PAGE, QUIET, marker
 
 LIGHT, DARK = "#fdfdfb", "#15181b"  # the page
 LEAST = 3.0  # minimum contrast of a mark with the page (WCAG 2.2, 1.4.11)
-# Unit paths: the mark identifies a method as well as its colour does.
-MARKS = {
-    "none": "M-.9,0a.9,.9 0 1,0 1.8,0a.9,.9 0 1,0 -1.8,0Z",
-    "dropout": "M-.85,-.85H.85V.85H-.85Z",
-    "fgm": "M0,-1.1L1,.75H-1Z",
-    "pgd": "M0,-1.2L1.2,0L0,1.2L-1.2,0Z",
-    "freelb": "M0,1.1L1,-.75H-1Z",
-    "dropattack": "M0,-1.1L1.05,-.34L.65,.9H-.65L-1.05,-.34Z",
-    "rdrop": "M-.35,-1.1H.35V-.35H1.1V.35H.35V1.1H-.35V.35H-1.1V-.35H-.35Z",
-    "sam": "M-1.1,-.6H-.55L0,-1.1L.55,-.6H1.1V.6H.55L0,1.1L-.55,.6H-1.1Z",
-}
-OTHER = "M-1.1,-.5H1.1V.5H-1.1Z"
+# The page's CSS variable of each colour of a figure.
+VARIABLES = {
+    INK: "var(--ink)", QUIET: "var(--quiet)", "#555555": "var(--quiet)", "#777777": "var(--quiet)",
+    "#999999": "var(--quiet)", FAINT: "var(--faint)", PAGE: "var(--page)",
+    **{colour: f"var(--m-{name})" for name, colour in COLOURS.items()},
+}  # fmt: skip
+LETTERS = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
 
 
-def mark(method: str) -> str:
-    return MARKS.get(method, OTHER)
+def variable(colour: str) -> str:
+    """Return the page's variable for a colour of a figure, or the colour, if it is the same on every page."""
+    return VARIABLES.get(colour, colour)
+
+
+def symbol(method: str, x: float, y: float, size: float) -> Markup:
+    """Draw the mark of a method at a position in pixels."""
+    style = MarkerStyle(marker(method))
+    outline = style.get_path().transformed(style.get_transform())
+    steps = [
+        LETTERS[code] + " ".join(f"{x + size * a:.1f},{y - size * b:.1f}" for a, b in points.reshape(-1, 2))
+        if code != Path.CLOSEPOLY else "Z"
+        for points, code in outline.iter_segments()
+    ]  # fmt: skip
+    return Markup('<path class="mark" d="{}"/>').format("".join(steps))
 
 
 def css_class(method: str) -> str:
@@ -54,12 +66,6 @@ def contrast(first: str, second: str) -> float:
     """Return the WCAG 2 contrast ratio: 1 (equal) to 21."""
     low, high = sorted((_luminance(first), _luminance(second)))
     return (high + 0.05) / (low + 0.05)
-
-
-def diverging(value: float, reach: float) -> str:
-    """Return a red below zero and a blue above, like matplotlib's RdBu; distinguishable by the colour-blind."""
-    share = min(1.0, abs(value) / reach) if reach else 0.0
-    return mix("#f7f7f7", "#2166ac" if value > 0 else "#b2182b", share)
 
 
 def _rgb(colour: str) -> tuple[int, ...]:

@@ -4,10 +4,9 @@ from dataclasses import dataclass, field, replace
 
 from markupsafe import Markup
 
-from dropattack.analysis.compare import ORDER
-from dropattack.report.colours import css_class
+from dropattack.analysis.drawing import Key
+from dropattack.report.colours import css_class, symbol
 from dropattack.report.intervals import SIGNS
-from dropattack.report.svg import symbol
 
 EMPTY = Markup()
 
@@ -87,27 +86,10 @@ class Figure:
 
     caption: str
     panels: tuple[Markup, ...]
-    legend: tuple["Key", ...] = ()
+    legend: tuple[Key, ...] = ()
     facets: Facets = Facets()
     note: str = ""
     dense: bool = False  # small panels, two side by side on a phone
-
-
-@dataclass(frozen=True)
-class Key:
-    """One entry of a legend, with the dash pattern of its line."""
-
-    method: str
-    label: str
-    dash: int = 0
-
-    @property
-    def swatch(self) -> Markup:
-        return swatch(self.method)
-
-    @property
-    def variant(self) -> str:
-        return ("", "dashed", "dotted", "dash-dotted")[self.dash % 4]
 
 
 @dataclass
@@ -132,9 +114,4 @@ class Part:
 def swatch(method: str) -> Markup:
     """Draw the mark of a method next to its name; hidden from screen readers, which read the name."""
     frame = Markup('<svg class="swatch {}" aria-hidden="true" viewBox="0 0 14 14" width="14" height="14">{}</svg>')
-    return frame.format(css_class(method), symbol(method, 7, 7, 4.4))
-
-
-def rank(method: str) -> tuple[int, str]:
-    """Return a sort key for the order of methods used everywhere."""
-    return (ORDER.index(method) if method in ORDER else len(ORDER), method)
+    return frame.format(css_class(method), symbol(method, 7, 7, 9))

@@ -8,11 +8,14 @@ from typing import NamedTuple
 from dropattack.analysis.findings import against_baseline, against_others, chosen_settings, rivals
 from dropattack.analysis.tables import Table, markdown
 from dropattack.errors import UserError
-from dropattack.report.answer import answers, cost, headline, sentences
+from dropattack.report.answer import answers, headline, in_short
 from dropattack.report.claims import Claims
 from dropattack.report.gather import Found
 
-LINK = "All claims, each with its verdict and what would change it: [claims](results/claims.md)."
+LINK = (
+    "The whole answer, with its controls, and every claim with what would change its verdict: "
+    "[claims](results/claims.md)."
+)
 SHOWN = (
     "paper",
     "midi",
@@ -25,7 +28,6 @@ SHOWN = (
 UNTUNED = {"paper", "notebooks"}
 NOTE = (
     "Mean ± standard deviation over the seeds. Differences are paired by seed; their intervals are not corrected; "
-    ""
     "p-values are corrected by Holm within a family of each table, so the same runs can get another verdict in another "
     "table. Verdicts: better, equivalent (within the table's margin), worse, or not known."
 )
@@ -83,5 +85,5 @@ def findings(results: Path, tables: Sequence[Found], claims: Claims) -> Findings
 
 def _answer(claims: Claims, found: Sequence[Found]) -> str:
     answer = answers(claims, found)
-    words = [f"**{headline(answer)}**", *sentences(answer), cost(answer), LINK]
+    words = [f"**{headline(answer)}**", *in_short(answer), LINK]
     return textwrap.fill(" ".join(filter(None, words)), 118, break_long_words=False, break_on_hyphens=False) + "\n"

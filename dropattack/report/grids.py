@@ -5,9 +5,10 @@ from typing import Any
 
 import pandas as pd
 
+from dropattack.analysis.figures import reach
 from dropattack.analysis.tables import Published, Table, comparison_table
 from dropattack.report.elements import Cell, Facets, Grid, Group, Row
-from dropattack.report.intervals import interval, reach
+from dropattack.report.intervals import interval
 from dropattack.statistics import PairedDifference, Plan
 
 

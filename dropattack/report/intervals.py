@@ -1,28 +1,15 @@
 """Draw a difference in a table's row: a dot, its interval, and the line of no difference."""
 
 import math
-from collections.abc import Iterable
 
 from markupsafe import Markup
 
-from dropattack.report.colours import css_class
-from dropattack.report.svg import symbol
+from dropattack.report.colours import css_class, symbol
 from dropattack.statistics import BETTER, EQUIVALENT, UNKNOWN, WORSE, PairedDifference
 
 WIDTH, HEIGHT = 120, 20
 # A sign accompanies the word: no verdict is shown by colour alone.
 SIGNS = {BETTER: "▲", WORSE: "▼", EQUIVALENT: "≈", UNKNOWN: "○", "higher": "↑", "lower": "↓"}
-
-
-def reach(differences: Iterable[PairedDifference]) -> float:
-    """Return how far the scale extends on both sides of zero: all intervals, but at most four times the largest mean.
-
-    With two seeds, an interval can be a hundred times as wide as the difference; it is clipped and gets an arrow.
-    """
-    shown = [d for d in differences if d.n]
-    means = max([abs(d.mean) for d in shown], default=0.0)
-    ends = [abs(end) for d in shown for end in (d.low, d.high) if math.isfinite(end)]
-    return max(min(max([means, *ends]), 4 * means if means else math.inf), 1e-9)
 
 
 def interval(difference: PairedDifference, scale: float, method: str, says: str) -> Markup:
@@ -41,7 +28,7 @@ def interval(difference: PairedDifference, scale: float, method: str, says: str)
             parts.append(arrow.format(2, middle, 6))
         if difference.high > scale * 1.001:
             parts.append(arrow.format(WIDTH - 2, middle, -6))
-    parts.append(symbol(method, place(difference.mean), middle, 4.6))
+    parts.append(symbol(method, place(difference.mean), middle, 9))
     frame = Markup(
         '<svg class="forest {}" role="img" viewBox="0 0 {w} {h}" width="{w}" height="{h}"><title>{}</title>{}</svg>'
     )

@@ -9,9 +9,10 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from dropattack.analysis.drawing import rank
 from dropattack.report import colours, gather, sections
 from dropattack.report.claims import Claims
-from dropattack.report.elements import rank, swatch
+from dropattack.report.elements import swatch
 from dropattack.report.gather import Found, TableSpec
 from dropattack.report.opening import opening
 from dropattack.report.overview import against_others, overview
@@ -45,9 +46,10 @@ def build(results: Path, *, tables: Sequence[TableSpec], docs: Path, claims: Cla
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters["commands"] = commands
+    environment.globals["swatch"] = swatch
     script = _source("script.js")
     return environment.get_template("report.html").render(
-        parts=parts, facts=facts(found), choices=choices(found), swatch=swatch, colours=colours,
+        parts=parts, facts=facts(found), choices=choices(found), colours=colours,
         style=Markup(_source("style.css") + colours.stylesheet()),
         script=Markup(script), script_hash=_hash(script),
     )  # fmt: skip

@@ -10,12 +10,12 @@ from markupsafe import Markup
 
 from dropattack.analysis.compare import provenance as origin
 from dropattack.analysis.data_efficiency import data_efficiency_table, heading
+from dropattack.analysis.drawing import rank
 from dropattack.analysis.tables import Table, comparison_table
 from dropattack.errors import UserError
 from dropattack.report import cards, charts, cost, gather, grids
-from dropattack.report.elements import Facets, Figure, Part, rank
+from dropattack.report.elements import Facets, Figure, Part
 from dropattack.report.gather import Found, TableSpec
-from dropattack.report.history import learning_curves
 from dropattack.report.intervals import SIGNS
 
 LARGEST_PICTURE = 600_000  # bytes
@@ -67,7 +67,7 @@ def _table(one: Found) -> Part:
         part.figures += charts.heat_map(compared, table.x, table.y)
     else:
         part.figures += charts.gain_against_cost(compared)
-        if figures := learning_curves(one.frame, compared):
+        if figures := charts.over_epochs(one.frame, compared):
             part.parts.append(Part(f"{part.id}-curves", "Over the epochs", figures=figures))
     beyond = _probes(f"{part.id}-beyond", one)
     if beyond.figures or beyond.folded:
@@ -115,7 +115,7 @@ def landscapes(results: Path) -> Part:
     lead = "The loss around the tested weights, on one scale for networks side by side."
     part = Part("landscapes", "Landscapes", lead=lead if files or pictures else "")
     if files:
-        from dropattack.report.landscapes import draw, together
+        from dropattack.report.landscapes import landscape_figures, together
 
         readable = []
         for path in files:
@@ -127,7 +127,7 @@ def landscapes(results: Path) -> Part:
                 part.left_out.append(f"{path.name}: {error}")
         for contents in together(readable):
             try:
-                part.figures += draw(contents)
+                part.figures += landscape_figures(contents)
             except UNUSABLE as error:
                 part.left_out.append(f"landscapes of {contents[0]['description'].get('dataset')}: {error}")
     for path in pictures:

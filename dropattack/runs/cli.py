@@ -208,6 +208,8 @@ def say_untuned(configs: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _hydra(hydra_main: Callable[[], Any]) -> int:
+    global _failure
+    _failure = None  # of an earlier run of this process
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise exceptions unchanged
     hydra_main()
     if _failure is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -18,7 +19,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -105,13 +106,14 @@ def compose(conf: Path, overrides: Sequence[str]) -> DictConfig:
     for override in parsed:
         _check_group(conf, override, folders)
     chosen = tuple(override.input_line or "" for override in parsed if override.key_or_group in (*GROUPS, SEARCH))
+    files = _files((conf, *folders))
     try:
-        base = _base(conf, chosen)
-        config = base.copy() if len(chosen) == len(parsed) else _compose(conf, overrides)
+        base = _base(conf, chosen, files)
+        config = _changed(base, parsed) or _compose(conf, overrides)
         _check_environment(OmegaConf.to_container(config))
         values = OmegaConf.to_container(config, resolve=True)
     except UNREADABLE as error:
-        raise UserError(_explain(conf, chosen, parsed, error)) from error
+        raise UserError(_explain(conf, chosen, files, parsed, error)) from error
     for override in parsed:
         _check_type(base, values, override)
     return config
@@ -164,10 +166,44 @@ def cells(overrides: Sequence[str]) -> list[list[str]]:
     return [list(cell) for cell in itertools.product(*choices_of.values())]
 
 
+Files = tuple[object, ...]  # equal while nothing that Hydra reads has changed
+
+
+def _files(folders: Sequence[Path]) -> Files:
+    """Return the size and time of every YAML file in `folders`, and what plug-ins have registered."""
+    found: list[object] = [repr(plugins.registered)]
+    for top in folders:
+        for folder, _, names in os.walk(top):
+            for name in names:
+                if name.endswith(".yaml"):
+                    status = os.lstat(os.path.join(folder, name))
+                    found.append((folder, name, status.st_mtime_ns, status.st_size))
+    return tuple(found)
+
+
 @lru_cache(maxsize=256)
-def _base(conf: Path, chosen: tuple[str, ...]) -> DictConfig:
-    """Compose the config from group choices only, as a reference for the other overrides."""
+def _base(conf: Path, chosen: tuple[str, ...], files: Files) -> DictConfig:
+    """Compose the config from group choices only: the other overrides are compared with it, and change a copy of it."""
     return _compose(conf, chosen)
+
+
+def _changed(base: DictConfig, parsed: Sequence[Override]) -> DictConfig | None:
+    """Return a copy of `base` with the values of the overrides, in a tenth of the time that Hydra takes to compose it.
+
+    Group choices are in `base` already. None means that an override does something else than give an existing key
+    another value, or is wrong: then Hydra has to compose the config, or to say what is wrong.
+    """
+    config = base.copy()
+    for override in parsed:
+        if override.key_or_group in (*GROUPS, SEARCH):
+            continue
+        if override.type is not OverrideType.CHANGE or override.package is not None or override.is_sweep_override():
+            return None
+        try:
+            OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+        except UNREADABLE:
+            return None
+    return config
 
 
 def _compose(conf: Path, overrides: Sequence[str]) -> DictConfig:
@@ -194,13 +230,15 @@ def _check_group(conf: Path, override: Override, folders: Sequence[Path]) -> Non
             raise UserError(f"there is no {group} {name!r}{nearest(name, known)}; choices: {', '.join(known)}")
 
 
-def _explain(conf: Path, chosen: tuple[str, ...], parsed: Sequence[Override], error: Exception) -> str:
+def _explain(
+    conf: Path, chosen: tuple[str, ...], files: Files, parsed: Sequence[Override], error: Exception
+) -> str:  # fmt: skip
     """Explain the first override with an unknown key; otherwise return the first line of Hydra's message."""
     if isinstance(error, UnicodeDecodeError):  # the error does not name the file
-        files = [conf / override.key_or_group / f"{override.value()}.yaml" for override in parsed]
-        return f"a file of the config is not UTF-8, one of {', '.join(str(file) for file in files if file.is_file())}"
+        paths = [conf / override.key_or_group / f"{override.value()}.yaml" for override in parsed]
+        return f"a file of the config is not UTF-8, one of {', '.join(str(path) for path in paths if path.is_file())}"
     try:
-        base = _base(conf, chosen)
+        base = _base(conf, chosen, files)
     except UNREADABLE:
         return first_line(error)
     keys = sorted(_keys(base))

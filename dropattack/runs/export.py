@@ -1,4 +1,4 @@
-"""Write a trained BERT as a Hugging Face model: `BertForSequenceClassification`, with its tokenizer."""
+"""Write a trained encoder as a Hugging Face model for sequence classification, with its tokenizer."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from dropattack.errors import UserError
 from dropattack.files import disk_problem
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from dropattack.runs.trained import Trained
 
+EXPORTED = ("dropattack.models.bert.Bert", "dropattack.models.hf.HFClassifier")
 TOLERANCE = 1e-5  # of logits, between the model and the exported one
 
 
@@ -20,47 +23,67 @@ def export(trained: Trained, folder: Path) -> Path:
     """Write config.json, model.safetensors and the tokenizer to `folder`, and check that they give the same logits.
 
     Raises:
-        UserError: the model is not a BERT under a linear head, or the folder cannot be written.
+        UserError: the model has no Hugging Face form, or the folder cannot be written.
     """
-    from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, BertModel
+    own = trained.record["config"]["model"]
+    if own["_target_"] not in EXPORTED:  # before transformers is imported
+        raise UserError(f"only model=bert and model=hf have a Hugging Face form, and this is model={own['name']}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is not an empty folder; name a new one")
+    from transformers import AutoModelForSequenceClassification
+
+    from dropattack.models import encoders
+    from dropattack.models.hf import HFClassifier
+
+    model = trained.model
+    if isinstance(model, HFClassifier):
+        made = model.network
+        made.config.update(_classes(trained))
+    else:
+        made = _bert(trained)
+    with encoders.quiet():
+        try:
+            made.save_pretrained(folder)
+            _tokenizer(trained).save_pretrained(folder)
+        except OSError as error:
+            raise UserError(disk_problem(folder, error)) from error
+        back = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    _compare(model, back, len(trained.reader.vocabulary or ()))
+    return folder
+
+
+def _bert(trained: Trained) -> PreTrainedModel:
+    """Return `BertForSequenceClassification` with the weights of `model=bert`, if its encoder is a BERT."""
+    from copy import deepcopy
+
+    from transformers import BertForSequenceClassification, BertModel
 
     from dropattack.models.bert import Bert
 
-    model, name = trained.model, trained.record["config"]["model"]["name"]
-    if not isinstance(model, Bert):
-        raise UserError(f"only model=bert has a Hugging Face form, and this is model={name}")
+    model = trained.model
+    assert isinstance(model, Bert)
     if not isinstance(model.encoder, BertModel):
         kind = model.encoder.config.model_type
-        raise UserError(f"only a BERT can be exported: Hugging Face's classifier for {kind} has another head")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is not an empty folder; name a new one")
-    config = _config(trained, model.encoder.config)
+        raise UserError(
+            f"Hugging Face's classifier for {kind} has another head than model=bert; train model=hf instead"
+        )
+    config = deepcopy(model.encoder.config)
+    config.update({**_classes(trained), "classifier_dropout": float(model.dropout.p)})
     made = BertForSequenceClassification(config)
     made.load_state_dict(
         {f"bert.{key}": value for key, value in model.encoder.state_dict().items()}
         | {f"classifier.{key}": value for key, value in model.head.state_dict().items()}
     )
-    try:
-        made.save_pretrained(folder)
-        _tokenizer(trained).save_pretrained(folder)
-    except OSError as error:
-        raise UserError(disk_problem(folder, error)) from error
-    back = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    _compare(model, back, len(trained.reader.vocabulary or ()))
-    return folder
+    return made
 
 
-def _config(trained: Trained, encoder: Any) -> Any:
-    """Return the encoder's config with the classes."""
-    from copy import deepcopy
-
-    config = deepcopy(encoder)
-    config.id2label = dict(enumerate(trained.reader.classes))
-    config.label2id = {name: number for number, name in config.id2label.items()}
-    config.num_labels = len(trained.reader.classes)
-    config.problem_type = "single_label_classification"
-    config.classifier_dropout = float(trained.model.dropout.p)  # type: ignore[union-attr, arg-type]
-    return config
+def _classes(trained: Trained) -> dict[str, Any]:
+    """Return the classes as values of a Hugging Face config."""
+    names = trained.reader.classes
+    return {
+        "id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)},
+        "problem_type": "single_label_classification",
+    }  # fmt: skip
 
 
 def _tokenizer(trained: Trained) -> Any:

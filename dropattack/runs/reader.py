@@ -36,6 +36,8 @@ class Reader:
         tokenizer: text: the options of `model.tokenizer`, with its `_target_`.
         vocabulary: text: the token of each id.
         padding_id: text: the id of padding.
+        pairs: text: whether each row has two texts.
+        separator_id: text: see `DataSpec`.
         dropped: words that produce no token.
         pattern: the regular expression of a word.
         image_shape: images: channels, height, width.
@@ -53,6 +55,8 @@ class Reader:
     image_shape: tuple[int, ...] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    pairs: bool = False
+    separator_id: int | None = None
 
     @classmethod
     def of(cls, config: Mapping[str, Any], found: Dataset | Path, encoded: Encoded) -> Reader:
@@ -67,7 +71,9 @@ class Reader:
             return replace(reader, image_shape=spec.image_shape, mean=tuple(mean), std=tuple(std))
         tokenizer = config["model"]["tokenizer"]
         reader = replace(
-            reader, tokenizer=dict(tokenizer), vocabulary=spec.vocabulary, padding_id=spec.padding_id
+            reader, tokenizer=dict(tokenizer), vocabulary=spec.vocabulary, padding_id=spec.padding_id,
+            pairs=isinstance(found, Dataset) and getattr(found.train, "pairs", None) is not None,
+            separator_id=spec.separator_id,
         )  # fmt: skip
         if tokenizer["_target_"] != WORDS:
             return reader
@@ -109,13 +115,21 @@ class Reader:
     def spec(self) -> DataSpec:
         """The properties of the data that the model was built for."""
         shape: Any = self.image_shape
-        return DataSpec(self.kind, len(self.classes), self.vocabulary, self.padding_id, shape)  # type: ignore[arg-type]
+        return DataSpec(self.kind, len(self.classes), self.vocabulary, self.padding_id, shape, self.separator_id)  # type: ignore[arg-type]
 
-    def texts(self, texts: Sequence[str], labels: np.ndarray | None = None) -> TensorSplit:
-        """Return texts as tensors, with `labels` int64 [N] (None: zeros).
+    def texts(
+        self, texts: Sequence[str], labels: np.ndarray | None = None, pairs: Sequence[str] | None = None
+    ) -> TensorSplit:  # fmt: skip
+        """Return N texts, or pairs of texts, as tensors.
+
+        Args:
+            texts: the first or only text of each row.
+            labels: int64 [N]; None: zeros.
+            pairs: the second text of each row, for a model that was trained on pairs.
 
         Raises:
-            UserError: the model reads images, there is no text, or a tokenizer that cannot be rebuilt.
+            UserError: the model reads images, another number of texts per row, or a tokenizer that cannot be rebuilt;
+                or there is no text.
         """
         from dropattack.data.encode import padded
 
@@ -123,7 +137,16 @@ class Reader:
             raise UserError("this model classifies images: name image files, not texts")
         if not texts:
             raise UserError("there is no text to read")
-        inputs, lengths = padded(self.fitted()(texts), self.padding_id or 0)
+        if self.pairs and pairs is None:
+            raise UserError(
+                "this model reads pairs of texts: name the second text of each with --pair, or a CSV file with a "
+                "column of second texts"
+            )
+        if pairs is not None and not self.pairs:
+            raise UserError("this model reads one text per row, not pairs of texts")
+        fitted = self.fitted()
+        ids = fitted(texts) if pairs is None else fitted.of_pairs(texts, pairs)
+        inputs, lengths = padded(ids, self.padding_id or 0)
         return _split(inputs, labels, lengths)
 
     def images(self, paths: Sequence[Path], labels: np.ndarray | None = None) -> TensorSplit:

@@ -105,7 +105,8 @@ def _weights(run_id: str, folder: Path, path: Path) -> dict[str, Tensor]:
         weights = load_file(folder / "best.safetensors")
     except FileNotFoundError as error:
         raise UserError(
-            f"{path}: its weights are not in {folder}; name the output folder of the run (--runs)"
+            f"{path}: its weights are not in {folder}; name the output folder of the run (--runs), or run it again "
+            "with rerun=true"
         ) from error
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{path}: its weights in {folder} cannot be read ({error})") from error

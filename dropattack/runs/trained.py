@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dropattack import plugins
 from dropattack.data.loader import Loader
 from dropattack.data.types import Encoded, TensorSplit
 from dropattack.errors import UserError
@@ -56,10 +57,13 @@ def load(
         device: the device of the model.
 
     Raises:
-        UserError: see `restore`.
+        UserError: see `restore`; or the model is of a plug-in that cannot be imported.
     """
     found, folder, weights = read_kept(path, output)
     config = settled(found["config"], data=data, output=folder.parents[1])
+    parts = (config["model"], config["model"].get("tokenizer") or {})
+    owners = {str(part.get("_target_")).partition(".")[0] for part in parts}
+    plugins.load(name for name in config.get("plugins") or () if name.partition(".")[0] in owners)
     reader = Reader.load(folder)
     if reader is None:
         given = build.read_data(config)

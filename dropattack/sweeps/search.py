@@ -17,7 +17,7 @@ from dropattack.runs.config import compose
 from dropattack.runs.experiment import Run
 from dropattack.sweeps import tuning
 from dropattack.sweeps.launch import Engine, launch
-from dropattack.sweeps.table import Table
+from dropattack.sweeps.table import TableConfig
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Search:
     jobs: int
     repeat: int = 0
 
-    def recipes(self, table: Table, only: Set[str]) -> bool:
+    def recipes(self, table: TableConfig, only: Set[str]) -> bool:
         """Search the recipe of plain training for each model and data set of a table, or only for some data sets.
 
         Returns:
@@ -57,7 +57,7 @@ class Search:
             found &= self._search((dataset, model, tuning.RECIPE), [*plain, "reg=none"])
         return found
 
-    def methods(self, table: Table, only: Mapping[str, set[str]]) -> bool:
+    def methods(self, table: TableConfig, only: Mapping[str, set[str]]) -> bool:
         """Search each cell's settings; return whether all were found.
 
         Args:

@@ -27,7 +27,7 @@ KINDS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Table:
+class TableConfig:
     """A table: `title`, `kind` (comparison | curve | heatmap), `grids` of overrides, and `seeds` per cell.
 
     `plan` has the margin of equivalence in points (`margin`) and the family of comparisons that answer the table's
@@ -44,7 +44,7 @@ class Table:
     plan: Plan = field(default_factory=Plan)
 
 
-def load_table(conf: Path, name: str, seeds: int | None = None) -> Table:
+def load_table(conf: Path, name: str, seeds: int | None = None) -> TableConfig:
     """Read conf/table/<name>.yaml, or a file of the user's own: a path that ends with .yaml, whose stem is the name.
 
     Raises:
@@ -69,7 +69,12 @@ def load_table(conf: Path, name: str, seeds: int | None = None) -> Table:
         grids = tuple(tuple(o for o in grid if not _is_seed(o)) for grid in grids)
     wanted = seeds or values["seeds"]
     plan = Plan(float(values.get("margin", MARGIN)), _primary(values["primary"]) if "primary" in values else None)
-    return Table(name, values["title"], values["kind"], grids, wanted, values.get("x"), values.get("y"), plan)
+    return TableConfig(name, values["title"], values["kind"], grids, wanted, values.get("x"), values.get("y"), plan)
+
+
+def load_tables(conf: Path) -> list[TableConfig]:
+    """Read all files of conf/table/, in alphabetical order."""
+    return [load_table(conf, path.stem) for path in sorted((conf / "table").glob("*.yaml"))]
 
 
 PRIMARY = ("method", "against", "datasets", "where", "declared")
@@ -134,7 +139,7 @@ def _are_overrides(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(override, str) for override in value)
 
 
-def overrides(table: Table, *, scale: str, output: Path, extra: Sequence[str] = ()) -> Iterator[list[str]]:
+def overrides(table: TableConfig, *, scale: str, output: Path, extra: Sequence[str] = ()) -> Iterator[list[str]]:
     """Yield the overrides of each grid's sweep; a grid of cheap runs may set more seeds than the table."""
     for grid in table.grids:
         seeds = [] if any(map(_is_seed, grid)) else [f"seed={','.join(map(str, range(table.seeds)))}"]
@@ -146,7 +151,7 @@ def _is_seed(override: str) -> bool:
 
 
 def run_cells(
-    table: Table, folder: Path, engine: Engine, *, scale: str, output: Path, extra: Sequence[str] = (),
+    table: TableConfig, folder: Path, engine: Engine, *, scale: str, output: Path, extra: Sequence[str] = (),
     only: Sequence[str] = (),
 ) -> list[str]:  # fmt: skip
     """Run the missing cells and store the table's records in `folder`; return the failed cells with their errors.

@@ -19,7 +19,7 @@ from dropattack.errors import UserError
 from dropattack.runs import experiment
 from dropattack.runs.config import cells, compose
 from dropattack.runs.yaml_io import read_yaml
-from dropattack.sweeps.table import Table
+from dropattack.sweeps.table import TableConfig
 
 Key = tuple[str, str, str]  # dataset, model, method
 Settings = dict[str, Any]
@@ -134,7 +134,7 @@ def _look_up(config: Mapping[str, Any], path: str) -> Any:
     return value
 
 
-def tuned_cells(table: Table) -> dict[Key, list[str]]:
+def tuned_cells(table: TableConfig) -> dict[Key, list[str]]:
     """Map (dataset, model, method) to the overrides of a table's cell, without the tuned settings and the seed."""
     found = {}
     for grid in table.grids:

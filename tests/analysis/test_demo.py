@@ -64,15 +64,7 @@ def test_runs_every_method_on_both_data_sets_with_every_seed(demo):
     assert {name.split()[3] for name in names} == methods
 
 
-def test_all_methods_of_a_data_set_share_the_training_settings(demo):
-    """Methods are compared with `none`, so only the method and its dropout may differ."""
-    assert demo.main([]) == 0
-    text = (demo.OUTPUT / "table.md").read_text()
-    assert "no none with" not in text
-    assert text.count("| not known |") == 10
-
-
-def test_failing_run_does_not_stop_others_and_is_retried(demo, capsys):
+def test_a_failing_run_does_not_stop_the_others_and_is_retried(demo, capsys):
     demo.broken = {"digits pgd 1"}
     assert demo.main([]) == 1
     assert len(demo.worked) == 36
@@ -84,10 +76,12 @@ def test_failing_run_does_not_stop_others_and_is_retried(demo, capsys):
     assert demo.main([]) == 0
     assert demo.worked[36:] == ["digits pgd 1"]
     assert (demo.OUTPUT / "demo.png").stat().st_size > 10_000
+    # Methods are compared with `none`, so only the method and its dropout may differ.
+    text = (demo.OUTPUT / "table.md").read_text()
+    assert "no none with" not in text
+    assert text.count("| not known |") == 10
 
-
-def test_finished_demo_only_shows_its_results(demo):
-    assert demo.main([]) == 0
-    demo.worked.clear()
+    demo.worked.clear()  # a finished demo only shows its results
     assert demo.main([]) == 0
     assert demo.worked == []
+    assert (demo.OUTPUT / "table.md").read_text() == text

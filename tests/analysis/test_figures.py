@@ -4,7 +4,8 @@ import matplotlib.image
 import pytest
 
 from dropattack.analysis.compare import compare
-from dropattack.analysis.figures import COLOURS, _spread, gain_against_cost
+from dropattack.analysis.drawing import COLOURS
+from dropattack.analysis.figures import _spread, gain_against_cost
 from dropattack.analysis.records import read_records
 
 

@@ -10,7 +10,8 @@ from dropattack.probes.files import SCHEMA
 METHODS = ("none", "dropout", "fgm", "pgd", "freelb", "dropattack", "sam")
 
 
-@pytest.mark.parametrize("count", [1, 5, 7])  # one row; a row of three and one of two; a row of four and one of three
+# One row; a row of three and one of two; a row of four and one of three.
+@pytest.mark.parametrize("count", [1, 5, pytest.param(7, marks=pytest.mark.slow)])
 def test_draws_every_plane(tmp_path, count):
     axis = [-1.0, 0.0, 1.0]
     files = []

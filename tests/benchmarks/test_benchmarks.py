@@ -59,23 +59,26 @@ def result() -> dict:
     return {"schema": 1, "quick": False, "machine": machine, "cells": [cell, missing]}
 
 
-def test_smoke(tmp_path):
+FEW = ["plain", "dropattack", "authors-plain", "authors"]  # the methods that a promise compares
+
+
+@pytest.mark.parametrize("methods", [FEW, pytest.param(list(METHODS), marks=pytest.mark.slow)], ids=["few", "all"])
+def test_smoke(tmp_path, methods):
     output = tmp_path / "bench.json"
-    printed = run(output, "--only", "mnist-lenet", "--rounds", "2")
+    printed = run(output, "--only", "mnist-lenet", "--rounds", "2", "--methods", *methods)
     result = json.loads(output.read_text())
     (cell,) = result["cells"]
-    assert list(cell["methods"]) == list(METHODS)
+    assert list(cell["methods"]) == [name for name in METHODS if name in methods]
     for name, method in cell["methods"].items():
         assert method["seconds"] > 0, name
         assert method["peak_mb"] > 0, name
-        assert len(method["samples"]) == (
-            2 if name != "plain" else 2 * len(METHODS)
-        )  # 2 rounds, each with one more than there are others, name
+        # 2 rounds, each with one more of plain than there are others
+        assert len(method["samples"]) == (2 if name != "plain" else 2 * len(methods)), name
     assert result["machine"]["threads"] == 1
     assert result["machine"]["allocator"].get("malloc") == (bench.KEPT_MEMORY if libc_ver()[0] == "glibc" else None)
     assert markdown(result) in printed
     assert markdown(result) == output.with_suffix(".md").read_text()
-    assert all(f"| {method} " in printed for method in METHODS)
+    assert all(f"| {method} " in printed for method in methods)
 
 
 def test_allocator_is_configured_as_in_training_by_default(monkeypatch):

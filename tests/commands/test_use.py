@@ -13,7 +13,8 @@ from PIL import Image
 from dropattack.commands.main import main
 from dropattack.runs import build, record
 from dropattack.runs.trained import load
-from tests.commands.conftest import data_of
+from tests.commands.conftest import data_of, train
+from tests.data.makers import texts
 
 TOLERANCE = {"rel": 1e-5, "abs": 1e-6}
 
@@ -51,11 +52,36 @@ def alone(digits, tmp_path):
 def test_texts_get_the_probabilities_of_the_test(words, model, tmp_path, capsys, monkeypatch):
     test = data_of(words[model]).test
     file = tmp_path / "texts.csv"
-    with open(file, "w", newline="") as out:
-        csv.writer(out).writerows([("n", "text"), *enumerate(test.texts)])
+    write_rows(file, [("n", "text"), *enumerate(test.texts)])
     monkeypatch.setattr(build, "read_data", lambda config: pytest.fail("the data of the training was read"))
     assert main(["predict", str(words[model]), "--file", str(file), "--json"]) == 0
     assert predicted(capsys) == pytest.approx(kept(words[model]), **TOLERANCE)
+
+
+def test_pairs_get_the_numbers_of_the_test(tmp_path, capsys):
+    """The columns have the names of the training's table, and both texts of a pair are read."""
+    first, second, table = texts(80, seed=1), texts(80, seed=2), tmp_path / "pairs.csv"
+    write_rows(table, [("one", "two", "mark"), *zip(first.texts, second.texts, first.labels, strict=True)])
+    named = "dataset.text_column=one dataset.text_pair_column=two dataset.label_column=mark"
+    path = str(train(tmp_path, f"dataset=csv dataset.path={table} {named} model=bert"))
+    test = data_of(Path(path)).test
+    write_rows(table, [("mark", "two", "one"), *zip(test.labels, test.pairs, test.texts, strict=True)])
+    assert main(["predict", path, "--file", str(table), "--json"]) == 0
+    assert predicted(capsys) == pytest.approx(kept(Path(path)), **TOLERANCE)
+    assert main(["evaluate", path, "--data", str(table), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["loss"] == pytest.approx(
+        record.read(Path(path))["test"]["loss"], **TOLERANCE
+    )
+    assert main(["predict", path, "a text", "--pair", "another"]) == 0
+    assert capsys.readouterr().out.endswith("\ta text\tanother\n")
+    for arguments, said in (["x"], "reads pairs of texts"), (["x", "y", "--pair", "z"], "2 texts and 1 second texts"):
+        assert main(["predict", path, *arguments]) == 2
+        assert said in capsys.readouterr().err
+
+
+def write_rows(path: Path, rows: list) -> None:
+    with open(path, "w", newline="") as out:
+        csv.writer(out).writerows(rows)
 
 
 def test_images_get_the_probabilities_of_the_test(digits, tmp_path, capsys, without_data, monkeypatch):
@@ -100,8 +126,7 @@ def test_a_file_has_the_numbers_of_the_record(words, tmp_path, capsys, without_d
     monkeypatch.undo()
     data, file = data_of(words["lstm"]), tmp_path / "test.csv"
     names = [data.classes[label] if row % 2 else label for row, label in enumerate(data.test.labels)]
-    with open(file, "w", newline="") as out:
-        csv.writer(out).writerows([("label", "text"), *zip(names, data.test.texts, strict=True)])
+    write_rows(file, [("label", "text"), *zip(names, data.test.texts, strict=True)])
     assert main(["evaluate", str(words["lstm"]), "--data", str(file)]) == 0
     of_record = record.read(words["lstm"])["test"]
     expected = [f"{key:<9} {of_record[key]:.4f}" for key in ("accuracy", "macro_f1", "loss")]
@@ -125,6 +150,8 @@ def test_an_exported_bert_gives_the_same_logits(words, tmp_path, capsys):
     assert tuple(model.config.id2label.values()) == data_of(path).classes
     assert main(["export", str(path), str(folder)]) == 2
     assert "name a new one" in capsys.readouterr().err
+    again = train(tmp_path, f"dataset=imdb paths.data={path.parents[1] / 'data'} model=hf model.pretrained={folder}")
+    assert main(["export", str(again), str(tmp_path / "second")]) == 0  # which compares the logits
 
 
 def mistakes(digits, words, folder: Path) -> list[tuple[list[str], str]]:
@@ -142,12 +169,17 @@ def mistakes(digits, words, folder: Path) -> list[tuple[list[str], str]]:
         (["predict", image, "--images", str(folder / "nothing")], "there is no file"),
         (["predict", text, "--file", f"{folder}/empty.txt"], "has no text"),
         (["predict", text, "--file", f"{folder}/no.csv"], "has no column 'text'; its columns are a, b"),
+        (["predict", text, "x", "--pair", "y"], "this model reads one text per row"),
+        (["predict", text, "--file", f"{folder}/no.jsonl"], "no.jsonl: write the texts as a .csv or .tsv file"),
         (["predict", text, "x", "--device", "cuda"], "--device=cuda is not available"),
         (["predict", f"{folder}/a.json", "x"], "there is no record"),
         (["evaluate", text, "--data", f"{folder}/no.csv"], "has no column 'text'"),
         (["evaluate", text, "--data", f"{folder}/label.csv"], "row 1: 'nothing' is not a class; classes: "),
         (["evaluate", text, "--data", f"{folder}/short.csv"], "row 1: 1 cells, but there are 2 columns"),
-        (["export", text, f"{folder}/hf"], "only model=bert has a Hugging Face form, and this is model=lstm"),
+        (
+            ["export", text, f"{folder}/hf"],
+            "only model=bert and model=hf have a Hugging Face form, and this is model=lstm",
+        ),
     ]
 
 

@@ -19,7 +19,7 @@ BUILT_FROM = ("dropattack", "conf", "pyproject.toml", "setup.py", "MANIFEST.in",
 
 
 def call(*command: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
-    clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "DROPATTACK_COMMIT")}
     return subprocess.run(
         list(map(str, command)), cwd=cwd, env={**clean, "OMP_NUM_THREADS": "1", **environment}, capture_output=True,
         text=True, timeout=200, check=False,
@@ -31,14 +31,14 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="the folders of a POS
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """Build the wheel from a copy, without a network."""
+    """Build the wheel from a copy, as pip does, without a network."""
     copy, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in BUILT_FROM:
         place = ROOT / name
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(place, copy / name, ignore=ignore) if place.is_dir() else shutil.copy(place, copy / name)
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    done = call(*pip, "--wheel-dir", out, copy, cwd=out)
+    build = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+    done = call(sys.executable, "-c", build, out, cwd=copy)
     assert done.returncode == 0, done.stderr
     return next(out.glob("*.whl"))
 
@@ -65,16 +65,27 @@ def test_the_wheel_holds_the_package_and_every_config(wheel):
     assert {name.partition("/")[0] for name in names} == {"dropattack", f"dropattack-{VERSION}.dist-info"}
 
 
-def test_the_installed_command_finds_its_configs(installed, tmp_path):
-    done = call(installed, "run", "--help", cwd=tmp_path)
+def test_the_packaged_command_finds_its_configs(wheel, tmp_path):
+    """From the wheel's own files, unpacked; installed: the slow test."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    (tmp_path / "empty").mkdir()
+    code = (
+        "import sys; from dropattack.commands import main\n"
+        "assert main.__file__.startswith(sys.argv[1]); sys.exit(main.main(['run', '--help']))"
+    )
+    site = str(tmp_path / "site")
+    done = call(sys.executable, "-c", code, site, cwd=tmp_path / "empty", PYTHONPATH=site)
     assert done.returncode == 0, done.stderr
     assert all(path.stem in done.stdout for path in (ROOT / "conf" / "reg").glob("*.yaml"))
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "empty").iterdir()) == []
 
 
 @pytest.mark.slow
 def test_the_wheel_works_in_an_empty_folder(installed, tmp_path):
     """Train, compare and predict with the installed command; everything is written below outputs/."""
+    done = call(installed, "run", "--help", cwd=tmp_path)
+    assert "dropattack" in done.stdout
     run = ("dataset=digits", "model=cnn", "reg=fgm", "scale=smoke", "tracker=none", "trainer.device=cpu")
     done = call(installed, "run", *run, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -25,11 +25,22 @@ def test_imdb(real_data):
     assert sizes(made) == [22_500, 2_500, 25_000]
     assert [counts(split) for split in made.splits.values()] == [[11_250] * 2, [1_250] * 2, [12_500] * 2]
     assert made.notes["test_texts_in_train"] == 123
+
+
+@pytest.mark.slow  # the splits of the authors, on small files: test_tables.py
+def test_author_splits(real_data):
     author = imdb.load(root=real_data, split="author", seed=0)
     assert sizes(author) == [40_000, 5_000, 5_000]
     assert counts(author.test) == [2_500, 2_500]
+    author = agnews.load(root=real_data, split="author")
+    assert sizes(author) == [62_297 - 9_995, 10_000, 7_600]
+    assert counts(author.validation) == [2_527, 2_522, 2_471, 2_480]
+    author = pheme.load(root=real_data, split="author")
+    assert sizes(author) == [5_145, 637, 643]
+    assert counts(author.test) == [400, 243]
 
 
+@pytest.mark.slow  # on small files: test_tables.py
 def test_imdb_without_leaks(real_data):
     made = imdb.load(root=real_data, drop_leaks=True)
     assert len(made.test) == 25_000
@@ -63,18 +74,12 @@ def test_agnews(real_data):
     assert len(made.train) + len(made.validation) == 62_297
     assert counts(made.test) == [1_900] * 4
     assert made.notes["train_rows_of_official"] == "62,297 of 120,000"
-    author = agnews.load(root=real_data, split="author")
-    assert sizes(author) == [62_297 - 9_995, 10_000, 7_600]
-    assert counts(author.validation) == [2_527, 2_522, 2_471, 2_480]
 
 
 def test_pheme(real_data):
     made = pheme.load(root=real_data)
     assert sizes(made) == [5_145, 637, 643]
     assert [counts(split) for split in made.splits.values()] == [[3_214, 1_931], [409, 228], [400, 243]]
-    author = pheme.load(root=real_data, split="author")
-    assert sizes(author) == sizes(made)
-    assert counts(author.test) == counts(made.test)
     assert len(pheme.load(root=real_data, drop_source_only=True).train) == 5_145 - 913
 
 
@@ -124,7 +129,7 @@ def test_imdb_mini_batches_have_little_padding(real_data):
     assert Loader(encoded.train, batch_size=128).padding_share() < 0.1
 
 
-@pytest.mark.parametrize("scale", ["mini", "full"])
+@pytest.mark.parametrize("scale", ["mini", pytest.param("full", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("dataset", "model"),
     [pytest.param("imdb", "lstm", marks=pytest.mark.slow), ("pheme", "bigru"), ("agnews", "bigru2")],

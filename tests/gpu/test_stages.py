@@ -30,7 +30,7 @@ def grace(monkeypatch):
 
 def test_a_stage_ends_at_its_limit_and_the_next_one_runs(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
-    planned = [count(first, 600, 0.1, "long", limit=3), count(second, 2, 0, "short")]
+    planned = [count(first, 600, 0.1, "long", limit=2), count(second, 2, 0, "short")]
     long, short = run_stages(planned, budget=30, folder=tmp_path / "out", root=tmp_path)
     assert (long.state, short.state) == ("cut off", "done")
     assert second.read_text() == "xx"
@@ -48,7 +48,8 @@ def test_processes_of_a_stage_end_with_it(tmp_path, then):
         f"child = subprocess.Popen([sys.executable, '-c', {stubborn!r}, *sys.argv[1:]])\n"
         f"while not os.path.exists(sys.argv[1]): time.sleep(0.01)\n{then}"
     )
-    stage = Stage("parent", 4, (sys.executable, "-c", parent, str(tmp_path / "file"), "600", "0.1"))
+    limit = 4 if then == "pass" else 2.5  # one that ends by itself does not wait for its limit
+    stage = Stage("parent", limit, (sys.executable, "-c", parent, str(tmp_path / "file"), "600", "0.1"))
     (outcome,) = run_stages([stage], budget=30, folder=tmp_path / "out", root=tmp_path)
     assert outcome.state == ("done" if then == "pass" else "cut off")
     written = len((tmp_path / "file").read_text())
@@ -59,7 +60,7 @@ def test_processes_of_a_stage_end_with_it(tmp_path, then):
 def test_next_call_runs_stages_beyond_the_budget(tmp_path):
     short = count(tmp_path / "b", 1, 0, "b")
     planned = [short, count(tmp_path / "a", 600, 0.1, "a"), count(tmp_path / "c", 1, 0, "c")]
-    outcomes = run_stages(planned, budget=4, folder=tmp_path / "out", root=tmp_path)
+    outcomes = run_stages(planned, budget=2.5, folder=tmp_path / "out", root=tmp_path)
     assert [o.state for o in outcomes] == ["done", "cut off", "not started"]
     planned[1] = count(tmp_path / "a", 1, 0, "a")
     outcomes = run_stages(planned, budget=30, folder=tmp_path / "out", root=tmp_path)

@@ -32,7 +32,7 @@ from tests.hostile.records import finished
 
 # The same examples for everybody: a failure in one place is a failure in all.
 ALWAYS = settings(derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
-MANY, SOME = (settings(ALWAYS, max_examples=count) for count in (150, 60))
+MANY, SOME, FEW = (settings(ALWAYS, max_examples=count) for count in (150, 60, 25))
 
 # JSON values, including NaN, infinity, integers of any size and lone surrogates, but without subnormal numbers, which
 # are zero in a process that has executed a run.
@@ -241,11 +241,22 @@ def test_arbitrary_overrides_are_parsed_or_rejected(overrides):
     assert refused.isprintable() if refused else len(parsed) == len(overrides)
 
 
-@MANY
-@given(st.lists(MEANINGFUL, min_size=1, max_size=2))
-def test_arbitrary_overrides_are_composed_or_rejected(overrides):
+def composed_or_rejected(overrides):
     values, refused = answer(lambda: experiment.resolve(compose(experiment.CONF, overrides)))
     if refused:
         assert refused.isprintable()
     else:
         assert record.record_path(values).parent == Path(values["paths"]["output"]) / "records"
+
+
+@FEW
+@given(st.lists(MEANINGFUL, min_size=1, max_size=2))
+def test_arbitrary_overrides_are_composed_or_rejected(overrides):
+    composed_or_rejected(overrides)
+
+
+@pytest.mark.slow
+@MANY
+@given(st.lists(MEANINGFUL, min_size=1, max_size=2))
+def test_many_more_overrides_are_composed_or_rejected(overrides):
+    composed_or_rejected(overrides)

@@ -17,7 +17,7 @@ TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 
 def start(module: str, folder: Path) -> list[dict]:
-    """What each of two processes saved."""
+    """Return what each of two processes saved."""
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     if sys.platform == "linux":
         environment["GLOO_SOCKET_IFNAME"] = "lo"

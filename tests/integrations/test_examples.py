@@ -23,7 +23,7 @@ RUNS = [
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
-    """The examples import their neighbour `_digits`, and Accelerate remembers the first set-up of a process."""
+    """Forget the neighbour `_digits` that examples import, and Accelerate's set-up of the process."""
     from accelerate.state import AcceleratorState
 
     monkeypatch.syspath_prepend(EXAMPLES)

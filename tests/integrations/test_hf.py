@@ -1,6 +1,7 @@
 """RegularizedTrainer against the plain Trainer (Identity, bit for bit) and against a loop by hand."""
 
 import copy
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -39,13 +40,20 @@ def assert_identical(one, two) -> None:
     assert all(torch.equal(a, b) for a, b in zip(weights(one), weights(two), strict=True))
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"gradient_accumulation_steps": 2}, {"gradient_accumulation_steps": 3}, {"bf16": True},
-    {"label_smoothing_factor": 0.1, "gradient_accumulation_steps": 3}, {"gradient_checkpointing": True},
-], ids=str)  # fmt: skip
-@pytest.mark.parametrize("share", [True, False], ids=["a share", "a mean"])
+def identities() -> Iterator:
+    """Yield options of the Trainer with `share`, what it takes the loss for; not every pair is fast."""
+    for number, options in enumerate([
+        {}, {"gradient_accumulation_steps": 2}, {"gradient_accumulation_steps": 3}, {"bf16": True},
+        {"label_smoothing_factor": 0.1, "gradient_accumulation_steps": 3}, {"gradient_checkpointing": True},
+    ]):  # fmt: skip
+        for share in (True, False):
+            fast = share == number % 2 or "gradient_accumulation_steps" in options
+            name = f"{options}-{'a share' if share else 'a mean'}"
+            yield pytest.param(options, share, id=name, marks=() if fast else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("options", "share"), identities())
 def test_identity_is_the_plain_trainer(tmp_path, options: dict, share: bool):
-    """`share`: what the Trainer takes the loss for."""
     trained = []
     for make in (lambda **k: PlainTrainer(**k), lambda **k: OurTrainer(regularizer=METHODS["identity"], **k)):
         trainer = make(model=bert(), args=arguments(tmp_path, **options), train_dataset=Rows())
@@ -56,9 +64,12 @@ def test_identity_is_the_plain_trainer(tmp_path, options: dict, share: bool):
 
 
 @each_method
-@pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize(("accumulate", "bf16", "smoothing"), [
+    (1, False, 0.0), (1, True, 0.1), (2, False, 0.1), (2, True, 0.0),  # each option with each other
+    *(pytest.param(*rest, marks=pytest.mark.slow) for rest in (
+        (1, False, 0.1), (1, True, 0.0), (2, False, 0.0), (2, True, 0.1),
+    )),
+])  # fmt: skip
 def test_the_gradient_is_that_of_a_loop_by_hand(tmp_path, make, accumulate: int, bf16: bool, smoothing: float):
     options = arguments(
         tmp_path, max_steps=1, gradient_accumulation_steps=accumulate, bf16=bf16, max_grad_norm=0.0,

@@ -38,7 +38,7 @@ def fresh_state():
 
 
 def summed(outputs, labels, num_items_in_batch=None):
-    """A loss that is a share of the accumulated batch's mean."""
+    """Return a loss that is a share of the accumulated batch's mean."""
     return F.cross_entropy(outputs.logits, labels, reduction="sum") / num_items_in_batch
 
 

@@ -123,8 +123,12 @@ def by_hand(method: str, accumulate: int, clip_norm: float | None, every: str, a
 
 
 @each_method
-@pytest.mark.parametrize(("accumulate", "clip_norm", "every"), [(1, None, "epoch"), (2, 0.3, "step"), (3, 0.3, "step")])
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize(("accumulate", "clip_norm", "every", "precision"), [
+    (1, None, "epoch", "32-true"), (2, 0.3, "step", "bf16-mixed"), (3, 0.3, "step", "32-true"),
+    *(pytest.param(*rest, marks=pytest.mark.slow) for rest in (
+        (1, None, "epoch", "bf16-mixed"), (2, 0.3, "step", "32-true"), (3, 0.3, "step", "bf16-mixed"),
+    )),
+])  # fmt: skip
 def test_lightning_is_the_loop_by_hand(method, accumulate, clip_norm, every, precision):
     module = Module(method, every)
     fit(module, precision=precision, accumulate_grad_batches=accumulate, gradient_clip_val=clip_norm)

@@ -1,5 +1,7 @@
 """With `Identity`, the Lightning mixin is plain Lightning bit for bit: weights, order of hooks, logs, schedules."""
 
+from collections.abc import Iterator
+
 import lightning as L
 import pytest
 import torch
@@ -97,8 +99,8 @@ def scaled() -> list:
     return [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**60))]
 
 
-@pytest.mark.parametrize("schedule", ["none", "step", "epoch", "plateau"])
-@pytest.mark.parametrize("options", [
+SCHEDULES = ("none", "step", "epoch", "plateau")
+OPTIONS = (
     {},
     {"accumulate_grad_batches": 3},
     {"gradient_clip_val": 0.3},
@@ -115,7 +117,20 @@ def scaled() -> list:
     {"callbacks": lambda: [cb.GradientAccumulationScheduler({0: 1, 1: 3})]},
     {"callbacks": lambda: [cb.EMAWeightAveraging(decay=0.5)]},
     {"callbacks": lambda: [cb.EarlyStopping("val", patience=1, min_delta=0.2)]},
-], ids=lambda options: ",".join(options) or "default")  # fmt: skip
+)
+
+
+def cells() -> Iterator:
+    """Yield each option with each schedule; the default with all of them, and the others with one in turn, are fast."""
+    for number, options in enumerate(OPTIONS):
+        one = ("none", "epoch", "plateau")[number % 3] if "callbacks" in options else SCHEDULES[number % 4]
+        for schedule in SCHEDULES:
+            fast = not options or schedule == one
+            name = f"{','.join(options) or 'default'}-{schedule}"
+            yield pytest.param(options, schedule, id=name, marks=() if fast else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("options", "schedule"), cells())
 def test_identity_is_plain_lightning(tmp_path, options: dict, schedule: str):
     if schedule == "step" and "callbacks" in options:
         pytest.skip("Lightning's SWA takes schedules by epoch alone")

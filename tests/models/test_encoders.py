@@ -32,6 +32,11 @@ CAUSAL = {
     "modernbert-decoder", "mpt", "openai-gpt", "opt", "phi", "qwen2",
 }  # fmt: skip
 
+QUICK = {  # one of each kind of family; importing and loading all of them takes a minute
+    "albert", "bert", "canine", "ctrl", "deberta-v2", "distilbert", "electra", "fnet", "gpt2", "llama", "longformer",
+    "modernbert", "mpnet", "mra", "roberta", "t5", "xlnet",
+}  # fmt: skip
+
 
 @pytest.fixture
 def spec() -> DataSpec:
@@ -45,7 +50,9 @@ def saved(family: str, folder) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in UNTRIED])
+@pytest.mark.parametrize("family", [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FAMILIES if name not in UNTRIED
+])  # fmt: skip
 def test_a_family(family, spec, tmp_path, ragged):
     folder = saved(family, tmp_path)
     if family in REFUSED:
@@ -110,6 +117,10 @@ def test_the_longest_text_leaves_out_the_positions_that_padding_takes(family, sp
     model(torch.full((1, most), 5), torch.tensor([most]))
     with pytest.raises(UserError, match=f"max_length={most}"):
         model(torch.full((1, most + 1), 5), torch.tensor([most + 1]))
+
+
+def test_the_quick_families_exist():
+    assert set(FAMILIES) >= QUICK
 
 
 def test_trying_an_encoder_leaves_torch_s_random_numbers_alone(spec, tmp_path):

@@ -45,7 +45,9 @@ def spec() -> DataSpec:
     return DataSpec("text", 3, tuple(f"word{i}" for i in range(20)), padding_id=0)
 
 
-@pytest.mark.parametrize("family", HIDDEN)
+@pytest.mark.parametrize("family", [  # the differences between families: the next test
+    pytest.param(name, marks=() if name in ("bert", "gpt2") else pytest.mark.slow) for name in HIDDEN
+])  # fmt: skip
 def test_a_smoke_run_on_a_user_s_own_data_and_model_touches_no_file_of_the_package(family, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     split = texts(60)

@@ -267,9 +267,16 @@ INTEGRATIONS = (
 MODELS = (
     Fault(
         "dropattack/models/rnn.py",
-        "return _at(self.rnn(x)[0], lengths - 1)",
-        "return self.rnn(x)[0][:, -1]",
+        "return _at(states, lengths - 1)",
+        "return states[:, -1]",
         "A padded LSTM classifies by the state after the padding.",
+        ("tests/models/test_rnn.py",),
+    ),
+    Fault(
+        "dropattack/models/rnn.py",
+        "states.masked_fill(padding[..., None], -math.inf).amax(dim=1)",
+        "states.amax(dim=1)",
+        "Max pooling over time takes states of the padding.",
         ("tests/models/test_rnn.py",),
     ),
 )
@@ -602,6 +609,20 @@ RUNS = (
         "pass",
         "The secrets of the environment are in error messages.",
         ("tests/hostile/test_secrets.py", "-k", "fail"),
+    ),
+    Fault(
+        "dropattack/runs/config.py",
+        "found.append((folder, name, status.st_mtime_ns, status.st_size))",
+        "found.append((folder, name))",
+        "A file of conf/ that a search has changed is not read again.",
+        ("tests/test_configs.py", "-k", "changed"),
+    ),
+    Fault(
+        "dropattack/runs/config.py",
+        "config = base.copy()",
+        "config = base",
+        "The values of one run reach the runs that follow.",
+        ("tests/test_configs.py", "-k", "hydra_composes"),
     ),
 )
 

@@ -16,7 +16,7 @@ def weights(*modules: nn.Module) -> list[Tensor]:
 
 
 def taken(ps: Sequence[Tensor]) -> list[Tensor]:
-    """The gradients (dense; zeros for none), which are then cleared."""
+    """Return the gradients (dense; zeros for none), and clear them."""
     found = [torch.zeros_like(p) if p.grad is None else p.grad.to_dense().clone() for p in ps]
     for p in ps:
         p.grad = None
@@ -29,7 +29,7 @@ def plain(loss: Loss, ps: Sequence[Tensor]) -> list[Tensor]:
 
 
 def at(loss: Loss, ps: Sequence[Tensor], moves: dict[Tensor, Tensor]) -> list[Tensor]:
-    """The gradient with each of some weights moved by its r."""
+    """Return the gradient with each of some weights moved by its r."""
     before = {p: p.detach().clone() for p in moves}
     with torch.no_grad():
         for p, r in moves.items():

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -123,7 +124,7 @@ class Network:
         return copy.deepcopy(built(self.make, dropout))
 
     def batch(self, seed: int = 0) -> tuple[Tensor, Tensor]:
-        """Inputs and labels [5]."""
+        """Return inputs and labels [5]."""
         generator = torch.Generator().manual_seed(seed)
         inputs = self.inputs(generator)
         return inputs, torch.randint(0, CLASSES, (len(inputs),), generator=generator)
@@ -156,3 +157,9 @@ NETWORKS = (
     Network("cnn", CNN, images, ("conv1.weight", "bn1.weight", "head.weight"), ("<input>", "conv2")),
     Network("bert", bert, texts, (f"{WORDS}.weight", f"{QUERY}.weight"), (WORDS, QUERY), WORDS, call_bert),
 )  # fmt: skip
+
+
+def fast_on(*names: str) -> pytest.MarkDecorator:
+    """Run a test on all networks, of which those not named are slow."""
+    params = [pytest.param(n, id=n.name, marks=() if n.name in names else pytest.mark.slow) for n in NETWORKS]
+    return pytest.mark.parametrize("network", params)

@@ -52,7 +52,7 @@ class Landscape:
         self.buffers: Shift | None = None  # after the first pass
 
     def forward(self, shift: Shift) -> tuple[Output, Shift, Shift]:
-        """The output with its graph; for each attacked activation a zero that was added to it, and its value."""
+        """Return the output with its graph, and for each attacked activation an added zero and its value."""
         if self.shared:
             if self.random_state is None:
                 self.random_state = torch.get_rng_state()
@@ -99,7 +99,7 @@ class Landscape:
         )
 
     def rows(self, name: str) -> Tensor | None:
-        """The batch's token ids, ascending, where `name` is the matrix that they are looked up in."""
+        """Return the batch's token ids, ascending, if `name` is the matrix that they are looked up in."""
         return self.batch[0].unique() if name == f"{self.network.embedding}.weight" else None
 
     def norm(self, name: str, value: Tensor) -> Tensor:
@@ -128,13 +128,13 @@ def identity(land: Landscape, draws: list[Tensor]) -> Expected:
 
 
 def attacked_at(land: Landscape, name: str, clean: Point) -> Tensor:
-    """What is attacked at the clean point: of an embedding matrix the rows of the batch."""
+    """Return what is attacked at the clean point; of an embedding matrix, the rows of the batch."""
     value, rows = land.theta[name].detach() if name in land.theta else clean.values[name], land.rows(name)
     return value if rows is None else value[rows]
 
 
 def largest(land: Landscape, name: str, value: Tensor) -> Tensor:
-    """The ∞-norm, in the shapes of `land.norm`."""
+    """Return the ∞-norm, in the shapes of `land.norm`."""
     dims = tuple(range(0 if name in land.theta else 1, value.dim()))
     return value.abs().amax(dims, keepdim=name not in land.theta)
 
@@ -264,7 +264,7 @@ def randomattack(
 
 
 def spread(land: Landscape, name: str, mask: Tensor, like: Tensor) -> Tensor:
-    """The mask of an embedding's rows in the place of those rows in the matrix; any other mask as it is."""
+    """Put the mask of an embedding's rows at those rows of the matrix; return any other mask as it is."""
     rows = land.rows(name)
     if rows is None:
         assert mask.shape == like.shape, f"{name}: a mask of shape {tuple(mask.shape)} for {tuple(like.shape)}"
@@ -426,7 +426,7 @@ def rwp(land: Landscape, draws: list[Tensor], gamma: float, alpha: float = 0.5, 
 
 
 def neftune(land: Landscape, draws: list[Tensor], alpha: float = 5.0) -> Expected:
-    """The draws are uniform in (−1, 1) · α/√d already: `uniform_start` is checked by a test of its own."""
+    """Take draws that are uniform in (−1, 1) · α/√d already: another test checks `uniform_start`."""
     moved = land.at(dict(zip(land.targets, draws, strict=True)))
     return Expected(moved.weights, moved.loss, (), moved.loss)
 
@@ -434,12 +434,12 @@ def neftune(land: Landscape, draws: list[Tensor], alpha: float = 5.0) -> Expecte
 def fsam(
     land: Landscape, draws: list[Tensor], rho: float, sigma: float = 1.0, decay: float = 0.95, adaptive: bool = False
 ) -> Expected:
-    """The first step: the average starts as the gradient, and the direction is the gradient itself."""
+    """Compute the first step: the average starts as the gradient, which is also the direction."""
     return sam(land, draws, rho, adaptive)
 
 
 def msam(land: Landscape, draws: list[Tensor], rho: float) -> Expected:
-    """The momenta are those that `following` hands to the library: drawn for all parameters in their order."""
+    """Use the momenta that `following` hands to the library, drawn for all parameters in their order."""
     generator = torch.Generator().manual_seed(0)
     momenta = {n: torch.randn(w.shape, dtype=w.dtype, generator=generator) for n, w in land.theta.items()}
     norm = torch.stack([momenta[name].norm() for name in land.targets]).norm()

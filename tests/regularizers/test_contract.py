@@ -12,16 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dropattack.regularizers import dropattack, functional, randomattack, rwp
 from dropattack.regularizers.rows import Rows
 from tests.regularizers.methods import METHODS, Method
-from tests.regularizers.networks import NETWORKS, Network
+from tests.regularizers.networks import NETWORKS, Network, fast_on
 
-
-def fast_on(*names: str) -> pytest.MarkDecorator:
-    """Run a test on all networks, of which those not named are slow."""
-    params = [pytest.param(n, id=n.name, marks=() if n.name in names else pytest.mark.slow) for n in NETWORKS]
-    return pytest.mark.parametrize("network", params)
-
-
-each_network = fast_on(*(n.name for n in NETWORKS))
+each_network = fast_on("lstm", "cnn", "bert")
 two_networks = fast_on("lstm", "cnn")  # an embedding's rows and a RNN's flat weights; images and BatchNorm
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 
@@ -187,9 +180,14 @@ def test_the_same_seed_gives_the_same_step_and_state_goes_on(method: Method, net
     assert skipped == skipped_too
 
 
-@two_networks
+LOW = ("lstm-fp16", "cnn-bf16")  # each precision on one network; the others are slow
+
+
 @each_method
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize(("network", "precision"), [
+    pytest.param(n, p, id=f"{n.name}-{p}", marks=() if f"{n.name}-{p}" in LOW else pytest.mark.slow)
+    for n in NETWORKS for p in ("bf16", "fp16")
+])  # fmt: skip
 def test_low_precision_is_close_and_scaling_changes_nothing(method: Method, network: Network, precision: str):
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16
     model, batch = network.build().float(), network.batch()
@@ -226,9 +224,8 @@ def absolute(reg):
     return reg
 
 
-@each_network
+@fast_on()
 @each_method
-@pytest.mark.slow
 def test_compiled_models_get_the_same_gradient(method: Method, network: Network, monkeypatch):
     if network.name == "bigru":
         pytest.skip("torch.compile cannot trace packed sequences")
@@ -264,7 +261,7 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@each_network
+@two_networks  # the others, with three methods: tests/training/test_waits.py
 @each_method
 def test_nothing_waits_for_the_device(method: Method, network: Network, monkeypatch):
     # The path of a GPU, where neither the number of rows nor a norm is known on the host.

@@ -111,7 +111,7 @@ def test_sparse_gradients_stay_sparse_and_are_the_dense_ones(layer, make):
 
 
 def stepping(ps, lr=0.5):
-    """An optimizer for each parameter, that steps as soon as its gradient is there."""
+    """Give each parameter an optimizer that steps as soon as its gradient exists."""
     optimizers = {p: torch.optim.SGD([p], lr=lr) for p in ps}
     calls = []
 

@@ -17,7 +17,7 @@ from torch import Tensor
 import dropattack.regularizers
 from tests.regularizers import oracles
 from tests.regularizers.methods import following
-from tests.regularizers.networks import NETWORKS, PADDING, TARGETS, Network
+from tests.regularizers.networks import NETWORKS, PADDING, TARGETS, Network, fast_on
 
 TOLERANCE = 1e-10
 SEED = 20240607
@@ -31,7 +31,7 @@ class Method(NamedTuple):
     targets: tuple[str, ...] = TARGETS
 
     def dropouts(self, which: str) -> tuple[str, ...]:
-        """What is worth its time: a row meets every way somewhere, and fresh masks ask more of it than none."""
+        """Choose what is worth its time: each row meets every way somewhere, and fresh masks test more than none."""
         if which == "none":  # Identity has one pass, and R-Drop's two have to differ: they have no such option
             return ("fresh",) if self.cls == "RDrop" else ("none", "fresh")
         if self.cls == "RAT":  # as R-Drop's, its two passes have to differ
@@ -39,7 +39,7 @@ class Method(NamedTuple):
         return {"weights": ("none", "fresh", "shared"), "activations": ("fresh", "shared")}.get(which, ("fresh",))
 
     def of(self, network: Network) -> "Method":
-        """This row with the network's name for what AWP's `inputs` attacks."""
+        """Return this row with the network's name for what AWP's `inputs` attacks."""
         which = self.kwargs.get("inputs")
         return self._replace(kwargs={**self.kwargs, "inputs": network.targets(which)[0]}) if which else self
 
@@ -104,7 +104,7 @@ METHODS = (
 
 
 def targets_of(network: Network, which: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What the library is given, and what it means in the oracle."""
+    """Return the library's arguments, and what they mean in the oracle."""
     if which == "*":
         return ("*",), tuple(name for name, _ in network.build().named_parameters())
     if which == "embedding":  # FreeLB takes an embedding's weight name as that module's output
@@ -138,7 +138,7 @@ def recorder(original: Callable[..., Tensor], draws: list[Tensor]) -> Callable[.
 
 @contextlib.contextmanager
 def recorded() -> Iterator[list[Tensor]]:
-    """The random tensors that the library draws, in order; they are what the oracle cannot know."""
+    """Collect the random tensors that the library draws, in order, because the oracle cannot know them."""
     draws: list[Tensor] = []
     with pytest.MonkeyPatch.context() as patch:
         for module, name in USES_OF_CHANCE:
@@ -147,7 +147,7 @@ def recorded() -> Iterator[list[Tensor]]:
 
 
 def error(found: dict[str, Tensor | None], wanted: dict[str, Tensor]) -> float:
-    """The worst ‖a − b‖/‖b‖ over the parameters and over all of them together.
+    """Return the worst ‖a − b‖/‖b‖ over the parameters and over all of them together.
 
     A gradient that is zero by symmetry (a bias before BatchNorm, BERT's key biases) is rounding noise, so a
     parameter's norm counts as a ten-thousandth of the whole at least.
@@ -162,7 +162,7 @@ def error(found: dict[str, Tensor | None], wanted: dict[str, Tensor]) -> float:
 
 
 def compare(method: Method, network: Network, which: str, dropout: str) -> float:
-    """Makes one call of the library and checks all that it promises; returns the relative error of the gradient."""
+    """Make one call of the library, check all that it promises, and return the gradient's relative error."""
     method = method.of(network)
     given, meant = targets_of(network, which)
     meant = (*meant, *filter(None, [method.kwargs.get("inputs")]))
@@ -206,13 +206,22 @@ def label(value: Any) -> str:
     return value.name if isinstance(value, Network) else str(value)
 
 
-@pytest.mark.parametrize(("method", "network", "which"), cases(), ids=label)
+def params() -> Iterator:
+    """Yield the cases: on the LSTM and the CNN all are fast, and on the others one of each method's targets in turn."""
+    for method, network, which in cases():
+        turn = METHODS.index(method) % len(method.targets)
+        fast = network.name in ("lstm", "cnn") or which == method.targets[turn]
+        name = "-".join(map(label, (method, network, which)))
+        yield pytest.param(method, network, which, id=name, marks=() if fast else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("method", "network", "which"), params())
 def test_gradient_and_losses_are_the_oracles(method, network, which):
     for dropout in method.dropouts(which):
         assert compare(method, network, which, dropout) <= TOLERANCE, dropout
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=label)
+@fast_on("lstm", "cnn")
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_adds_to_what_is_there_and_scales(method, network):
     """Earlier gradients are added to, never attacked along; `backward` may scale (AMP): 1024 × is exact in binary."""

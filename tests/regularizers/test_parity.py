@@ -249,7 +249,7 @@ OF_WEIGHTS = ("sam", "asam", "fsam", "msam", "msam, adam", "awp", "rwp", "floodi
 
 
 def distance(name: str, network, dropout: float) -> float:
-    """The worst relative difference of a weight after five steps."""
+    """Return the worst relative difference of a weight after five steps."""
     make, loop = ROWS[name]
     ours = network.build(dropout)
     theirs = copy.deepcopy(ours)

@@ -9,7 +9,7 @@ from torch import nn
 import dropattack as da
 from dropattack.regularizers import Regularizer
 from tests.regularizers.methods import quiet
-from tests.regularizers.networks import NETWORKS, Network
+from tests.regularizers.networks import NETWORKS, Network, fast_on
 
 TEXT, IMAGE = NETWORKS[0], NETWORKS[2]
 ZERO = [  # every way to say that there is no attack
@@ -34,7 +34,7 @@ def test_every_method_has_a_zero():
     assert methods - {"Regularizer", "Compose"} == {name for name, _ in ZERO}
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.name)
+@fast_on("lstm", "cnn")
 @pytest.mark.parametrize(("method", "options"), ZERO, ids=lambda v: v if isinstance(v, str) else "-".join(v))
 def test_zero_strength_is_plain_training_bit_for_bit(method, options, network):
     plain, ours = network.build(0.3), network.build(0.3)

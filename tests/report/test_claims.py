@@ -17,7 +17,7 @@ from dropattack.report.page import build
 from dropattack.runs.experiment import CONF
 from dropattack.statistics import EQUIVALENT, UNKNOWN, Plan, Primary, paired_difference
 from dropattack.statistics.pooled import pool
-from dropattack.sweeps.table import Table, load_table
+from dropattack.sweeps.table import TableConfig, load_table
 from tests.report import folders
 from tests.report.conftest import ROOT
 
@@ -212,6 +212,11 @@ def test_the_sentences_have_the_numbers_of_the_records():
         "p = 0.080 after correction for the planned comparisons.",
         "Both sides of a comparison have the same number of epochs, so DropAttack took longer.",
     ]
+    assert answer.in_short(found) == [
+        "Against plain training for the same number of epochs, DropAttack's verdicts are: not known on IMDB "
+        "(+1.50 points [+0.26, +2.74], 3 seeds, full).",
+        answer.cost(found),
+    ]
     assert answer.cost(found) == "A step of DropAttack takes 3.6 times as long as a plain one in these runs."
 
 
@@ -233,7 +238,7 @@ def test_the_report_opens_with_the_answer(tmp_path, filled, make):
 
 def test_every_outcome_is_a_word_of_the_page():
     assert len(set(OUTCOMES)) == 5
-    assert isinstance(load_table(CONF, "paper"), Table)
+    assert isinstance(load_table(CONF, "paper"), TableConfig)
     assert load_table(CONF, "paper").plan == Plan(
         primary=Primary("dropattack", "none", ("imdb", "agnews", "mnist", "pheme", "cifar10"), {"reg.relative": True},
                         "before the first run (results/PLAN.md)")

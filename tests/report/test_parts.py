@@ -3,20 +3,21 @@
 import json
 import math
 import re
-import subprocess
-import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from markupsafe import Markup
 
+from dropattack.analysis import history
 from dropattack.analysis.compare import compare
-from dropattack.analysis.figures import COLOURS
+from dropattack.analysis.drawing import COLOURS, MARKS, Key, Panel, curves, mark
+from dropattack.analysis.figures import reach
 from dropattack.analysis.records import read_records
-from dropattack.report import cards, colours, history
-from dropattack.report.charts import accuracy_against, gain_against_cost, heat_map
-from dropattack.report.intervals import interval, reach
-from dropattack.report.svg import Axis, Panel, around, round_values
+from dropattack.commands.main import main
+from dropattack.report import cards, colours
+from dropattack.report.charts import accuracy_against, chart, gain_against_cost, heat_map
+from dropattack.report.intervals import interval
 from dropattack.statistics import PairedDifference, estimate, paired_difference
 from tests.report import folders
 
@@ -27,24 +28,12 @@ def difference(mean: float, half: float = math.nan) -> PairedDifference:
     return PairedDifference(mean, 1.0, mean - half, mean + half, 3, 0.5, (mean,) * 3)
 
 
-def test_ticks_are_round_and_inside():
-    assert round_values(0.13, 0.97) == (0.2, 0.4, 0.6, 0.8)
-    assert round_values(-1.2, 2.1) == (-1, 0, 1, 2)
-    assert [name for _, name in Axis(0.02, 300, log=True).ticks()] == ["0.1", "1", "10", "100"]
-
-
-@pytest.mark.parametrize("values", [[], [3.0], [0.0, 0.0], [math.nan, 1.0], [1e-9, 1e9], [-5.0, 5.0]])
-@pytest.mark.parametrize("log", [False, True])
-def test_axis_covers_any_values(values, log):
-    axis = around(values, log=log)
-    assert axis.low < axis.high
-    assert all(0 <= axis.share(tick) <= 1 for tick, _ in axis.ticks())
-
-
 def test_the_interval_is_drawn_to_scale():
     drawn = interval(difference(0.5, 0.25), 1.0, "fgm", "fgm: +0.50")
     assert '<path class="interval" d="M73.0,10.0H99.0"/>' in drawn  # 120 wide, margin 8: 52 per point, from 60
-    assert "translate(86.0 10.0)" in drawn
+    outline = re.search(r'class="mark" d="([^"]*)"', drawn)[1]  # the mark lies around 86, 10
+    xs, ys = zip(*(map(float, point.split(",")) for point in re.findall(r"[\d.]+,[\d.]+", outline)), strict=True)
+    assert (min(xs) < 86 < max(xs), min(ys) < 10 < max(ys)) == (True, True)
     assert "<title>fgm: +0.50</title>" in drawn
     assert "arrow" not in drawn
 
@@ -86,20 +75,33 @@ def test_figures_describe_the_numbers_they_draw(filled):
 def test_heat_map_has_one_square_per_pair_and_curve_one_point_per_setting(filled):
     ablation = compare(read_records(filled / "mini" / "ablation").frame)
     (squares,) = heat_map(ablation, "reg.epsilon", "reg.p")
-    assert squares.panels[0].count("<rect") == 4
+    assert squares.panels[0].count(">n = ") == 4
     frame = read_records(filled / "mini" / "half_data").frame
     (curve,) = accuracy_against(frame, "dataset.fraction")
-    assert curve.panels[0].count('class="mark"') == 2 * 4
+    assert len(re.findall("<title>(?:none|dropattack), fraction", curve.panels[0])) == 2 * 4
     assert [key.method for key in curve.legend] == ["none", "dropattack"]
 
 
 def test_text_in_a_chart_is_escaped():
-    panel = Panel("<b>", Axis(0, 1, "<i>"), Axis(0, 1))
-    panel.words(0, 0, "<u>", method='"<s>')
-    panel.mark(0, 0, "<q>", says="<a>")
-    drawn = panel.svg("<p>")
+    def draw(ax):
+        ax.set_xlabel("<i>")
+        mark(ax, 0, 0, '"<q>', says="<a>")
+
+    drawn = chart(Panel("", "<b>", draw, "<p>"))
     assert isinstance(drawn, Markup)
-    assert not re.search(r"<[biusqap]>", drawn)
+    assert not re.search(r"<[biqap]>", drawn)
+    (group,) = [e for e in ElementTree.fromstring(drawn).iter("g") if e.get("data-method")]
+    assert group.attrib == {"data-method": '"<q>', "class": "m"}
+    assert group.find("title").text == "<a>"
+
+
+def test_chart_follows_the_page_and_has_no_ids():
+    line = [(Key("fgm", "fgm"), [(1.0, difference(0.5, 0.25)), (2.0, difference(0.7, 0.25))])]
+    panel = Panel("", "loss", lambda ax: curves(ax, line, "epoch"), "fgm")
+    drawn = chart(panel)
+    assert drawn == chart(panel)
+    assert "var(--m-fgm)" in drawn
+    assert not re.search(r"#[0-9a-f]{6}| id=|url\(|<use|font-family", drawn)
 
 
 def test_colours_match_all_figures_and_contrast_with_both_pages():
@@ -107,8 +109,8 @@ def test_colours_match_all_figures_and_contrast_with_both_pages():
     for method, colour in COLOURS.items():
         assert f"--m-{method}:{colour};" in style
         assert colours.contrast(colours.lightened(colour, colours.DARK), colours.DARK) >= 3
-    assert set(colours.MARKS) == set(COLOURS)
-    assert len(set(colours.MARKS.values())) == len(COLOURS)
+    assert set(MARKS) == set(COLOURS)
+    assert len(set(MARKS.values())) == len(COLOURS)
     assert colours.contrast("#000000", "#ffffff") == pytest.approx(21)
     css = (ROOT / "dropattack" / "report" / "templates" / "style.css").read_text()
     assert f"--page: {colours.LIGHT}" in css
@@ -138,24 +140,19 @@ def test_markdown_escapes_html_and_keeps_odd_formulas_readable():
     assert "e" in html
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "dropattack", "report", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-
-
-def test_the_command_writes_the_page(quick_git, tmp_path):
+def test_the_command_writes_the_page(quick_git, tmp_path, capsys):
     folders.run(tmp_path / "mini" / "vision")
-    done = run("--results", str(tmp_path), "--output", str(tmp_path / "new" / "report.html"))
-    assert (done.returncode, done.stderr) == (0, "")
-    text = (tmp_path / "new" / "report.html").read_text(encoding="utf-8")
+    output = tmp_path / "new" / "report.html"
+    assert main(["report", "--results", str(tmp_path), "--output", str(output)]) == 0
+    assert capsys.readouterr() == (f"{output}\n", "")
+    text = output.read_text(encoding="utf-8")
     assert text.startswith("<!doctype html>")
     assert "make table-text SCALE=mini" in text
 
 
 @pytest.mark.parametrize("at", ["results", "output"])
-def test_impossible_path_gives_one_sentence(tmp_path, at):
+def test_impossible_path_gives_one_sentence(tmp_path, capsys, at):
     (tmp_path / "file").write_text("")
     places = {"results": tmp_path, "output": tmp_path / "a.html"} | {at: tmp_path / "file" / "nothing"}
-    done = run("--results", str(places["results"]), "--output", str(places["output"]))
-    assert done.returncode == 2
-    assert re.fullmatch(r"error: .*nothing.*\n", done.stderr)
+    assert main(["report", "--results", str(places["results"]), "--output", str(places["output"])]) == 2
+    assert re.fullmatch(r"error: .*nothing.*\n", capsys.readouterr().err)

@@ -1,4 +1,4 @@
-"""A small table on digits with the real commands: made, resumed, remade byte for byte; and its settings tuned."""
+"""A small table on digits with the real command: made, resumed, remade byte for byte; and its settings tuned."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dropattack.commands.main import main
 from dropattack.errors import UserError
 from dropattack.runs import store
 from dropattack.runs.experiment import CONF
@@ -25,61 +26,52 @@ TABLE = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
-    """Copy the package and its configs, and add a table."""
-    copy = tmp_path_factory.mktemp("project")
-    shutil.copytree(ROOT / "conf", copy / "conf")
-    shutil.copytree(ROOT / "dropattack", copy / "dropattack", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "run.py", copy)
-    (copy / "conf" / "table" / "tiny.yaml").write_text(yaml.safe_dump(TABLE))
-    return copy
+def write_table(path: Path, **changes) -> None:
+    path.write_text(yaml.safe_dump({**TABLE, **changes}))
 
 
-def run(project: Path, name: str, *arguments: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "dropattack", name, "tiny", "--scale", "smoke", "--jobs", "1", *arguments]
-    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=500)
+def test_a_table_is_made_resumed_and_remade_byte_for_byte(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder, records = Path("results/smoke/tiny"), Path("results/smoke/records.jsonl")
 
+    def run(*arguments: str) -> tuple[int, str]:
+        options = ("--scale", "smoke", "--launcher", "basic", "--results", "results")
+        return main(["table", "tiny.yaml", *options, *arguments]), capsys.readouterr().err
 
-def made(project: Path) -> dict[str, bytes]:
-    folder = project / "results" / "smoke" / "tiny"
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    def made() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
-
-@pytest.mark.timeout(600)
-def test_a_table_is_made_resumed_and_remade_byte_for_byte(project):
-    first = run(project, "table", "--launcher", "basic", "tracker=none")
-    assert first.returncode == 1, first.stderr  # the cells that cannot run
-    *_, said, one, other = first.stderr.strip().splitlines()  # last of all, each with its reason
+    write_table(Path("tiny.yaml"))
+    code, err = run("tracker=none")
+    assert code == 1, err  # the cells that cannot run
+    *_, said, one, other = err.strip().splitlines()  # last of all, each with its reason
     assert said == "2 cells of table tiny have no finished run:"
     for line in (one, other):
         assert re.search(r"missing: .*reg\.targets=\[nothing\] .*\(.*nothing.*features\.0\.weight", line)
-    files = made(project)
+    files = made()
     assert set(files) == {"runs.txt", "table.md", "table.csv", "table.tex", "figure.png", "figure.svg"}
-    records = project / "results" / "smoke" / "records.jsonl"
     assert len(records.read_text().splitlines()) == len(files["runs.txt"].splitlines()) == 4
     assert "| fgm" in files["table.md"].decode()
 
     for name in set(files) - {"runs.txt"}:
-        (project / "results" / "smoke" / "tiny" / name).unlink()
-    assert run(project, "table", "--no-run").returncode == 0
-    assert made(project) == files
+        (folder / name).unlink()
+    assert run("--no-run")[0] == 0
+    assert made() == files
 
     old = json.loads(records.read_text().splitlines()[0]) | {"run_id": "0123456789ab"}
-    store.keep(project / "results" / "smoke" / "tiny", [*store.read(records).values(), old])
+    store.keep(folder, [*store.read(records).values(), old])
     assert len(records.read_text().splitlines()) == 5
-    shutil.rmtree(project / "outputs")  # as in a fresh clone
-    (project / "conf" / "table" / "tiny.yaml").write_text(yaml.safe_dump({**TABLE, "grids": TABLE["grids"][:1]}))
-    again = run(project, "table", "tracker=none")
-    assert again.returncode == 0, again.stderr
-    assert "/4] " not in again.stderr  # nothing was run
+    shutil.rmtree("outputs")  # as in a fresh clone
+    write_table(Path("tiny.yaml"), grids=TABLE["grids"][:1])
+    monkeypatch.setattr(sweeps, "launch", lambda *_: pytest.fail("a run was started"))
+    code, err = run("tracker=none")
+    assert code == 0, err
     assert len(records.read_text().splitlines()) == 4
-    assert re.search(r"no longer a run of table tiny: digits-cnn-\w+-s\d-0123456789ab", again.stderr)
+    assert re.search(r"no longer a run of table tiny: digits-cnn-\w+-s\d-0123456789ab", err)
 
 
 def test_only_some_cells_are_run_and_reported(tmp_path, monkeypatch):
-    table = sweeps.Table("t", "T", "comparison", (("dataset=digits", "model=cnn", "reg=none,fgm"),), 2)
+    table = sweeps.TableConfig("t", "T", "comparison", (("dataset=digits", "model=cnn", "reg=none,fgm"),), 2)
     launched = []
     monkeypatch.setattr(sweeps, "launch", lambda runs, engine: launched.extend(runs))
 
@@ -96,14 +88,25 @@ def test_only_some_cells_are_run_and_reported(tmp_path, monkeypatch):
         problems("reg=sam")
 
 
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """Copy the package and its configs, and add a table."""
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    shutil.copytree(ROOT / "dropattack", tmp_path / "dropattack", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "run.py", tmp_path)
+    write_table(tmp_path / "conf" / "table" / "tiny.yaml", grids=[["reg=none,fgm"]])
+    return tmp_path
+
+
 @pytest.mark.slow  # test_tuning.py checks the trials and the choice in one process
 @pytest.mark.timeout(600)
 def test_tuning_uses_validation_and_equal_trials_per_method(project):
-    (project / "conf" / "table" / "tiny.yaml").write_text(yaml.safe_dump({**TABLE, "grids": [["reg=none,fgm"]]}))
     plan = yaml.safe_load((project / "conf" / "tune" / "midi.yaml").read_text())
     plan["rungs"] = [{"settings": 3, "seeds": 1}, {"settings": 1, "seeds": 2}]
     (project / "conf" / "tune" / "smoke.yaml").write_text(yaml.safe_dump(plan))
-    tuned = run(project, "tune")
+    environment = {**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "dropattack", "tune", "tiny", "--scale", "smoke", "--jobs", "1"]
+    tuned = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=500)
     assert tuned.returncode == 0, tuned.stderr
     for method in ("none", "fgm"):
         found = json.loads((project / "results" / "tuning" / f"smoke-digits-cnn-{method}.json").read_text())

@@ -10,7 +10,7 @@ from dropattack.errors import UserError
 from dropattack.runs import experiment, record
 from dropattack.runs.config import compose
 from dropattack.sweeps import search, tuning
-from dropattack.sweeps.table import Table
+from dropattack.sweeps.table import TableConfig
 
 MIDI = experiment.CONF / "tune" / "midi.yaml"
 CONFIG = {"dataset": {"name": "pheme"}, "model": {"recipe": {"learning_rate": 0.001}}}
@@ -91,7 +91,7 @@ def test_a_winner_at_the_edge_of_the_search_is_named():
 def test_settings_are_tuned_for_whole_cells_only():
     grids = (("dataset=mnist", "model=cnn", "reg=fgm", "reg.every=2,4"),)
     with pytest.raises(UserError, match=r"table t: reg\.every is not supported"):
-        tuning.tuned_cells(Table("t", "T", "comparison", grids, 5))
+        tuning.tuned_cells(TableConfig("t", "T", "comparison", grids, 5))
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_data_set_can_have_a_smaller_search(searching):
 
 
 DIGITS = ("dataset=digits", "model=cnn")
-TABLE = Table("t", "T", "comparison", ((*DIGITS, "reg=none,randomattack,dropattack"),), 5)
+TABLE = TableConfig("t", "T", "comparison", ((*DIGITS, "reg=none,randomattack,dropattack"),), 5)
 
 
 def test_a_search_halves_over_seeds_and_writes_what_it_chose(searching, tmp_path):
@@ -163,4 +163,4 @@ def test_a_recipe_is_written_as_defaults_of_the_model(searching, tmp_path):
 
 def test_a_method_without_a_space_is_refused(searching):
     with pytest.raises(UserError, match="has no settings for fgm"):
-        searching[0].methods(Table("t", "T", "comparison", ((*DIGITS, "reg=fgm"),), 5), {})
+        searching[0].methods(TableConfig("t", "T", "comparison", ((*DIGITS, "reg=fgm"),), 5), {})

@@ -58,7 +58,7 @@ def files(folder: Path) -> list[Path]:
 @pytest.mark.parametrize(
     ("key", "said"), [({}, "there is no API key"), ({"WANDB_API_KEY": "0" * 40}, "offline, because")]
 )
-def test_no_key_and_no_server_end_offline(tmp_path, key, said):
+def test_no_key_and_no_server_end_offline_and_store_no_details_of_the_machine(tmp_path, key, said):
     seconds, done = follow(tmp_path, **key)
     assert done.returncode == 0, done.stderr
     assert said in done.stderr
@@ -68,6 +68,11 @@ def test_no_key_and_no_server_end_offline(tmp_path, key, said):
     assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["wandb"]
     assert files(tmp_path / "home") == []
     assert len(done.stdout.strip()) == 8
+    (sent,) = (tmp_path / "outputs").rglob("*.wandb")  # uploaded by `wandb sync`; the debug logs stay here
+    content = sent.read_bytes()
+    assert b"<data>" in content
+    for private in (str(tmp_path / "home"), str(ROOT), sys.executable):
+        assert private.encode() not in content
 
 
 INHERITED = {"WANDB_RUN_ID": "theirs", "WANDB_RESUME": "must", "WANDB_NAME": "theirs", "WANDB_RUN_GROUP": "theirs",
@@ -115,16 +120,6 @@ def test_a_table_and_its_pictures_are_published_beside_its_cells(tmp_path):
     assert sum(b"cell" in content and b"table-t-mini" not in content for content in sent.values()) == 1
     (table,) = (path for path, content in sent.items() if b"table-t-mini" in content)
     assert list(table.parent.rglob("figure*.png"))  # the picture, as the run's media
-
-
-def test_no_machine_details_are_stored(tmp_path):
-    _, done = follow(tmp_path)
-    assert done.returncode == 0
-    (sent,) = (tmp_path / "outputs").rglob("*.wandb")  # uploaded by `wandb sync`; the debug logs stay here
-    content = sent.read_bytes()
-    assert b"<data>" in content
-    for private in (str(tmp_path / "home"), str(ROOT), sys.executable):
-        assert private.encode() not in content
 
 
 def test_disabled_does_nothing(tmp_path, monkeypatch):

@@ -3,21 +3,18 @@
 import errno
 import json
 import resource
-import subprocess
-import sys
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
 
 from dropattack.errors import Interrupted, UserError
-from dropattack.runs import experiment, record
+from dropattack.runs import cli, experiment, record
 from dropattack.runs.config import compose
 from dropattack.tracking.base import NullTracker
 from dropattack.training import checkpoint
 from dropattack.training.loop import Trainer
 
-ROOT = Path(__file__).resolve().parents[2]
 RUN = ["dataset=digits", "model=cnn", "scale=smoke", "reg=dropattack", "tracker=none", "trainer.device=cpu",
        "trainer.epochs=4", "trainer.progress=none", "trainer.checkpoint.share=1"]  # fmt: skip
 
@@ -142,16 +139,17 @@ def test_a_tracker_without_room_stops_alone(config, monkeypatch, capsys, unbroke
     assert capsys.readouterr().err.count("tracking stopped: OSError: [Errno 28] No space left on device") == 1
 
 
-def test_the_command_on_a_disk_that_is_full(small_disk, unbroken):
+def test_a_disk_that_is_full(small_disk, unbroken, capsys):
     """One sentence, exit code 2 and no partial file; then there is space."""
     fill(small_disk)
-    command = [sys.executable, "run.py", *RUN, "trainer.checkpoint.every_epochs=0", f"paths.output={small_disk}/out"]
-    full = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert (full.returncode, full.stdout) == (2, "")
-    (said,) = full.stderr.splitlines()
+    config = compose(experiment.CONF, [*RUN, "trainer.checkpoint.every_epochs=0", f"paths.output={small_disk}/out"])
+    assert cli.guarded(lambda: print(experiment.run(config)) or 0) == 2
+    out, err = capsys.readouterr()
+    (said,) = err.splitlines()
+    assert out == ""
     assert said.startswith("error: cannot write ")
     assert "no space left; free some" in said
     assert sorted(path.name for path in small_disk.rglob("*") if path.is_file()) == ["ballast", "lock"]
     (small_disk / "ballast").unlink()
-    assert result(experiment.run(compose(experiment.CONF, command[2:]))) == unbroken
+    assert result(experiment.run(config)) == unbroken
     assert json.loads(next(small_disk.glob("out/checkpoints/*/best.json")).read_text())["run_id"] == unbroken["run_id"]

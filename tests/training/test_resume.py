@@ -56,8 +56,10 @@ def interrupted_train(tmp_path, *, train_after=0, validation_after=0, number=sig
     return model, result, snapshot
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize(("method", "optimizer"), [
+    ("none", "sgd"), ("fgm", "adam"), ("dropattack", "adam"), ("dropattack", "sgd"), ("rdrop", "adam"),
+    *(pytest.param(m, o, marks=pytest.mark.slow) for m, o in (("none", "adam"), ("fgm", "sgd"), ("rdrop", "sgd"))),
+])  # fmt: skip
 def test_resume_in_mid_epoch(tmp_path, method, optimizer):
     options = {"reg": METHODS[method], "optimizer": optimizer, "schedule": "cosine", "warmup": 0.1}
     straight, whole = toy_train(**options)
@@ -71,7 +73,9 @@ def test_resume_in_mid_epoch(tmp_path, method, optimizer):
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.parametrize(("train_after", "validation_after"), [(4, 0), (14, 0), (0, 10), (25, 0)])
+@pytest.mark.parametrize(("train_after", "validation_after"), [
+    (4, 0), (0, 10), *(pytest.param(*rest, marks=pytest.mark.slow) for rest in ((14, 0), (25, 0))),
+])  # fmt: skip
 def test_resume_with_averages_and_mixup(tmp_path, settings, train_after, validation_after):
     """Before averaging has begun and after it, and within an evaluation of averaged weights."""
     options = {"reg": METHODS["fgm"], "schedule": "cosine", **SETTINGS[settings]}
