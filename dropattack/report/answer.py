@@ -85,16 +85,20 @@ def sentences(found: Sequence[ScaleAnswer]) -> list[str]:
 
 
 def in_short(found: Sequence[ScaleAnswer]) -> list[str]:
-    """Return the answer in a few sentences: the verdicts at the credible scales, those at the others, the cost."""
+    """Return the answer in short: verdicts at the credible scales, the control, verdicts at the others, the cost."""
     said = []
     credible = [cell for one in found if one.scale in CREDIBLE for cell in one.cells]
     if credible:
         where = "Against plain training for the same number of epochs"
         said.append(f"{where}, DropAttack's verdicts are: {_verdicts(credible, _numbers)}.")
+    controls = [cell for one in found if one.scale in CREDIBLE for cell in one.controls if cell]
+    if controls:
+        gains = ", ".join(f"{difference_and_interval(cell.difference)} on {_name(cell)}" for cell in controls)
+        said.append(f"The control, the same masks and lengths along a random direction, gives {gains}.")
     for one in found:
         if one.scale not in CREDIBLE:
             where = f"On data that was cut down for two CPU cores ({one.scale})"
-            what = "they" if said else "DropAttack's verdicts against plain training"
+            what = "the verdicts" if said else "DropAttack's verdicts against plain training"
             pooled = f" Pooled: {interval(one.pooled)} points, {one.verdict}." if one.pooled else ""
             said.append(f"{where} {what} are: {_verdicts(one.cells, _name)}.{pooled}")
     return [*said, *filter(None, [cost(found)])]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dropattack.analysis.findings import against_baseline, against_others, chosen_settings, rivals
 from dropattack.analysis.tables import Table, markdown
 from dropattack.errors import UserError
-from dropattack.report.answer import answers, headline, in_short
+from dropattack.report.answer import CREDIBLE, answers, headline, in_short
 from dropattack.report.claims import Claims
 from dropattack.report.gather import Found
 from dropattack.report.methods import without_methods
@@ -17,15 +17,7 @@ LINK = (
     "The whole answer, with its controls, and every claim with what would change its verdict: "
     "[claims](results/claims.md)."
 )
-SHOWN = (
-    "paper",
-    "midi",
-    "text",
-    "vision",
-    "bert",
-    "all_rows",
-    "notebooks",
-)  # tables shown in the README, in this order
+SHOWN = ("paper", "midi", "text", "vision", "bert", "all_rows", "notebooks")  # in this order, then the others
 UNTUNED = {"paper", "notebooks"}
 NOTE = (
     "Mean ± standard deviation over the seeds. Differences are paired by seed; their intervals are not corrected; "
@@ -79,9 +71,14 @@ def findings(results: Path, tables: Sequence[Found], claims: Claims) -> Findings
         f"## Beside the other methods\n\n{markdown(others_table)}\n"
         f"## The settings\n\n{markdown(chosen_settings(results / 'tuning'))}"
     )
-    shown = [row for row in none_table.rows if row[2].partition(",")[0] in SHOWN]
-    made = f"{markdown(Table(none_table.columns, tuple(shown), 3))}\n{note}\n"
-    return Findings(page, made, _answer(claims, found))
+    return Findings(page, _front(none_table, there), _answer(claims, found))
+
+
+def _front(every: Table, there: set[str]) -> str:
+    """Return the README's table: the rows of credible size, or all rows if there are none."""
+    credible = tuple(row for row in every.rows if row[2].endswith(CREDIBLE))
+    said = [NOTE, TUNED.format(tables="midi"), *([PAPER] if "paper" in there else [])]
+    return f"{markdown(Table(every.columns, credible or every.rows, 3))}\n" + "\n\n".join(said) + "\n"
 
 
 def _answer(claims: Claims, found: Sequence[Found]) -> str:

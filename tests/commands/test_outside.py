@@ -22,7 +22,7 @@ def runs(tmp_path_factory):
     """Train two methods with two seeds without the rewritten reviews, and one run on all reviews."""
     folder = tmp_path_factory.mktemp("outside")
     for seed, name in enumerate(("train", "test")):
-        write_split(folder / "data" / "imdb" / f"{name}.parquet", texts(200, seed=seed, prefix=name))
+        write_split(folder / "data" / "imdb" / f"{name}.parquet", texts(400, seed=seed, prefix=name))
     write_outside(folder / "data", [f"a {word} film" for word in ("red", "green", "blue", "round")])
     common = f"dataset=imdb model=lstm paths.data={folder / 'data'}"
     cells = [("none", 0), ("none", 1), ("dropattack", 0), ("dropattack", 1)]

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -217,6 +218,10 @@ def test_the_sentences_have_the_numbers_of_the_records():
         "(+1.50 points [+0.26, +2.74], 3 seeds, full).",
         answer.cost(found),
     ]
+    control = answer.Cell("paper", "full", "imdb", "lstm", "40,000", difference, 3.6, 0.08, UNKNOWN)
+    assert answer.in_short([replace(found[0], controls=(control,))])[1] == (
+        "The control, the same masks and lengths along a random direction, gives +1.50 [+0.26, +2.74] on IMDB."
+    )
     assert answer.cost(found) == "A step of DropAttack takes 3.6 times as long as a plain one in these runs."
 
 
