@@ -107,7 +107,7 @@ def one(
     try:
         from dropattack.runs import outside
 
-        found, results = results_of(path, sets, data=data, output=runs, device=device)
+        found, results = _results_of(path, sets, data=data, output=runs, device=device)
         outside.write(file, found, results)
     except UserError as error:
         return path.stem, 2, str(error)
@@ -116,7 +116,7 @@ def one(
     return path.stem, 0, ""
 
 
-def results_of(
+def _results_of(
     path: Path, sets: Sequence[OutsideSet], *, data: Path, output: Path | None, device: str
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Return a run's record and its results on the sets.

@@ -145,7 +145,7 @@ CASES = (
         "a record with half a seed", r"incomplete \(ValueError: 0\.5 is not a whole number", edited("config", seed=0.5)
     ),
     bad("a record whose folders are a list", r"incomplete \(AttributeError", edited("config", paths=[1])),
-    bad("a record whose data set has no name", r"incomplete \(TypeError", edited("config", dataset=["digits"])),
+    bad("a record whose data set has no name", r"incomplete \(AttributeError", edited("config", dataset=["digits"])),
     bad(
         "a record with markup for a name",
         r"incomplete \(ValueError: '\[/red\]\|<b>\\n' is not a name",
