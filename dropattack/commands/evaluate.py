@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
 
 def outside(args: argparse.Namespace) -> int:
     """Evaluate on the sets outside IMDB, and print the accuracy on each part of each set."""
-    from dropattack.commands.outside import results_of
     from dropattack.data.outside import load
+    from dropattack.runs.outside import results_of
 
     path = inputs.record_of(args)
     inputs.check_device(args.device)

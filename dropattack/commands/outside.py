@@ -15,7 +15,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dropattack.commands.parsing import new_parser
 from dropattack.errors import UserError
@@ -107,26 +107,10 @@ def one(
     try:
         from dropattack.runs import outside
 
-        found, results = _results_of(path, sets, data=data, output=runs, device=device)
+        found, results = outside.results_of(path, sets, data=data, output=runs, device=device)
         outside.write(file, found, results)
     except UserError as error:
         return path.stem, 2, str(error)
     except Exception as error:
         return path.stem, 1, f"{path.stem}: {type(error).__name__}: {error}"
     return path.stem, 0, ""
-
-
-def _results_of(
-    path: Path, sets: Sequence[OutsideSet], *, data: Path, output: Path | None, device: str
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return a run's record and its results on the sets.
-
-    Raises:
-        UserError: the training could have contained what is tested, or as in `trained.load`.
-    """
-    from dropattack.runs import outside
-    from dropattack.runs.trained import load
-
-    found = record.read(path)
-    outside.check(found, path)
-    return found, outside.measure(load(path, data=data, output=output, device=device), sets)

@@ -138,3 +138,18 @@ def stored(path: Path) -> dict[str, dict[str, Any]]:
         except (ValueError, TypeError, LookupError, RecursionError) as error:
             raise UserError(f"{path}, line {number} is damaged ({error}); remove it and evaluate again") from error
     return made
+
+
+def results_of(
+    path: Path, sets: Sequence[OutsideSet], *, data: Path, output: Path | None, device: str
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return a run's record and its results on the sets.
+
+    Raises:
+        UserError: the training could have contained what is tested, or as in `trained.load`.
+    """
+    from dropattack.runs.trained import load
+
+    found = record.read(path)
+    check(found, path)
+    return found, measure(load(path, data=data, output=output, device=device), sets)
