@@ -1,6 +1,7 @@
 """Shared by all tests: one torch thread per worker, no network, and the folder of real data."""
 
 import atexit
+import contextlib
 import gc
 import json
 import os
@@ -14,14 +15,16 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("DROPATTACK_COMMIT", json.dumps({"hash": 4 * "0123456789", "dirty": False}))  # asking git is slow
 
-import omegaconf
 import pytest
 import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
-# OmegaConf parses the text of each interpolation whenever it is read, which takes most of composing a config.
-omegaconf.base.parse = cache(omegaconf.base.parse)
+with contextlib.suppress(ImportError):  # the library's tests run without the experiments' packages
+    import omegaconf
+
+    # OmegaConf parses the text of each interpolation whenever it is read, which takes most of composing a config.
+    omegaconf.base.parse = cache(omegaconf.base.parse)
 # The same examples everywhere and no deadline, so that a busy machine causes no failure.
 settings.register_profile("project", derandomize=True, database=None, deadline=None)
 settings.load_profile("project")
