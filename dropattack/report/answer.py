@@ -91,6 +91,7 @@ def in_short(found: Sequence[ScaleAnswer]) -> list[str]:
     if credible:
         where = "Against plain training for the same number of epochs"
         said.append(f"{where}, DropAttack's verdicts are: {_verdicts(credible, _numbers)}.")
+    said += [_pooled(one) for one in found if one.scale in CREDIBLE and one.pooled]
     controls = [cell for one in found if one.scale in CREDIBLE for cell in one.controls if cell]
     if controls:
         gains = ", ".join(f"{difference_and_interval(cell.difference)} on {_name(cell)}" for cell in controls)
