@@ -19,9 +19,6 @@ from dropattack.regularizers.gradients import checked, isolated
 from dropattack.regularizers.graph import leaf_of
 from dropattack.regularizers.targets import Weight, upcast
 
-# Tells whether saved tensors are packed (checkpointing). torch 2.6 has no such function.
-_HOOKS = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
-
 
 @dataclass(frozen=True)
 class Rows:
@@ -177,8 +174,8 @@ class EmbeddingRows(Weight):
         padding = -1 if self._module.padding_idx is None else self._module.padding_idx
         if leaf_of(node.next_functions[0][0]) is not self.parameter or (node._saved_padding_idx - padding) % 2**64:
             return None
-        # Under a checkpoint what is saved is not there to be read. Where nothing tells, take the dense gradient.
-        if _HOOKS is None or _HOOKS(True) or torch._C._are_functorch_transforms_active():
+        # Under a checkpoint what is saved is not there to be read.
+        if torch._C._autograd._top_saved_tensors_default_hooks(True) or torch._C._are_functorch_transforms_active():
             return None
         return node._saved_indices
 

@@ -174,13 +174,13 @@ def test_print_shows_everything_without_controls(opened):
     tab = opened(viewport={"width": 703, "height": 1000}, color_scheme="dark")
     assert not tab.locator("#method-fgm math").first.is_visible()
     tab.emulate_media(media="print")
-    sync_api.expect(tab.locator("details.more:not([open])")).to_have_count(0)
+    sync_api.expect(tab.locator("details.more:not([open])")).to_have_count(0, timeout=30_000)
     assert tab.locator("#method-fgm math").first.is_visible()
     assert not any(tab.is_visible(it) for it in ("form", "nav", ".skip", "button"))
     assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert tab.evaluate("document.documentElement.scrollWidth") <= 703
     tab.emulate_media(media="screen")
-    sync_api.expect(tab.locator("details.more[open]")).to_have_count(0)
+    sync_api.expect(tab.locator("details.more[open]")).to_have_count(0, timeout=30_000)
 
 
 def test_without_a_script_everything_is_visible(opened):
