@@ -279,7 +279,7 @@ def csv(frame: pd.DataFrame, float_format: str | None = None) -> str:
 
 
 def narrow(table: Table) -> Table:
-    """Return the table without the columns on power and on test rows, and without their notes, for a terminal."""
+    """Return the table for a terminal: it drops the columns on power and on test rows, and their notes."""
     kept = [i for i, column in enumerate(table.columns) if column not in WIDE]
     return Table(
         tuple(table.columns[i] for i in kept),

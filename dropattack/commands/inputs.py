@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dropattack.commands.parsing import add_places
 from dropattack.errors import UserError
 from dropattack.runs import store
 from dropattack.runs.reader import IMAGES
@@ -43,14 +43,8 @@ class Columns:
 def add_model(parser: argparse.ArgumentParser, *, printing: bool = True) -> None:
     """Add the options that find a trained model, and `--json` if the command prints values."""
     parser.add_argument("record", help="the record of a finished run, its run id, or its name")
-    parser.add_argument(
-        "--runs", type=Path, help="the output folder of the run (default: that of the record; outputs for an id)"
-    )
-    parser.add_argument(
-        "--data-folder", type=Path, default=Path(os.environ.get("DROPATTACK_DATA", "data")),
-        help="the folder of data sets, for runs that need it (default: DROPATTACK_DATA, or data)",
-    )  # fmt: skip
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    runs = "the output folder of the run (default: that of the record; outputs for an id)"
+    add_places(parser, runs, "--data-folder")
     if printing:
         parser.add_argument("--json", action="store_true", help="print JSON")
 

@@ -12,12 +12,11 @@ finished ones are skipped. All go to <results>/<scale>/outside.jsonl, and the ta
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dropattack.commands.parsing import new_parser
+from dropattack.commands.parsing import add_finished_runs, add_results, new_parser
 from dropattack.errors import UserError
 from dropattack.runs import cli, record, store
 
@@ -27,22 +26,10 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("outside", __doc__)
-    parser.add_argument(
-        "records", nargs="+", type=Path, help="records of finished runs, folders of records, or a table's folder"
-    )
-    parser.add_argument(
-        "--match", default="imdb-*", help="only runs of a folder whose name matches (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--runs", type=Path, help="the runs' output folder (default: the parent of the records' folder)"
-    )
-    parser.add_argument(
-        "--data-folder", type=Path, default=Path(os.environ.get("DROPATTACK_DATA", "data")),
-        help="the folder of data sets (default: DROPATTACK_DATA, or data)",
-    )  # fmt: skip
-    parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
+    help_records = "records of finished runs, folders of records, or a table's folder"
+    add_finished_runs(parser, help_records, match="imdb-*", data="--data-folder")
+    add_results(parser)
     parser.add_argument("--jobs", type=int, default=2, help="concurrent runs (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     parser.add_argument("--no-run", action="store_true", help="only make the tables, from existing results")
     args = parser.parse_args(argv)
     return cli.guarded(lambda: run(args))

@@ -16,15 +16,21 @@ def new_parser(command: str, doc: str | None) -> argparse.ArgumentParser:
     )
 
 
-def add_finished_runs(parser: argparse.ArgumentParser, records: str) -> None:
+def add_finished_runs(parser: argparse.ArgumentParser, records: str, match: str = "*", data: str = "--data") -> None:
     """Add the options that name finished runs, whose networks are restored; `records` describes the first."""
     parser.add_argument("records", nargs="+", type=Path, help=records)
-    parser.add_argument("--match", default="*", help="only runs of a folder whose name matches, such as mnist-cnn-*")
     parser.add_argument(
-        "--runs", type=Path, help="the runs' output folder (default: the parent of the records' folder)"
-    )
+        "--match", default=match, help="only runs of a folder whose name matches, such as mnist-cnn-* (default: all)"
+        if match == "*" else "only runs of a folder whose name matches (default: %(default)s)"
+    )  # fmt: skip
+    add_places(parser, "the runs' output folder (default: the parent of the records' folder)", data)
+
+
+def add_places(parser: argparse.ArgumentParser, runs: str, data: str) -> None:
+    """Add `--runs`, described by `runs`, the option `data` (a folder), and `--device`."""
+    parser.add_argument("--runs", type=Path, help=runs)
     parser.add_argument(
-        "--data", type=Path, default=Path(os.environ.get("DROPATTACK_DATA", "data")),
+        data, type=Path, default=Path(os.environ.get("DROPATTACK_DATA", "data")),
         help="the folder of data sets (default: DROPATTACK_DATA, or data)",
     )  # fmt: skip
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")

@@ -32,7 +32,7 @@ def check(found: Mapping[str, Any], path: Path) -> None:
 
     Args:
         found: the run's record.
-        path: where it was read, for the error.
+        path: of the record, for the error message.
 
     Raises:
         UserError: it is a run on other data, or one that was trained on all reviews.

@@ -125,7 +125,7 @@ class Reader:
         Args:
             texts: the first or only text of each row.
             labels: int64 [N]; None: zeros.
-            pairs: the second text of each row, for a model that was trained on pairs.
+            pairs: the second text of each row, if the model was trained on pairs.
 
         Raises:
             UserError: the model reads images, another number of texts per row, or a tokenizer that cannot be rebuilt;

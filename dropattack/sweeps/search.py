@@ -73,7 +73,8 @@ class Search:
             raise UserError(f"the plan of scale {self.scale} has no settings for {', '.join(unplanned)}; add them")
         chosen = {
             key: base for key, base in wanted.items()
-            if key[0] in only.get("dataset", {key[0]}) and key[2] in only.get("reg", {key[2]})
+            if key[0] in only.get("dataset", {key[0]})
+            and only.get("reg", {key[2]}) & {key[2], followed[key[2]]}  # a control comes with its method
         }  # fmt: skip
         found = [self._search(key, base) for key, base in chosen.items() if followed[key[2]] is None]
         for key in chosen:

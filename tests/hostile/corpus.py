@@ -41,7 +41,7 @@ def main(only: Sequence[str] = ()) -> int:
     for title, cases in CASES.items():
         if only and title not in only:
             continue
-        print(f"## {title}\n\n| input | what is said | exit code |\n|---|---|---:|")
+        print(f"## {title}\n\n| input | message | exit code |\n|---|---|---:|")
         for case in cases:
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name).resolve()

@@ -44,5 +44,5 @@ def test_table_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     room = "PHEME's archive"
     assert main([room]) == 0
     out = capsys.readouterr().out
-    assert "| input | what is said | exit code |" in out
+    assert "| input | message | exit code |" in out
     assert out.endswith(f"{len(CASES[room])} inputs.\n")

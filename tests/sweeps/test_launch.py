@@ -65,5 +65,5 @@ def test_a_run_ends_when_its_launcher_is_killed(tmp_path):
             with locked(lock):  # nobody holds it any more
                 return
         except AlreadyRunningError:
-            assert time.monotonic() < deadline, "the run goes on"
+            assert time.monotonic() < deadline, "the run did not stop"
             time.sleep(0.1)

@@ -130,6 +130,15 @@ def test_a_data_set_can_have_a_smaller_search(searching):
     assert len(searched.plan.settings("none", config)) == 4
 
 
+def test_a_control_gets_the_settings_when_its_method_alone_is_searched(searching, tmp_path):
+    searched, _ = searching
+    assert searched.methods(TABLE, {"reg": {"dropattack"}})
+    tuned = tmp_path / "conf" / "settings" / "tuned"
+    own, control = (tuned / f"smoke-digits-cnn-{method}.yaml" for method in ("dropattack", "randomattack"))
+    assert control.read_text() == own.read_text()
+    assert not (tuned / "smoke-digits-cnn-none.yaml").exists()
+
+
 DIGITS = ("dataset=digits", "model=cnn")
 TABLE = TableConfig("t", "T", "comparison", ((*DIGITS, "reg=none,randomattack,dropattack"),), 5)
 
