@@ -165,7 +165,7 @@ def run_cells(
     if not chosen:
         raise UserError(f"table {table.name} has no cell with {' and '.join(only)}")
     asked = {" ".join(cell): Run.asked(cell) for cell in wanted}
-    cli.say_untuned(one.config for one in asked.values())
+    cli.say_untuned(asked[" ".join(cell)].config for cell in chosen)
     places = {line: one.record_path for line, one in asked.items()}
     kept = {name.partition(" ")[0]: one for name, one in store.read(folder.parent / store.RECORDS).items()}
     for path in places.values():
