@@ -57,7 +57,8 @@ def _of_input(gradient: Tensor, weight: Tensor, shape: torch.Size, padding: tupl
     # Not `@`: if the weight requires a gradient, it would copy the other factor into one large matrix.
     shares = torch.bmm(weight.flatten(1).T.expand(B, -1, -1), gradient.flatten(2)).view(B, C, m, n, h, w)
     padded = gradient.new_zeros(B, C, H + 2 * top, W + 2 * left)
-    for i in range(m):
-        for j in range(n):
-            padded[:, :, i : i + h, j : j + w] += shares[:, :, i, j]
+    places = padded.unfold(2, h, 1).unfold(3, w, 1)  # [B, C, m, n, h, w]: the pixels that each weight read
+    for of_row, from_row in zip(places.unbind(2), shares.unbind(2), strict=True):
+        for place, share in zip(of_row.unbind(2), from_row.unbind(2), strict=True):
+            place.add_(share)  # `+=` on a slice would slice it a second time to assign it
     return padded[:, :, top : top + H, left : left + W]
