@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.authors_step import bernoulli, notebook_step
 from benchmarks.workloads import Setup
@@ -69,6 +70,13 @@ class Steps:
         nothing in another regularizer's step but are called.
         """
         return self.side(method).make(method)
+
+    def flops(self, method: str) -> int:
+        """Return the floating-point operations in the products and convolutions of a step (none for a fused RNN)."""
+        step, _ = self.make(method)
+        with FlopCounterMode(display=False) as counter:
+            step(0)
+        return int(counter.get_total_flops())
 
     def side(self, method: str) -> _Ours | _Theirs:
         authors = method in AUTHORS

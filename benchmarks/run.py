@@ -128,6 +128,9 @@ def _measure(setup: Setup, asked: argparse.Namespace, done: Callable[[str], None
     methods, repeats = time_methods(
         steps, asked.methods, rounds=asked.rounds, least_seconds=asked.least_seconds, done=done
     )
+    if setup.workload.lengths is None and not setup.compile:  # the counter does not see fused RNNs and compiled code
+        for method, entry in methods.items():
+            entry["flops"] = steps.flops(method)
     yield {"steps_a_timing": repeats, "methods": methods, "memory": False}
     del steps  # the other process needs the GPU's memory
     if setup.device.type == "cuda":

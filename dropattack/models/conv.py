@@ -12,8 +12,8 @@ class ImageConv2d(nn.Conv2d):
     """`nn.Conv2d` for the first layer of a CNN: the same weights, names, initialisation and output.
 
     An attack on the image needs the input gradient, which plain training never computes. On a CPU, oneDNN optimises it
-    for many channels: with one or three it is several times slower than the sum of shifted products used here. The
-    benchmark shows the remaining cost: each method's time over its floor on mnist-lenet.
+    for many channels: with one it takes about twice as long as the sum of shifted products used here. The benchmark
+    shows the remaining cost: each method's time over its floor on mnist-lenet.
     On other devices, in mixed precision, when compiled, or without an input gradient, this is plain `nn.Conv2d`.
     """
 

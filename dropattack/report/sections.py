@@ -159,7 +159,7 @@ def step_costs(results: Path) -> Part:
             promised = ("promise", "measured", "promised", "")
             part.parts.append(
                 Part(f"cost-{name}", name, lead=cost.heading(content), grids=[
-                    grids.plain_grid(f"Cost of a step, {name}", head, rows, text=(0, 2)),
+                    grids.plain_grid(f"Cost of a step, {name}", head, rows, text=(0, 3)),
                     *([grids.plain_grid(f"Promises, {name}", promised, held, text=(0,))] if held else []),
                 ])
             )  # fmt: skip

@@ -15,7 +15,7 @@ from benchmarks import run as bench
 from benchmarks.methods import METHODS, Steps
 from benchmarks.workloads import WORKLOADS, Setup
 from dropattack.errors import UserError
-from dropattack.report.cost import markdown, measures, promises
+from dropattack.report.cost import markdown, measures, promises, rows
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -97,7 +97,7 @@ def test_table(result):
     page = markdown(result)
     line = next(line for line in page.splitlines() if "| dropattack " in line)
     assert [cell.strip() for cell in line.split("|")[1:-1]] == [
-        *("imdb-lstm", "80,000", "dropattack", "7", "7,070.0", "7.07", "1.010", "20", "6.0 ×")
+        *("imdb-lstm", "80,000", "128", "dropattack", "7", "7,070.0", "7.07", "1.010", "–", "20", "6.0 ×")
     ]
     assert "no weights" in page
     assert "n = 3 rounds" in page
@@ -117,8 +117,10 @@ def test_promises(result):
     held = {what: (measured, met) for what, measured, _, met in promises(result)}
     assert held["DropAttack against the authors' step, IMDB-LSTM, 80,000 words"] == ("6.00", "met")
     assert {met for _, met in held.values()} == {"met"}
-    result["cells"][0]["methods"]["dropattack"]["to_plain"] = 7.5
+    result["cells"][0]["methods"]["dropattack"]["to_plain"] = 7 * 1.08
     assert promises(result)[-1][-1] == "NOT met"
+    result["cells"][0] |= {"workload": "mnist-lenet", "vocabulary": None}
+    assert promises(result)[-1][1:] == ("1.080", "≤ 1.1", "met")
 
 
 def test_promise_on_gpu(result):
@@ -164,6 +166,21 @@ def test_batches_are_reproducible_and_resemble_the_data(workload):
     ids, lengths = batches[0]["input_ids"], batches[0]["lengths"]
     assert torch.equal((ids > 0).sum(1), lengths)
     assert ids.max() < vocabulary
+
+
+def test_arithmetic_beyond_the_floor_is_the_images_gradient(result):
+    steps = Steps(Setup(WORKLOADS["mnist-lenet"], None, 2, CPU))
+    flops = {method: steps.flops(method) for method in ("plain", "fgm", "freelb", "sam")}
+    # The first convolution: 28 × 28 outputs in 6 channels, each a sum over 5 × 5 pixels, for 2 images.
+    gradient = 2 * 2 * 28 * 28 * 6 * 25
+    assert flops["sam"] == 2 * flops["plain"]
+    assert flops["fgm"] == 2 * flops["plain"] + gradient
+    assert flops["freelb"] == 3 * flops["plain"] + 2 * gradient
+    assert gradient / flops["plain"] == pytest.approx(0.1, abs=0.01)  # "about a tenth": docs/methods/README.md
+    methods = result["cells"][0]["methods"]
+    methods["plain"]["flops"], methods["dropattack"]["flops"] = 100, 714
+    (row,) = [row for row in rows(result) if row[3] == "dropattack"]
+    assert row[7:9] == ("1.010", "1.020")
 
 
 @pytest.mark.parametrize("name", ["mnist-lenet", "agnews-bigru"])
