@@ -110,9 +110,9 @@ def finish(
         validation_rows: like `train_rows`.
         test_rows: like `train_rows`.
         fraction: the share of the training rows (after `train_rows`) to train on; also nested.
-        subset_seed: which training rows `train_rows` and `fraction` take. None: the same for all runs, by `seed`. With the
-            run's seed each run draws its own, and intervals over seeds cover the choice of rows; `notes["drawn_from"]`
-            is then the fingerprint of the data before the draw, by which runs are compared.
+        subset_seed: which training rows `train_rows` and `fraction` take. None: the same for all runs, by `seed`. With
+            the run's seed each run draws its own, and intervals over seeds cover the choice of rows;
+            `notes["drawn_from"]` is then the fingerprint of the data before the draw, by which runs are compared.
         lenient: for a user's own data: asking for more rows than a split has takes all of them, and a class may be
             missing from validation or test.
 
