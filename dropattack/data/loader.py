@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dropattack.batch import Batch
 from dropattack.data.types import TensorSplit
 
-Batch = dict[str, Tensor]
 Augment = Literal["none", "crop_flip", "shift"]
 MEGABATCH = 50  # batches sorted by length together
 RESIDENT_BYTES = 2 << 30  # a split up to this size lives on the device
@@ -22,9 +22,9 @@ READY_BYTES = 256 << 20  # unaugmented images up to this size are converted to f
 class Loader:
     """Batches of one split, on `device`.
 
-    Text: `{"input_ids" int64 [B, T], "lengths" int64 [B], "labels" int64 [B]}`, T the batch's longest row; the lengths
-    stay on the host, which needs them to pack a batch without waiting for the device. Images:
-    `{"pixels" float32 [B, C, H, W], "labels" int64 [B]}`, (x/255 − mean)/std.
+    The inputs of text are `input_ids` int64 [B, T], T the batch's longest row, and `lengths` int64 [B]. The lengths
+    stay on the host, which needs them to pack a batch without waiting for the device. The input of images is `pixels`
+    float32 [B, C, H, W], (x/255 − mean)/std.
 
     Args:
         split: the data; the last, incomplete batch is kept.
@@ -132,11 +132,11 @@ class Loader:
             lengths = torch.from_numpy(self._lengths[rows[mine]])
             longest = int(self._lengths[rows[mine]].max())
             inputs = self._send(self._inputs[:, :longest].index_select(0, index))
-            return {"input_ids": inputs.long(), "lengths": lengths, "labels": labels}
+            return Batch({"input_ids": inputs.long(), "lengths": lengths}, labels)
         pixels = self._send(self._inputs.index_select(0, index))
         if self.augment:
             pixels = self._augmented(pixels, len(rows), mine, epoch, number)
-        return {"pixels": pixels if self._ready else self._standardised(pixels), "labels": labels}
+        return Batch({"pixels": pixels if self._ready else self._standardised(pixels)}, labels)
 
     def _standardised(self, pixels: Tensor) -> Tensor:
         return pixels.float().mul_(self._scale).sub_(self._shift)

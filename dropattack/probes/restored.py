@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from dropattack.data.loader import Batch, Loader
+from dropattack.batch import Batch
+from dropattack.data.loader import Loader
 from dropattack.data.types import Encoded, TensorSplit
 from dropattack.errors import UserError
 
