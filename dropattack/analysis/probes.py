@@ -10,13 +10,13 @@ import pandas as pd
 
 from dropattack.analysis.compare import compare
 from dropattack.analysis.tables import MINUS, NOTHING, Table, csv, p_value
-from dropattack.probes.suite import read
+from dropattack.probes import store
 from dropattack.statistics import BETTER, WORSE, Estimate, estimate, holm, paired_difference, verdict
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """One number per run: its key in the files, its label, and which direction is better (0: neither)."""
+    """One number per run: its key in the store, its label, and which direction is better (0: neither)."""
 
     key: str
     label: str
@@ -50,12 +50,14 @@ QUANTITIES = (
 HIGHER, LOWER = "higher", "lower"
 
 
-def with_probes(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Return the rows of `frame` (`read_records(…).frame`) with probes in `folder`; add `probes`: {"ece": 0.01, …}."""
-    found: dict[str, dict[str, float]] = {}
-    for path in sorted(folder.glob("*.json")):
-        content = read(path)
-        found[content["run_id"]] = flat(content["probes"])
+def with_probes(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Return the rows of `frame` (`read_records(…).frame`) with probes in a store; add `probes`: {"ece": 0.01, …}.
+
+    Raises:
+        UserError: the store is damaged.
+    """
+    contents = store.of_kind(path, store.PROBES).values()
+    found = {content["run_id"]: flat(content["probes"]) for content in contents}
     kept = frame[frame["run_id"].isin(list(found))]
     return kept.assign(probes=[found[run_id] for run_id in kept["run_id"]])
 
@@ -135,7 +137,7 @@ def probe_table(compared: pd.DataFrame, baseline: str = "none") -> Table:
 
 
 def probe_csv(compared: pd.DataFrame) -> str:
-    """Return every quantity at full precision, in the units of the files."""
+    """Return every quantity at full precision, in the units of the store."""
     rows = [
         {
             "dataset": row.dataset, "model": row.model, "dataset_label": row.dataset_label, "method": row.method,

@@ -1,9 +1,9 @@
-"""Measure finished runs beyond accuracy: calibration, gradient norms, flatness, robustness. One JSON file per run.
+"""Measure finished runs beyond accuracy: calibration, gradient norms, flatness, robustness. One line per run.
 
-    dropattack probe outputs/tables/records/mnist-*.json --output results/mini/vision/probes
+    dropattack probe outputs/tables/records/mnist-*.json --store results/mini/probes.jsonl
 
 Needs the weights, which are in `checkpoints/` in each run's output folder (`paths.output`). Finished probes are
-skipped; an interrupted probe is restarted. `dropattack probe-table` makes tables and figures from the files.
+skipped; an interrupted probe is restarted. `dropattack probe-table` makes tables and figures from the store.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dropattack.commands.parsing import add_finished_runs, new_parser
+from dropattack.commands.parsing import add_finished_runs, add_store, new_parser
 from dropattack.errors import UserError
 from dropattack.progress import counting
 from dropattack.runs import cli, experiment, record, store
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     parser = new_parser("probe", __doc__)
     add_finished_runs(parser, "records of finished runs, folders of records, or a table's folder")
-    parser.add_argument("--output", type=Path, required=True, help="output folder, for <record>.json")
+    add_store(parser)
     parser.add_argument("--only", default=",".join(PROBES), help="comma-separated probes (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="concurrent runs (default: %(default)s)")
     for field in fields(Options):  # rows, batches, split, seed, …
@@ -48,36 +48,33 @@ def run(args: argparse.Namespace) -> int:
     if unknown := [name for name in wanted if name not in PROBES]:
         raise UserError(f"there is no probe {unknown[0]!r}; probes: {', '.join(PROBES)}")
     options = Options(**{field.name: getattr(args, field.name) for field in fields(Options)})
-    paths, todo = store.places(args.records, args.runs, args.match), []
-    for path in paths:
-        name = args.output / f"{path.stem}.json"
-        if names := missing(name, record.read(path)["run_id"], wanted, options):
-            todo.append((path, name, names))
-    codes = [0]
+    paths = {path.stem: path for path in store.places(args.records, args.runs, args.match)}
+    for path in paths.values():  # a wrong path is an error before anything is measured
+        record.read(path)
+    todo, codes = missing(args.store, list(paths), wanted, options), [0]
     # One torch thread per process, because the processes run in parallel.
     with counting("runs", len(todo)) as done, parallel_config("loky", inner_max_num_threads=1):
         places = {"data": args.data, "output": args.runs, "device": args.device}
-        calls = (delayed(one)(path, name, names, options, **places) for path, name, names in todo)
+        calls = (delayed(one)(paths[run], args.store, names, options, **places) for run, names in todo.items())
         for stem, code, problem in Parallel(n_jobs=args.jobs, return_as="generator_unordered")(calls):
             codes.append(code)
             done(stem)
             if problem:
                 experiment.say(f"error: {problem}")
-    for path in paths:
-        if (name := args.output / f"{path.stem}.json").exists():
-            print(name)
+    if args.store.exists():
+        print(args.store)
     return max(codes)
 
 
 def one(
-    path: Path, name: Path, names: list[str], options: Options, *, data: Path, output: Path | None, device: str
+    path: Path, to: Path, names: list[str], options: Options, *, data: Path, output: Path | None, device: str
 ) -> tuple[str, int, str]:
     """Probe one run; return its name, an exit code, and the error message. The other runs continue."""
     from dropattack.probes.suite import probe
     from dropattack.runs.restore import restore
 
     try:
-        probe(restore(path, data=data, output=output, device=device), name, names, options)
+        probe(restore(path, data=data, output=output, device=device), to, names, options)
     except UserError as error:
         return path.stem, 2, str(error)
     except Exception as error:
