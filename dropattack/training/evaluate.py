@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ class Tested:
     probabilities: Tensor
     labels: Tensor
 
-    @property
+    @cached_property
     def predicted(self) -> Tensor:
         """The most probable class of each row: int64 [N]."""
         return self.probabilities.argmax(-1)

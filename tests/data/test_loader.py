@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dropattack.batch import Batch
 from dropattack.data import loader
-from dropattack.data.loader import Loader, pixel_statistics, shifted
+from dropattack.data.loader import Loader, cropped
 from dropattack.data.types import TensorSplit
 from tests.data.makers import image_split, joined, token_split
 
@@ -113,7 +113,7 @@ def test_evaluation_can_be_mapped_back():
 
 def test_pixels_are_normalised():
     split = image_tensors()
-    mean, std = pixel_statistics(split)
+    mean, std = split.pixel_statistics
     pixels = split.inputs.float() / 255
     assert torch.allclose(torch.tensor(mean), pixels.mean((0, 2, 3)), atol=1e-6)
     assert torch.allclose(torch.tensor(std), pixels.std((0, 2, 3), correction=0), atol=1e-6)
@@ -127,7 +127,7 @@ def test_pixels_are_normalised():
 
 def test_preconverted_pixels_are_the_same(monkeypatch):
     split = image_tensors()
-    mean, std = pixel_statistics(split)
+    mean, std = split.pixel_statistics
     ready = Loader(split, batch_size=6, seed=1, mean=mean, std=std)
     monkeypatch.setattr(loader, "READY_BYTES", 0)
     each_time = Loader(split, batch_size=6, seed=1, mean=mean, std=std)
@@ -139,10 +139,10 @@ def test_preconverted_pixels_are_the_same(monkeypatch):
 
 @given(st.integers(0, 4), st.integers(0, 4), st.booleans())
 @settings(max_examples=30, deadline=None)
-def test_shifted_is_pad_crop_flip(y, x, flip):
+def test_cropped_is_pad_crop_flip(y, x, flip):
     """Compared with slicing one image."""
     image = torch.arange(2 * 6 * 5).view(1, 2, 6, 5)
-    made = shifted(image, torch.tensor([[y, x]]), torch.tensor([flip]), 2)
+    made = cropped(image, torch.tensor([[y, x]]), torch.tensor([flip]), 2)
     expected = torch.nn.functional.pad(image, (2, 2, 2, 2))[:, :, y : y + 6, x : x + 5]
     assert torch.equal(made, expected.flip(-1) if flip else expected)
 
