@@ -11,13 +11,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dropattack.commands.each import each
 from dropattack.commands.parsing import add_finished_runs, add_store, new_parser
 from dropattack.errors import UserError
-from dropattack.progress import counting
-from dropattack.runs import cli, experiment, record, store
+from dropattack.runs import cli, record, store
 
 if TYPE_CHECKING:
     from dropattack.probes.suite import Options
@@ -40,8 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    from joblib import Parallel, delayed, parallel_config
-
     from dropattack.probes.suite import PROBES, Options, missing
 
     wanted = args.only.split(",")
@@ -51,32 +50,20 @@ def run(args: argparse.Namespace) -> int:
     paths = {path.stem: path for path in store.places(args.records, args.runs, args.match)}
     for path in paths.values():  # a wrong path is an error before anything is measured
         record.read(path)
-    todo, codes = missing(args.store, list(paths), wanted, options), [0]
-    # One torch thread per process, because the processes run in parallel.
-    with counting("runs", len(todo)) as done, parallel_config("loky", inner_max_num_threads=1):
-        places = {"data": args.data, "output": args.runs, "device": args.device}
-        calls = (delayed(one)(paths[run], args.store, names, options, **places) for run, names in todo.items())
-        for stem, code, problem in Parallel(n_jobs=args.jobs, return_as="generator_unordered")(calls):
-            codes.append(code)
-            done(stem)
-            if problem:
-                experiment.say(f"error: {problem}")
+    places = {"data": args.data, "output": args.runs, "device": args.device}
+    todo = missing(args.store, list(paths), wanted, options)
+    calls = {run: partial(one, paths[run], args.store, names, options, **places) for run, names in todo.items()}
+    code = each(calls, args.jobs)
     if args.store.exists():
         print(args.store)
-    return max(codes)
+    return code
 
 
 def one(
     path: Path, to: Path, names: list[str], options: Options, *, data: Path, output: Path | None, device: str
-) -> tuple[str, int, str]:
-    """Probe one run; return its name, an exit code, and the error message. The other runs continue."""
+) -> None:  # fmt: skip
+    """Probe one run."""
     from dropattack.probes.suite import probe
     from dropattack.runs.restore import restore
 
-    try:
-        probe(restore(path, data=data, output=output, device=device), to, names, options)
-    except UserError as error:
-        return path.stem, 2, str(error)
-    except Exception as error:
-        return path.stem, 1, f"{path.stem}: {type(error).__name__}: {error}"
-    return path.stem, 0, ""
+    probe(restore(path, data=data, output=output, device=device), to, names, options)
