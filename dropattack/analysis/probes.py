@@ -118,8 +118,8 @@ def probe_table(compared: pd.DataFrame, baseline: str = "none") -> Table:
     headline = {q.key for q in QUANTITIES}
     rows = [
         (
-            row.quantity.label, str(row.method_label), str(row.n), interval(row.score),
-            "baseline" if row.method == baseline else interval(row.difference, sign=True),
+            row.quantity.label, str(row.method_label), str(row.n), interval_text(row.score),
+            "baseline" if row.method == baseline else interval_text(row.difference, sign=True),
             p_value(row.p_holm), row.verdict or NOTHING,
         )
         for row in sorted(compared.itertuples(), key=lambda row: _rank(row.quantity.key))
@@ -181,7 +181,7 @@ def _rank(key: str) -> int:
     return next((i for i, q in enumerate(QUANTITIES) if q.key == key), len(QUANTITIES))
 
 
-def interval(e: Estimate, *, sign: bool = False) -> str:
+def interval_text(e: Estimate, *, sign: bool = False) -> str:
     """Format as `0.1251 [0.1013, 0.1489]`, with four digits; one value has no interval."""
     if e.n == 0:
         return NOTHING

@@ -25,7 +25,7 @@ from dropattack.progress import bar
 from dropattack.runs import cli, store
 
 if TYPE_CHECKING:
-    from dropattack.probes.landscape import Grid
+    from dropattack.probes.landscape import Points
     from dropattack.probes.restored import Restored
 
 
@@ -110,7 +110,7 @@ def measured(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def values(
-    args: argparse.Namespace, found: Restored, grid: Grid, run: str, about: Mapping[str, object]
+    args: argparse.Namespace, found: Restored, grid: Points, run: str, about: Mapping[str, object]
 ) -> dict[str, Any]:
     """Measure `grid` with a progress bar, and return its line in the store."""
     from dropattack.probes.landscape import measure

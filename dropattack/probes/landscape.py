@@ -28,7 +28,7 @@ SAVE_EVERY = 20.0  # seconds
 
 
 @dataclass(frozen=True)
-class Grid:
+class Points:
     """Points around a network.
 
     Attributes:
@@ -48,26 +48,26 @@ class Grid:
 
 def plane(
     model: nn.Module, *, grid: int = 51, span: float = 1.5, seed: int = 0, normalise: Normalise = "filter"
-) -> Grid:
+) -> Points:
     """Return the grid θ + a·d₁ + b·d₂ for a, b in [−span, span]; [i, j] is the point a = axes[1][j], b = axes[0][i]."""
     axis = _axis(grid, -span, span)
     first, second = (_direction(model, seed, number, normalise) for number in (0, 1))
     offsets = tuple(((a, first), (b, second)) for b in axis for a in axis)
-    return Grid("plane", (axis, axis), offsets)
+    return Points("plane", (axis, axis), offsets)
 
 
 def rays(
     model: nn.Module, *, grid: int = 51, span: float = 1.5, seed: int = 0, normalise: Normalise = "filter",
     count: int = 5,
-) -> Grid:  # fmt: skip
+) -> Points:  # fmt: skip
     """Return θ + a·d_k for a in [−span, span] and `count` directions; [k, j] is the point a = axes[1][j] along d_k."""
     axis = _axis(grid, -span, span)
     directions = [_direction(model, seed, number, normalise) for number in range(count)]
     offsets = tuple(((a, direction),) for direction in directions for a in axis)
-    return Grid("rays", (tuple(map(float, range(count))), axis), offsets)
+    return Points("rays", (tuple(map(float, range(count))), axis), offsets)
 
 
-def line(first: nn.Module, second: nn.Module, *, grid: int = 51, low: float = -0.5, high: float = 1.5) -> Grid:
+def line(first: nn.Module, second: nn.Module, *, grid: int = 51, low: float = -0.5, high: float = 1.5) -> Points:
     """Return the line θ₁ + t·(θ₂ − θ₁) for t in [low, high]: `first` is at t = 0, `second` at t = 1.
 
     Raises:
@@ -78,7 +78,7 @@ def line(first: nn.Module, second: nn.Module, *, grid: int = 51, low: float = -0
         direction = between(first, second)
     except ValueError as error:
         raise UserError(str(error)) from error
-    return Grid("line", (axis,), tuple(((t, direction),) for t in axis))
+    return Points("line", (axis,), tuple(((t, direction),) for t in axis))
 
 
 def _direction(model: nn.Module, seed: int, number: int, normalise: Normalise) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _axis(grid: int, low: float, high: float) -> tuple[float, ...]:
 
 
 def measure(
-    grid: Grid, crew: Callable[[], Crew], path: Path, run: str, description: Mapping[str, Any], *,
+    grid: Points, crew: Callable[[], Crew], path: Path, run: str, description: Mapping[str, Any], *,
     step: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure loss and accuracy at every point of `grid`, saving to the store `path`; resume an unfinished landscape.
@@ -142,7 +142,7 @@ def values(content: Mapping[str, Any], what: str = "loss") -> np.ndarray:
     return np.array(flat, dtype=np.float64).reshape(shape)
 
 
-def _begun(grid: Grid, path: Path, run: str, description: Mapping[str, Any]) -> dict[str, Any]:
+def _begun(grid: Points, path: Path, run: str, description: Mapping[str, Any]) -> dict[str, Any]:
     asked = {"schema": store.SCHEMA, "run": run, "kind": grid.kind, "description": dict(description),
              "axes": [list(axis) for axis in grid.axes]}  # fmt: skip
     content = store.of_kind(path, grid.kind).get(run)
