@@ -112,11 +112,6 @@ class Loader:
         batches = np.split(order, self._ends[:-1])
         return [batches[i] for i in rng.permutation(len(batches))] if self.shuffle else batches
 
-    def padding_share(self, epoch: int = 0) -> float:
-        """Return the share of the epoch's tokens that are padding, in 0..1 (text only)."""
-        lengths = [self._lengths[rows] for rows in self.rows(epoch)]
-        return 1 - sum(batch.sum() for batch in lengths) / sum(batch.max() * len(batch) for batch in lengths)
-
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Return this process's rows of the epoch's batches, from batch `start` on."""
         if not 0 <= start <= len(self):

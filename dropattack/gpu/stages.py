@@ -24,7 +24,6 @@ from dropattack.files import write_atomically
 
 GRACE = 8  # seconds between SIGTERM and SIGKILL
 STATUS = "stages.json"
-PACK = "results.tar.gz"
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from dropattack.errors import DivergedError, UserError, printable
 from dropattack.files import disk_problem
 from dropattack.runs import attacked, build, kernels, record
 from dropattack.runs.checks import check
-from dropattack.runs.config import compose, register_resolvers
+from dropattack.runs.config import compose
+from dropattack.runs.resolvers import register_resolvers
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

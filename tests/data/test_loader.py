@@ -10,7 +10,7 @@ from dropattack.batch import Batch
 from dropattack.data import loader
 from dropattack.data.loader import Loader, cropped
 from dropattack.data.types import TensorSplit
-from tests.data.makers import image_split, joined, token_split
+from tests.data.makers import image_split, joined, padding_share, token_split
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=120)
 EPOCHS = st.integers(0, 3)
@@ -97,9 +97,9 @@ def test_rows_meet_others_in_the_next_epoch():
 def test_bucketing_saves_padding():
     rng = np.random.default_rng(0)
     split = token_split(rng.integers(1, 256, 3000).tolist())
-    bucketed, plain = (Loader(split, batch_size=16, bucket=bucket).padding_share() for bucket in (True, False))
+    bucketed, plain = (padding_share(Loader(split, batch_size=16, bucket=bucket)) for bucket in (True, False))
     assert bucketed < 0.1 < 0.3 < plain
-    assert Loader(split, batch_size=16, shuffle=False).padding_share() < 0.01
+    assert padding_share(Loader(split, batch_size=16, shuffle=False)) < 0.01
 
 
 def test_evaluation_can_be_mapped_back():
