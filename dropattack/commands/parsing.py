@@ -37,7 +37,7 @@ def add_places(parser: argparse.ArgumentParser, runs: str, data: str) -> None:
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
-    """Add `--store`, the file of what probes and landscapes measure."""
+    """Add `--store`, the file of the values of probes and landscapes."""
     parser.add_argument(
         "--store", type=Path, default=Path("outputs/probes.jsonl"), help="file of values (default: %(default)s)"
     )

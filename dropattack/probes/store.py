@@ -1,4 +1,4 @@
-"""What is measured on finished runs: `<scale>/probes.jsonl` has one line per run and kind.
+"""The measurements on finished runs: `<scale>/probes.jsonl` has one line per run and kind.
 
 A line of kind `probes` is by `suite`, one of kind `plane`, `rays` or `line` by `landscape`. Its run is the name of the
 run's record; a line between two runs has both names, joined by `--`.

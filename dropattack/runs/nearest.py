@@ -1,4 +1,4 @@
-"""What someone meant who mistyped a name: ' (did you mean …?)' for an error message."""
+"""Suggestions for a mistyped name: ' (did you mean …?)' for an error message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a loader must have, the state and the result of a training run."""
+"""The loader that a training run needs, its state and its result."""
 
 from __future__ import annotations
 
