@@ -1,8 +1,11 @@
 """Put a run into trouble in some forty ways, with four trainers, and see how each ends: `python -m benchmarks.faults`.
 
-All train the same network on the same data, saving every third step (DropAttack: each), and are started again with the
-same command after a fault, as their documentation says. Outcomes compare the final weights with those of the same
-trainer's unbroken run, bit for bit. The JSON keeps what is measured, so the command continues where it was stopped.
+All train the same network on the same data with their defaults, save every third step (DropAttack: each), and are
+started again with the same command after a fault, at most twice, as their documentation says. Each is compared with its own
+unbroken run. "Survived exactly" has the same final weights, bit for bit. "Survived with a loss" has finite ones, and
+either the loss was reported, or every epoch read each row once, so that only random numbers or the order of rows differ.
+"Wrong silently" ended with exit code 0 and neither. The JSON keeps what is measured, so the command continues where it was
+stopped.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1", WANDB_MODE="disabled",
-                  CUDA_VISIBLE_DEVICES="", PYTHONWARNINGS="ignore")  # fmt: skip
+                  CUDA_VISIBLE_DEVICES="")  # fmt: skip
 
 import lightning
 
@@ -57,6 +60,7 @@ def main() -> int:
             if key not in wanted:
                 wanted[key] = unbroken(trainer, config, place, fault.settings)
             row = rows[fault.name, trainer] = judged(trainer, fault, config, place, wanted[key])
+            row["commit"] = (provenance.commit() or {}).get("hash", "-")[:10]
             print(f"{trainer}: {fault.name}: {row['outcome']} ({', '.join(row['ends'])})", flush=True)
             if args.json:
                 write(args.json, rows)

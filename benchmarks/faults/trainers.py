@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -212,10 +214,16 @@ def saved(folder: Path) -> list[Path]:
 
 
 def weights(folder: Path) -> dict[str, Tensor] | None:
-    """Return the weights that a finished run left, or None."""
-    if list(folder.glob("out/records/*.json")):
-        files = list(folder.glob("out/checkpoints/*/best.safetensors"))
-    else:
-        files = list(folder.glob("weights.safetensors"))
+    """Return the weights that a finished run left, or None; ours are the best ones, so its history is added."""
+    records = sorted(folder.glob("out/records/*.json"), key=lambda path: path.stat().st_mtime_ns)
+    files = list(folder.glob("out/checkpoints/*/best.safetensors" if records else "weights.safetensors"))
     newest = max(files, key=lambda path: path.stat().st_mtime_ns, default=None)
-    return load_file(newest) if newest else None
+    if newest is None:
+        return None
+    found = load_file(newest)
+    if records:
+        with suppress(ValueError):  # of a record that is cut short
+            history = json.loads(records[-1].read_text())["history"]
+            text = json.dumps([{key: value for key, value in epoch.items() if key != "seconds"} for epoch in history])
+            found["history"] = torch.frombuffer(bytearray(text, "utf-8"), dtype=torch.uint8)
+    return found
