@@ -1,10 +1,12 @@
 """A sweep of 1,000 small runs in one go: `python -m benchmarks.soak --json results/survival/soak.json`.
 
-Every method trains on the digits with many seeds, in two workers that live as long as the sweep. The memory, open files
-and CPU time of the sweep's processes are sampled from outside every few seconds: none of them may grow with the number of
-runs. After every hundred runs, the finished records are written into a store, which is read at the same time and must be
-whole. `--launcher ray` starts a Ray node of its own (it needs `pip install -e '.[ray]'`). Each launcher adds its sweep to
-the JSON; a figure and a page are made beside it. Exit code 1: something grew, or was lost.
+Every method trains on the digits with many seeds, in two workers that live as long as the sweep. The memory, open
+files and CPU time of the sweep's processes are sampled from outside every few seconds: none of them may grow with
+the number of runs. After every hundred runs, the finished records are written into a store, which is read at the
+same time and must be whole. `--launcher ray` starts a Ray node of its own (it needs `pip install -e '.[ray]'`).
+
+Each launcher adds its sweep to the JSON; a figure and a page are made beside it. Exit code 1: something grew, or
+was lost.
 """
 
 from __future__ import annotations
@@ -50,9 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--every", type=float, default=5.0, help="seconds between samples (default: %(default)s)")
     parser.add_argument("--store-every", type=int, default=100, help="runs between stores (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="add the sweep to this file, and make a figure and a page beside it")
+    parser.add_argument("--no-run", action="store_true", help="only make the figure and the page of --json again")
     asked = parser.parse_args(argv)
     if min(asked.runs, asked.jobs, asked.every, asked.store_every) <= 0:
         parser.error("--runs, --jobs, --every and --store-every must be above 0")
+    if asked.no_run:
+        if not (asked.json and asked.json.is_file()):
+            parser.error("--no-run needs the --json of an earlier call")
+        soak_page.write(json.loads(asked.json.read_text())["sweeps"], asked.json)
+        return 0
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         sweep = soaked(Path(folder), asked)
     sweep = {

@@ -123,8 +123,8 @@ def write(sweeps: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         "# Long sweeps",
         f"`{command}`",
         "Every method on the digits with many seeds, in workers that live as long as the sweep. Each cell gives the "
-        "median of the second tenth of the runs and of the last, because the first has the imports; of several workers, "
-        "the largest counts. Wall time depends on what else the machine does, so only CPU time is judged.",
+        "median of the second tenth of the runs and of the last, because the first has the imports; the largest worker "
+        "counts. Wall time depends on what else the machine does, so only CPU time is judged.",
         table,
         f"Store of records, read while it was written: {stores}.",
         "\n".join(faults) or "Nothing grew, and nothing was lost.",

@@ -1,11 +1,12 @@
 """Put a run into trouble in some forty ways, with four trainers, and see how each ends: `python -m benchmarks.faults`.
 
 All train the same network on the same data with their defaults, save every third step (DropAttack: each), and are
-started again with the same command after a fault, at most twice, as their documentation says. Each is compared with its own
-unbroken run. "Survived exactly" has the same final weights, bit for bit. "Survived with a loss" has finite ones, and
-either the loss was reported, or every epoch read each row once, so that only random numbers or the order of rows differ.
-"Wrong silently" ended with exit code 0 and neither. The JSON keeps what is measured, so the command continues where it was
-stopped.
+started again with the same command after a fault, at most twice, as their documentation says. Each is compared with
+its own unbroken run. "Survived exactly": the final weights are the same, bit for bit. "Survived with a loss": the
+weights are finite, and either the loss was reported, or every epoch read each row once, so that only random numbers
+or the order of rows differ. "Wrong silently": exit code 0, and neither. "Died": no run finishes.
+
+The JSON keeps what is measured, so the command continues where it was stopped.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def markdown(rows: dict[tuple[str, str], dict[str, Any]], versions: dict[str, st
     parts = [
         "# Faults, and how runs end",
         f"`{COMMAND}` ({used})",
-        __doc__.partition("\n\n")[2].strip().replace("\n", " "),
+        __doc__.split("\n\n")[1].replace("\n", " "),
         "\n".join([*sums, *(line([o, *(str(counts[n][o]) for n in trainers)]) for o in OUTCOMES)]),
         "\n".join([*head, *(line([fault, *(cell(fault, n) for n in trainers)]) for fault in faults)]),
         "## Where another trainer does better than DropAttack",

@@ -206,11 +206,11 @@ def judged(trainer: str, fault: Fault, config: DictConfig, folder: Path, wanted:
         entry["outcome"] = MESSAGE if ends[-1].how == "message" else TRACE
     else:
         told = re.search(fault.says, said + records) is not None
-        entry["outcome"] = _outcome(found, wanted, told or _reads_all_rows(ends[0], last, wanted.rows))
+        entry["outcome"] = outcome(found, wanted, told or reads_all_rows(ends[0], last, wanted.rows))
     return entry
 
 
-def _reads_all_rows(first: Ended, last: Ended, rows: list[int]) -> bool:
+def reads_all_rows(first: Ended, last: Ended, rows: list[int]) -> bool:
     """Return whether every epoch read each row once, where `last` resumed what `first` had done."""
     before = STEPS - last.steps
     path = [*first.batches[: max(before, 0)], *last.batches[-last.steps :]]
@@ -223,7 +223,7 @@ def _last_line(said: str, folder: Path) -> str:
     return provenance.scrubbed(lines[-1], {str(folder): "<folder>"})[:200] if lines else ""
 
 
-def _outcome(found: Mapping[str, Tensor], wanted: Whole, known: bool) -> str:
+def outcome(found: Mapping[str, Tensor], wanted: Whole, known: bool) -> str:
     """Judge the weights of a run that finished; a loss is `known` if it was reported, or no row was lost."""
     if found.keys() == wanted.weights.keys() and all(
         torch.equal(found[name], one) for name, one in wanted.weights.items()
