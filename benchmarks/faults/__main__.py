@@ -42,16 +42,17 @@ def main() -> int:
     parser.add_argument("--only", default="", help="faults with this in their name")
     parser.add_argument("--trainers", nargs="*", choices=TRAINERS, default=[*TRAINERS], help="(default: all)")
     parser.add_argument("--json", type=Path, help="where the result goes, and its table as .md beside it")
-    parser.add_argument("--rerun", action="store_true", help="repeat what the JSON has")
+    parser.add_argument("--rerun", action="store_true", help="repeat the chosen faults that the JSON has")
     args = parser.parse_args()
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    if args.json and args.json.exists() and not args.rerun:
+    if args.json and args.json.exists():
         rows = {(row["fault"], row["trainer"]): row for row in json.loads(args.json.read_text())["rows"]}
     wanted: dict[Any, Any] = {}
     config = composed()
     record.code(experiment.resolve(config))  # parsed once, for all processes
     todo = [(trainer, fault) for fault in FAULTS for trainer in args.trainers
-            if trainer in fault.trainers and args.only in fault.name and (fault.name, trainer) not in rows]  # fmt: skip
+            if trainer in fault.trainers and args.only in fault.name
+            and (args.rerun or (fault.name, trainer) not in rows)]  # fmt: skip
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # where waiting for the disk takes no time
     gc.freeze()  # or each fork would copy what it collects
     with tempfile.TemporaryDirectory(dir=memory) as folder:

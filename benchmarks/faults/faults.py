@@ -24,6 +24,7 @@ MIDDLE = BATCHES + 5  # a step within the second epoch, after several checkpoint
 ALL = ("DropAttack", "Transformers", "Lightning", "Accelerate")
 OURS = ("DropAttack",)
 SAYS_DATA = r"data changed|fingerprint"
+SAYS_BROKEN = r"checksum|corrupt|broken"
 MID_EPOCH = r"your dataloader is\s+not resumable"  # Lightning's warning that a resumed epoch may read other rows
 
 
@@ -39,6 +40,7 @@ class Fault:
         settings: the config of the second run, where it differs; the result must then be that of an unbroken run.
         trainers: to which the fault can happen.
         says: regular expression of a report that makes a loss a known one, whoever says it.
+        sound: whether everything that the second run reads is right. Otherwise a loss is only known if it is reported.
         writers: runs started at once.
         arm_again: prepares the second run, as `arm` the first.
     """
@@ -50,6 +52,7 @@ class Fault:
     settings: Mapping[str, Any] = field(default_factory=dict)
     trainers: tuple[str, ...] = ALL
     says: str = MID_EPOCH
+    sound: bool = True
     writers: int = 1
     arm_again: Callable[[Places, Path], None] | None = None
 
@@ -291,7 +294,7 @@ FAULTS = (
     Fault("clock jumps back an hour", at_step(MIDDLE, clock(-3600))),
     Fault("clock jumps ahead a day", at_step(MIDDLE, clock(86_400))),
     Fault("newest checkpoint older than its elders", KILLED, between=older_than_its_elders),
-    Fault("bit flipped in the newest weights", KILLED, between=damaged(flipped)),
+    Fault("bit flipped in the newest weights", KILLED, between=damaged(flipped), says=SAYS_BROKEN, sound=False),
     Fault("newest weights cut to half", KILLED, between=damaged(lambda data: data[: len(data) // 2])),
     Fault("newest weights missing", KILLED, between=damaged(lambda data: None)),
     Fault("newest state file cut to half", KILLED, between=damaged(lambda data: data[: len(data) // 2], STATE)),

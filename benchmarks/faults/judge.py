@@ -206,7 +206,7 @@ def judged(trainer: str, fault: Fault, config: DictConfig, folder: Path, wanted:
         entry["outcome"] = MESSAGE if ends[-1].how == "message" else TRACE
     else:
         told = re.search(fault.says, said + records) is not None
-        entry["outcome"] = outcome(found, wanted, told or reads_all_rows(ends[0], last, wanted.rows))
+        entry["outcome"] = outcome(found, wanted, told or (fault.sound and reads_all_rows(ends[0], last, wanted.rows)))
     return entry
 
 
