@@ -84,19 +84,19 @@ class _WithLoss(nn.Module):
 
 def with_transformers(folder: Path, config: DictConfig, places: Places) -> int:
     class Rows(Dataset):
-        def __init__(self, split: TensorSplit) -> None:
-            self.rows = _split(split)
+        def __init__(self, split: TensorSplit, *, train: bool) -> None:
+            self.rows, self.train = _split(split), train
 
         def __len__(self) -> int:
             return len(self.rows)
 
         def __getitem__(self, index: int) -> dict[str, Tensor]:
             pixels, label = self.rows[index]
-            return {"pixels": pixels, "labels": label}
+            return {"pixels": pixels, "labels": label, "train": self.train}
 
     def collate(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        batch = {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
-        if trainer.model.training:
+        batch = {key: torch.stack([row[key] for row in rows]) for key in ("pixels", "labels")}
+        if rows[0]["train"]:
             places.batch(batch["pixels"])
         return batch
 
@@ -113,8 +113,8 @@ def with_transformers(folder: Path, config: DictConfig, places: Places) -> int:
         remove_unused_columns=False,
     )  # fmt: skip
     trainer = transformers.Trainer(
-        _WithLoss(net), arguments, train_dataset=Rows(encoded.train), eval_dataset=Rows(encoded.validation),
-        data_collator=collate, callbacks=[Logging()],
+        _WithLoss(net), arguments, train_dataset=Rows(encoded.train, train=True),
+        eval_dataset=Rows(encoded.validation, train=False), data_collator=collate, callbacks=[Logging()],
     )  # fmt: skip
     there = (folder / "hf").is_dir()
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder / "hf")) if there else None)
