@@ -27,9 +27,9 @@ from dropattack import provenance
 QUIET, LIMIT = 20.0, 300.0  # seconds without any use of the CPU, and in all, after which a run hangs
 CHECKPOINT = re.compile(r"/\.?((?:step-|checkpoint-|step_|epoch=)[^/]*)")
 TRIES = 3  # runs in all: the first, and the same command again
-EXACT, LOSS, WRONG, MESSAGE, TRACE = OUTCOMES = (
-    "survived exactly", "survived with a loss", "wrong silently", "died with a clear message", "died with a trace",
-)  # fmt: skip
+EXACT, LOSS, MESSAGE, TRACE, WRONG = OUTCOMES = (
+    "survived exactly", "survived with a loss", "died with a clear message", "died with a trace", "wrong silently",
+)  # from best to worst  # fmt: skip
 
 
 @dataclass
