@@ -166,7 +166,7 @@ def unbroken(trainer: str, config: DictConfig, folder: Path, settings: Mapping[s
     found = weights(folder)
     if ended.how != "finished" or found is None:
         raise RuntimeError(f"{trainer} does not finish without a fault: {ended.said[-2000:]}")
-    return Whole(found, _epochs(ended.batches)[0])
+    return Whole(found, sorted(row for batch in ended.batches[:BATCHES] for row in batch))
 
 
 def _epochs(batches: list[list[int]]) -> list[list[int]]:
