@@ -15,7 +15,7 @@ from dropattack.progress import counting
 from dropattack.provenance import without_secrets
 from dropattack.runs import record
 from dropattack.runs.experiment import Run
-from dropattack.sweeps.cell import one_run
+from dropattack.sweeps.cell import freeze_imports, one_run
 
 SLURM = ("submitit_local", "submitit_slurm")
 RETRIES = 3  # how many times the workers of a sweep may die
@@ -94,7 +94,10 @@ def _run_here(runs: Sequence[Sequence[str]], jobs: int) -> dict[str, str]:
 def _one_run_of(overrides: list[str], name: str, parent: int | None) -> tuple[str, str]:
     if parent is not None:
         _end_with(parent)
-    return name, one_run(overrides)
+    said = one_run(overrides)
+    if parent is not None:
+        freeze_imports()
+    return name, said
 
 
 _watched: set[int] = set()

@@ -1,5 +1,6 @@
 """Runs launched together on this machine."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from dropattack.errors import AlreadyRunningError
 from dropattack.runs import experiment, record
 from dropattack.runs.config import cells
 from dropattack.sweeps import launch as module
+from dropattack.sweeps.cell import freeze_imports
 from dropattack.sweeps.launch import Engine, launch
 from tests.sweeps import dying
 
@@ -59,6 +61,18 @@ def test_runs_resume_when_a_worker_process_dies(tmp_path, monkeypatch, capfd):
     why = "worker processes kept dying: is there enough memory?"
     assert launch(runs, Engine("joblib", jobs=2)) == {" ".join(run): why for run in runs}
     assert record.why(path_of(runs[0])) == why
+
+
+def test_a_worker_spares_its_imports_from_garbage_collection(monkeypatch):
+    monkeypatch.setattr(module, "one_run", lambda overrides: "")
+    try:
+        assert module._one_run_of([], "name", None) == ("name", "")
+        assert gc.get_freeze_count() == 0  # not in the user's own process
+        assert module._one_run_of([], "name", os.getppid()) == ("name", "")
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+        freeze_imports.cache_clear()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="processes are watched by their parent's number")
