@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -41,7 +42,7 @@ from dropattack.runs.experiment import CONF
 from dropattack.sweeps.launch import Engine, launch
 
 QUICK = "dataset=digits model=cnn scale=smoke tracker=none trainer.device=cpu trainer.threads=1 trainer.progress=none"
-WORKERS = {"joblib": "popen_loky", "ray": "ray::"}  # in a worker's command line
+WORKERS = {"joblib": ("popen_loky",), "ray": ("ray::_cell", "ray::IDLE")}  # in a worker's command line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error("--no-run needs the --json of an earlier call")
         soak_page.write(json.loads(asked.json.read_text())["sweeps"], asked.json)
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the sweep's processes end, too
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         sweep = soaked(Path(folder), asked)
     sweep = {
@@ -131,8 +133,8 @@ def _kinds(names: Counter[str]) -> dict[str, int]:
 class Watched:
     """A sweep seen from outside: its processes, its records, and a store of those that are finished."""
 
-    def __init__(self, output: Path, driver: int, host: int, mark: str, begin: float) -> None:
-        self.output, self.driver, self.host, self.mark, self.begin = output, driver, host, mark, begin
+    def __init__(self, output: Path, driver: int, host: int, marks: tuple[str, ...], begin: float) -> None:
+        self.output, self.driver, self.host, self.marks, self.begin = output, driver, host, marks, begin
         self.samples: list[dict[str, Any]] = []
         self.stored: list[dict[str, int]] = []  # each time that the store was written
         self.cpu: dict[int, float] = {}  # of each worker that ever was: its seconds of CPU time
@@ -145,7 +147,7 @@ class Watched:
         with suppress(psutil.NoSuchProcess):
             for one in psutil.Process(self.host).children(recursive=True):
                 with suppress(psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
-                    if self.mark in " ".join(one.cmdline()):
+                    if any(mark in " ".join(one.cmdline()) for mark in self.marks):
                         held, times = _held(one), one.cpu_times()
                         self.cpu[one.pid] = times.user + times.system
                         workers.append([[*self.cpu].index(one.pid), *held])
