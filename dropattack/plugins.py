@@ -39,7 +39,7 @@ _COMMON: dict[str, dict[str, object]] = {
     "dataset": {
         "validation_fraction": 0.1, "seed": 0, "train_rows": "${pick:${scale.name},null,2000,64}",
         "validation_rows": "${pick:${scale.name},null,1000,32}", "test_rows": "${pick:${scale.name},null,2000,32}",
-        "fraction": 1.0, "drop_leaks": False,
+        "fraction": 1.0, "subset_seed": None, "drop_leaks": False,
     },
 }  # fmt: skip
 _PLACES = {"root": "${paths.data}", "cache": "${paths.output}/cache"}

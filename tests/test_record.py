@@ -99,6 +99,7 @@ def test_committed_records_keep_their_identity():
     trainer = {path.removeprefix("trainer."): v for path, v in options.items() if path.startswith("trainer.")}
     of_some = {
         ("dataset", ("imdb",)): {"drop_rewritten": False},
+        ("dataset", ("imdb", "pheme", "agnews", "mnist", "cifar10", "digits", "pydoc")): {"subset_seed": None},
         ("model", ("bert",)): {"trainable_layers": None},
         ("model", ("lstm", "bigru", "bigru2")): {"pooling": "last"},
     }

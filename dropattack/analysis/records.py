@@ -150,6 +150,10 @@ def _read(path: Path, load: Callable[[], dict[str, Any]]) -> dict[str, Any] | Le
 def _row(path: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     config, test, validation = found["config"], found["test"], found["validation"]
     settings = {key: value for key, value in flatten(identity(config)).items() if key != "seed"}
+    data = found["data"]["fingerprint"]
+    if settings.get("dataset.subset_seed") == config["seed"]:  # each seed drew its own training rows
+        del settings["dataset.subset_seed"]
+        data = found["data"].get("notes", {}).get("drawn_from", data)
     shared = {key: value for key, value in settings.items() if not is_chosen(key)}
     chosen = {key: value for key, value in settings.items() if is_chosen(key)}
     for key in [key for key in settings if key.startswith("reg.plain.")]:  # trained longer than the methods beside it
@@ -163,7 +167,7 @@ def _row(path: Path, found: Mapping[str, Any]) -> dict[str, Any]:
         "scale": _name(config["scale"]["name"]),
         "method": _name(config["reg"]["name"]),
         "seed": _whole(config["seed"]),
-        "context": _digest({**shared, "data": found["data"]["fingerprint"]}),
+        "context": _digest({**shared, "data": data}),
         "variant": _digest(chosen),
         "settings": settings,
         "test_accuracy": _number(test["accuracy"], most=1),

@@ -42,7 +42,7 @@ def cached(folder: str | Path | None, name: str, key: Mapping[str, Any], build: 
         try:
             return _read(path)
         except Exception as error:  # a damaged file can raise anything
-            log.warning("the cached %s is damaged (%s); building it anew", path, error)
+            log.warning("the cached %s is damaged (%s); building it again", path, error)
     arrays, values = build()
     try:
         _write(path, arrays, values)

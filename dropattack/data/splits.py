@@ -26,6 +26,7 @@ class SubsetOptions(TypedDict, total=False):
     validation_rows: int | None
     test_rows: int | None
     fraction: float
+    subset_seed: int | None
     drop_leaks: bool
 
 
@@ -45,8 +46,7 @@ def stratified_order(labels: np.ndarray, *seed: int) -> np.ndarray:
     Raises:
         UserError: any other seed.
     """
-    if not all(isinstance(part, int) and part >= 0 for part in seed):
-        raise UserError(f"dataset.seed={seed[0]}: the seed of the split must be a whole number of at least 0.")
+    _checked("seed", seed[0])
     rng = np.random.default_rng(list(seed))
     shuffled = rng.permutation(len(labels))
     position = np.empty(len(labels))
@@ -54,6 +54,12 @@ def stratified_order(labels: np.ndarray, *seed: int) -> np.ndarray:
         members = np.flatnonzero(labels[shuffled] == label)
         position[members] = (np.arange(len(members)) + 0.5) / len(members)
     return shuffled[np.argsort(position, kind="stable")]  # ties between classes stay in random order
+
+
+def _checked(option: str, seed: int) -> int:
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise UserError(f"dataset.{option}={seed}: a seed of the split must be a whole number of at least 0.")
+    return seed
 
 
 def carve(split: Split, count: int, *seed: int) -> tuple[Split, Split]:
@@ -83,6 +89,7 @@ def finish(
     validation_rows: int | None = None,
     test_rows: int | None = None,
     fraction: float = 1.0,
+    subset_seed: int | None = None,
     lenient: bool = False,
 ) -> Dataset:
     """Finish every `load`: carve the validation split, take the requested subsets, and check the result.
@@ -103,6 +110,9 @@ def finish(
         validation_rows: like `train_rows`.
         test_rows: like `train_rows`.
         fraction: the share of the training rows (after `train_rows`) to train on; also nested.
+        subset_seed: which training rows `train_rows` and `fraction` take. None: the same for all runs, by `seed`. With
+            the run's seed each run draws its own, and intervals over seeds cover the choice of rows;
+            `notes["drawn_from"]` is then the fingerprint of the data before the draw, by which runs are compared.
         lenient: for a user's own data: asking for more rows than a split has takes all of them, and a class may be
             missing from validation or test.
 
@@ -127,9 +137,12 @@ def finish(
             rows if rows is None else min(rows, len(split))
             for rows, split in ((train_rows, train), (validation_rows, validation), (test_rows, test))
         )
-    train = _subset(name, "train_rows", train, train_rows, fraction, seed, _TRAIN_ROWS)
     validation = _subset(name, "validation_rows", validation, validation_rows, 1.0, seed, _VALIDATION_ROWS)
     test = _subset(name, "test_rows", test, test_rows, 1.0, seed, _TEST_ROWS)
+    drawn = () if subset_seed is None else (_checked("subset_seed", subset_seed),)
+    every, train = train, _subset(name, "train_rows", train, train_rows, fraction, seed, _TRAIN_ROWS, *drawn)
+    if drawn and train is not every:
+        notes["drawn_from"] = Dataset(name, classes, every, validation, test).fingerprint
     made = Dataset(name, classes, train, validation, test, notes)
     rows = {split: sets.examples(one) for split, one in made.splits.items()}
     sets.check_sets(name, made.splits, rows)

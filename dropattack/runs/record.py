@@ -76,6 +76,7 @@ NEUTRAL: dict[str, tuple[Any, tuple[str, ...]]] = {
     "trainer.average_decay": (0.999, ()),
     "trainer.average_start": (0.75, ()),
     "dataset.drop_rewritten": (False, ()),
+    "dataset.subset_seed": (None, ()),
     "model.trainable_layers": (None, ()),
 }
 

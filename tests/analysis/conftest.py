@@ -31,6 +31,7 @@ def write_run(tmp_path, monkeypatch) -> Callable[..., Path]:
         folder: Path = tmp_path,
         status: str = "finished",
         fraction: float = 1.0,
+        subset_seed: int | None = None,
         step_seconds: float = 0.01,
         changes: Mapping[str, Any] | None = None,
         epochs: int = 3,
@@ -38,7 +39,7 @@ def write_run(tmp_path, monkeypatch) -> Callable[..., Path]:
         **reg: Any,
     ) -> Path:
         config = {
-            "dataset": {"name": dataset, "fraction": fraction},
+            "dataset": {"name": dataset, "fraction": fraction, "subset_seed": subset_seed},
             "model": {"name": model, "dropout": 0.5 if method == "dropout" else 0.0},
             "reg": {"name": method, **SETTINGS.get(method, {}), **reg},
             "scale": {"name": "mini"},

@@ -59,6 +59,14 @@ def test_other_data_of_the_same_name_is_another_context(write_run, tmp_path):
     assert read_records(tmp_path).frame["context"].nunique() == 2
 
 
+@pytest.mark.parametrize(("drawn_by", "contexts"), [([0, 1], 1), ([7, 7], 1), ([0, 7], 2)])
+def test_seeds_that_draw_their_own_rows_share_a_context(write_run, tmp_path, drawn_by, contexts):
+    for seed, draw in enumerate(drawn_by):
+        data = {"fingerprint": f"rows of {draw}", "train": 100, "notes": {"drawn_from": "all rows"}}
+        write_run("none", seed=seed, subset_seed=draw, changes={"data": data})
+    assert read_records(tmp_path).frame["context"].nunique() == contexts
+
+
 def test_left_out_records_are_listed_with_reasons(write_run, tmp_path):
     good = write_run("none")
     write_run("fgm", status="failed")

@@ -101,10 +101,24 @@ def test_leaks_leave_train_and_validation_but_not_test():
     assert sum(kept.notes["leaks_dropped"].values()) == 2
 
 
+def test_subset_seed_draws_other_training_rows():
+    whole, *drawn = (
+        make(fraction=share, subset_seed=seed) for share, seed in ((1, 1), (0.25, 1), (0.25, 2), (0.25, 1))
+    )
+    assert drawn[0].train.texts != drawn[1].train.texts
+    assert drawn[0].train.texts == drawn[2].train.texts
+    assert {len(one.train) for one in drawn} == {90}
+    assert {one.notes["drawn_from"] for one in drawn} == {whole.fingerprint}
+    assert "drawn_from" not in whole.notes
+    assert set(make(fraction=0.125, subset_seed=1).train.texts) < set(drawn[0].train.texts)  # nested
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"fraction": 0}, "fraction=0"),
+        ({"fraction": 0.5, "subset_seed": -1}, "subset_seed=-1"),
+        ({"fraction": 0.5, "subset_seed": True}, "subset_seed=True"),
         ({"fraction": 1.5}, "fraction=1.5"),
         ({"fraction": float("nan")}, "fraction=nan"),
         ({"fraction": 0.001}, "is zero"),
@@ -117,7 +131,7 @@ def test_leaks_leave_train_and_validation_but_not_test():
     ],
 )
 def test_bad_options(options, said):
-    with pytest.raises(UserError, match=f"toy.*{said}" if "seed" not in options else said):
+    with pytest.raises(UserError, match=said if "seed=" in said else f"toy.*{said}"):
         make(**options)
 
 
