@@ -54,7 +54,7 @@ PARTS: dict[str, Callable[[Path], str]] = {
 
 
 def filled(text: str, folder: Path) -> str:
-    """Return the page with its parts made anew.
+    """Return the page with its parts written again.
 
     Raises:
         UserError: the page has no place for a part.
