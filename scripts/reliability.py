@@ -43,7 +43,9 @@ def kills(folder: Path) -> str:
     command = (
         f"`python -m tests.survival --kills {found['planned']} --seed {found['seed']} --json {RESULTS}/kills.json`"
     )
-    return f"{head} but for its times, and the same weights by their SHA-256.\n\n{command}\n\n" + "\n".join(lines)
+    rest = found["planned"] - found["kills"]
+    left = f" {rest} more are planned but not made yet." if rest else ""
+    return f"{head} but for its times, and the same weights by their SHA-256.{left}\n\n{command}\n\n" + "\n".join(lines)
 
 
 PARTS: dict[str, Callable[[Path], str]] = {
