@@ -51,8 +51,8 @@ tables: $(INSTALLED) ## Make all tables; a failed one does not stop the others
 
 probes: $(INSTALLED) ## Measure flatness, gradients, robustness and calibration of TABLE's runs (needs their weights)
 	$(ONE_THREAD) $(PY) -m dropattack probe results/$(SCALE)/$(TABLE) --runs outputs/tables \
-		--output results/$(SCALE)/$(TABLE)/probes --jobs $(JOBS) $(ARGS)
-	$(PY) -m dropattack probe-table --records results/$(SCALE)/$(TABLE) --probes results/$(SCALE)/$(TABLE)/probes \
+		--store results/$(SCALE)/probes.jsonl --jobs $(JOBS) $(ARGS)
+	$(PY) -m dropattack probe-table --records results/$(SCALE)/$(TABLE) --store results/$(SCALE)/probes.jsonl \
 		--group table-$(TABLE)
 
 outside: $(INSTALLED) ## Test TABLE's IMDB runs on rewritten reviews and other reviews' sentences (SCALE=midi TABLE=midi)

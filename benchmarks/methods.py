@@ -107,14 +107,13 @@ class _Ours:
 
         def step(n: int) -> None:
             batch = self.batches[n % len(self.batches)]
-            inputs = {name: x for name, x in batch.items() if name != "labels"}
             if self.setup.compile:
                 torch.compiler.cudagraph_mark_step_begin()
 
             def forward() -> SimpleNamespace:
                 with autocast():
-                    logits = self.model(**inputs)
-                return SimpleNamespace(loss=F.cross_entropy(logits.float(), batch["labels"]), logits=logits)
+                    logits = self.model(**batch.inputs)
+                return SimpleNamespace(loss=F.cross_entropy(logits.float(), batch.labels), logits=logits)
 
             regularizer.backward(forward)
             self.optimizer.step()
@@ -136,7 +135,7 @@ class _Theirs:
             model.packed = True
         self.optimizer = setup.optimizer(model, fused=False)
         images = setup.targets[0] == "<input>"
-        self.model = _WithPixels(model, self.batches[0]["pixels"]) if images else model
+        self.model = _WithPixels(model, self.batches[0].inputs["pixels"]) if images else model
         self.targets = ["pixels", f"model.{setup.targets[1]}"] if images else setup.targets
 
     def make(self, method: str) -> tuple[Step, float]:
@@ -144,15 +143,15 @@ class _Theirs:
 
         def step(n: int) -> None:
             batch = self.batches[n % len(self.batches)]
-            inputs = {name: x for name, x in batch.items() if name != "labels"}
+            inputs = dict(batch.inputs)
             if method == "authors-plain":
-                F.cross_entropy(self.plain(**inputs), batch["labels"]).backward()
+                F.cross_entropy(self.plain(**inputs), batch.labels).backward()
             else:
                 if isinstance(self.model, _WithPixels):
                     self.model.pixels.data = inputs.pop("pixels").clone()
 
                 def forward() -> Tensor:
-                    return F.cross_entropy(self.model(**inputs), batch["labels"])
+                    return F.cross_entropy(self.model(**inputs), batch.labels)
 
                 notebook_step(self.model, forward, self.targets, epsilon=EPSILON, steps=w.steps, draw=draw)
             self.optimizer.step()

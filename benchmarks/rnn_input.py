@@ -60,7 +60,7 @@ def measure(setup: Setup, rounds: int) -> dict[str, Any]:
         model.packed = packed
         batch = batches[n % len(batches)]
         with torch.autocast(setup.device.type, torch.bfloat16, setup.precision == "bf16"):
-            loss = F.cross_entropy(model(batch["input_ids"], batch["lengths"]), batch["labels"])
+            loss = F.cross_entropy(model(**batch.inputs), batch.labels)
         loss.backward()
         model.zero_grad(set_to_none=True)
 

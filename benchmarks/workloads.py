@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from dropattack.batch import Batch
 from dropattack.data.loader import Loader
 from dropattack.data.types import DataSpec, Encoded, TensorSplit
 from dropattack.runs import experiment
@@ -144,7 +145,7 @@ class Setup:
         ids[np.arange(w.lengths[-1]) >= lengths[:, None]] = 0
         return TensorSplit(torch.from_numpy(ids), labels, torch.from_numpy(lengths))
 
-    def batches(self, *, bucket: bool) -> list[dict[str, Tensor]]:
+    def batches(self, *, bucket: bool) -> list[Batch]:
         """Return the `KEPT` batches closest to the mean size; time is linear in size, so they take the mean time.
 
         Args:
@@ -155,8 +156,8 @@ class Setup:
         return _nearest_to_mean(loader.batches(0)) if text else list(loader.batches(0))
 
 
-def _nearest_to_mean(batches: Iterable[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+def _nearest_to_mean(batches: Iterable[Batch]) -> list[Batch]:
     """Return the batches nearest to the mean in tokens, which determine the time of a packed or bucketed batch."""
     batches = list(batches)
-    tokens = np.array([int(batch["lengths"].sum()) for batch in batches])
+    tokens = np.array([int(batch.inputs["lengths"].sum()) for batch in batches])
     return [batches[i] for i in np.argsort(abs(tokens - tokens.mean()), kind="stable")[:KEPT]]

@@ -19,7 +19,7 @@ from dropattack import provenance
 from dropattack.files import write_atomically
 from dropattack.gpu import cells, mps, parts, plan, results, stages
 from dropattack.runs import cli, experiment, record, store
-from dropattack.runs.config import SCALES
+from dropattack.runs.resolvers import SCALES
 
 ROOT = experiment.CONF.parent
 WHEELS = ("hydra-core==1.3.8", "omegaconf==2.3.1", "antlr4-python3-runtime==4.9.3")  # pure Python

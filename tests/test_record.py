@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from dropattack import provenance
+from dropattack import jsonl, provenance
 from dropattack.errors import UserError
-from dropattack.runs import record, store
+from dropattack.runs import record
 
 CONFIG = {
     "seed": 3,
@@ -92,7 +92,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 def test_committed_records_keep_their_identity():
     """Also with the options that their method has got since, at the values that leave it as it was."""
-    committed = [json.loads(text) for path in RESULTS.glob("*/records.jsonl") for _, text in store.lines(path)]
+    committed = [json.loads(text) for path in RESULTS.glob("*/records.jsonl") for _, text in jsonl.lines(path)]
     assert len(committed) > 500
     options = {path: value for path, (value, _) in record.NEUTRAL.items()}
     neutral = {path.removeprefix("reg."): value for path, value in options.items() if path.startswith("reg.")}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from dropattack.analysis.drawing import INK, Panel, interval, mark, save
+from dropattack.analysis.drawing import INK, Panel, draw_interval, mark, save
 from dropattack.analysis.tables import difference_and_interval, signed
 from dropattack.statistics import PairedDifference
 from dropattack.statistics.pooled import Pooled, Ranks
@@ -63,7 +63,7 @@ def _rows(
     if zero:
         ax.axvline(0, color="#999999", lw=1)
     for i, ((_, mean, low, high, method), words) in enumerate(zip(rows, said, strict=True)):
-        interval(ax, [low, high], [i, i], method)
+        draw_interval(ax, [low, high], [i, i], method)
         mark(ax, mean, i, method, size=45, says=words)
     ax.set_yticks(range(len(rows)), [name for name, *_ in rows])
     ax.set_ylim(len(rows) - 0.4, -0.6)

@@ -200,7 +200,7 @@ def curves(
         tag(ax.plot([p for p, _ in points], [e.mean for _, e in points], ls=DASHES[key.dash % len(DASHES)], lw=1.6,
                     color=colour, label=key.label)[0], key.method)  # fmt: skip
         for p, e in points if len(points) <= 12 else points[-1:] if not whole else ():
-            mark(ax, p, e.mean, key.method, size=22, says=f"{key.label}, {x} {p:g}: {say(e)}")
+            mark(ax, p, e.mean, key.method, size=22, says=f"{key.label}, {x} {p:g}: {estimate_text(e)}")
     if log:
         ax.set_yscale("log")
         plain_log_ticks(ax.yaxis)
@@ -208,7 +208,7 @@ def curves(
 
 def last_points(lines: Sequence[tuple[Key, Sequence[tuple[float, Estimate]]]], x: str) -> str:
     """Return the last point of each curve in words."""
-    return "; ".join(f"{key.label} {say(points[-1][1])} at {x} {points[-1][0]:g}" for key, points in lines)
+    return "; ".join(f"{key.label} {estimate_text(points[-1][1])} at {x} {points[-1][0]:g}" for key, points in lines)
 
 
 def mark(
@@ -221,7 +221,7 @@ def mark(
                    zorder=4 if hollow else 3), method, says)  # fmt: skip
 
 
-def interval(ax: Axes, xs: Sequence[float], ys: Sequence[float], method: str) -> None:
+def draw_interval(ax: Axes, xs: Sequence[float], ys: Sequence[float], method: str) -> None:
     """Draw the line of an interval."""
     tag(ax.plot(xs, ys, color=_colour(method), lw=2, solid_capstyle="round", alpha=0.6, zorder=2)[0], method)
 
@@ -251,7 +251,7 @@ def plain(value: float) -> str:
     return f"{value:.4g}".replace("-", MINUS)
 
 
-def say(e: Estimate) -> str:
+def estimate_text(e: Estimate) -> str:
     return plain(e.mean) if math.isnan(e.low) else f"{plain(e.mean)} [{plain(e.low)}, {plain(e.high)}], n = {e.n}"
 
 

@@ -15,7 +15,7 @@ from dropattack.analysis.drawing import (
     Key,
     Panel,
     curves,
-    interval,
+    draw_interval,
     last_points,
     mark,
     rank,
@@ -118,7 +118,7 @@ def _gains(ax: Axes, rows: pd.DataFrame, baseline: str) -> None:
     for one in marks:
         d = one.difference
         if not math.isnan(d.low):
-            interval(ax, [one.x, one.x], [max(d.low, -farthest), min(d.high, farthest)], one.method)
+            draw_interval(ax, [one.x, one.x], [max(d.low, -farthest), min(d.high, farthest)], one.method)
         mark(ax, one.x, d.mean, one.method, size=70, says=f"{one.name}: {difference_and_interval(d)}")
         for value in d.values:
             mark(ax, one.x, value, one.method, size=14, hollow=True)

@@ -1,4 +1,4 @@
-"""Charts of loss landscapes, made from the files of `probes.landscape` alone: contours, surfaces, curves.
+"""Charts of loss landscapes, made from the values of `probes.landscape` alone: contours, surfaces, curves.
 
 All networks in a figure share one colour scale and one height scale, both logarithmic.
 """
@@ -15,7 +15,7 @@ from matplotlib.colors import LogNorm
 
 from dropattack.analysis.drawing import WHITE, Key, Panel, curves, keys, last_points, plain, rank, save, scale_bar
 from dropattack.errors import UserError
-from dropattack.probes.landscape import read, values
+from dropattack.probes.landscape import values
 from dropattack.statistics import Estimate
 
 MAP = "viridis"
@@ -23,23 +23,23 @@ LOWEST = 1e-4  # lower losses are clamped to it, because the scale is logarithmi
 Contents = Sequence[dict[str, Any]]
 
 
-def draw(files: Sequence[Path], folder: Path, name: str) -> list[Path]:
-    """Draw every figure that `files` allow, as `<name>-<figure>.png` and `.svg`, and return their paths.
+def draw(contents: Contents, folder: Path, name: str) -> list[Path]:
+    """Draw every figure that the landscapes allow, as `<name>-<figure>.png` and `.svg`, and return their paths.
 
     Planes give `contour`, `surface` and `curves` (cuts through the centre); rays and lines give `curves`.
 
     Raises:
-        UserError: the files differ in kind or axes, or one is unfinished.
+        UserError: the landscapes differ in kind or axes, or one is unfinished.
     """
-    contents = [read(path) for path in files]
     if not contents:
         raise UserError("no landscape to draw")
-    for path, content in zip(files, contents, strict=True):
+    for content in contents:
+        named, first = f"the {content['kind']} of {content['run']}", contents[0]
         if not content["done"]:
-            raise UserError(f"{path} is not finished: run the same command again")
-        if (content["kind"], content["axes"]) != (contents[0]["kind"], contents[0]["axes"]):
-            raise UserError(f"{path} differs in kind or axes from {files[0]}: draw them separately")
-    contents.sort(key=lambda c: (rank(c["description"]["method"]), c["description"]["seed"]))
+            raise UserError(f"{named} is not finished: run the same command again")
+        if (content["kind"], content["axes"]) != (first["kind"], first["axes"]):
+            raise UserError(f"{named} differs in kind or axes from that of {first['run']}: draw them separately")
+    contents = sorted(contents, key=lambda c: (rank(c["description"]["method"]), c["description"]["seed"]))
     figures = {"curves": cut_panels(contents)}
     if contents[0]["kind"] == "plane":
         figures = {"contour": contour_panels(contents), "surface": _surfaces(contents), **figures}

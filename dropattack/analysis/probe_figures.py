@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from dropattack.analysis import history
-from dropattack.analysis.drawing import Key, Panel, curves, interval, last_points, mark, plain, rank, save
+from dropattack.analysis.drawing import Key, Panel, curves, draw_interval, last_points, mark, plain, rank, save
 from dropattack.statistics import Estimate, estimate
 
 NAMES = {
@@ -87,7 +87,7 @@ def _norms(ax: Axes, found: list[tuple[Key, list[float]]]) -> None:
     for place, (key, seeds) in enumerate(found):
         e = estimate(seeds)
         if e.n > 1:
-            interval(ax, [place, place], [max(e.low, 0.0), min(e.high, highest)], key.method)
+            draw_interval(ax, [place, place], [max(e.low, 0.0), min(e.high, highest)], key.method)
         mark(ax, place, e.mean, key.method, says=f"{key.label}: {plain(e.mean)}")
         for value in seeds:
             mark(ax, place - 0.2, value, key.method, size=10, hollow=True)

@@ -10,13 +10,13 @@ import pandas as pd
 
 from dropattack.analysis.compare import compare
 from dropattack.analysis.tables import MINUS, NOTHING, Table, csv, p_value
-from dropattack.probes.suite import read
+from dropattack.probes import store
 from dropattack.statistics import BETTER, WORSE, Estimate, estimate, holm, paired_difference, verdict
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """One number per run: its key in the files, its label, and which direction is better (0: neither)."""
+    """One number per run: its key in the store, its label, and which direction is better (0: neither)."""
 
     key: str
     label: str
@@ -50,12 +50,14 @@ QUANTITIES = (
 HIGHER, LOWER = "higher", "lower"
 
 
-def with_probes(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Return the rows of `frame` (`read_records(…).frame`) with probes in `folder`; add `probes`: {"ece": 0.01, …}."""
-    found: dict[str, dict[str, float]] = {}
-    for path in sorted(folder.glob("*.json")):
-        content = read(path)
-        found[content["run_id"]] = flat(content["probes"])
+def with_probes(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Return the rows of `frame` (`read_records(…).frame`) with probes in a store; add `probes`: {"ece": 0.01, …}.
+
+    Raises:
+        UserError: the store is damaged.
+    """
+    contents = store.of_kind(path, store.PROBES).values()
+    found = {content["run_id"]: flat(content["probes"]) for content in contents}
     kept = frame[frame["run_id"].isin(list(found))]
     return kept.assign(probes=[found[run_id] for run_id in kept["run_id"]])
 
@@ -116,8 +118,8 @@ def probe_table(compared: pd.DataFrame, baseline: str = "none") -> Table:
     headline = {q.key for q in QUANTITIES}
     rows = [
         (
-            row.quantity.label, str(row.method_label), str(row.n), interval(row.score),
-            "baseline" if row.method == baseline else interval(row.difference, sign=True),
+            row.quantity.label, str(row.method_label), str(row.n), interval_text(row.score),
+            "baseline" if row.method == baseline else interval_text(row.difference, sign=True),
             p_value(row.p_holm), row.verdict or NOTHING,
         )
         for row in sorted(compared.itertuples(), key=lambda row: _rank(row.quantity.key))
@@ -135,7 +137,7 @@ def probe_table(compared: pd.DataFrame, baseline: str = "none") -> Table:
 
 
 def probe_csv(compared: pd.DataFrame) -> str:
-    """Return every quantity at full precision, in the units of the files."""
+    """Return every quantity at full precision, in the units of the store."""
     rows = [
         {
             "dataset": row.dataset, "model": row.model, "dataset_label": row.dataset_label, "method": row.method,
@@ -179,7 +181,7 @@ def _rank(key: str) -> int:
     return next((i for i, q in enumerate(QUANTITIES) if q.key == key), len(QUANTITIES))
 
 
-def interval(e: Estimate, *, sign: bool = False) -> str:
+def interval_text(e: Estimate, *, sign: bool = False) -> str:
     """Format as `0.1251 [0.1013, 0.1489]`, with four digits; one value has no interval."""
     if e.n == 0:
         return NOTHING

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dropattack import jsonl
 from dropattack.analysis.encoders import dataset_label, model_label
 from dropattack.analysis.equivalent import Equivalent
 from dropattack.errors import UserError, one_line
@@ -114,7 +115,7 @@ def _of_table(folder: Path) -> dict[Path, Callable[[], dict[str, Any]]]:
     """Return a function per run of a table that reads it, keyed by the path of its record in `outputs/`."""
     path, found = folder.parent / store.RECORDS, {}
     read: dict[Path, Callable[[], dict[str, Any]]] = {}
-    for number, line in store.lines(path):
+    for number, line in jsonl.lines(path):
         where = f"{path.name}, line {number}"
         try:
             one = record.parse(line, where)

@@ -4,7 +4,7 @@ import pandas as pd
 
 from dropattack.analysis.compare import compare
 from dropattack.analysis.history import NORMS, read_history
-from dropattack.analysis.probes import interval, neutral
+from dropattack.analysis.probes import interval_text, neutral
 from dropattack.analysis.tables import NOTHING, Table, p_value
 
 
@@ -32,8 +32,9 @@ def gradient_table(frame: pd.DataFrame, baseline: str = "none") -> Table:
     for norm, label in NORMS.items():
         for row in compare(frame, baseline, norm, factor=1.0).itertuples():
             rows.append((
-                f"{row.dataset_label} / {row.model}", label, str(row.method_label), str(row.n), interval(row.score),
-                "baseline" if row.method == baseline else row.why or interval(row.difference, sign=True),
+                f"{row.dataset_label} / {row.model}", label, str(row.method_label), str(row.n),
+                interval_text(row.score),
+                "baseline" if row.method == baseline else row.why or interval_text(row.difference, sign=True),
                 p_value(row.p_holm), neutral(row.verdict) or NOTHING,
             ))  # fmt: skip
     columns = ("data / model", "norm", "method", "n", "mean over the epochs [95 % interval]",

@@ -2,10 +2,10 @@
 
     dropattack landscape outputs/tables/records/mnist-cnn-*-s0-*.json --grid 51 --span 1.5
     dropattack landscape A.json B.json --line
-    dropattack landscape results/mini/vision/landscape/*-plane.json --draw --output elsewhere
+    dropattack landscape results/mini/probes.jsonl --draw --match 'mnist-cnn-*' --output elsewhere
 
-Writes one JSON file of values per run to --output, and one set of figures per data set and model. An interrupted grid
-is resumed and a finished one is not recomputed. Figures are made from the JSON files alone.
+Writes one line of values per run to --store, and one set of figures per data set and model to --output. An interrupted
+grid is resumed and a finished one is not recomputed. Figures are made from the store alone.
 """
 
 from __future__ import annotations
@@ -14,24 +14,28 @@ import argparse
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dropattack.commands.parsing import add_finished_runs, add_tracker, new_parser
+from dropattack.commands.parsing import add_finished_runs, add_store, add_tracker, new_parser
 from dropattack.errors import UserError
 from dropattack.progress import bar
 from dropattack.runs import cli, store
 
 if TYPE_CHECKING:
-    from dropattack.probes.landscape import Grid
+    from dropattack.probes.landscape import Points
     from dropattack.probes.restored import Restored
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("landscape", __doc__)
-    add_finished_runs(parser, "records of finished runs, or a table's folder; with --draw, files of values")
-    parser.add_argument("--output", type=Path, default=Path("outputs/landscape"), help="default: %(default)s")
+    add_finished_runs(parser, "records of finished runs, or a table's folder; with --draw, stores")
+    add_store(parser)
+    parser.add_argument(
+        "--output", type=Path, default=Path("outputs/landscape"), help="folder of the figures (default: %(default)s)"
+    )
     parser.add_argument("--grid", type=int, default=51, help="points per side (default: %(default)s)")
     parser.add_argument("--span", type=float, default=1.5, help="grid from −span to span (default: %(default)s)")
     parser.add_argument("--rays", type=int, default=0, help="instead of a plane, cuts along this many directions")
@@ -45,36 +49,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=100, help="batch size (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="concurrent points (default: %(default)s)")
     add_tracker(parser)
-    parser.add_argument("--draw", action="store_true", help="only draw figures from files of values")
+    parser.add_argument("--draw", action="store_true", help="only draw figures, from the values in stores")
     args = parser.parse_args(argv)
     return cli.guarded(lambda: run(args))
 
 
 def run(args: argparse.Namespace) -> int:
-    files = args.records if args.draw else measured(args)
+    contents = stored(args.records, args.match) if args.draw else measured(args)
     from dropattack.analysis.landscapes import draw
-    from dropattack.probes.landscape import read
     from dropattack.sweeps.publish import publish
 
     together = defaultdict(list)
-    for path in files:
-        about = read(path)["description"]
-        stem = path.stem if args.line else f"{about['dataset']}-{about['model']}-{path.stem.rpartition('-')[2]}"
-        together[stem].append(path)
-    for path in [] if args.draw else files:
-        print(path)
+    for content in contents:
+        about = content["description"]
+        name = content["run"] if content["kind"] == "line" else f"{about['dataset']}-{about['model']}"
+        together[f"{name}-{content['kind']}"].append(content)
+    if not args.draw:
+        print(args.store)
     for name, some in together.items():
         print(*(drawn := draw(some, args.output, name)), sep="\n")
-        about = {key: read(some[0])["description"][key] for key in ("dataset", "model", "scale", "split")}
+        about = {key: some[0]["description"][key] for key in ("dataset", "model", "scale", "split")}
         where = [f"paths.output={args.runs}"] if args.runs else []
-        publish([*some, *drawn], name=f"landscape-{name}", kind="landscape", about=about,
+        publish(drawn, name=f"landscape-{name}", kind="landscape", about=about,
                 group=args.group or f"{about['dataset']}-{about['model']}-{about['scale']}",
                 overrides=[f"tracker={args.tracker}", *where])  # fmt: skip
     return 0
 
 
-def measured(args: argparse.Namespace) -> list[Path]:
-    """Return the files of values, computing missing ones."""
+def stored(paths: Sequence[Path], match: str) -> list[dict[str, Any]]:
+    """Return the landscapes in stores whose run's name matches."""
+    from dropattack.probes import store
+
+    found = [content for path in paths for content in store.landscapes(path) if fnmatchcase(content["run"], match)]
+    if not found:
+        raise UserError(f"there are no landscapes in {', '.join(map(str, paths))}")
+    return found
+
+
+def measured(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the landscapes of the records, computing missing points."""
     from dropattack.probes.landscape import line, plane, rays
     from dropattack.runs.restore import restore
 
@@ -84,21 +97,22 @@ def measured(args: argparse.Namespace) -> list[Path]:
     common = {"grid": args.grid, "span": args.span, "seed": args.seed, "normalise": args.normalise}
     restored = partial(restore, data=args.data, output=args.runs, device=args.device)
     if args.line:
-        first, second = (restored(path) for path in records)
-        name = f"{records[0].stem}--{records[1].stem}-line.json"
-        ends = {"from": records[0].stem, "to": records[1].stem}
-        return [values(args, first, line(first.model, second.model, grid=args.grid), args.output / name, ends)]
-    files = []
+        (one, first), (other, second) = ((path.stem, restored(path)) for path in records)
+        ends = {"from": one, "to": other}
+        return [values(args, first, line(first.model, second.model, grid=args.grid), f"{one}--{other}", ends)]
+    contents = []
     about = {"normalise": args.normalise, "direction_seed": args.seed}
     for path in records:
         found = restored(path)
         grid = rays(found.model, **common, count=args.rays) if args.rays else plane(found.model, **common)
-        files.append(values(args, found, grid, args.output / f"{path.stem}-{grid.kind}.json", about))
-    return files
+        contents.append(values(args, found, grid, path.stem, about))
+    return contents
 
 
-def values(args: argparse.Namespace, found: Restored, grid: Grid, path: Path, about: Mapping[str, object]) -> Path:
-    """Measure `grid` with a progress bar, and return `path`."""
+def values(
+    args: argparse.Namespace, found: Restored, grid: Points, run: str, about: Mapping[str, object]
+) -> dict[str, Any]:
+    """Measure `grid` with a progress bar, and return its line in the store."""
     from dropattack.probes.landscape import measure
     from dropattack.probes.scratch import Crew
 
@@ -110,10 +124,10 @@ def values(args: argparse.Namespace, found: Restored, grid: Grid, path: Path, ab
         "rows": len(found.split(args.split, args.rows)), **about,
     }  # fmt: skip
     with bar() as shown:
-        task = shown.add_task(path.stem, total=len(grid.offsets))
-        measure(
+        task = shown.add_task(f"{run}-{grid.kind}", total=len(grid.offsets))
+        content = measure(
             grid, lambda: Crew(found.model, found.batches(args.split, rows=args.rows, size=args.batch), args.workers),
-            path, description, step=lambda done, total: shown.update(task, completed=done),
+            args.store, run, description, step=lambda done, total: shown.update(task, completed=done),
         )  # fmt: skip
         shown.update(task, completed=len(grid.offsets))
-    return path
+    return content

@@ -74,7 +74,12 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     name, *rest = arguments
     if name not in NAMES:
-        print(f"error: there is no command {name!r:.80}{_nearest(name)}; commands: {', '.join(NAMES)}", file=sys.stderr)
+        from dropattack.runs.nearest import nearest
+
+        print(
+            f"error: there is no command {name!r:.80}{nearest(name, NAMES)}; commands: {', '.join(NAMES)}",
+            file=sys.stderr,
+        )
         return 2
     try:
         return import_module(f"dropattack.commands.{name.replace('-', '_')}").main(rest)
@@ -85,13 +90,6 @@ def _dispatch(arguments: list[str]) -> int:
             raise
         print(f"error: {missing}", file=sys.stderr)
         return 2
-
-
-def _nearest(name: str) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, NAMES, n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def help_text() -> str:

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dropattack.commands.each import each
 from dropattack.commands.parsing import add_finished_runs, add_results, new_parser
 from dropattack.errors import UserError
 from dropattack.runs import cli, record, store
@@ -58,46 +60,30 @@ def run(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Evaluate the runs that have no results yet, and add all results to the store of each run's scale."""
-    from joblib import Parallel, delayed, parallel_config
-
     from dropattack.commands.inputs import check_device
     from dropattack.data.outside import load
-    from dropattack.progress import counting
-    from dropattack.runs import experiment, outside
+    from dropattack.runs import outside
 
     paths = store.places(args.records, args.runs, args.match)
     check_device(args.device)
-    sets, codes, todo, made = load(args.data_folder), [0], [], {}
+    sets, calls, made = load(args.data_folder), {}, {}
     for path in paths:
         found, file = record.read(path), outside.path_of(path, args.runs)
         made[file] = str(found["config"]["scale"]["name"])
         if not outside.is_done(file, found, sets):
-            todo.append((path, file))
-    # One torch thread per process, because the processes run in parallel.
-    with counting("runs", len(todo)) as done, parallel_config("loky", inner_max_num_threads=1):
-        calls = (delayed(one)(path, file, sets, args.data_folder, args.runs, args.device) for path, file in todo)
-        for stem, code, problem in Parallel(n_jobs=args.jobs, return_as="generator_unordered")(calls):
-            codes.append(code)
-            done(stem)
-            if problem:
-                experiment.say(f"error: {problem}")
+            calls[path.stem] = partial(one, path, file, sets, args.data_folder, args.runs, args.device)
+    code = each(calls, args.jobs)
     for scale in sorted(set(made.values())):
         files = [file for file, own in made.items() if own == scale and file.exists()]
         outside.gather(args.results / scale / outside.STORE, map(outside.read, files))
-    return max(codes)
+    return code
 
 
 def one(
     path: Path, file: Path, sets: Sequence[OutsideSet], data: Path, runs: Path | None, device: str
-) -> tuple[str, int, str]:
-    """Evaluate one run; return its name, an exit code, and the error message. The other runs continue."""
-    try:
-        from dropattack.runs import outside
+) -> None:  # fmt: skip
+    """Evaluate one run."""
+    from dropattack.runs import outside
 
-        found, results = outside.results_of(path, sets, data=data, output=runs, device=device)
-        outside.write(file, found, results)
-    except UserError as error:
-        return path.stem, 2, str(error)
-    except Exception as error:
-        return path.stem, 1, f"{path.stem}: {type(error).__name__}: {error}"
-    return path.stem, 0, ""
+    found, results = outside.results_of(path, sets, data=data, output=runs, device=device)
+    outside.write(file, found, results)

@@ -36,6 +36,13 @@ def add_places(parser: argparse.ArgumentParser, runs: str, data: str) -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
 
 
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Add `--store`, the file of the values of probes and landscapes."""
+    parser.add_argument(
+        "--store", type=Path, default=Path("outputs/probes.jsonl"), help="file of values (default: %(default)s)"
+    )
+
+
 def add_tracker(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where tables and figures are tracked."""
     parser.add_argument("--tracker", default="wandb", choices=("wandb", "trackio", "none"))

@@ -1,9 +1,9 @@
-"""Measure finished runs beyond accuracy: calibration, gradient norms, flatness, robustness. One JSON file per run.
+"""Measure finished runs beyond accuracy: calibration, gradient norms, flatness, robustness. One line per run.
 
-    dropattack probe outputs/tables/records/mnist-*.json --output results/mini/vision/probes
+    dropattack probe outputs/tables/records/mnist-*.json --store results/mini/probes.jsonl
 
 Needs the weights, which are in `checkpoints/` in each run's output folder (`paths.output`). Finished probes are
-skipped; an interrupted probe is restarted. `dropattack probe-table` makes tables and figures from the files.
+skipped; an interrupted probe is restarted. `dropattack probe-table` makes tables and figures from the store.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dropattack.commands.parsing import add_finished_runs, new_parser
+from dropattack.commands.each import each
+from dropattack.commands.parsing import add_finished_runs, add_store, new_parser
 from dropattack.errors import UserError
-from dropattack.progress import counting
-from dropattack.runs import cli, experiment, record, store
+from dropattack.runs import cli, record, store
 
 if TYPE_CHECKING:
     from dropattack.probes.suite import Options
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     parser = new_parser("probe", __doc__)
     add_finished_runs(parser, "records of finished runs, folders of records, or a table's folder")
-    parser.add_argument("--output", type=Path, required=True, help="output folder, for <record>.json")
+    add_store(parser)
     parser.add_argument("--only", default=",".join(PROBES), help="comma-separated probes (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="concurrent runs (default: %(default)s)")
     for field in fields(Options):  # rows, batches, split, seed, …
@@ -40,46 +41,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    from joblib import Parallel, delayed, parallel_config
-
     from dropattack.probes.suite import PROBES, Options, missing
 
     wanted = args.only.split(",")
     if unknown := [name for name in wanted if name not in PROBES]:
         raise UserError(f"there is no probe {unknown[0]!r}; probes: {', '.join(PROBES)}")
     options = Options(**{field.name: getattr(args, field.name) for field in fields(Options)})
-    paths, todo = store.places(args.records, args.runs, args.match), []
-    for path in paths:
-        name = args.output / f"{path.stem}.json"
-        if names := missing(name, record.read(path)["run_id"], wanted, options):
-            todo.append((path, name, names))
-    codes = [0]
-    # One torch thread per process, because the processes run in parallel.
-    with counting("runs", len(todo)) as done, parallel_config("loky", inner_max_num_threads=1):
-        places = {"data": args.data, "output": args.runs, "device": args.device}
-        calls = (delayed(one)(path, name, names, options, **places) for path, name, names in todo)
-        for stem, code, problem in Parallel(n_jobs=args.jobs, return_as="generator_unordered")(calls):
-            codes.append(code)
-            done(stem)
-            if problem:
-                experiment.say(f"error: {problem}")
-    for path in paths:
-        if (name := args.output / f"{path.stem}.json").exists():
-            print(name)
-    return max(codes)
+    paths = {path.stem: path for path in store.places(args.records, args.runs, args.match)}
+    for path in paths.values():  # a wrong path is an error before anything is measured
+        record.read(path)
+    places = {"data": args.data, "output": args.runs, "device": args.device}
+    todo = missing(args.store, list(paths), wanted, options)
+    calls = {run: partial(one, paths[run], args.store, names, options, **places) for run, names in todo.items()}
+    code = each(calls, args.jobs)
+    if args.store.exists():
+        print(args.store)
+    return code
 
 
 def one(
-    path: Path, name: Path, names: list[str], options: Options, *, data: Path, output: Path | None, device: str
-) -> tuple[str, int, str]:
-    """Probe one run; return its name, an exit code, and the error message. The other runs continue."""
+    path: Path, to: Path, names: list[str], options: Options, *, data: Path, output: Path | None, device: str
+) -> None:  # fmt: skip
+    """Probe one run."""
     from dropattack.probes.suite import probe
     from dropattack.runs.restore import restore
 
-    try:
-        probe(restore(path, data=data, output=output, device=device), name, names, options)
-    except UserError as error:
-        return path.stem, 2, str(error)
-    except Exception as error:
-        return path.stem, 1, f"{path.stem}: {type(error).__name__}: {error}"
-    return path.stem, 0, ""
+    probe(restore(path, data=data, output=output, device=device), to, names, options)

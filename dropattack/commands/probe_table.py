@@ -1,15 +1,15 @@
-"""Make tables and figures from the files of `dropattack probe`, for each data set and model.
+"""Make tables and figures from the values of `dropattack probe`, for each data set and model.
 
-    dropattack probe-table --records results/mini/vision --probes results/mini/vision/probes
+    dropattack probe-table --records results/mini/vision --store results/mini/probes.jsonl
 
-Writes <dataset>-<model>.md and .csv, and the figures, to `probe_tables/` next to the folder of probes.
+Writes <dataset>-<model>.md and .csv, and the figures, to `probe_tables/` in the folder of the records.
 """
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from dropattack.commands.parsing import add_tracker, new_parser
+from dropattack.commands.parsing import add_store, add_tracker, new_parser
 from dropattack.errors import UserError
 from dropattack.runs import cli
 
@@ -17,14 +17,11 @@ from dropattack.runs import cli
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("probe-table", __doc__)
     parser.add_argument("--records", type=Path, required=True, help="a table's folder, or a folder of records")
-    parser.add_argument("--probes", type=Path, required=True, help="folder of their probes")
-    parser.add_argument(
-        "--output", type=Path, help="output folder (default: probe_tables/ next to the folder of probes)"
-    )
+    add_store(parser)
+    parser.add_argument("--output", type=Path, help="output folder (default: probe_tables/ in the folder of --records)")
     add_tracker(parser)
     args = parser.parse_args(argv)
-    output = args.output or args.probes.parent / "probe_tables"
-    return cli.guarded(lambda: run(args, output))
+    return cli.guarded(lambda: run(args, args.output or args.records / "probe_tables"))
 
 
 def run(args: argparse.Namespace, output: Path) -> int:
@@ -34,14 +31,12 @@ def run(args: argparse.Namespace, output: Path) -> int:
     from dropattack.analysis.records import read_records
     from dropattack.sweeps.publish import publish
 
-    records, probes = args.records, args.probes
-    for folder in (records, probes):
-        if not folder.is_dir():
-            raise UserError(f"there is no folder {folder}")
-    found = read_records(records)
-    frame = with_probes(found.frame, probes)
+    if not args.records.is_dir():
+        raise UserError(f"there is no folder {args.records}")
+    found = read_records(args.records)
+    frame = with_probes(found.frame, args.store)
     if frame.empty:
-        raise UserError(f"no record in {records} has probes in {probes}: run dropattack probe first")
+        raise UserError(f"no record in {args.records} has probes in {args.store}: run dropattack probe first")
     compared = compare_probes(frame)
     for (dataset, model), rows in compared.groupby(["dataset", "model"], sort=False):
         name, title = f"{dataset}-{file_name(model)}", f"{dataset} · {model}"

@@ -13,8 +13,9 @@ from dropattack.commands.parsing import new_parser
 from dropattack.errors import UserError
 from dropattack.files import write_atomically
 from dropattack.runs import build, cli, experiment
-from dropattack.runs.config import SCALES, cells
+from dropattack.runs.config import cells
 from dropattack.runs.experiment import Run
+from dropattack.runs.resolvers import SCALES
 from dropattack.sweeps.table import load_table
 
 

@@ -36,7 +36,7 @@ def write(results: Path, output: Path) -> int:
     # First tables that are tuned and compare several seeds, last those with one seed.
     kinds = list(KINDS)
     tables.sort(key=lambda t: (t.seeds == 1, kinds.index(t.kind), "settings=tuned" not in t.grids[0], t.name))
-    if any(results.glob("*/*/probes/*.json")):
+    if any(results.glob("*/probes.jsonl")):
         import dropattack.report.probes  # noqa: F401
     gc.freeze()  # statsmodels collects garbage at every correction; skip all imported objects
     claims = read_claims(CONF / "claims.yaml", [table.name for table in tables])

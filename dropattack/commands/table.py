@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dropattack.commands.parsing import new_parser
 from dropattack.runs import cli, experiment
-from dropattack.runs.config import SCALES
+from dropattack.runs.resolvers import SCALES
 from dropattack.sweeps.launch import LAUNCHERS, Engine
 from dropattack.sweeps.publish import publish
 from dropattack.sweeps.table import is_file, load_table, run_cells

@@ -13,7 +13,8 @@ from pathlib import Path
 from dropattack.commands.parsing import new_parser
 from dropattack.errors import UserError
 from dropattack.runs import cli, experiment
-from dropattack.runs.config import SCALES, compose
+from dropattack.runs.config import compose
+from dropattack.runs.resolvers import SCALES
 from dropattack.sweeps import tuning
 from dropattack.sweeps.search import Search
 from dropattack.sweeps.table import load_table

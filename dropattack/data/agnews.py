@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 
 from dropattack.data.sources import author_table, train_and_test
 from dropattack.data.splits import SubsetOptions, finish
-from dropattack.data.types import Dataset, TextSplit, one_of
+from dropattack.data.types import Dataset, TextSplit, check_choice
 from dropattack.errors import UserError
 
 CLASSES = ("World", "Sports", "Business", "Sci/Tech")
@@ -41,7 +41,7 @@ def load(
     Raises:
         UserError: not found, a bad file or row, or a bad option.
     """
-    one_of("agnews", "split", split, ("official", "author"))
+    check_choice("agnews", "split", split, ("official", "author"))
     train, test, columns, source = train_and_test("agnews", root, HUB, len(CLASSES), extra=("in_author_val",))
     notes: dict[str, Any] = {
         "source": source,

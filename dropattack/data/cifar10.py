@@ -14,7 +14,7 @@ from dropattack.data.cache import Content, cached
 from dropattack.data.hub import Unavailable, reachable
 from dropattack.data.sources import not_found
 from dropattack.data.splits import SubsetOptions, finish
-from dropattack.data.types import Dataset, ImageSplit, one_of
+from dropattack.data.types import Dataset, ImageSplit, check_choice
 from dropattack.errors import UserError
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -43,7 +43,7 @@ def load(
     Raises:
         UserError: not found, a bad file or image, or a bad option.
     """
-    one_of("cifar10", "split (no author split is known)", split, ("official",))
+    check_choice("cifar10", "split (no author split is known)", split, ("official",))
     folder = Path(root) / "cifar10"
     paths = {part: [folder / name for name in names] for part, names in FILES.items()}
     missing = [path.name for part in paths.values() for path in part if not path.is_file()]

@@ -10,7 +10,7 @@ import numpy as np
 from typing_extensions import Unpack
 
 from dropattack.data.splits import SubsetOptions, carve, finish
-from dropattack.data.types import Dataset, ImageSplit, one_of
+from dropattack.data.types import Dataset, ImageSplit, check_choice
 from dropattack.errors import UserError
 
 CLASSES = tuple("0123456789")
@@ -38,7 +38,7 @@ def load(
     Raises:
         UserError: a bad option, or a damaged file.
     """
-    one_of("digits", "split", split, ("official",))
+    check_choice("digits", "split", split, ("official",))
     images, labels = _shipped()
     everything = ImageSplit((images * 15).astype(np.uint8)[:, None], labels.astype(np.int64))
     train, test = carve(everything, TEST_ROWS, 0, 10)  # the test split does not depend on the split seed

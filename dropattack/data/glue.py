@@ -11,7 +11,7 @@ from typing_extensions import Unpack
 from dropattack.data.sources import not_found
 from dropattack.data.splits import SubsetOptions, finish
 from dropattack.data.tables import read
-from dropattack.data.types import Dataset, TextSplit, one_of
+from dropattack.data.types import Dataset, TextSplit, check_choice
 from dropattack.errors import UserError
 
 
@@ -50,7 +50,7 @@ def load(
     Raises:
         UserError: not found, a bad file or row, or a bad option.
     """
-    one_of("glue", "task", task, tuple(TASKS))
+    check_choice("glue", "task", task, tuple(TASKS))
     folder = Path(root) / "glue" / task
     classes, columns = TASKS[task]
     paths = {split: folder / f"{split}.parquet" for split in ("train", "validation")}

@@ -9,7 +9,7 @@ from typing_extensions import Unpack
 
 from dropattack.data.content import locate
 from dropattack.data.hub import hub_reachable, is_cached, offline_unless_reachable
-from dropattack.data.own import SPLIT_NAMES, Part, finish_own
+from dropattack.data.own import SPLIT_NAMES, OwnSplit, finish_own
 from dropattack.data.splits import SubsetOptions
 from dropattack.data.tables import rows_of
 from dropattack.data.types import Dataset
@@ -54,7 +54,7 @@ def load(
         raise UserError("dataset=hf needs a data set: set dataset.path to a folder or to a name on the hub.")
     found = _read(path, locate(path, root), config_name)
     columns = [text_column, *([] if text_pair_column is None else [text_pair_column]), label_column]
-    parts: dict[str, Part] = {}
+    parts: dict[str, OwnSplit] = {}
     order, left_out = None, []
     for split, table in found.items():
         name, where = SPLIT_NAMES.get(split.lower()), f"{path} ({split})"

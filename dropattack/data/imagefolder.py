@@ -11,9 +11,9 @@ from typing_extensions import Unpack
 
 from dropattack.data.cache import Content, cached
 from dropattack.data.content import digest, locate
-from dropattack.data.own import SPLIT_NAMES, Part, finish_own
+from dropattack.data.own import SPLIT_NAMES, OwnSplit, finish_own
 from dropattack.data.splits import SubsetOptions
-from dropattack.data.types import Dataset, ImageSplit, one_of
+from dropattack.data.types import Dataset, ImageSplit, check_choice
 from dropattack.errors import UserError
 
 MODES = {"rgb": "RGB", "grey": "L"}  # ours → Pillow's
@@ -45,7 +45,7 @@ def load(
     Raises:
         UserError: no folder, an empty one, an image that cannot be decoded, or too few images or classes.
     """
-    one_of("imagefolder", "mode", mode, tuple(MODES))
+    check_choice("imagefolder", "mode", mode, tuple(MODES))
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         raise UserError(f"Dataset imagefolder: size={size} must be a whole number of pixels, at least 1.")
     if path is None:
@@ -59,7 +59,7 @@ def load(
         key = {"content": digest(root, place), "size": size, "mode": mode}
         arrays, _ = cached(cache, f"imagefolder-{split}-pixels", key, partial(_decoded, files, size, mode))
         names = [name for _, name in files]
-        parts[split] = Part(ImageSplit(arrays["pixels"], np.zeros(len(files), dtype=np.int64)), names, str(place))
+        parts[split] = OwnSplit(ImageSplit(arrays["pixels"], np.zeros(len(files), dtype=np.int64)), names, str(place))
     notes: dict[str, Any] = {"source": f"images: {folder.name}", "resized": f"{size} × {size}, {mode}"}
     return finish_own("imagefolder", parts, notes, test_fraction=test_fraction, **subset)
 

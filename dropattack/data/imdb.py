@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 from dropattack.data.outside import absent, rewritten
 from dropattack.data.sources import train_and_test
 from dropattack.data.splits import SubsetOptions, carve, finish, pool
-from dropattack.data.types import Dataset, TextSplit, one_of
+from dropattack.data.types import Dataset, TextSplit, check_choice
 
 CLASSES = ("negative", "positive")
 HUB = "stanfordnlp/imdb"
@@ -40,7 +40,7 @@ def load(
     Raises:
         UserError: not found, a bad file or row, or a bad option.
     """
-    one_of("imdb", "split", split, ("official", "author"))
+    check_choice("imdb", "split", split, ("official", "author"))
     train, test, _, source = train_and_test("imdb", root, HUB, len(CLASSES))
     notes: dict[str, Any] = {"source": source, "split": split}
     validation = None

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dropattack.batch import Batch
 from dropattack.data.types import TensorSplit
 
-Batch = dict[str, Tensor]
 Augment = Literal["none", "crop_flip", "shift"]
 MEGABATCH = 50  # batches sorted by length together
 RESIDENT_BYTES = 2 << 30  # a split up to this size lives on the device
@@ -22,9 +22,9 @@ READY_BYTES = 256 << 20  # unaugmented images up to this size are converted to f
 class Loader:
     """Batches of one split, on `device`.
 
-    Text: `{"input_ids" int64 [B, T], "lengths" int64 [B], "labels" int64 [B]}`, T the batch's longest row; the lengths
-    stay on the host, which needs them to pack a batch without waiting for the device. Images:
-    `{"pixels" float32 [B, C, H, W], "labels" int64 [B]}`, (x/255 − mean)/std.
+    The inputs of text are `input_ids` int64 [B, T], T the batch's longest row, and `lengths` int64 [B]. The lengths
+    stay on the host, which needs them to pack a batch without waiting for the device. The input of images is `pixels`
+    float32 [B, C, H, W], (x/255 − mean)/std.
 
     Args:
         split: the data; the last, incomplete batch is kept.
@@ -37,7 +37,7 @@ class Loader:
         bucket: text only. Rows of similar length share a batch, longest first; False: purely random batches.
         rank, world: this process's part of every batch (every world-th row), for data-parallel training. If the last
             batch has fewer than `world` rows, they join the previous batch, because every process needs a row.
-        mean, std: per channel, of pixels in 0..1; None: pixels stay in 0..1. `pixel_statistics(train)` computes them.
+        mean, std: per channel, of pixels in 0..1; None: pixels stay in 0..1. `train.pixel_statistics` has them.
 
     Raises:
         ValueError: an option that does not apply to this kind of data, or sizes that do not fit.
@@ -72,7 +72,7 @@ class Loader:
             raise ValueError(f"batch_size={batch_size} and {len(split)} rows: each of {world} processes needs a row")
         self.split, self.batch_size, self.shuffle, self.seed = split, batch_size, shuffle, seed
         self.augment, self.bucket, self.rank, self.world = augment, bucket and self.text, rank, world
-        self.device = torch.device(device)
+        self.device, self.std = torch.device(device), std
         self._lengths = np.zeros(len(split), np.int64) if split.lengths is None else split.lengths.numpy()
         self._ends = self._batch_ends(len(split))
         size = split.inputs.numel() * split.inputs.element_size()
@@ -112,11 +112,6 @@ class Loader:
         batches = np.split(order, self._ends[:-1])
         return [batches[i] for i in rng.permutation(len(batches))] if self.shuffle else batches
 
-    def padding_share(self, epoch: int = 0) -> float:
-        """Return the share of the epoch's tokens that are padding, in 0..1 (text only)."""
-        lengths = [self._lengths[rows] for rows in self.rows(epoch)]
-        return 1 - sum(batch.sum() for batch in lengths) / sum(batch.max() * len(batch) for batch in lengths)
-
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Return this process's rows of the epoch's batches, from batch `start` on."""
         if not 0 <= start <= len(self):
@@ -132,11 +127,11 @@ class Loader:
             lengths = torch.from_numpy(self._lengths[rows[mine]])
             longest = int(self._lengths[rows[mine]].max())
             inputs = self._send(self._inputs[:, :longest].index_select(0, index))
-            return {"input_ids": inputs.long(), "lengths": lengths, "labels": labels}
+            return Batch({"input_ids": inputs.long(), "lengths": lengths}, labels)
         pixels = self._send(self._inputs.index_select(0, index))
         if self.augment:
             pixels = self._augmented(pixels, len(rows), mine, epoch, number)
-        return {"pixels": pixels if self._ready else self._standardised(pixels), "labels": labels}
+        return Batch({"pixels": pixels if self._ready else self._standardised(pixels)}, labels)
 
     def _standardised(self, pixels: Tensor) -> Tensor:
         return pixels.float().mul_(self._scale).sub_(self._shift)
@@ -153,10 +148,10 @@ class Loader:
         padding = max(1, pixels.shape[-1] // 8)
         offsets = torch.randint(2 * padding + 1, (total, 2), generator=generator)[mine]
         flips = torch.rand(total, generator=generator)[mine] < (0.5 if self.augment == "crop_flip" else 0.0)
-        return shifted(pixels, self._send(offsets), self._send(flips), padding)
+        return cropped(pixels, self._send(offsets), self._send(flips), padding)
 
 
-def shifted(pixels: Tensor, offsets: Tensor, flips: Tensor, padding: int) -> Tensor:
+def cropped(pixels: Tensor, offsets: Tensor, flips: Tensor, padding: int) -> Tensor:
     """Pad each image with zeros, crop it at its own offset, and mirror it where `flips` is true.
 
     Args:
@@ -176,12 +171,3 @@ def shifted(pixels: Tensor, offsets: Tensor, flips: Tensor, padding: int) -> Ten
     source = y[:, :, None] * (W + 2 * padding) + x[:, None, :]  # [B, H, W]
     padded = F.pad(pixels, (padding,) * 4).flatten(2)
     return padded.gather(2, source.view(B, 1, H * W).expand(B, C, H * W)).view(B, C, H, W)
-
-
-def pixel_statistics(split: TensorSplit) -> tuple[list[float], list[float]]:
-    """Return (mean, standard deviation) per channel of uint8 [N, C, H, W], in 0..1; std is 1 for a constant channel."""
-    counts = [torch.bincount(channel.flatten(), minlength=256).double() for channel in split.inputs.transpose(0, 1)]
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    means = [(count * levels).sum() / count.sum() for count in counts]
-    variances = [(count * (levels - m) ** 2).sum() / count.sum() for count, m in zip(counts, means, strict=True)]
-    return [float(mean) for mean in means], [float(variance.sqrt()) or 1.0 for variance in variances]

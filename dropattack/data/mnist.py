@@ -12,7 +12,7 @@ from typing_extensions import Unpack
 from dropattack.data.hub import Unavailable, reachable
 from dropattack.data.sources import not_found
 from dropattack.data.splits import SubsetOptions, finish
-from dropattack.data.types import Dataset, ImageSplit, one_of
+from dropattack.data.types import Dataset, ImageSplit, check_choice
 from dropattack.errors import UserError
 
 CLASSES = tuple("0123456789")
@@ -42,7 +42,7 @@ def load(
     Raises:
         UserError: not found, a bad file, or a bad option.
     """
-    one_of("mnist", "split (no author split is known)", split, ("official",))
+    check_choice("mnist", "split (no author split is known)", split, ("official",))
     folder = Path(root) / "mnist" / FOLDER
     source = "local copy: mnist/MNIST/raw"
     if missing := _missing(folder):

@@ -24,7 +24,7 @@ _TEST, _VALIDATION = 20, 21  # streams of the split seed
 
 
 @dataclass(frozen=True)
-class Part:
+class OwnSplit:
     """Some rows of the user's data.
 
     Attributes:
@@ -40,7 +40,7 @@ class Part:
 
 def finish_own(
     name: str,
-    parts: Mapping[str, Part],
+    parts: Mapping[str, OwnSplit],
     notes: Mapping[str, Any],
     *,
     classes: Sequence[str] | None = None,
@@ -99,7 +99,7 @@ def finish_own(
     return finish(name=name, classes=names, notes=recorded, lenient=True, **indexed, **subset)
 
 
-def _indexed(part: Part, names: Sequence[str]) -> TextSplit | ImageSplit:
+def _indexed(part: OwnSplit, names: Sequence[str]) -> TextSplit | ImageSplit:
     index = {name: label for label, name in enumerate(names)}
     for row, name in enumerate(part.names):
         if name not in index:

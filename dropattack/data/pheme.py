@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 
 from dropattack.data.sources import author_table, find_table, not_found, read_table
 from dropattack.data.splits import SubsetOptions, finish
-from dropattack.data.types import Dataset, one_of
+from dropattack.data.types import Dataset, check_choice
 from dropattack.errors import UserError
 
 CLASSES = ("non-rumour", "rumour")
@@ -44,7 +44,7 @@ def load(
     Raises:
         UserError: not found, a bad file or row, or a bad option.
     """
-    one_of("pheme", "split", split, ("official", "author"))
+    check_choice("pheme", "split", split, ("official", "author"))
     folder, prepare = Path(root) / "pheme", PREPARE.format(root=root)
     paths = {part: find_table(folder, stem) for part, stem in FILES.items()}
     if missing := [f"{FILES[part]}.parquet" for part, path in paths.items() if path is None]:

@@ -17,7 +17,7 @@ from typing_extensions import Unpack
 
 from dropattack.data.cache import Content, cached
 from dropattack.data.splits import SubsetOptions, carve, finish
-from dropattack.data.types import Dataset, TextSplit, one_of
+from dropattack.data.types import Dataset, TextSplit, check_choice
 from dropattack.errors import UserError
 
 PACKAGES = {  # import name: distribution name
@@ -67,7 +67,7 @@ def load(
     Raises:
         UserError: a package is not installed, or a bad option.
     """
-    one_of("pydoc", "split", split, ("official",))
+    check_choice("pydoc", "split", split, ("official",))
     versions = {name: _version(name, distribution) for name, distribution in PACKAGES.items()}
     key = {"format": FORMAT, "versions": versions, "rows": ROWS}
     arrays, values = cached(cache, "pydoc-texts", key, _collect)

@@ -11,7 +11,7 @@ from typing_extensions import Unpack
 
 from dropattack.data.content import locate
 from dropattack.data.labels import MISSING, names_of
-from dropattack.data.own import SPLIT_NAMES, Part, finish_own
+from dropattack.data.own import SPLIT_NAMES, OwnSplit, finish_own
 from dropattack.data.splits import SubsetOptions
 from dropattack.data.types import Dataset, TextSplit
 from dropattack.errors import UserError
@@ -64,7 +64,7 @@ def load(
         )
     columns = [text_column, *([] if text_pair_column is None else [text_pair_column]), label_column]
     named = {"train": path, "validation": validation_path, "test": test_path}
-    parts: dict[str, Part] = {}
+    parts: dict[str, OwnSplit] = {}
     for split, one in named.items():
         if one is None:
             continue
@@ -127,7 +127,7 @@ def read(path: Path, columns: Sequence[str], split_column: str | None = None) ->
 
 def rows_of(
     columns_by_name: Any, columns: Sequence[str], where: str, splits: Sequence[Any] | None, split: str
-) -> dict[str, Part]:
+) -> dict[str, OwnSplit]:
     """Return the checked rows of a table as parts: all of them as `split`, or by the values of its split column.
 
     Args:
@@ -145,7 +145,7 @@ def rows_of(
         _check_texts(values, f"{where}, column {column}")
     names = names_of(labels, f"{where}, column {columns[-1]}")
     pairs = texts[1] if len(texts) > 1 else None
-    whole = Part(TextSplit(texts[0], np.zeros(len(names), dtype=np.int64), pairs), names, where)
+    whole = OwnSplit(TextSplit(texts[0], np.zeros(len(names), dtype=np.int64), pairs), names, where)
     if splits is None:
         return {split: whole}
     rows: dict[str, list[int]] = {}
@@ -160,7 +160,7 @@ def rows_of(
     if "train" not in rows:
         raise UserError(f"{where} has no row whose split is train; add some, or set dataset.split_column=null.")
     return {
-        name: Part(whole.examples.take(np.array(chosen)), [names[row] for row in chosen], f"{where} ({name})")
+        name: OwnSplit(whole.examples.take(np.array(chosen)), [names[row] for row in chosen], f"{where} ({name})")
         for name, chosen in rows.items()
     }
 

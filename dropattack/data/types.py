@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -138,6 +138,33 @@ class TensorSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def take(self, rows: Tensor) -> TensorSplit:
+        """Return the given rows, in the given order."""
+        lengths = None if self.lengths is None else self.lengths[rows]
+        return TensorSplit(self.inputs[rows], self.labels[rows], lengths)
+
+    @cached_property
+    def pixel_statistics(self) -> PixelStatistics | None:
+        """Mean and standard deviation per channel, in 0..1; std is 1 for a constant channel. None for text."""
+        import torch
+
+        if self.lengths is not None:
+            return None
+        counts = [torch.bincount(channel.flatten(), minlength=256).double() for channel in self.inputs.transpose(0, 1)]
+        levels = torch.arange(256, dtype=torch.float64) / 255
+        means = [(count * levels).sum() / count.sum() for count in counts]
+        variances = [(count * (levels - m) ** 2).sum() / count.sum() for count, m in zip(counts, means, strict=True)]
+        return PixelStatistics(
+            tuple(float(mean) for mean in means), tuple(float(variance.sqrt()) or 1.0 for variance in variances)
+        )
+
+
+class PixelStatistics(NamedTuple):
+    """Mean and standard deviation of pixels in 0..1, per channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
 
 @dataclass(frozen=True)
 class DataSpec:
@@ -161,7 +188,7 @@ class Encoded:
     test: TensorSplit
 
 
-def one_of(dataset: str, option: str, value: object, choices: Sequence[str]) -> None:
+def check_choice(dataset: str, option: str, value: object, choices: Sequence[str]) -> None:
     """Check that `value` is one of `choices`.
 
     Raises:

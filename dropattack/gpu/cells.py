@@ -21,17 +21,17 @@ from dropattack.runs import experiment, record
 from dropattack.runs.config import cells, compose
 from dropattack.sweeps.table import load_table, overrides
 
-Cell = tuple[str, ...]
+Overrides = tuple[str, ...]
 POOLS = 3  # maximum number of times that the pool is started, if processes die
 WHERE = ("paths.", "tracker", "scale=", "trainer.device", "trainer.threads", "trainer.progress")  # not worth printing
 
 
-def cells_of(names: Iterable[str], *, scale: str, output: Path, extra: Sequence[str] = ()) -> dict[Cell, Path]:
+def cells_of(names: Iterable[str], *, scale: str, output: Path, extra: Sequence[str] = ()) -> dict[Overrides, Path]:
     """Return the cells of the tables `names` in order, with the path that each one's record will have.
 
     Within a grid, cells are ordered by seed, so a sweep that is cut off leaves complete seeds.
     """
-    found: dict[Cell, Path] = {}
+    found: dict[Overrides, Path] = {}
     for name in names:
         for grid in overrides(load_table(experiment.CONF, name), scale=scale, output=output, extra=extra):
             for cell in sorted(map(tuple, cells(grid)), key=_seed):
@@ -43,7 +43,7 @@ def _seed(cell: Sequence[str]) -> int:
     return next((int(o.removeprefix("seed=")) for o in cell if o.startswith("seed=")), 0)
 
 
-def run_cells(wanted: Mapping[Cell, Path], *, jobs: int, records: Path, known: Iterable[str] = ()) -> int:
+def run_cells(wanted: Mapping[Overrides, Path], *, jobs: int, records: Path, known: Iterable[str] = ()) -> int:
     """Run the cells without a finished record, in order, `jobs` at a time.
 
     Args:
@@ -79,11 +79,11 @@ def run_cells(wanted: Mapping[Cell, Path], *, jobs: int, records: Path, known: I
     return failed + len(waiting)
 
 
-def _in_pool(waiting: Sequence[Cell], jobs: int) -> Iterator[tuple[str, Path | None, Cell]]:
+def _in_pool(waiting: Sequence[Overrides], jobs: int) -> Iterator[tuple[str, Path | None, Overrides]]:
     """Run the cells in `jobs` processes; yield (error or "", record, cell) as each cell ends."""
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     with ProcessPoolExecutor(min(jobs, len(waiting)), mp_context=context) as pool:
-        futures: dict[Future[tuple[str, Path | None]], Cell] = {pool.submit(_run, cell): cell for cell in waiting}
+        futures: dict[Future[tuple[str, Path | None]], Overrides] = {pool.submit(_run, cell): cell for cell in waiting}
         try:
             for future in as_completed(futures):
                 yield *future.result(), futures[future]
@@ -101,7 +101,7 @@ def _append(path: Path, entry: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def _run(cell: Cell) -> tuple[str, Path | None]:
+def _run(cell: Overrides) -> tuple[str, Path | None]:
     """Run one cell and return (error or "", record)."""
     try:
         return "", experiment.run(compose(experiment.CONF, list(cell)))

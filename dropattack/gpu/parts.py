@@ -17,7 +17,7 @@ import numpy as np
 
 from dropattack.data import packed, vectors
 from dropattack.errors import UserError
-from dropattack.gpu.cells import Cell
+from dropattack.gpu.cells import Overrides
 from dropattack.runs import build, experiment
 from dropattack.runs.config import compose
 
@@ -25,7 +25,7 @@ MIB = 1 << 20
 IMAGES = {"mnist": "mnist/MNIST/raw/*-ubyte*", "cifar10": "cifar10/*.parquet"}
 
 
-def pack(cells: Iterable[Cell], *, to: Path, limit: int, wheels: Iterable[str] = ()) -> list[tuple[Path, int]]:
+def pack(cells: Iterable[Overrides], *, to: Path, limit: int, wheels: Iterable[str] = ()) -> list[tuple[Path, int]]:
     """Pack what the cells need below `to`, in folders `part1`, `part2`, … of at most `limit` bytes.
 
     Args:
@@ -77,7 +77,7 @@ def _wheels(requirements: Iterable[str], folder: Path) -> list[Path]:
     return sorted(folder.glob("*.whl"))
 
 
-def _data(cells: Iterable[Cell], to: Path) -> list[Path]:
+def _data(cells: Iterable[Overrides], to: Path) -> list[Path]:
     """Copy the cells' data below `to`, each file once, and return the files in the order in which cells need them."""
     made: list[Path] = []
     words: set[str] = set()
@@ -102,7 +102,7 @@ def _data(cells: Iterable[Cell], to: Path) -> list[Path]:
     return made
 
 
-def _distinct(cells: Iterable[Cell]) -> Iterable[Mapping[str, Any]]:
+def _distinct(cells: Iterable[Overrides]) -> Iterable[Mapping[str, Any]]:
     """Yield one resolved config per data set, tokenizer and vectors."""
     seen = set()
     for cell in cells:

@@ -14,11 +14,11 @@ from typing import Any
 from dropattack.errors import UserError
 from dropattack.gpu.cells import cells_of, read_lines
 from dropattack.gpu.plan import RECORDS
-from dropattack.gpu.stages import STATUS, Outcome
+from dropattack.gpu.stages import STATUS, StageOutcome
 from dropattack.runs import record, store
 
 
-def summary(outcomes: Iterable[Outcome]) -> str:
+def summary(outcomes: Iterable[StageOutcome]) -> str:
     """Return one line per stage."""
     return "\n".join(f"{o.name:<12} {o.state:<12} {o.seconds:7.1f} s" for o in outcomes)
 

@@ -24,7 +24,6 @@ from dropattack.files import write_atomically
 
 GRACE = 8  # seconds between SIGTERM and SIGKILL
 STATUS = "stages.json"
-PACK = "results.tar.gz"
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,8 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Outcome of a stage: `done`, `failed` (with its exit code), `cut off` or `not started`."""
+class StageOutcome:
+    """How a stage ended: `done`, `failed` (with its exit code), `cut off` or `not started`."""
 
     name: str
     state: str
@@ -46,7 +45,7 @@ class Outcome:
     code: int | None = None
 
 
-def run_stages(stages: Sequence[Stage], *, budget: float, folder: Path, root: Path) -> list[Outcome]:
+def run_stages(stages: Sequence[Stage], *, budget: float, folder: Path, root: Path) -> list[StageOutcome]:
     """Run the stages one after the other until `budget` seconds are spent.
 
     Args:
@@ -60,26 +59,26 @@ def run_stages(stages: Sequence[Stage], *, budget: float, folder: Path, root: Pa
     """
     start, before = time.monotonic(), _read(folder / STATUS)
     folder.mkdir(parents=True, exist_ok=True)
-    outcomes: list[Outcome] = []
+    outcomes: list[StageOutcome] = []
     for stage in stages:
         known = before.get(stage.name)
         left = budget - (time.monotonic() - start)
         if known is not None and known.state == "done":
             outcome = known
         elif left < 1:
-            outcome = known or Outcome(stage.name, "not started", 0.0)
+            outcome = known or StageOutcome(stage.name, "not started", 0.0)
         else:
             print(f"{stage.name}: at most {min(left, stage.limit):.0f} s", flush=True)
             outcome = _run(stage, min(left, stage.limit), folder, root)
             if known is not None:
-                outcome = Outcome(stage.name, outcome.state, outcome.seconds + known.seconds, outcome.code)
+                outcome = StageOutcome(stage.name, outcome.state, outcome.seconds + known.seconds, outcome.code)
             print(f"{stage.name}: {outcome.state} after {outcome.seconds:.1f} s", flush=True)
         outcomes.append(outcome)
         _write(folder / STATUS, outcomes)
     return outcomes
 
 
-def _run(stage: Stage, limit: float, folder: Path, root: Path) -> Outcome:
+def _run(stage: Stage, limit: float, folder: Path, root: Path) -> StageOutcome:
     """Run one stage in its own process group, and end the whole group at the limit."""
     begun = time.monotonic()
     (folder / stage.name).mkdir(exist_ok=True)
@@ -99,7 +98,7 @@ def _run(stage: Stage, limit: float, folder: Path, root: Path) -> Outcome:
             _end_group(process.pid)
             process.wait()
     state = "cut off" if code is None else "failed" if code else "done"
-    return Outcome(stage.name, state, round(time.monotonic() - begun, 1), code)
+    return StageOutcome(stage.name, state, round(time.monotonic() - begun, 1), code)
 
 
 def _path(root: Path) -> str:
@@ -112,13 +111,13 @@ def _end_group(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def _read(path: Path) -> dict[str, Outcome]:
+def _read(path: Path) -> dict[str, StageOutcome]:
     if not path.exists():
         return {}
-    return {entry["name"]: Outcome(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))["stages"]}
+    return {entry["name"]: StageOutcome(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))["stages"]}
 
 
-def _write(path: Path, outcomes: Sequence[Outcome], about: Mapping[str, Any] | None = None) -> None:
+def _write(path: Path, outcomes: Sequence[StageOutcome], about: Mapping[str, Any] | None = None) -> None:
     content = {**(about or {}), "stages": [asdict(outcome) for outcome in outcomes]}
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 

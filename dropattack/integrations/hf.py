@@ -6,6 +6,7 @@ Written along the Trainer of transformers 5.23, and tested with 5.17 too.
 import copy
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -43,7 +44,8 @@ class RegularizerMixin(_Base):
             what it attacks by itself, if it can.
 
     Attributes:
-        losses: Of the latest micro-batch; None before the first.
+        losses: Of the latest micro-batch, without logits, so that they do not take memory until the next; None before
+            the first.
 
     Raises:
         TypeError: `regularizer` is none of these, or an option is unknown.
@@ -125,15 +127,17 @@ class RegularizerMixin(_Base):
                         f"{type(regularizer).__name__} compares logits, and {type(unwrapped(model)).__name__} returned "
                         "none under that name: let it return a dict or ModelOutput with logits (return_dict=True)"
                     )
-                return Output(loss if whole == 1 else loss * whole, logits)
+                # Logits over a vocabulary are large: where no method compares them, no pass keeps them for the next.
+                return Output(loss if whole == 1 else loss * whole, logits if regularizer.needs_logits else None)
 
             # In `backward` and not in `forward`, so that objectives that are not linear in the loss are scaled too.
-            self.losses = regularizer.backward(
+            losses = regularizer.backward(
                 forward,
                 backward=lambda loss: self.accelerator.backward(loss / (divisor * whole)),
                 no_sync=lambda: self.accelerator.no_sync(model),
             )
-            return self.losses.total / (divisor * whole)
+            self.losses = replace(losses, logits=None)
+            return losses.total / (divisor * whole)
 
     def _loss_is_scaled(self, num_items_in_batch: Tensor | int | None) -> bool:
         """Return whether the loss is already a share of the accumulated batch's mean."""

@@ -12,6 +12,7 @@ Nothing is imported from Lightning, because `lightning` and `pytorch_lightning` 
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -55,7 +56,8 @@ class RegularizerMixin(_Base):
     `manual_backward`.
 
     Attributes:
-        losses: Those of the latest micro-batch; None before the first.
+        losses: Those of the latest micro-batch, without logits, so that they do not take memory until the next; None
+            before the first.
         is_clean_pass: Whether `training_step` runs for the first (clean) pass of a step.
 
     Raises:
@@ -132,8 +134,9 @@ class RegularizerMixin(_Base):
         if not isinstance(optimizers, list):  # of several, the caller says which: `regularizer.follow`
             self.regularizer.follow(getattr(optimizers, "optimizer", optimizers))
         self._restore()
-        self._held.losses = self.regularizer.backward(forward, backward=self.manual_backward, no_sync=self._no_sync)
-        return self._held.losses
+        losses = self.regularizer.backward(forward, backward=self.manual_backward, no_sync=self._no_sync)
+        self._held.losses = replace(losses, logits=None)
+        return losses
 
     def log(self, *args: object, **kwargs: object) -> None:
         if self.is_clean_pass:
@@ -202,7 +205,8 @@ class RegularizerMixin(_Base):
         )
         held.passes = 0
         try:
-            held.losses = self.regularizer.backward(forward, backward=backward, no_sync=self._no_sync)
+            losses = self.regularizer.backward(forward, backward=backward, no_sync=self._no_sync)
+            held.losses = replace(losses, logits=None)
         except _SkippedError:
             if held.passes > 1:
                 raise RuntimeError(

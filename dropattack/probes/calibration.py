@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dropattack.data.loader import Batch
+from dropattack.batch import Batch
 
 BINS = 15
 
@@ -45,8 +45,8 @@ def calibration(model: nn.Module, test: Sequence[Batch], train: Sequence[Batch])
 @torch.no_grad()
 def predictions(model: nn.Module, batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
     """Return (logits float64 [N, C], labels int64 [N]) on the CPU. The model must be in eval mode."""
-    logits = [model(**{k: v for k, v in batch.items() if k != "labels"}) for batch in batches]
-    return torch.cat(logits).double().cpu(), torch.cat([batch["labels"] for batch in batches]).cpu()
+    logits = [model(**batch.inputs) for batch in batches]
+    return torch.cat(logits).double().cpu(), torch.cat([batch.labels for batch in batches]).cpu()
 
 
 def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:

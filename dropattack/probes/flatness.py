@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from dropattack.data.loader import Batch
+from dropattack.batch import Batch
 from dropattack.probes.directions import filter_norms, random_direction
 from dropattack.probes.hessian import Hessian, double_backward
 from dropattack.probes.scratch import Scratch

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dropattack.data.loader import Batch
+from dropattack.batch import Batch
 from dropattack.probes.flatness import summary
 
 INPUT = "<input>"  # an attack point: the images themselves
@@ -64,7 +64,7 @@ def _norms(
             on_x, *on_weights = torch.autograd.grad(loss, [x, *parameters.values()], materialize_grads=True)
             if std is not None and points["input"] == INPUT:
                 on_x = on_x / torch.tensor(std, device=on_x.device).view(-1, *[1] * (on_x.dim() - 2))
-            rows = len(batch["labels"])  # the loss is summed, so row i is the gradient of example i
+            rows = len(batch)  # the loss is summed, so row i is the gradient of example i
             named = dict(zip(parameters, on_weights, strict=True))
             norms = {"input": on_x.flatten(1).norm(dim=1), "weights": _joint_norm(on_weights) / rows}
             if hidden in named:
@@ -74,7 +74,7 @@ def _norms(
 
 def _loss_and_input(model: nn.Module, batch: Batch, point: str) -> tuple[Tensor, Tensor]:
     """Return the summed loss and the tensor to differentiate by: the model's input or `point`'s module's output."""
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    inputs = dict(batch.inputs)
     kept: list[Tensor] = []
     if point == INPUT:
         name = next(n for n, value in inputs.items() if value.is_floating_point())
@@ -88,7 +88,7 @@ def _loss_and_input(model: nn.Module, batch: Batch, point: str) -> tuple[Tensor,
             logits = model(**inputs)
         finally:
             handle.remove()
-    return F.cross_entropy(logits.float(), batch["labels"], reduction="sum"), kept[-1]
+    return F.cross_entropy(logits.float(), batch.labels, reduction="sum"), kept[-1]
 
 
 def _joint_norm(grads: Sequence[Tensor]) -> Tensor:

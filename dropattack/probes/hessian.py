@@ -12,7 +12,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dropattack.data.loader import Batch
+from dropattack.batch import Batch
 from dropattack.probes.scratch import Scratch
 
 

@@ -9,7 +9,6 @@ the BatchNorm statistics of the network at the centre.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +20,7 @@ import numpy as np
 from torch import nn
 
 from dropattack.errors import UserError
-from dropattack.files import write_atomically
-from dropattack.probes import files
+from dropattack.probes import store
 from dropattack.probes.directions import Normalise, between, normalised, random_direction
 from dropattack.probes.scratch import Crew, Offset
 
@@ -30,7 +28,7 @@ SAVE_EVERY = 20.0  # seconds
 
 
 @dataclass(frozen=True)
-class Grid:
+class Points:
     """Points around a network.
 
     Attributes:
@@ -50,26 +48,26 @@ class Grid:
 
 def plane(
     model: nn.Module, *, grid: int = 51, span: float = 1.5, seed: int = 0, normalise: Normalise = "filter"
-) -> Grid:
+) -> Points:
     """Return the grid θ + a·d₁ + b·d₂ for a, b in [−span, span]; [i, j] is the point a = axes[1][j], b = axes[0][i]."""
     axis = _axis(grid, -span, span)
     first, second = (_direction(model, seed, number, normalise) for number in (0, 1))
     offsets = tuple(((a, first), (b, second)) for b in axis for a in axis)
-    return Grid("plane", (axis, axis), offsets)
+    return Points("plane", (axis, axis), offsets)
 
 
 def rays(
     model: nn.Module, *, grid: int = 51, span: float = 1.5, seed: int = 0, normalise: Normalise = "filter",
     count: int = 5,
-) -> Grid:  # fmt: skip
+) -> Points:  # fmt: skip
     """Return θ + a·d_k for a in [−span, span] and `count` directions; [k, j] is the point a = axes[1][j] along d_k."""
     axis = _axis(grid, -span, span)
     directions = [_direction(model, seed, number, normalise) for number in range(count)]
     offsets = tuple(((a, direction),) for direction in directions for a in axis)
-    return Grid("rays", (tuple(map(float, range(count))), axis), offsets)
+    return Points("rays", (tuple(map(float, range(count))), axis), offsets)
 
 
-def line(first: nn.Module, second: nn.Module, *, grid: int = 51, low: float = -0.5, high: float = 1.5) -> Grid:
+def line(first: nn.Module, second: nn.Module, *, grid: int = 51, low: float = -0.5, high: float = 1.5) -> Points:
     """Return the line θ₁ + t·(θ₂ − θ₁) for t in [low, high]: `first` is at t = 0, `second` at t = 1.
 
     Raises:
@@ -80,7 +78,7 @@ def line(first: nn.Module, second: nn.Module, *, grid: int = 51, low: float = -0
         direction = between(first, second)
     except ValueError as error:
         raise UserError(str(error)) from error
-    return Grid("line", (axis,), tuple(((t, direction),) for t in axis))
+    return Points("line", (axis,), tuple(((t, direction),) for t in axis))
 
 
 def _direction(model: nn.Module, seed: int, number: int, normalise: Normalise) -> dict[str, Any]:
@@ -95,26 +93,27 @@ def _axis(grid: int, low: float, high: float) -> tuple[float, ...]:
 
 
 def measure(
-    grid: Grid, crew: Callable[[], Crew], path: Path, description: Mapping[str, Any], *,
+    grid: Points, crew: Callable[[], Crew], path: Path, run: str, description: Mapping[str, Any], *,
     step: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Measure loss and accuracy at every point of `grid`, saving to the JSON file `path`; resume an unfinished file.
+    """Measure loss and accuracy at every point of `grid`, saving to the store `path`; resume an unfinished landscape.
 
     Args:
         grid: the points.
-        path: the file.
         crew: factory of the crew that measures; called only if points are missing.
+        path: the store.
+        run: the name of the run, or of both runs of a line.
         description: JSON metadata of the values: run, split, rows, seed of the directions, …
         step: called after each point with the number of points done and in total.
 
     Returns:
-        The file's content: `description`, `kind`, `axes`, `loss` and `accuracy` (nested lists in the grid's shape; a
-        non-finite loss is the string "nan" or "inf"), `done`, `seconds`.
+        The content of the line: `run`, `description`, `kind`, `axes`, `loss` and `accuracy` (nested lists in the grid's
+        shape; a non-finite loss is the string "nan" or "inf"), `done`, `seconds`.
 
     Raises:
-        UserError: the file holds another landscape.
+        UserError: the store has another landscape of this run and kind, is damaged, or cannot be written.
     """
-    content = _begun(grid, path, description)
+    content = _begun(grid, path, run, description)
     total = len(grid.offsets)
     missing = [i for i in range(total) if content["accuracy"][i] is None]
     if not missing:
@@ -128,21 +127,12 @@ def measure(
             content["seconds"] = round(before + time.monotonic() - started, 3)
             step(total - len(missing) + number, total)
             if time.monotonic() - saved > SAVE_EVERY:
-                _write(path, content)
+                store.put(path, _shaped(content))
                 saved = time.monotonic()
     finally:  # also when interrupted
         content["done"] = None not in content["accuracy"]
-        _write(path, content)
+        store.put(path, _shaped(content))
     return _shaped(content)
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Read a file written by `measure`.
-
-    Raises:
-        UserError: the file is missing or not a landscape.
-    """
-    return files.read(path, "landscape", "axes")
 
 
 def values(content: Mapping[str, Any], what: str = "loss") -> np.ndarray:
@@ -152,21 +142,20 @@ def values(content: Mapping[str, Any], what: str = "loss") -> np.ndarray:
     return np.array(flat, dtype=np.float64).reshape(shape)
 
 
-def _begun(grid: Grid, path: Path, description: Mapping[str, Any]) -> dict[str, Any]:
-    asked = {"schema": files.SCHEMA, "kind": grid.kind, "description": dict(description),
+def _begun(grid: Points, path: Path, run: str, description: Mapping[str, Any]) -> dict[str, Any]:
+    asked = {"schema": store.SCHEMA, "run": run, "kind": grid.kind, "description": dict(description),
              "axes": [list(axis) for axis in grid.axes]}  # fmt: skip
-    if not path.exists():
+    content = store.of_kind(path, grid.kind).get(run)
+    if content is None:
         nothing: list[Any] = [None] * len(grid.offsets)
         return {**asked, "done": False, "seconds": 0.0, "loss": nothing, "accuracy": list(nothing)}
-    content = read(path)
     for key, value in asked.items():
         if content.get(key) != value:
-            raise UserError(f"{path} holds another landscape (its {key} differs); remove it or write elsewhere")
+            raise UserError(
+                f"{path} has another {grid.kind} of {run} (its {key} differs); remove that line, or choose another "
+                "--store"
+            )
     return {**content, "loss": _flat(content["loss"]), "accuracy": _flat(content["accuracy"])}
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    write_atomically(path, (json.dumps(_shaped(content), allow_nan=False) + "\n").encode())
 
 
 def _shaped(content: Mapping[str, Any]) -> dict[str, Any]:

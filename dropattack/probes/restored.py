@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from dropattack.data.loader import Batch, Loader
+from dropattack.batch import Batch
+from dropattack.data.loader import Loader
 from dropattack.data.types import Encoded, TensorSplit
 from dropattack.errors import UserError
 
@@ -25,8 +27,7 @@ class Restored:
         record: the run's record.
         model: in eval mode on `device`, with the weights that were tested.
         encoded: the data as tensors on the CPU.
-        mean: per channel, for normalising pixels in 0..1; None for text.
-        std: per channel, like `mean`.
+        points: the model's attack points `input` and `hidden`, as in `runs.build.attack_points`.
     """
 
     path: Path
@@ -34,15 +35,19 @@ class Restored:
     model: nn.Module
     encoded: Encoded
     device: torch.device
-    mean: list[float] | None
-    std: list[float] | None
+    points: dict[str, str]
 
     @property
-    def points(self) -> dict[str, str]:
-        """The model's attack points `input` and `hidden`, as in `runs.build.attack_points`."""
-        aliases = getattr(self.model, "aliases", {})
-        points = self.record["config"]["model"].get("attack_points") or {}
-        return {point: aliases.get(name, name) for point, name in points.items()}
+    def mean(self) -> Sequence[float] | None:
+        """Per channel, for normalising pixels in 0..1; None for text."""
+        statistics = self.encoded.train.pixel_statistics
+        return None if statistics is None else statistics.mean
+
+    @property
+    def std(self) -> Sequence[float] | None:
+        """Per channel, like `mean`."""
+        statistics = self.encoded.train.pixel_statistics
+        return None if statistics is None else statistics.std
 
     def split(self, name: str, rows: int | None = None) -> TensorSplit:
         """Return `rows` rows of a split (None: all), the same for every run on this data.
@@ -56,15 +61,12 @@ class Restored:
         if rows is None or rows >= len(whole):
             return whole
         # The seed does not depend on the run, so that all runs are measured on the same rows.
-        chosen = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(len(whole))[:rows]))
-        lengths = None if whole.lengths is None else whole.lengths[chosen]
-        return TensorSplit(whole.inputs[chosen], whole.labels[chosen], lengths)
+        return whole.take(torch.from_numpy(np.sort(np.random.default_rng(0).permutation(len(whole))[:rows])))
 
     def batches(self, split: str | TensorSplit = "test", *, rows: int | None = None, size: int = 100) -> list[Batch]:
         """Return a split's batches on the model's device, as the model's loader makes them; the same on every call."""
         chosen = self.split(split, rows) if isinstance(split, str) else split
-        statistics: dict[str, Any] = {} if self.mean is None else {"mean": self.mean, "std": self.std}
-        loader = Loader(chosen, batch_size=size, shuffle=False, device=self.device, **statistics)
+        loader = Loader(chosen, batch_size=size, shuffle=False, device=self.device, mean=self.mean, std=self.std)
         return list(loader.batches())
 
     def random_batches(self, split: str, *, count: int, rows: int) -> list[Batch]:
@@ -79,8 +81,5 @@ class Restored:
         order = np.random.default_rng(1).permutation(len(whole))
         made = []
         for part in np.array_split(order, count):
-            index = torch.from_numpy(part)
-            lengths = None if whole.lengths is None else whole.lengths[index]
-            piece = TensorSplit(whole.inputs[index], whole.labels[index], lengths)
-            made += self.batches(piece, size=len(part))
+            made += self.batches(whole.take(torch.from_numpy(part)), size=len(part))
         return made

@@ -133,5 +133,5 @@ def _accuracy(model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> flo
 def _text_accuracy(run: Restored, split: TensorSplit, size: int) -> float:
     hits = 0
     for batch in run.batches(split, size=size):
-        hits += int((run.model(batch["input_ids"], batch["lengths"]).argmax(-1) == batch["labels"]).sum())
+        hits += int((run.model(**batch.inputs).argmax(-1) == batch.labels).sum())
     return hits / len(split)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dropattack.data.loader import Batch
+from dropattack.batch import Batch
 
 Tensors = Mapping[str, Tensor]
 Offset = Sequence[tuple[float, Tensors]]  # (coefficient, direction by parameter name); the terms are summed
@@ -49,11 +49,11 @@ class Scratch:
 
     def loss(self, batch: Batch, reduction: str = "mean") -> Tensor:
         """Return the cross-entropy at the current weights, with its graph."""
-        return F.cross_entropy(self.logits(batch), batch["labels"], reduction=reduction)
+        return F.cross_entropy(self.logits(batch), batch.labels, reduction=reduction)
 
     def logits(self, batch: Batch) -> Tensor:
         """Return logits [B, C], float32."""
-        return self.model(**{name: value for name, value in batch.items() if name != "labels"}).float()
+        return self.model(**batch.inputs).float()
 
     def gradient(self, batch: Batch) -> dict[str, Tensor]:
         """Return the gradient of the mean loss at the current weights; zeros for unused parameters."""
@@ -66,9 +66,9 @@ class Scratch:
         loss, hits, rows = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.int64), 0
         for batch in batches:
             logits = self.logits(batch)
-            loss = loss.to(logits.device) + F.cross_entropy(logits, batch["labels"], reduction="sum").double()
-            hits = hits.to(logits.device) + (logits.argmax(-1) == batch["labels"]).sum()
-            rows += len(batch["labels"])
+            loss = loss.to(logits.device) + F.cross_entropy(logits, batch.labels, reduction="sum").double()
+            hits = hits.to(logits.device) + (logits.argmax(-1) == batch.labels).sum()
+            rows += len(batch)
         return float(loss) / rows, float(hits) / rows
 
 

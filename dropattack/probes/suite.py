@@ -1,8 +1,7 @@
-"""Run all probes of one run and write them to one JSON file, for `dropattack probe`."""
+"""Run all probes of one run and write them to the store, for `dropattack probe`."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dropattack.errors import UserError
-from dropattack.files import write_atomically
-from dropattack.probes import files
+from dropattack.probes import store
 from dropattack.probes.restored import Restored
 
 
@@ -21,7 +19,7 @@ def _option(default: Any, words: str) -> Any:
 
 @dataclass(frozen=True)
 class Options:
-    """Options that the probes' values depend on. Stored in the file, so that only like is compared with like."""
+    """Options that the probes' values depend on. Stored in the line, so that only like is compared with like."""
 
     rows: int = _option(1000, "rows of a split for flatness, gradients and robustness; calibration uses all")
     batches: int = _option(5, "number of batches the rows are split into, for intervals")
@@ -66,49 +64,47 @@ PROBES: dict[str, Callable[[Restored, Options], dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def missing(path: Path, run_id: str, wanted: Sequence[str], options: Options) -> list[str]:
-    """Return the probes in `wanted` that the file `path` does not have yet.
+def missing(path: Path, runs: Sequence[str], wanted: Sequence[str], options: Options) -> dict[str, list[str]]:
+    """Return, for each run that lacks some, the probes in `wanted` that the store `path` does not have yet.
 
     Raises:
-        UserError: the file belongs to another run or was made with other options.
+        UserError: the probes of a run were made with other options, or the store is damaged.
     """
-    content = read(path) if path.exists() else {"probes": {}, "run_id": run_id, "options": asdict(options)}
-    if content["run_id"] != run_id:
-        raise UserError(f"{path} holds the probes of run {content['run_id']}, not of {run_id}; remove it")
-    if content["options"] != asdict(options):
-        raise UserError(f"{path} was made with other options; remove it, or write to another folder")
-    return [name for name in wanted if name not in content["probes"]]
+    known, lacking = store.of_kind(path, store.PROBES), {}
+    for run in runs:
+        content = known.get(run, {"probes": {}, "options": asdict(options)})
+        if content["options"] != asdict(options):
+            raise UserError(
+                f"{path} has probes of {run} with other options; remove that line, or choose another --store"
+            )
+        if names := [name for name in wanted if name not in content["probes"]]:
+            lacking[run] = names
+    return lacking
 
 
-def probe(run: Restored, path: Path, wanted: Sequence[str], options: Options) -> Path:
-    """Run the probes in `wanted`, add each to the JSON file `path` as soon as it is done, and return `path`."""
+def probe(run: Restored, path: Path, wanted: Sequence[str], options: Options) -> None:
+    """Run the probes in `wanted`, and add each to the run's line in the store `path` as soon as it is done.
+
+    Raises:
+        UserError: the store is damaged or cannot be written.
+    """
     from dropattack import provenance
     from dropattack.training.device import describe
 
     config = run.record["config"]
     about = {
-        "schema": files.SCHEMA, "run_id": run.record["run_id"], "record": run.path.name,
+        "schema": store.SCHEMA, "run": run.path.stem, "kind": store.PROBES, "run_id": run.record["run_id"],
         **{group: config[group]["name"] for group in ("dataset", "model")}, "method": config["reg"]["name"],
         "seed": config["seed"], "options": asdict(options),
     }  # fmt: skip
-    content = read(path) if path.exists() else {**about, "probes": {}, "seconds": {}}
+    content = store.of_kind(path, store.PROBES).get(run.path.stem, {**about, "probes": {}, "seconds": {}})
     for name in wanted:
         started = time.monotonic()
         content["probes"][name] = PROBES[name](run, options)
         content["seconds"][name] = round(time.monotonic() - started, 2)
         content["versions"] = provenance.versions()
         content["hardware"] = provenance.hardware() | describe(run.device, 1)
-        write_atomically(path, (json.dumps(_finite(content), indent=1) + "\n").encode())
-    return path
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Read a file written by `probe`.
-
-    Raises:
-        UserError: the file is missing or not a probe file.
-    """
-    return files.read(path, "probe file", "probes")
+        store.put(path, _finite(content))
 
 
 def _finite(value: Any) -> Any:

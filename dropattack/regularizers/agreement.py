@@ -43,7 +43,7 @@ class Meaning(NamedTuple):
     has_ignored: bool = False
 
 
-def between(loss: Tensor, logits: Tensor) -> list[Any]:
+def nodes_between(loss: Tensor, logits: Tensor) -> list[Any]:
     """Return the nodes of the graph of `loss` through which it depends on `logits`."""
     if not logits.requires_grad:
         return []
@@ -86,7 +86,7 @@ def meaning(
         ValueError: The loss does not show it, a softmax is over a single class, or the loss reads some of the positions
             and no mask says which.
     """
-    on_the_way = between(loss, logits)
+    on_the_way = nodes_between(loss, logits)
     names = {type(node).__name__ for node in on_the_way}
     if not names.intersection((*_SOFTMAX, *_BERNOULLI, *_GAUSSIAN)):
         names = _nearest(loss)
@@ -138,7 +138,7 @@ def _class_dim(on_the_way: list[Any], names: set[str], logits: Tensor) -> int:
 
 def _ignored(loss: Tensor, logits: Tensor, dim: int) -> Tensor | None:
     """Return where the loss ignores positions, in the shape of the logits without their classes; None: nowhere."""
-    for node in between(loss, logits):
+    for node in nodes_between(loss, logits):
         if type(node).__name__ in ("NllLossBackward0", "NllLoss2DBackward0"):
             labels = node._saved_target
             if labels.numel() * logits.shape[dim] == logits.numel():

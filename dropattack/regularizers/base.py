@@ -148,6 +148,10 @@ class Regularizer:
             backward: Called with the loss of each pass: `scaler.scale(loss).backward()`, `accelerator.backward`, …
             no_sync: Makes the context of all passes except the last: DDP's `model.no_sync`.
 
+        Returns:
+            The losses, and the first pass's logits if `forward` returned them: the training accuracy needs no further
+            pass. Nothing in it synchronises with the device.
+
         Raises:
             TypeError: `forward` is not a function. It is called once per pass and must recompute the loss.
             RuntimeError: Gradients are off or parametrizations cached, a target is not part of the forward, or the

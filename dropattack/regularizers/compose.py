@@ -78,7 +78,7 @@ class Compose(Regularizer):
             lead()
         for method in adders:
             first.put_back()
-            follower: Any = _Follower(run, first)
+            follower: Any = _Follower(run)
             method._attack(follower)
         for method in {*self.methods, self._lead}:
             method._calls += 1
@@ -130,7 +130,6 @@ class _FirstPass:
     def __init__(self, run: Passes, targets: list[Target]) -> None:
         self._run, self._targets = run, targets
         self._done = False
-        self.output: Output | None = None
         self._results: dict[Target, Any] = {}
 
     def __call__(
@@ -144,21 +143,16 @@ class _FirstPass:
         if self._done:
             self._run(objective, scale=scale, keep=keep, read=read)
             return
-        self._run(
-            objective or (lambda: self.forward().loss),
-            scale=scale,
-            keep=keep,
-            read=[*dict.fromkeys([*read, *self._targets])],
-        )
+        self._run(objective, scale=scale, keep=keep, read=[*dict.fromkeys([*read, *self._targets])])
         self._done = True
         self._results = {t: t.result for t in self._targets}
 
     def forward(self) -> Output:
-        output = self._run.forward()
-        if self.output is None:
-            logits = output.logits
-            self.output = Output(output.loss.detach(), None if logits is None else logits.detach(), output.mask)
-        return output
+        return self._run.forward()
+
+    @property
+    def first(self) -> Output:
+        return self._run.first
 
     def put_back(self) -> None:
         """Restore the results of the first pass, which a method's own passes have replaced."""
@@ -169,8 +163,8 @@ class _FirstPass:
 class _Follower:
     """Runs the passes of an adding method, except its first: the clean pass has been made already."""
 
-    def __init__(self, run: Passes, first: _FirstPass) -> None:
-        self._run, self._first = run, first
+    def __init__(self, run: Passes) -> None:
+        self._run = run
         self._done = False
 
     def __call__(self, objective: Callable[[], Tensor] | None = None, **options: Any) -> None:
@@ -181,7 +175,8 @@ class _Follower:
         self._done = True
 
     def forward(self) -> Output:
-        if self._done:
-            return self._run.forward()
-        assert self._first.output is not None
-        return self._first.output
+        return self._run.forward() if self._done else self._run.first
+
+    @property
+    def first(self) -> Output:
+        return self._run.first

@@ -19,15 +19,19 @@ from dropattack.regularizers.targets import Target, listening
 class Losses:
     """Losses of the passes of a step, as detached scalar tensors on the model's device.
 
+    The first pass is the clean one, except in methods that have none, such as FreeLB.
+
     Attributes:
         clean: The first pass's loss.
         adversarial: The loss of each further pass, unscaled, in order.
         total: The objective whose gradient was added to `.grad`.
+        logits: The first pass's logits, detached; None if `forward` returned only a loss.
     """
 
     clean: Tensor
     adversarial: tuple[Tensor, ...]
     total: Tensor
+    logits: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,11 @@ class HasLoss(Protocol):
 
 Forward = Callable[[], Tensor | HasLoss]
 """The caller's forward pass: see `Regularizer.backward`."""
+
+
+def _detached(output: Output) -> Output:
+    logits = output.logits.detach() if isinstance(output.logits, Tensor) else output.logits
+    return Output(output.loss.detach(), logits, output.mask)
 
 
 def needed(logits: object, method: str) -> Tensor:
@@ -90,6 +99,7 @@ class Passes:
         self._model, self._targets = model, targets
         self._forward, self._backward, self._no_sync = forward, backward, no_sync
         self._total, self._done = total, 0
+        self._first: Output | None = None
         self._losses: list[Tensor] = []
         self._objective: Tensor | float = 0.0
         self._parameters, self.outside = parameters, outside
@@ -180,14 +190,26 @@ class Passes:
             raise ValueError(f"forward must return a scalar loss or an object with a scalar .loss, not {what}{hint}")
         if not loss.requires_grad:
             raise ValueError("the loss that forward returned has no graph: nothing in it requires a gradient")
-        loss = loss.reshape(())
-        self._losses.append(loss.detach())
-        return Output(loss, getattr(result, "logits", None), getattr(result, "mask", None))
+        output = Output(loss.reshape(()), getattr(result, "logits", None), getattr(result, "mask", None))
+        if self._first is None:
+            self._first = _detached(output)
+        self._losses.append(output.loss.detach())
+        return output
+
+    @property
+    def first(self) -> Output:
+        """The output of the first forward, detached."""
+        assert self._first is not None
+        return self._first
 
     def finish(self) -> Losses:
         if self._done != self._total:
             raise RuntimeError(f"this method announced {self._total} passes and made {self._done}")
-        return Losses(self._losses[0], tuple(self._losses[1:]), torch.as_tensor(self._objective))
+        clean, *further = self._losses
+        logits = self.first.logits
+        return Losses(
+            clean, tuple(further), torch.as_tensor(self._objective), logits if isinstance(logits, Tensor) else None
+        )
 
     def close(self) -> None:
         """Restore everything that passes change except gradients, also after an exception."""

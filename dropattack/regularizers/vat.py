@@ -68,17 +68,12 @@ class VAT(Regularizer):
         return resolve_activations(self.model, targets, "VAT")
 
     def _attack(self, run: Passes) -> None:
-        clean: list[Tensor] = []
-
-        def likelihood() -> Tensor:
-            output = run.forward()
-            clean.append(self._comparison.logits(output).detach())
-            return output.loss
+        run()
+        p = self._comparison.logits(run.first)
 
         def divergence() -> Tensor:
-            return self._comparison.directed(clean[0], run.forward())
+            return self._comparison.directed(p, run.forward())
 
-        run(likelihood)
         shifts: list[Any] = [self._start] * len(self.targets)
         for k in range(1, self.steps + 1):
             with self._shifted(self.targets, shifts):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from dropattack.analysis.tables import difference_and_interval, p_value, signed
-from dropattack.report.claims import Cell, Claims, cells
+from dropattack.report.claims import Claims, Evidence, cells
 from dropattack.report.gather import Found
 from dropattack.statistics import BETTER, EQUIVALENT, UNKNOWN, VERDICTS
 from dropattack.statistics.pooled import Pooled, Posterior, pool, pooled_verdict, signed_rank
@@ -34,11 +34,11 @@ class ScaleAnswer:
     """
 
     scale: str
-    cells: tuple[Cell, ...]
+    cells: tuple[Evidence, ...]
     pooled: Pooled | None
     verdict: str
     posterior: Posterior | None
-    controls: tuple[Cell | None, ...] = ()
+    controls: tuple[Evidence | None, ...] = ()
 
 
 def answers(claims: Claims, found: Sequence[Found]) -> list[ScaleAnswer]:
@@ -124,7 +124,7 @@ def dataset_name(name: str) -> str:
     return NAMES.get(name, name)
 
 
-def _comparison(cell: Cell) -> str:
+def _comparison(cell: Evidence) -> str:
     d = cell.difference
     verdict = {BETTER: "better than", EQUIVALENT: "equivalent to"}.get(cell.verdict)
     sign = "above" if d.mean > 0 else "below"
@@ -155,17 +155,17 @@ def _summary(one: ScaleAnswer) -> str:
     return f"{where}, DropAttack's verdicts are: {_verdicts(one.cells, _name)}.{pooled}"
 
 
-def _verdicts(chosen: Sequence[Cell], named: Callable[[Cell], str]) -> str:
+def _verdicts(chosen: Sequence[Evidence], named: Callable[[Evidence], str]) -> str:
     """Return the data sets of each verdict: `better on MNIST, PHEME; not known on IMDB`."""
     names = {word: sorted(named(cell) for cell in chosen if cell.verdict == word) for word in VERDICTS}
     return "; ".join(f"{word} on {', '.join(some)}" for word, some in names.items() if some)
 
 
-def _name(cell: Cell) -> str:
+def _name(cell: Evidence) -> str:
     return dataset_name(cell.dataset)
 
 
-def _numbers(cell: Cell) -> str:
+def _numbers(cell: Evidence) -> str:
     d = cell.difference
     return f"{_name(cell)} ({signed(d.mean)} points [{signed(d.low)}, {signed(d.high)}], {d.n} seeds, {cell.scale})"
 
@@ -175,7 +175,7 @@ def interval(pooled: Pooled) -> str:
     return f"{signed(pooled.mean)} [{signed(pooled.low)}, {signed(pooled.high)}]"
 
 
-def _controls(claims: Claims, found: Sequence[Found]) -> dict[tuple[str, str, str], Cell]:
+def _controls(claims: Claims, found: Sequence[Found]) -> dict[tuple[str, str, str], Evidence]:
     """Return the comparisons of the random direction with plain training, by scale, table and data set."""
     control = replace(claims.pooled, method="randomattack")
     return {
@@ -183,7 +183,7 @@ def _controls(claims: Claims, found: Sequence[Found]) -> dict[tuple[str, str, st
     }
 
 
-def _control(cell: Cell) -> str:
+def _control(cell: Evidence) -> str:
     verdict = "equivalent to plain training" if cell.verdict == EQUIVALENT else cell.verdict
     gain = difference_and_interval(cell.difference)
     return f"The same masks and lengths along a random direction gave {gain} points there: {verdict}."

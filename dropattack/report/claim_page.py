@@ -19,8 +19,8 @@ from dropattack.report.claims import (
     NOT_TESTED,
     OUTCOMES,
     RATIOS,
-    Cell,
     Claims,
+    Evidence,
     Outcome,
     decide,
     scores,
@@ -131,7 +131,7 @@ def _ratio(found: Pooled | PairedDifference) -> str:
     return f"×{mean} [{low}, {high}]"
 
 
-def seeds(cells: Sequence[Cell]) -> str:
+def seeds(cells: Sequence[Evidence]) -> str:
     counts = sorted({cell.difference.n for cell in cells})
     return NOTHING if not counts else str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
@@ -200,7 +200,7 @@ def details(one: Outcome, margin: float) -> str:
     return "\n".join(lines)
 
 
-def _cell(cell: Cell, test: str) -> str:
+def _cell(cell: Evidence, test: str) -> str:
     value = _ratio(cell.difference) if test in RATIOS and cell.difference.n > 1 else (
         difference_and_interval(cell.difference))  # fmt: skip
     rows = f", {cell.rows} training rows" if cell.rows else ""

@@ -61,7 +61,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Evidence:
     """One paired comparison: of accuracies, in points, or of the logarithms of a norm or probe.
 
     `p` and `verdict` are those of the comparison's own table, where it has them.
@@ -101,8 +101,8 @@ class Outcome:
 
     claim: Claim
     outcome: str
-    cells: tuple[Cell, ...] = ()
-    others: tuple[Cell, ...] = ()
+    cells: tuple[Evidence, ...] = ()
+    others: tuple[Evidence, ...] = ()
     pooled: Pooled | None = None
     p: float = math.nan
 
@@ -194,7 +194,7 @@ def decide(claims: Claims, found: Sequence[Found]) -> list[Outcome]:
     return [_conclude(one, claims.margin) for one in open_claims]
 
 
-def _weigh(claim: Claim, evidence: Sequence[Cell], scales: Sequence[str]) -> Outcome:
+def _weigh(claim: Claim, evidence: Sequence[Evidence], scales: Sequence[str]) -> Outcome:
     """Choose the comparisons that decide a claim; `p` is not corrected yet."""
     counting = [cell for cell in evidence if cell.counts]
     by_scale = {scale: [cell for cell in counting if cell.scale == scale] for scale in scales}
@@ -226,7 +226,7 @@ def _conclude(one: Outcome, margin: float) -> Outcome:
     return replace(one, outcome=MEANS[one.claim.says].get(said, said))
 
 
-def cells(claim: Claim, found: Iterable[Found], scales: Sequence[str]) -> Iterator[Cell]:
+def cells(claim: Claim, found: Iterable[Found], scales: Sequence[str]) -> Iterator[Evidence]:
     """Yield the comparisons that a claim is about, by scale and then in the order of its tables."""
     tables = {(one.scale, one.table.name): one for one in found}
     for scale in scales:
@@ -241,15 +241,15 @@ def cells(claim: Claim, found: Iterable[Found], scales: Sequence[str]) -> Iterat
                 seen.add((cell.dataset, cell.model))
 
 
-def _less(claim: Claim, one: Found) -> Iterator[Cell]:
+def _less(claim: Claim, one: Found) -> Iterator[Evidence]:
     for row in one.less if one.table.x == claim.x else ():
         if (row.dataset in claim.datasets and row.method == claim.method and row.value == claim.at
                 and row.difference.n):  # fmt: skip
-            yield Cell(one.table.name, one.scale, row.dataset, row.model, row.training_rows, row.difference,
+            yield Evidence(one.table.name, one.scale, row.dataset, row.model, row.training_rows, row.difference,
                        p=row.p_holm, verdict=row.verdict)  # fmt: skip
 
 
-def _pairs(claim: Claim, one: Found) -> Iterator[Cell]:
+def _pairs(claim: Claim, one: Found) -> Iterator[Evidence]:
     frame = one.frame
     values: Callable[[pd.DataFrame], dict[int, float]] = by_seed
     if claim.test == "norm":
@@ -271,9 +271,9 @@ def _pairs(claim: Claim, one: Found) -> Iterator[Cell]:
         about = (one.table.name, one.scale, str(first["dataset"]), str(first["model"]), training_rows(own), difference)
         row = one.compared[(one.compared["context"] == context) & (one.compared["variant"] == first["variant"])].iloc[0]
         if claim.against == "none" and claim.test in ("cell", "pooled"):
-            yield Cell(*about, row["cost"], row["p_holm"], row["verdict"])
+            yield Evidence(*about, row["cost"], row["p_holm"], row["verdict"])
         else:
-            yield Cell(*about)
+            yield Evidence(*about)
 
 
 def _rows(claim: Claim, one: Found, shared: pd.DataFrame, method: str, where: Mapping[str, Any]) -> pd.DataFrame:

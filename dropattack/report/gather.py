@@ -14,6 +14,8 @@ from dropattack.analysis.data_efficiency import Less, data_efficiency
 from dropattack.analysis.records import Records, read_records
 from dropattack.analysis.tables import Published, read_published
 from dropattack.analysis.training_gradients import with_norms
+from dropattack.errors import UserError
+from dropattack.probes import store as probed
 from dropattack.runs import store
 from dropattack.statistics import Plan
 
@@ -70,11 +72,10 @@ class Found:
 
     @cached_property
     def probed(self) -> pd.DataFrame:
-        """The runs that have probes; see `with_probes`. Empty if there is no folder of them."""
+        """The runs that have probes in the store of their scale; see `with_probes`."""
         from dropattack.analysis.probes import with_probes  # slow import (1 s)
 
-        folder = self.folder / "probes"
-        return with_probes(self.frame, folder) if folder.is_dir() else self.frame.iloc[:0]
+        return with_probes(self.frame, self.folder.parent / probed.STORE)
 
     @cached_property
     def less(self) -> list[Less]:
@@ -99,12 +100,16 @@ def tables(results: Path, asked: Sequence[TableSpec]) -> tuple[list[Found], dict
     return found, empty
 
 
-def landscapes(results: Path) -> tuple[list[Path], list[Path]]:
-    """Return files of values, and pictures in folders without values, from all folders named landscape…."""
-    folders = sorted(path for path in results.rglob("landscape*") if path.is_dir())
-    values = sorted({file for folder in folders for file in folder.rglob("*.json")})
-    pictures = sorted({file for folder in folders if not any(folder.rglob("*.json")) for file in folder.rglob("*.png")})
-    return values, pictures
+def landscapes(results: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the landscapes of all scales, and a message for each unreadable store."""
+    found: list[dict[str, Any]] = []
+    left_out = []
+    for path in sorted(results.glob(f"*/{probed.STORE}")):
+        try:
+            found += probed.landscapes(path)
+        except UserError as error:
+            left_out.append(str(error))
+    return found, left_out
 
 
 def benchmarks(results: Path) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:

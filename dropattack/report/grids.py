@@ -8,7 +8,7 @@ import pandas as pd
 from dropattack.analysis.figures import reach
 from dropattack.analysis.tables import Published, Table, comparison_table
 from dropattack.report.elements import Cell, Facets, Grid, Group, Row
-from dropattack.report.intervals import interval
+from dropattack.report.intervals import interval_picture
 from dropattack.statistics import PairedDifference, Plan
 
 
@@ -58,7 +58,7 @@ def interval_cell(difference: PairedDifference, family: Sequence[PairedDifferenc
     if not difference.n:
         return Cell("", "picture")
     says = f"{method}: difference {words}"
-    return Cell("", "picture", interval(difference, reach(family), method, says))
+    return Cell("", "picture", interval_picture(difference, reach(family), method, says))
 
 
 def plain_grid(

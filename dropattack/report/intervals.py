@@ -12,7 +12,7 @@ WIDTH, HEIGHT = 120, 20
 SIGNS = {BETTER: "▲", WORSE: "▼", EQUIVALENT: "≈", UNKNOWN: "○", "higher": "↑", "lower": "↓"}
 
 
-def interval(difference: PairedDifference, scale: float, method: str, says: str) -> Markup:
+def interval_picture(difference: PairedDifference, scale: float, method: str, says: str) -> Markup:
     """Draw one row; `scale` is shared by the rows compared by eye, and `says` is the text alternative."""
 
     def place(value: float) -> float:

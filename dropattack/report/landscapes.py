@@ -1,25 +1,18 @@
 """Figures of landscapes on the page: networks that can be compared, side by side."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from dropattack.analysis.drawing import rank
 from dropattack.analysis.landscapes import BANDS, bar_panel, contour_panels, cut_panels, directions, names
-from dropattack.probes.landscape import read
 from dropattack.report.charts import figure
 from dropattack.report.elements import Facets, Figure
 
 
-def together(paths: Sequence[Path]) -> list[list[dict[str, Any]]]:
-    """Group the files that can be shown side by side: same data set, model, split, kind, axes and directions.
-
-    Raises:
-        UserError: a file is not a landscape.
-    """
+def together(landscapes: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Group those that can be shown side by side: same data set, model, split, kind, axes and directions."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for path in paths:
-        content = read(path)
+    for content in landscapes:
         about = content["description"]
         same = ("dataset", "model", "split", "rows", "normalise", "direction_seed", "from", "to")
         key = (*(str(about.get(name)) for name in same), str(content["kind"]), str(content["axes"]))

@@ -1,28 +1,19 @@
 """Grids and figures of the probes of a table's runs."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from dropattack.analysis import probe_figures
 from dropattack.analysis.probe_figures import CURVES, SEEDS
-from dropattack.analysis.probes import QUANTITIES, compare_probes, probe_table, with_probes
+from dropattack.analysis.probes import QUANTITIES, compare_probes, probe_table
 from dropattack.report.charts import figure
 from dropattack.report.elements import Cell, Facets, Figure, Grid, Group, Row
 from dropattack.report.grids import interval_cell
 
 
-def probes(frame: pd.DataFrame, folder: Path) -> tuple[list[Grid], list[Figure]]:
-    """Return grids and figures of the runs in `frame` that have probes in `folder`, for each data set and model.
-
-    Raises:
-        UserError: a file is not a probe file.
-    """
-    frame = with_probes(frame, folder)
+def probes(frame: pd.DataFrame) -> tuple[list[Grid], list[Figure]]:
+    """Return grids and figures of runs with probes (`with_probes`), for each data set and model."""
     grids: list[Grid] = []
     figures: list[Figure] = []
-    if frame.empty:
-        return grids, figures
     compared = compare_probes(frame)
     for (dataset, model), rows in compared.groupby(["dataset", "model"], sort=False):
         facets = Facets(dataset, model)

@@ -1,12 +1,9 @@
 """Build the sections of the page from what was found."""
 
-import base64
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from markupsafe import Markup
 
 from dropattack.analysis.compare import provenance as origin
 from dropattack.analysis.data_efficiency import data_efficiency_table, heading
@@ -14,18 +11,17 @@ from dropattack.analysis.drawing import rank
 from dropattack.analysis.tables import Table, comparison_table
 from dropattack.errors import UserError
 from dropattack.report import cards, charts, cost, gather, grids
-from dropattack.report.elements import Facets, Figure, Part
+from dropattack.report.elements import Facets, Part
 from dropattack.report.gather import Found, TableSpec
 from dropattack.report.intervals import SIGNS
 
-LARGEST_PICTURE = 600_000  # bytes
 # Exceptions raised by malformed input files, which are listed as left out while the rest is shown.
 UNUSABLE = (UserError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
 def tables(found: Sequence[Found], asked: Sequence[TableSpec], empty: dict[str, list[str]]) -> Part:
     """Build one section per table, and a sentence for each table without runs."""
-    part = Part("tables", "Tables", parts=[_table(one) for one in found if one.table.seeds > 1])
+    part = Part("tables", "Tables", parts=[_table(one, found) for one in found if one.table.seeds > 1])
     there = {one.table.name for one in found}
     for table in asked:
         if table.name not in there:
@@ -39,7 +35,7 @@ def tables(found: Sequence[Found], asked: Sequence[TableSpec], empty: dict[str, 
 def single_runs(found: Sequence[Found]) -> Part | None:
     """Build the tables with one seed per cell, which go to the back; return None if there are none."""
     lead = "Tables with one seed per cell: they show that it runs, and what it costs. They decide nothing."
-    made = [_table(one) for one in found if one.table.seeds == 1]
+    made = [_table(one, found) for one in found if one.table.seeds == 1]
     return Part("single", "Single runs", lead=lead, parts=made) if made else None
 
 
@@ -52,7 +48,7 @@ def provenance(found: Sequence[Found]) -> Part | None:
     return Part("provenance", "Provenance", lead="Commit, torch version and machine of every run.", grids=[made])
 
 
-def _table(one: Found) -> Part:
+def _table(one: Found, found: Sequence[Found]) -> Part:
     table, compared = one.table, one.compared
     part = Part(f"table-{one.scale}-{table.name}", f"{table.title} ({one.scale})", lead=verdicts(one))
     part.grids.append(
@@ -69,7 +65,7 @@ def _table(one: Found) -> Part:
         part.figures += charts.gain_against_cost(compared)
         if figures := charts.over_epochs(one.frame, compared):
             part.parts.append(Part(f"{part.id}-curves", "Over the epochs", figures=figures))
-    beyond = _probes(f"{part.id}-beyond", one)
+    beyond = _probes(f"{part.id}-beyond", one, found)
     if beyond.figures or beyond.folded:
         part.parts.append(beyond)
     else:
@@ -88,66 +84,56 @@ def verdicts(one: Found) -> str:
     return f"{runs} Of {sum(count.values())} comparisons with none: {ends}."
 
 
-def _probes(id: str, one: Found) -> Part:
-    part = Part(id, "Beyond accuracy")
-    folder = one.folder / "probes"
-    command = f"make probes TABLE={one.table.name} SCALE={one.scale}"
-    if not folder.is_dir() or not any(folder.glob("*.json")):
-        part.missing.append(
-            f"Flatness, gradients, robustness and calibration have not been measured. Run `{command}` to measure them."
-        )
-        return part
-    from dropattack.report.probes import probes  # slow import (1 s)
+def _probed_elsewhere(one: Found, found: Sequence[Found]) -> set[str]:
+    """Return the ids of probed runs that another table shows: the one that has most of them."""
+    larger = [other for other in found if len(other.probed) > len(one.probed)]
+    return {run for other in larger for run in other.probed["run_id"]}
 
+
+def _probes(id: str, one: Found, found: Sequence[Found]) -> Part:
+    part = Part(id, "Beyond accuracy")
     try:
-        made, figures = probes(one.frame, folder)
+        own = one.probed[~one.probed["run_id"].isin(_probed_elsewhere(one, found))]
+        if own.empty:
+            part.missing.append(
+                "Flatness, gradients, robustness and calibration have not been measured. Run "
+                f"`make probes TABLE={one.table.name} SCALE={one.scale}` to measure them."
+            )
+            return part
+        from dropattack.report.probes import probes  # slow import (1 s)
+
+        part.folded, part.figures = probes(own)
     except UNUSABLE as error:
         part.left_out.append(f"probes: {error}")
-        return part
-    if not made:
-        part.missing.append(f"No run of this table has probes. Run `{command}` to measure them.")
-    part.figures, part.folded = figures, made
     return part
 
 
 def landscapes(results: Path) -> Part:
-    files, pictures = gather.landscapes(results)
+    found, left_out = gather.landscapes(results)
     lead = "The loss around the tested weights, on one scale for networks side by side."
-    part = Part("landscapes", "Landscapes", lead=lead if files or pictures else "")
-    if files:
+    part = Part("landscapes", "Landscapes", lead=lead if found else "", left_out=left_out)
+    if found:
         from dropattack.report.landscapes import landscape_figures, together
 
         readable = []
-        for path in files:
+        for content in found:
             try:
-                if not together([path])[0][0]["done"]:
+                if not together([content])[0][0]["done"]:
                     raise UserError("it is unfinished: run the same command again")
-                readable.append(path)
+                readable.append(content)
             except UNUSABLE as error:
-                part.left_out.append(f"{path.name}: {error}")
+                part.left_out.append(f"the {content['kind']} of {content['run']}: {error}")
         for contents in together(readable):
             try:
                 part.figures += landscape_figures(contents)
             except UNUSABLE as error:
                 part.left_out.append(f"landscapes of {contents[0]['description'].get('dataset')}: {error}")
-    for path in pictures:
-        part.figures += _picture(path, part)
     if not part.figures:
         part.missing.append(
             "No landscapes yet. Run `dropattack landscape outputs/tables/records/mnist-cnn-*-s0-*.json` "
             "to make those of one data set."
         )
     return part
-
-
-def _picture(path: Path, part: Part) -> list[Figure]:
-    content = path.read_bytes()
-    if len(content) > LARGEST_PICTURE:
-        part.left_out.append(f"{path.name}: an image of {len(content):,} bytes is too large for this page")
-        return []
-    image = Markup('<img alt="{}" src="data:image/png;base64,{}">')
-    words = f"{path.stem.replace('-', ' ')}, drawn by dropattack landscape; its values are not available"
-    return [Figure(path.stem, (image.format(words, base64.b64encode(content).decode()),))]
 
 
 def step_costs(results: Path) -> Part:

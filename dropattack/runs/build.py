@@ -135,22 +135,21 @@ def build_reg(config: Mapping[str, Any], model: nn.Module, rank: int = 0) -> Reg
 
 @dataclass(frozen=True)
 class Loaders:
-    """Loaders of the three splits, the number of classes, and the standard deviation of images per channel."""
+    """Loaders of the three splits, and the number of classes."""
 
     train: Loader
     validation: Loader
     test: Loader
     classes: int
-    std: list[float] | None
 
 
 def build_loaders(config: Mapping[str, Any], encoded: Encoded, accelerator: Accelerator) -> Loaders:
     """Return loaders of the three splits. Every process evaluates all of validation and test."""
-    from dropattack.data.loader import Loader, pixel_statistics
+    from dropattack.data.loader import Loader
 
     trainer, common = config["trainer"], {"device": accelerator.device, "seed": config["seed"]}
-    if encoded.spec.kind == "image":
-        common["mean"], common["std"] = pixel_statistics(encoded.train)
+    if (statistics := encoded.train.pixel_statistics) is not None:
+        common |= statistics._asdict()
     augment = config["dataset"].get("augment")
     ranks = {"rank": accelerator.process_index, "world": accelerator.num_processes}
     evaluating = {"batch_size": trainer["eval_batch_size"], "shuffle": False, **common}
@@ -160,7 +159,6 @@ def build_loaders(config: Mapping[str, Any], encoded: Encoded, accelerator: Acce
             validation=Loader(encoded.validation, **evaluating),
             test=Loader(encoded.test, **evaluating),
             classes=encoded.spec.classes,
-            std=common.get("std"),
         )
 
 

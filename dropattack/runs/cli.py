@@ -156,7 +156,7 @@ def _dispatch(hydra_main: Callable[[], Any], arguments: list[str]) -> int:
         launching.check_hydra(CONF, overrides, sweep=False)
     asked = experiment.Run.of(compose(CONF, overrides))
     say_untuned([asked.config])
-    if asked.done() and record.is_done(asked.record_path) == "finished":
+    if (found := asked.done()) is not None and found["status"] == "finished":
         experiment.say("already done (rerun=true runs it again)")
         _show(asked.record_path)
         return 0

@@ -6,11 +6,10 @@ second.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,61 +24,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dropattack import plugins
-from dropattack.data.content import digest
 from dropattack.errors import UserError
 from dropattack.runs import composition
-from dropattack.runs.attacked import methods
+from dropattack.runs.nearest import nearest, nearest_key
+from dropattack.runs.resolvers import register_resolvers
 from dropattack.runs.yaml_io import UNREADABLE, first_line
 
 GROUPS = ("dataset", "model", "reg", "scale", "trainer", "tracker", "settings", "experiment")
 OPEN_GROUPS = ("dataset", "model", "reg", "tracker")  # groups where `+reg.option=…` may add a constructor argument
 SEARCH = "hydra.searchpath"  # the key of folders with more config files
-SCALES = ("full", "mini", "smoke", "midi")
-
-
-def register_resolvers() -> None:
-    """Register the resolvers of conf/ with OmegaConf. May be called repeatedly.
-
-    `${pick:${scale.name},full,mini,smoke,midi}` is the value for a scale; `${lengthened:5}` is 5 epochs, times
-    `reg.times` if the method has it; `${content:root,path,…}` is a digest of the content of files or folders, or null
-    if one does not exist: see `dropattack.data.content.digest`; `${rate:}` is the dropout that the method sets.
-    """
-    OmegaConf.register_new_resolver("pick", _pick, replace=True)
-    OmegaConf.register_new_resolver("content", _content, replace=True)
-    OmegaConf.register_new_resolver("lengthened", _lengthened, replace=True)
-    OmegaConf.register_new_resolver("rate", _rate, replace=True)
-
-
-def _lengthened(epochs: Any, *, _root_: DictConfig) -> Any:
-    """Return `epochs`, multiplied by `reg.times` if the method has it."""
-    reg = _root_.get("reg")
-    return epochs * (reg.get("times") or 1) if isinstance(reg, DictConfig) else epochs
-
-
-def _rate(*, _root_: DictConfig) -> Any:
-    """Return `reg.rate`, or that of the methods of a composition.
-
-    Raises:
-        ValueError: two of them have different rates.
-    """
-    rates = {place: options["rate"] for place, options in methods(_root_.reg).items() if "rate" in options}
-    if len(set(rates.values())) > 1:
-        said = " and ".join(f"{place}.rate={rate}" for place, rate in rates.items())
-        raise ValueError(f"{said} differ, and the model has one dropout: set them to the same rate")
-    return next(iter(rates.values()))
-
-
-def _pick(scale: str, *sizes: Any) -> Any:
-    """Return the value for `scale`, given one value for each of SCALES. The default for midi is the value for full."""
-    if len(sizes) not in (len(SCALES) - 1, len(SCALES)):
-        raise ValueError(f"pick takes a value for each of {', '.join(SCALES)} (the last is optional), not {len(sizes)}")
-    if scale not in SCALES:
-        raise ValueError(f"there is no scale {scale!r}; scales: {', '.join(SCALES)}")
-    return (*sizes, sizes[0])[SCALES.index(scale)]
-
-
-def _content(root: str | None, path: str | None, *others: str | None) -> str | None:
-    return None if path is None else digest(root or ".", str(path), *others)
 
 
 def load_plugins(conf: Path, parsed: Sequence[Override]) -> None:
@@ -348,39 +301,3 @@ def _keys(config: Any, prefix: str = "") -> Iterator[str]:
         child = config._get_node(key)
         if OmegaConf.is_dict(child) and not child._is_none():
             yield from _keys(child, f"{prefix}{key}.")
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Return ' (did you mean …?)' with the closest names, or an empty string."""
-    known = list(dict.fromkeys(known))
-    near = difflib.get_close_matches(name, known, n=2, cutoff=0.85) or difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {' or '.join(near)}?)" if near else ""
-
-
-def nearest_key(key: str, known: Sequence[str]) -> str:
-    """Like `nearest`, for dotted keys: `lr` and `trainer.lr` find `trainer.learning_rate` by its initials.
-
-    The part before the last dot may be wrong or missing.
-    """
-    group, _, leaf = key.rpartition(".")
-    leaves = {name: name.rpartition(".")[2] for name in known}
-    words = {name: leaves[name].split("_") for name in known}
-    own = [name for name in known if group and name.startswith(f"{group}.")] or list(known)
-
-    def near(cutoff: float) -> Callable[[str], bool]:
-        found = difflib.get_close_matches(leaf, [leaves[name] for name in own], n=1, cutoff=cutoff)
-        return lambda name: leaves[name] in found
-
-    ways: tuple[Callable[[str], bool], ...] = (
-        lambda name: leaves[name] == leaf,
-        lambda name: len(words[name]) > 1 and "".join(word[:1] for word in words[name]) == leaf,
-        lambda name: len(leaf) >= 3 and leaves[name].startswith(leaf),
-        lambda name: not group and name in difflib.get_close_matches(key, [k for k in known if "." not in k], 1, 0.75),
-        near(0.8),
-        lambda name: not set(words[name]).isdisjoint(leaf.split("_")),
-        near(0.6),
-    )
-    for fits in ways:
-        if found := list(dict.fromkeys([name for name in own if fits(name)] or filter(fits, known))):
-            return f" (did you mean {' or '.join(found[:2])}?)"
-    return ""

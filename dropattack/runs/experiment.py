@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dropattack import plugins, provenance
+from dropattack import plugins
 from dropattack.errors import DivergedError, UserError, printable
 from dropattack.files import disk_problem
 from dropattack.runs import attacked, build, kernels, record
 from dropattack.runs.checks import check
-from dropattack.runs.config import compose, register_resolvers
+from dropattack.runs.config import compose
+from dropattack.runs.resolvers import register_resolvers
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -99,9 +100,9 @@ class Run:
         """The folder of the run's checkpoints and best weights."""
         return Path(self.config["paths"]["output"]) / "checkpoints" / self.run_id
 
-    def done(self) -> bool:
-        """Return whether the run is `finished` or `diverged`, and no rerun is requested."""
-        return not self.config["rerun"] and record.is_done(self.record_path) is not None
+    def done(self) -> dict[str, Any] | None:
+        """Return the record if the run is `finished` or `diverged` and no rerun is requested, else None."""
+        return None if self.config["rerun"] else record.done(self.record_path)
 
 
 def run(config: DictConfig) -> Path:
@@ -118,11 +119,11 @@ def run(config: DictConfig) -> Path:
         Exception: anything else; the record has status `failed`.
     """
     asked = Run.of(config)
-    if not asked.done():
+    path, found = asked.record_path, asked.done()
+    if found is None:
         return run_anyway(asked)
-    path = asked.record_path
-    if record.is_done(path) == "diverged":
-        raise DivergedError(f"{record.read(path)['error']} (on record: {path}; rerun=true tries again)")
+    if found["status"] == "diverged":
+        raise DivergedError(f"{found['error']} (on record: {path}; rerun=true tries again)")
     say(f"already done: {path} (rerun=true runs it again)")
     return path
 
@@ -187,10 +188,9 @@ def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
 
     checkpoints = Checkpoints(asked.checkpoints)
     with locked(checkpoints.folder / "lock") if main else nullcontext():
-        if asked.done():  # by the process that held the lock before
-            return record.read(asked.record_path)
-        fingerprint = facts.fingerprint
-        result, tested = _train(asked, model, reg, loaders, accelerator, checkpoints, tracker, memory, fingerprint)
+        if (found_now := asked.done()) is not None:  # by the process that held the lock before
+            return found_now
+        result, tested = _train(asked, draft, model, reg, loaders, accelerator, checkpoints, tracker, memory)
         test = tested and {**tested.metrics, "correct": record.pack_correct(tested.correct.tolist())}
         finished = {
             **draft, "status": result.status, "error": result.error, "validation": result.best, "test": test,
@@ -228,8 +228,8 @@ def _keep(
 
 
 def _train(
-    asked: Run, model: nn.Module, reg: Regularizer, loaders: build.Loaders, accelerator: Accelerator,
-    checkpoints: Checkpoints, tracker: Guarded, memory: PeakMemory, fingerprint: str,
+    asked: Run, draft: Mapping[str, Any], model: nn.Module, reg: Regularizer, loaders: build.Loaders,
+    accelerator: Accelerator, checkpoints: Checkpoints, tracker: Guarded, memory: PeakMemory,
 ) -> tuple[TrainResult, Tested | None]:  # fmt: skip
     """Train, then test once with the weights that are best on validation."""
     from dropattack.training import seeding
@@ -237,7 +237,7 @@ def _train(
     from dropattack.training.evaluate import test
     from dropattack.training.loop import train
 
-    config = asked.config
+    config, fingerprint = asked.config, draft["data"]["fingerprint"]
     options, metrics = dict(config["trainer"]), config["dataset"].get("metrics") or ()
     for handled in ("batch_size", "eval_batch_size", "precision", "device", "threads", "kernels", "deterministic"):
         options.pop(handled)
@@ -259,9 +259,9 @@ def _train(
     extra: dict[str, Any] = {"tracker": None, "data": fingerprint}
     if main:
         names = [config[group]["name"] for group in ("dataset", "model", "reg", "scale")]
-        commit = (provenance.commit() or {}).get("hash", "")[:10]
+        commit = (draft["commit"] or {}).get("hash", "")[:10]
         tracker.start(
-            {"run_id": asked.run_id, **record.identity(config)}, tags=[*names, *filter(None, [commit])],
+            {"run_id": asked.run_id, **draft["config"]}, tags=[*names, *filter(None, [commit])],
             name=asked.name, group="-".join([*names[:2], names[3]]),
             resume=earlier.get("tracker"),
         )  # fmt: skip
@@ -302,7 +302,7 @@ def _probe(count: int, config: dict[str, Any], model: nn.Module, loaders: build.
     from dropattack.probes.gradients import EpochProbe
 
     batches = list(itertools.islice(loaders.train.batches(), count))
-    return EpochProbe(model, batches, build.attack_points(config, model), std=loaders.std)
+    return EpochProbe(model, batches, build.attack_points(config, model), std=loaders.train.std)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

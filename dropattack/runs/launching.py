@@ -18,7 +18,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dropattack.errors import UserError
-from dropattack.runs.config import SEARCH, expand, load_plugins, nearest, parse, register_resolvers
+from dropattack.runs.config import SEARCH, expand, load_plugins, parse
+from dropattack.runs.nearest import nearest
+from dropattack.runs.resolvers import register_resolvers
 
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 BASIC = "BasicLauncher"  # runs the cells of a sweep in this process

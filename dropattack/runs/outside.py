@@ -10,19 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
-from dropattack import provenance
+from dropattack import jsonl, provenance
 from dropattack.data.outside import ORIGINAL, OutsideSet
 from dropattack.errors import UserError
 from dropattack.files import disk_problem, write_atomically
-from dropattack.probes import files
 from dropattack.runs import record, store
 
 if TYPE_CHECKING:
     from dropattack.runs.trained import Trained
 
-STORE, FOLDER = "outside.jsonl", "outside"
+STORE, FOLDER, SCHEMA = "outside.jsonl", "outside", 1
 DATASET = "imdb"
 ALL, PAIRS = "all", "pairs"  # parts of a set, besides the kinds of its texts
 
@@ -89,7 +86,7 @@ def write(file: Path, found: Mapping[str, Any], sets: Mapping[str, Any]) -> Path
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
-    content = {"schema": files.SCHEMA, "run": store.key(found), "run_id": found["run_id"],
+    content = {"schema": SCHEMA, "run": store.key(found), "run_id": found["run_id"],
                "commit": provenance.commit(), "sets": sets}  # fmt: skip
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +102,13 @@ def read(file: Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing, damaged, or another kind of file.
     """
-    return files.read(file, "file of outside results", "sets")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read as a file of outside results ({error})") from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA or "sets" not in content:
+        raise UserError(f"{file} is not a file of outside results of this version")
+    return content
 
 
 def gather(path: Path, found: Iterable[Mapping[str, Any]]) -> None:
@@ -114,14 +117,9 @@ def gather(path: Path, found: Iterable[Mapping[str, Any]]) -> None:
     Raises:
         UserError: the store is damaged or cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.parent / f".{path.name}.lock"):
-            lines = {**stored(path), **{str(one["run"]): dict(one) for one in found}}
-            body = "".join(f"{json.dumps(lines[run], separators=(',', ':'))}\n" for run in sorted(lines))
-            write_atomically(path, body.encode())
-    except OSError as error:
-        raise UserError(disk_problem(path, error)) from error
+    with jsonl.changing(path):
+        kept = {**stored(path), **{_run(one): one for one in found}}
+        jsonl.write(path, {run: jsonl.line(one) for run, one in kept.items()})
 
 
 def stored(path: Path) -> dict[str, dict[str, Any]]:
@@ -130,14 +128,12 @@ def stored(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         UserError: a line is damaged.
     """
-    made = {}
-    for number, line in store.lines(path):
-        try:
-            one = json.loads(line)
-            made[str(one["run"])] = dict(one, sets=dict(one["sets"]))
-        except (ValueError, TypeError, LookupError, RecursionError) as error:
-            raise UserError(f"{path}, line {number} is damaged ({error}); remove it and evaluate again") from error
-    return made
+    return jsonl.read(path, _run, "remove it and evaluate again")
+
+
+def _run(one: Mapping[str, Any]) -> str:
+    dict(one["sets"])
+    return str(one["run"])
 
 
 def results_of(

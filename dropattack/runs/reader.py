@@ -64,11 +64,8 @@ class Reader:
         spec = encoded.spec
         numbers = tuple(str(number) for number in range(spec.classes))  # packed data has no names
         reader = cls(spec.kind, found.classes if isinstance(found, Dataset) else numbers)
-        if spec.kind == "image":
-            from dropattack.data.loader import pixel_statistics
-
-            mean, std = pixel_statistics(encoded.train)
-            return replace(reader, image_shape=spec.image_shape, mean=tuple(mean), std=tuple(std))
+        if (statistics := encoded.train.pixel_statistics) is not None:
+            return replace(reader, image_shape=spec.image_shape, **statistics._asdict())
         tokenizer = config["model"]["tokenizer"]
         reader = replace(
             reader, tokenizer=dict(tokenizer), vocabulary=spec.vocabulary, padding_id=spec.padding_id,

@@ -286,12 +286,18 @@ def parse(text: str, where: str) -> dict[str, Any]:
     return record
 
 
-def is_done(path: Path) -> str | None:
-    """Return the status of a run that is done (`finished` or `diverged`), else None."""
+def done(path: Path) -> dict[str, Any] | None:
+    """Return the record of a run that is done (`finished` or `diverged`), else None."""
     with suppress(UserError):
-        status = read(path)["status"]
-        return None if status == "failed" else status
+        found = read(path)
+        return found if found["status"] in DONE else None
     return None
+
+
+def is_done(path: Path) -> str | None:
+    """Return the status of a run that is done, else None."""
+    found = done(path)
+    return None if found is None else found["status"]
 
 
 def state(path: Path) -> str:

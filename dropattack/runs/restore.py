@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dropattack import plugins
-from dropattack.data.loader import pixel_statistics
 from dropattack.errors import UserError
 from dropattack.probes.restored import Restored
 from dropattack.runs import build, experiment, record
@@ -47,8 +46,8 @@ def restore(
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"{path}: the weights do not fit the model ({str(error).splitlines()[-1].strip()})") from error
-    mean, std = pixel_statistics(encoded.train) if encoded.spec.kind == "image" else (None, None)
-    return Restored(path, found, model.to(device).eval(), encoded, torch.device(device), mean, std)
+    points = build.attack_points(config, model)
+    return Restored(path, found, model.to(device).eval(), encoded, torch.device(device), points)
 
 
 def read_kept(path: Path, output: Path | None = None) -> tuple[dict[str, Any], Path, dict[str, Tensor]]:

@@ -8,15 +8,14 @@ which one it uses. Both files are sorted, so that changing one run changes one l
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
+from dropattack import jsonl
 from dropattack.errors import UserError
-from dropattack.files import disk_problem, write_atomically
+from dropattack.files import write_atomically
 from dropattack.runs import record
 
 RECORDS, RUNS = "records.jsonl", "runs.txt"
@@ -45,28 +44,13 @@ def runs_of(folder: Path) -> list[str]:
         raise UserError(f"{folder / RUNS} cannot be read ({error}); make the table again") from error
 
 
-def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, record as text) for each record of a store; none if the file is missing.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    try:
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error})") from error
-    for number, line in enumerate(text.split("\n"), 1):  # not `splitlines`: JSON may contain other line separators
-        if line:
-            yield number, line
-
-
 def read(path: Path) -> dict[str, dict[str, Any]]:
     """Return the records of a store by key.
 
     Raises:
         UserError: a line is not a complete record.
     """
-    found = (record.parse(line, f"{path}, line {number}") for number, line in lines(path))
+    found = (record.parse(line, f"{path}, line {number}") for number, line in jsonl.lines(path))
     return {key(one): one for one in found}
 
 
@@ -83,26 +67,18 @@ def keep(folder: Path, records: Iterable[Mapping[str, Any]]) -> list[str]:
         UserError: a file cannot be read or written.
     """
     store, own = folder.parent / RECORDS, {key(one): dict(one) for one in records}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{RECORDS}.lock"):
-            before = runs_of(folder) if is_table(folder) else []
-            others = {name for table in folder.parent.iterdir() if table != folder and is_table(table)
-                      for name in runs_of(table)}  # fmt: skip
-            dropped = sorted(set(before) - own.keys())
-            kept = read(store) | own
-            _write(store, kept)
-            write_atomically(folder / RUNS, "".join(f"{name}\n" for name in sorted(own)).encode())
-            if lost := set(dropped) - others:  # last, so that no table ever names a missing record
-                _write(store, {name: one for name, one in kept.items() if name not in lost})
-    except OSError as error:
-        raise UserError(disk_problem(store, error)) from error
+    with jsonl.changing(store):
+        folder.mkdir(exist_ok=True)
+        before = runs_of(folder) if is_table(folder) else []
+        others = {name for table in folder.parent.iterdir() if table != folder and is_table(table)
+                  for name in runs_of(table)}  # fmt: skip
+        dropped = sorted(set(before) - own.keys())
+        kept = {name: record.dumps(one) for name, one in (read(store) | own).items()}
+        jsonl.write(store, kept)
+        write_atomically(folder / RUNS, "".join(f"{name}\n" for name in sorted(own)).encode())
+        if lost := set(dropped) - others:  # last, so that no table ever names a missing record
+            jsonl.write(store, {name: text for name, text in kept.items() if name not in lost})
     return dropped
-
-
-def _write(path: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
-    body = "".join(f"{record.dumps(records[name])}\n" for name in sorted(records))
-    write_atomically(path, body.encode(errors="backslashreplace"))
 
 
 def named(given: str, output: Path) -> Path:

@@ -35,10 +35,9 @@ class Trained:
 
     def test(self, split: TensorSplit, size: int = 100) -> Tested:
         """Return the metrics on a split, and each row's probabilities, in batches of `size` rows."""
-        statistics: dict[str, Any] = {}
-        if self.reader.mean is not None:
-            statistics = {"mean": self.reader.mean, "std": self.reader.std}
-        loader = Loader(split, batch_size=size, shuffle=False, device=self.device, **statistics)
+        loader = Loader(
+            split, batch_size=size, shuffle=False, device=self.device, mean=self.reader.mean, std=self.reader.std
+        )
         return test(self.model, loader, classes=len(self.reader.classes))
 
 

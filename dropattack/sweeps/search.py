@@ -34,7 +34,7 @@ class Search:
         repeat: 0 is the search that counts; 1, 2, … repeat it with other points and seeds, and choose nothing.
     """
 
-    plan: tuning.Plan
+    plan: tuning.TuningPlan
     scale: str
     output: Path
     results: Path

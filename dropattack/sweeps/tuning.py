@@ -63,7 +63,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TuningPlan:
     """A plan of conf/tune/; the files document the keys."""
 
     seed: int
@@ -152,7 +152,7 @@ def tuned_cells(table: TableConfig) -> dict[Key, list[str]]:
     return found
 
 
-def planned(path: Path) -> Plan:
+def planned(path: Path) -> TuningPlan:
     """Read a plan of conf/tune/.
 
     Raises:
@@ -162,7 +162,7 @@ def planned(path: Path) -> Plan:
         known = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml")))
         raise UserError(f"there is no plan {path}; scales with a plan: {known}")
     values = read_yaml(path)
-    keys = list(Plan.__dataclass_fields__)
+    keys = list(TuningPlan.__dataclass_fields__)
     if missing := [key for key in keys if key not in values and key != "of_dataset"]:
         raise UserError(f"{path} lacks {', '.join(missing)}; add it")
     if unknown := [key for key in values if key not in keys]:
@@ -170,7 +170,7 @@ def planned(path: Path) -> Plan:
     recipe, methods = (_spaces(path, values, key) for key in ("recipe", "methods"))
     for method, space in methods.items():  # a key that the config does not have would fail every trial, hours later
         compose(experiment.CONF, [f"reg={method}", *overrides({key: one.at(0.5) for key, one in space.items()})])
-    return Plan(
+    return TuningPlan(
         values["seed"], _rungs(path, "rungs", values["rungs"]), _rungs(path, "recipe_rungs", values["recipe_rungs"]),
         recipe, methods, values["follows"] or {}, _own_rungs(path, values.get("of_dataset") or {}),
     )  # fmt: skip

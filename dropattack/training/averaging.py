@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
+from dropattack.batch import Batch
 from dropattack.training import seeding
-from dropattack.training.state import Batch
 
 Kind = Literal["none", "ema", "swa"]
 
@@ -97,7 +97,7 @@ class _ByName(nn.Module):
         self.model = model
 
     def forward(self, batch: Batch) -> Tensor:
-        return self.model(**{name: value for name, value in batch.items() if name != "labels"})
+        return self.model(**batch.inputs)
 
 
 @torch.no_grad()

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dropattack.batch import Batch
 from dropattack.training.state import SplitLoader
 
 
 def evaluate(
     model: nn.Module,
-    batches: Iterable[dict[str, Any]],
+    batches: Iterable[Batch],
     *,
     classes: int,
     check: Callable[[], None] | None = None,
@@ -26,7 +27,7 @@ def evaluate(
 
     Args:
         model: the model.
-        batches: dicts of the model's inputs and `labels` [B].
+        batches: of the split.
         classes: number of classes C; logits are [B, C].
         check: called before each batch; may raise to stop.
         metrics: names in `METRICS` of further ones.
@@ -58,7 +59,7 @@ class Tested:
     probabilities: Tensor
     labels: Tensor
 
-    @property
+    @cached_property
     def predicted(self) -> Tensor:
         """The most probable class of each row: int64 [N]."""
         return self.probabilities.argmax(-1)
@@ -88,7 +89,7 @@ def test(model: nn.Module, loader: SplitLoader, *, classes: int, metrics: Sequen
 
 
 def _outputs(
-    model: nn.Module, batches: Iterable[dict[str, Any]], check: Callable[[], None] | None = None
+    model: nn.Module, batches: Iterable[Batch], check: Callable[[], None] | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield each batch's labels [B] and float32 logits [B, C], in eval mode and without gradients."""
     training = model.training
@@ -97,10 +98,9 @@ def _outputs(
         for batch in batches:
             if check is not None:
                 check()
-            inputs = {name: value for name, value in batch.items() if name != "labels"}
             with torch.no_grad():  # not inference_mode: its tensors must not end up in buffers used for training
-                logits = model(**inputs).float()
-            yield batch["labels"], logits
+                logits = model(**batch.inputs).float()
+            yield batch.labels, logits
     finally:
         model.train(training)
 

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 
+from dropattack.batch import Batch
 from dropattack.errors import DivergedError, Interrupted
 from dropattack.files import disk_problem
 from dropattack.regularizers import Regularizer
@@ -25,7 +26,7 @@ from dropattack.training.evaluate import evaluate
 from dropattack.training.memory import PeakMemory
 from dropattack.training.progress import Progress, Style
 from dropattack.training.signals import Signals
-from dropattack.training.state import Batch, Loader, TrainResult, TrainState
+from dropattack.training.state import LoaderLike, TrainResult, TrainState
 from dropattack.training.step import Stepper
 
 LOOK_EVERY = 50  # steps between checks that synchronise with the device
@@ -33,7 +34,7 @@ FIRST_SAVE = 0.1, 1.6e-7  # assumed cost of the first checkpoint: seconds, and s
 
 
 def train(
-    model: nn.Module, reg: Regularizer, train_loader: Loader, validation_loader: Loader, *,
+    model: nn.Module, reg: Regularizer, train_loader: LoaderLike, validation_loader: LoaderLike, *,
     resume: Snapshot | None = None, **options: Any,
 ) -> TrainResult:  # fmt: skip
     """Train `model` with `reg`, from scratch or from a checkpoint; `options` are the fields of `Trainer`.
@@ -64,7 +65,7 @@ class Trainer:
     """One training run.
 
     Attributes:
-        model: called with a batch's tensors as keyword arguments, without `labels`; returns logits [B, classes].
+        model: called with a batch's inputs as keyword arguments; returns logits [B, classes].
         reg: a regularizer of `model`; its `backward` computes the gradients of a step.
         accelerator: device and precision: see `make_accelerator`.
         warmup: fraction of all steps; see `optim.rate_factor`.
@@ -92,8 +93,8 @@ class Trainer:
 
     model: nn.Module
     reg: Regularizer
-    train_loader: Loader
-    validation_loader: Loader
+    train_loader: LoaderLike
+    validation_loader: LoaderLike
     _: KW_ONLY
     accelerator: Accelerator
     classes: int

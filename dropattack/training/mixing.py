@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dropattack.training.state import Batch
+from dropattack.batch import Batch
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Pairs:
     share: float
     partners: Tensor
 
-    def inputs(self, inputs: Batch) -> Batch:
+    def inputs(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the model's inputs with `pixels` [B, …] mixed."""
         pixels = inputs["pixels"]
         return {**inputs, "pixels": self.share * pixels + (1 - self.share) * pixels[self.partners]}
@@ -62,11 +62,11 @@ class Mixup:
         Raises:
             ValueError: the batch has no pixels.
         """
-        if "pixels" not in batch:
+        if "pixels" not in batch.inputs:
             raise ValueError("mixup mixes pixels, and this batch has none: set mixup to 0")
         share = float(self._random.beta(self.alpha, self.alpha))
-        partners = torch.from_numpy(self._random.permutation(len(batch["labels"])))
-        return Pairs(share, partners.to(batch["labels"].device, non_blocking=True))
+        partners = torch.from_numpy(self._random.permutation(len(batch)))
+        return Pairs(share, partners.to(batch.labels.device, non_blocking=True))
 
     def state_dict(self) -> dict[str, Any]:
         return dict(self._random.bit_generator.state)

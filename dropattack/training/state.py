@@ -1,4 +1,4 @@
-"""The loader interface, the state and the result of a training run."""
+"""The loader that a training run needs, its state and its result."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-Batch = dict[str, Tensor]
+from dropattack.batch import Batch
 
 
-class Loader(Protocol):
+class LoaderLike(Protocol):
     """Batches as a pure function of the epoch; `start` skips the batches that a killed run has completed."""
 
     def __len__(self) -> int: ...
@@ -20,7 +20,7 @@ class Loader(Protocol):
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]: ...
 
 
-class SplitLoader(Loader, Protocol):
+class SplitLoader(LoaderLike, Protocol):
     """A loader that knows which rows of its split each batch has."""
 
     def rows(self, epoch: int = 0) -> list[np.ndarray]: ...

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from dropattack.batch import Batch
 from dropattack.regularizers import Output, Regularizer
 from dropattack.training import optim, seeding
 from dropattack.training.mixing import Mixup
-from dropattack.training.state import Batch
 
 
 class Stepper:
@@ -57,30 +57,25 @@ class Stepper:
         for number, batch in enumerate(micro_batches, 1):
             last = number == len(micro_batches)
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                self._add_gradient(batch, share=len(batch["labels"]) / rows)
+                self._add_gradient(batch, share=len(batch) / rows)
         self._unread_skips.append(
             optim.guarded_step(self.optimizer, clip_norm=self.clip_norm, scaler=self.accelerator.scaler)
         )
 
     def _rows_of_a_process(self, micro_batches: list[Batch]) -> int | Tensor:
         """Return the mean number of rows per process, since DDP averages the gradients of unequal parts equally."""
-        rows = sum(len(batch["labels"]) for batch in micro_batches)
+        rows = sum(len(batch) for batch in micro_batches)
         if self.accelerator.num_processes == 1:
             return rows
         return self.accelerator.reduce(torch.tensor(float(rows), device=self.accelerator.device), "mean")
 
     def _add_gradient(self, batch: Batch, share: float | Tensor) -> None:
-        labels = batch["labels"]
-        inputs = {name: value for name, value in batch.items() if name != "labels"}
-        clean: list[Tensor] = []
+        labels = batch.labels
         pairs = None if self.mixup is None else self.mixup.draw(batch)  # the same in all passes of a step
-        if pairs is not None:
-            inputs = pairs.inputs(inputs)
+        inputs = batch.inputs if pairs is None else pairs.inputs(batch.inputs)
 
         def forward() -> Output:
             logits = self.model(**inputs)
-            if not clean:  # the first pass is the clean one
-                clean.append(logits.detach())
 
             def loss(labels: Tensor) -> Tensor:
                 return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
@@ -93,8 +88,9 @@ class Stepper:
             backward=lambda loss: self.accelerator.backward(loss * share),
             no_sync=lambda: self.accelerator.no_sync(self.model),
         )
+        assert losses.logits is not None
         compared = labels if pairs is None else pairs.labels(labels)
-        self._unread.append((clean[0], compared, losses.clean, losses.total))
+        self._unread.append((losses.logits, compared, losses.clean, losses.total))
 
     # Operations that synchronise with the device. Call them regularly, or unread values pile up.
 

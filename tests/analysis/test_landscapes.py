@@ -1,11 +1,8 @@
 """Figures of landscapes: any number of networks side by side."""
 
-import json
-
 import pytest
 
 from dropattack.analysis.landscapes import draw
-from dropattack.probes.files import SCHEMA
 
 METHODS = ("none", "dropout", "fgm", "pgd", "freelb", "dropattack", "sam")
 
@@ -14,16 +11,14 @@ METHODS = ("none", "dropout", "fgm", "pgd", "freelb", "dropattack", "sam")
 @pytest.mark.parametrize("count", [1, 5, pytest.param(7, marks=pytest.mark.slow)])
 def test_draws_every_plane(tmp_path, count):
     axis = [-1.0, 0.0, 1.0]
-    files = []
+    contents = []
     for i, method in enumerate(METHODS[:count]):
         about = {"dataset": "mnist", "model": "cnn", "method": method, "seed": 0, "split": "test", "rows": 10,
                  "normalise": "filter", "direction_seed": 0}  # fmt: skip
         loss = [[0.1 * (1 + i) + x * x + y * y for x in axis] for y in axis]
-        content = {"schema": SCHEMA, "kind": "plane", "description": about, "axes": [axis, axis], "done": True,
-                   "loss": loss, "accuracy": loss}  # fmt: skip
-        files.append(tmp_path / f"{method}-plane.json")
-        files[-1].write_text(json.dumps(content))
-    made = draw(files, tmp_path / "figures", "mnist-cnn")
+        contents.append({"run": method, "kind": "plane", "description": about, "axes": [axis, axis], "done": True,
+                         "loss": loss, "accuracy": loss})  # fmt: skip
+    made = draw(contents, tmp_path / "figures", "mnist-cnn")
     assert [path.stem for path in made] == [
         f"mnist-cnn-{kind}" for kind in ("contour", "surface", "curves") for _ in "12"
     ]

@@ -154,14 +154,16 @@ def test_batches_are_reproducible_and_resemble_the_data(workload):
         batches = setup.batches(bucket=bucket)
         assert len(batches) == 4
         for one, other in zip(batches, again.batches(bucket=bucket), strict=True):
-            assert all(torch.equal(one[name], other[name]) for name in one)
-            assert len(one["labels"]) == 8
+            assert all(torch.equal(one.inputs[name], other.inputs[name]) for name in one.inputs)
+            assert len(one) == 8
     if workload.lengths is None:
         return
     assert float(setup.split.lengths.float().mean()) == pytest.approx(MEAN_LENGTHS[workload.name], rel=0.05)
-    cells = {bucket: sum(b["input_ids"].numel() for b in setup.batches(bucket=bucket)) for bucket in (True, False)}
+    cells = {
+        bucket: sum(b.inputs["input_ids"].numel() for b in setup.batches(bucket=bucket)) for bucket in (True, False)
+    }
     assert cells[True] < cells[False]
-    ids, lengths = batches[0]["input_ids"], batches[0]["lengths"]
+    ids, lengths = batches[0].inputs["input_ids"], batches[0].inputs["lengths"]
     assert torch.equal((ids > 0).sum(1), lengths)
     assert ids.max() < vocabulary
 

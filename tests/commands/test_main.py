@@ -15,7 +15,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 def test_every_command_has_a_file_and_every_file_a_command():
     files = {path.stem.replace("_", "-") for path in (ROOT / "dropattack" / "commands").glob("*.py")}
-    assert files - {"--init--", "inputs", "main", "parsing"} == set(NAMES)
+    assert files - {"--init--", "each", "inputs", "main", "parsing"} == set(NAMES)
 
 
 def test_help_lists_every_command(capsys):

@@ -101,3 +101,9 @@ def write_cifar10(root, count=20):
         exact = [row > 0 for row in range(count)]
         write_table(root / "cifar10" / f"{name}.parquet", {"image": images, "label": split.labels, "exact": exact})
     return first
+
+
+def padding_share(loader, epoch=0):
+    """Return the share of the epoch's tokens that are padding, in 0..1."""
+    lengths = [loader.split.lengths.numpy()[rows] for rows in loader.rows(epoch)]
+    return 1 - sum(batch.sum() for batch in lengths) / sum(batch.max() * len(batch) for batch in lengths)

@@ -6,10 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dropattack.batch import Batch
 from dropattack.data import loader
-from dropattack.data.loader import Loader, pixel_statistics, shifted
+from dropattack.data.loader import Loader, cropped
 from dropattack.data.types import TensorSplit
-from tests.data.makers import image_split, joined, token_split
+from tests.data.makers import image_split, joined, padding_share, token_split
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=120)
 EPOCHS = st.integers(0, 3)
@@ -22,11 +23,13 @@ def image_tensors(count=20, shape=(3, 8, 8)):
 
 def ids(batch):
     """Return the rows of `token_split` in a batch."""
-    return (batch["input_ids"][:, 0] - 1).tolist()
+    return (batch.inputs["input_ids"][:, 0] - 1).tolist()
 
 
 def equal(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    names = one.inputs.keys()
+    assert names == other.inputs.keys()
+    return torch.equal(one.labels, other.labels) and all(torch.equal(one.inputs[n], other.inputs[n]) for n in names)
 
 
 @given(LENGTHS, st.integers(1, 17), st.booleans(), st.booleans(), EPOCHS, st.integers(0, 5))
@@ -36,15 +39,15 @@ def test_every_row_once_and_trimmed(lengths, size, shuffle, bucket, epoch, seed)
     batches = list(loader.batches(epoch))
     assert len(batches) == len(loader) == -(-len(lengths) // size)
     assert sorted(joined(map(ids, batches))) == list(range(len(lengths)))
-    assert sorted(len(batch["labels"]) for batch in batches)[1:] == [size] * (len(batches) - 1)
+    assert sorted(len(batch.labels) for batch in batches)[1:] == [size] * (len(batches) - 1)
     for batch, rows in zip(batches, loader.rows(epoch), strict=True):
         assert ids(batch) == rows.tolist()
-        assert batch["lengths"].tolist() == [lengths[row] for row in rows]
-        assert batch["labels"].tolist() == [row % 2 for row in rows]
-        assert batch["input_ids"].shape == (len(rows), batch["lengths"].max())
-        assert batch["input_ids"].dtype == torch.int64
+        assert batch.inputs["lengths"].tolist() == [lengths[row] for row in rows]
+        assert batch.labels.tolist() == [row % 2 for row in rows]
+        assert batch.inputs["input_ids"].shape == (len(rows), batch.inputs["lengths"].max())
+        assert batch.inputs["input_ids"].dtype == torch.int64
         if bucket:
-            assert (batch["lengths"].diff() <= 0).all()
+            assert (batch.inputs["lengths"].diff() <= 0).all()
 
 
 @given(LENGTHS, st.integers(1, 9), EPOCHS, st.data())
@@ -94,9 +97,9 @@ def test_rows_meet_others_in_the_next_epoch():
 def test_bucketing_saves_padding():
     rng = np.random.default_rng(0)
     split = token_split(rng.integers(1, 256, 3000).tolist())
-    bucketed, plain = (Loader(split, batch_size=16, bucket=bucket).padding_share() for bucket in (True, False))
+    bucketed, plain = (padding_share(Loader(split, batch_size=16, bucket=bucket)) for bucket in (True, False))
     assert bucketed < 0.1 < 0.3 < plain
-    assert Loader(split, batch_size=16, shuffle=False).padding_share() < 0.01
+    assert padding_share(Loader(split, batch_size=16, shuffle=False)) < 0.01
 
 
 def test_evaluation_can_be_mapped_back():
@@ -110,36 +113,36 @@ def test_evaluation_can_be_mapped_back():
 
 def test_pixels_are_normalised():
     split = image_tensors()
-    mean, std = pixel_statistics(split)
+    mean, std = split.pixel_statistics
     pixels = split.inputs.float() / 255
     assert torch.allclose(torch.tensor(mean), pixels.mean((0, 2, 3)), atol=1e-6)
     assert torch.allclose(torch.tensor(std), pixels.std((0, 2, 3), correction=0), atol=1e-6)
     (batch,) = Loader(split, batch_size=20, shuffle=False, mean=mean, std=std).batches()
-    assert batch["pixels"].dtype == torch.float32
-    assert torch.allclose(batch["pixels"].mean((0, 2, 3)), torch.zeros(3), atol=1e-5)
-    assert torch.allclose(batch["pixels"].std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5)
+    assert batch.inputs["pixels"].dtype == torch.float32
+    assert torch.allclose(batch.inputs["pixels"].mean((0, 2, 3)), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(batch.inputs["pixels"].std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5)
     (plain,) = Loader(split, batch_size=20, shuffle=False).batches()
-    assert torch.allclose(plain["pixels"], pixels)
+    assert torch.allclose(plain.inputs["pixels"], pixels)
 
 
 def test_preconverted_pixels_are_the_same(monkeypatch):
     split = image_tensors()
-    mean, std = pixel_statistics(split)
+    mean, std = split.pixel_statistics
     ready = Loader(split, batch_size=6, seed=1, mean=mean, std=std)
     monkeypatch.setattr(loader, "READY_BYTES", 0)
     each_time = Loader(split, batch_size=6, seed=1, mean=mean, std=std)
     for one, other in zip(ready.batches(), each_time.batches(), strict=True):
-        assert torch.equal(one["pixels"], other["pixels"])
-        assert torch.equal(one["labels"], other["labels"])
+        assert torch.equal(one.inputs["pixels"], other.inputs["pixels"])
+        assert torch.equal(one.labels, other.labels)
     assert split.inputs.dtype == torch.uint8, "the split itself is not touched"
 
 
 @given(st.integers(0, 4), st.integers(0, 4), st.booleans())
 @settings(max_examples=30, deadline=None)
-def test_shifted_is_pad_crop_flip(y, x, flip):
+def test_cropped_is_pad_crop_flip(y, x, flip):
     """Compared with slicing one image."""
     image = torch.arange(2 * 6 * 5).view(1, 2, 6, 5)
-    made = shifted(image, torch.tensor([[y, x]]), torch.tensor([flip]), 2)
+    made = cropped(image, torch.tensor([[y, x]]), torch.tensor([flip]), 2)
     expected = torch.nn.functional.pad(image, (2, 2, 2, 2))[:, :, y : y + 6, x : x + 5]
     assert torch.equal(made, expected.flip(-1) if flip else expected)
 
@@ -154,8 +157,8 @@ def test_augmentation_is_a_function_of_seed_epoch_and_batch():
     assert not equal(one[0], next(make(seed=1).batches(1)))
     halves = [list(make(rank=rank, world=2).batches(1)) for rank in (0, 1)]
     for whole, even, odd in zip(one, *halves, strict=True):
-        assert torch.equal(whole["pixels"][0::2], even["pixels"])
-        assert torch.equal(whole["pixels"][1::2], odd["pixels"])
+        assert torch.equal(whole.inputs["pixels"][0::2], even.inputs["pixels"])
+        assert torch.equal(whole.inputs["pixels"][1::2], odd.inputs["pixels"])
 
 
 def test_shift_never_mirrors():
@@ -166,7 +169,8 @@ def test_shift_never_mirrors():
     seen = {}
     for augment in ("shift", "crop_flip"):
         (batch,) = Loader(split, batch_size=64, augment=augment).batches()
-        mirrored = (batch["pixels"][:, 0, 4, :-1] > batch["pixels"][:, 0, 4, 1:]) & (batch["pixels"][:, 0, 4, 1:] > 0)
+        row = batch.inputs["pixels"][:, 0, 4]
+        mirrored = (row[:, :-1] > row[:, 1:]) & (row[:, 1:] > 0)
         seen[augment] = int(mirrored.any(1).sum())
     assert seen["shift"] == 0
     assert 16 < seen["crop_flip"] < 48
@@ -203,5 +207,5 @@ def test_device_and_host_agree(monkeypatch):
         for split, options in ((token_split(range(1, 50)), {}), (image_tensors(), {"augment": "crop_flip"})):
             host, device = (Loader(split, batch_size=8, device=d, **options) for d in ("cpu", "cuda"))
             for one, other in zip(host.batches(), device.batches(), strict=True):
-                assert other["labels"].is_cuda
-                assert equal(one, {key: value.cpu() for key, value in other.items()})
+                assert other.labels.is_cuda
+                assert equal(one, Batch({name: x.cpu() for name, x in other.inputs.items()}, other.labels.cpu()))

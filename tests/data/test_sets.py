@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from dropattack.data import sets
-from dropattack.data.loader import pixel_statistics
 from dropattack.data.splits import finish
 from dropattack.data.types import ImageSplit, TensorSplit, TextSplit
 from dropattack.errors import UserError
@@ -100,7 +99,7 @@ def test_constant_channels_are_not_divided_by_zero():
 
     pixels = torch.zeros(4, 2, 3, 3, dtype=torch.uint8)
     pixels[:2, 0] = 200
-    mean, std = pixel_statistics(TensorSplit(pixels, torch.zeros(4, dtype=torch.int64)))
+    mean, std = TensorSplit(pixels, torch.zeros(4, dtype=torch.int64)).pixel_statistics
     assert std[1] == 1.0
     assert mean[1] == 0.0
     assert std[0] > 0

@@ -104,6 +104,7 @@ def test_the_gradient_is_that_of_a_loop_by_hand(tmp_path, make, accumulate: int,
     wanted = torch.cat([p.grad.flatten() for p in hand.parameters()])
     assert (found - wanted).norm() <= tolerance * wanted.norm()
     assert trainer.losses is not None
+    assert trainer.losses.logits is None
 
 
 @pytest.mark.parametrize("name", ["dropattack", "freelb"])

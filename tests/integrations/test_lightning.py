@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from dataclasses import replace
 
 import lightning as L
 import pytest
@@ -137,7 +138,7 @@ def test_lightning_is_the_loop_by_hand(method, accumulate, clip_norm, every, pre
     for a, b in zip(module.net.parameters(), net.parameters(), strict=True):
         assert torch.equal(a, b)
     assert module.trainer.global_step == 2 * -(-BATCHES // accumulate)
-    assert module.losses == losses
+    assert module.losses == replace(losses, logits=None)
 
 
 @each_method
@@ -205,7 +206,7 @@ class Two(Module):
             self.toggle_optimizer(optimizer)
             before = [p.clone() for p in self.parameters()]
             losses = self.regularized_step(lambda: F.cross_entropy(self.net(x), y))
-            assert losses is self.losses
+            assert losses == self.losses
             optimizer.step()
             optimizer.zero_grad()
             mine = {id(p) for group in optimizer.param_groups for p in group["params"]}

@@ -8,7 +8,8 @@ import torch
 from omegaconf import OmegaConf
 
 from dropattack.data.types import DataSpec
-from dropattack.runs.config import SCALES, compose
+from dropattack.runs.config import compose
+from dropattack.runs.resolvers import SCALES
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))

@@ -368,7 +368,7 @@ TRAINING = (
     ),
     Fault(
         "dropattack/training/step.py",
-        'share=len(batch["labels"]) / rows',
+        "share=len(batch) / rows",
         "share=1 / len(micro_batches)",
         "Micro-batches of different sizes count alike.",
         (LOOP,),

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from dropattack.batch import Batch
 from dropattack.data.types import DataSpec
 from dropattack.models.bert import Bert
 from dropattack.models.rnn import RNNClassifier
@@ -127,8 +128,8 @@ def test_text_models_support_double_backward(name):
             spec=spec, cell="lstm" if name == "lstm" else "gru", bidirectional=name == "bigru", hidden_size=4,
             embedding_size=4, embedding_std=1.0,
         )  # fmt: skip
-    batch = {"input_ids": torch.randint(1, 12, (5, 6)), "lengths": torch.tensor([6, 5, 3, 2, 1]),
-             "labels": torch.tensor([0, 1, 2, 0, 1])}  # fmt: skip
+    inputs = {"input_ids": torch.randint(1, 12, (5, 6)), "lengths": torch.tensor([6, 5, 3, 2, 1])}
+    batch = Batch(inputs, torch.tensor([0, 1, 2, 0, 1]))
     scratch = Scratch(model)
     v = random_vector = torch.randn(sum(p.numel() for p in scratch.parameters.values()))
     with double_backward(model):

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dropattack.batch import Batch
 from dropattack.data.types import DataSpec
 from dropattack.models.rnn import RNNClassifier
 from dropattack.probes.gradients import EpochProbe, gradient_norms
@@ -22,7 +23,7 @@ class Linear(nn.Module):
 
 def test_norms_of_a_linear_model_by_hand():
     model, x, y = Linear(), torch.randn(5, 2, 1, 3), torch.tensor([0, 1, 2, 0, 1])
-    batches = [{"pixels": x[:3], "labels": y[:3]}, {"pixels": x[3:], "labels": y[3:]}]
+    batches = [Batch({"pixels": x[:3]}, y[:3]), Batch({"pixels": x[3:]}, y[3:])]
     found = gradient_norms(model, batches, {"input": "<input>", "hidden": "head.weight"}, std=[0.5, 0.25])
     with torch.no_grad():
         error = model(x).softmax(-1) - F.one_hot(y, 3)  # ∂ℓ/∂z
@@ -42,7 +43,7 @@ def test_input_of_a_text_is_the_output_of_its_embedding():
     spec = DataSpec("text", 2, tuple(f"w{i}" for i in range(9)), padding_id=0)
     model = RNNClassifier(spec=spec, hidden_size=4, embedding_size=4).train()
     ids, lengths, labels = torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.tensor([3, 2]), torch.tensor([0, 1])
-    batch = {"input_ids": ids, "lengths": lengths, "labels": labels}
+    batch = Batch({"input_ids": ids, "lengths": lengths}, labels)
     points = {"input": "embed.weight", "hidden": "rnn.weight_ih_l0"}
     found = gradient_norms(model, [batch], points)
     norms = []
@@ -55,7 +56,7 @@ def test_input_of_a_text_is_the_output_of_its_embedding():
 
 def test_epoch_probe_uses_no_random_numbers_and_current_weights():
     model, x = Linear(), torch.randn(4, 6)
-    probe = EpochProbe(model, [{"pixels": x, "labels": torch.tensor([0, 1, 2, 0])}], {"input": "<input>"})
+    probe = EpochProbe(model, [Batch({"pixels": x}, torch.tensor([0, 1, 2, 0]))], {"input": "<input>"})
     state = torch.get_rng_state()
     before = probe()
     assert set(before) == {"input", "weights"}

@@ -1,16 +1,17 @@
 """Landscapes against closed forms and naive evaluation, without changing the network; interrupted ones are resumed."""
 
 import copy
-import json
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from dropattack.batch import Batch
 from dropattack.errors import UserError
+from dropattack.probes import store
 from dropattack.probes.directions import between, filter_norms, normalised, random_direction
-from dropattack.probes.landscape import line, measure, plane, rays, read, values
+from dropattack.probes.landscape import line, measure, plane, rays, values
 from dropattack.probes.scratch import Crew, FastPool, Scratch, with_fast_pools
 from dropattack.training.evaluate import evaluate
 
@@ -28,10 +29,12 @@ class Linear(nn.Module):
 def batches(*shape: int, classes: int = 10, count: int = 2, rows: int = 6):
     generator = torch.Generator().manual_seed(0)
     return [
-        {"pixels": torch.randn(rows, *shape, generator=generator),
-         "labels": torch.randint(classes, (rows,), generator=generator)}
+        Batch(
+            {"pixels": torch.randn(rows, *shape, generator=generator)},
+            torch.randint(classes, (rows,), generator=generator),
+        )
         for _ in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def naive(model, given, offset, classes=10):
@@ -48,13 +51,13 @@ def naive(model, given, offset, classes=10):
 def test_a_linear_model_by_its_closed_form(tmp_path):
     model, given = Linear(), batches(4, classes=3)
     grid = plane(model, grid=5, span=1.0, seed=3, normalise="tensor")
-    found = values(measure(grid, lambda: Crew(model, given), tmp_path / "a.json", {}))
+    found = values(measure(grid, lambda: Crew(model, given), tmp_path / "a.jsonl", "a", {}))
     first, second = (
         normalised(random_direction(dict(model.named_parameters()), seed=3, number=k), dict(model.named_parameters()),
                    "tensor")["head.weight"].double().numpy() for k in (0, 1)
     )  # fmt: skip
-    x = torch.cat([b["pixels"] for b in given]).double().numpy()
-    y = torch.cat([b["labels"] for b in given]).numpy()
+    x = torch.cat([b.inputs["pixels"] for b in given]).double().numpy()
+    y = torch.cat([b.labels for b in given]).numpy()
     weight, bias = (p.detach().double().numpy() for p in model.parameters())
     for i, b in enumerate(grid.axes[0]):
         for j, a in enumerate(grid.axes[1]):
@@ -67,7 +70,7 @@ def test_a_linear_model_by_its_closed_form(tmp_path):
 def test_values_equal_naive_evaluation(vgg, tmp_path, workers):
     given = batches(3, 32, 32)
     grid = plane(vgg, grid=3, span=0.5)
-    content = measure(grid, lambda: Crew(vgg, given, workers), tmp_path / "a.json", {})
+    content = measure(grid, lambda: Crew(vgg, given, workers), tmp_path / "a.jsonl", "a", {})
     losses, accuracies = values(content).ravel(), values(content, "accuracy").ravel()
     for loss, accuracy, offset in zip(losses, accuracies, grid.offsets, strict=True):
         expected = naive(vgg, given, offset)
@@ -79,7 +82,7 @@ def test_values_equal_naive_evaluation(vgg, tmp_path, workers):
 def test_weights_and_batchnorm_statistics_are_bit_identical_afterwards(vgg, tmp_path):
     before = {name: value.clone() for name, value in vgg.state_dict().items()}
     grid = rays(vgg, grid=3, span=0.5, count=2)
-    measure(grid, lambda: Crew(vgg, batches(3, 32, 32), 2), tmp_path / "a.json", {})
+    measure(grid, lambda: Crew(vgg, batches(3, 32, 32), 2), tmp_path / "a.jsonl", "a", {})
     assert all(torch.equal(before[name], value) for name, value in vgg.state_dict().items())
     assert all(p.grad is None for p in vgg.parameters())
     assert any(isinstance(module, nn.MaxPool2d) for module in vgg.modules())
@@ -137,7 +140,7 @@ def test_the_ends_of_a_line_are_the_two_networks(vgg, tmp_path):
             if value.is_floating_point():
                 value.add_(0.01 * torch.rand_like(value))
     grid = line(vgg, other, grid=5, low=-0.5, high=1.5)
-    found = values(measure(grid, lambda: Crew(vgg, given), tmp_path / "a.json", {}))
+    found = values(measure(grid, lambda: Crew(vgg, given), tmp_path / "a.jsonl", "a", {}))
     assert grid.axes == ((-0.5, 0.0, 0.5, 1.0, 1.5),)
     assert found[1] == pytest.approx(naive(vgg, given, ())[0], rel=1e-6)
     assert found[3] == pytest.approx(naive(other, given, ())[0], rel=1e-5)
@@ -149,37 +152,37 @@ def test_the_ends_of_a_line_are_the_two_networks(vgg, tmp_path):
 def test_resumed_landscape_equals_an_uninterrupted_one(tmp_path):
     model, given, about = Linear(), batches(4, classes=3), {"run_id": "a"}
     grid = plane(model, grid=5)
-    whole = measure(grid, lambda: Crew(model, given), tmp_path / "whole.json", about)
+    whole = measure(grid, lambda: Crew(model, given), tmp_path / "whole.jsonl", "a", about)
 
     def stop(done, total):
         if done == 7:
             raise KeyboardInterrupt
 
-    path = tmp_path / "stopped.json"
+    path = tmp_path / "stopped.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        measure(grid, lambda: Crew(model, given), path, about, step=stop)
-    half = read(path)
+        measure(grid, lambda: Crew(model, given), path, "a", about, step=stop)
+    (half,) = store.landscapes(path)
     assert not half["done"]
     assert np.isfinite(values(half)).sum() == 7
     steps = []
-    resumed = measure(grid, lambda: Crew(model, given), path, about, step=lambda done, total: steps.append(done))
+    resumed = measure(grid, lambda: Crew(model, given), path, "a", about, step=lambda done, total: steps.append(done))
     assert steps == list(range(8, 26))
     assert {**resumed, "seconds": 0} == {**whole, "seconds": 0}
-    assert json.loads(path.read_text())["loss"] == whole["loss"]
-    assert measure(grid, lambda: pytest.fail("it is done"), path, about) == resumed
+    assert store.landscapes(path)[0]["loss"] == whole["loss"]
+    assert measure(grid, lambda: pytest.fail("it is done"), path, "a", about) == resumed
 
 
 def test_file_of_another_landscape_is_not_resumed(tmp_path):
     model, given = Linear(), batches(4, classes=3)
-    path = tmp_path / "a.json"
-    measure(plane(model, grid=1), lambda: Crew(model, given), path, {"run_id": "a"})
-    with pytest.raises(UserError, match="another landscape \\(its description differs\\)"):
-        measure(plane(model, grid=1), lambda: Crew(model, given), path, {"run_id": "b"})
+    path = tmp_path / "a.jsonl"
+    measure(plane(model, grid=1), lambda: Crew(model, given), path, "a", {"run_id": "a"})
+    with pytest.raises(UserError, match="has another plane of a \\(its description differs\\)"):
+        measure(plane(model, grid=1), lambda: Crew(model, given), path, "a", {"run_id": "b"})
     with pytest.raises(UserError, match="its axes differs"):
-        measure(plane(model, grid=3), lambda: Crew(model, given), path, {"run_id": "a"})
+        measure(plane(model, grid=3), lambda: Crew(model, given), path, "a", {"run_id": "a"})
     path.write_text("{")
-    with pytest.raises(UserError, match="cannot be read as a landscape"):
-        read(path)
+    with pytest.raises(UserError, match=r"a\.jsonl, line 1 is damaged"):
+        store.landscapes(path)
     with pytest.raises(UserError, match="grid of 0 points"):
         plane(model, grid=0)
 
@@ -189,9 +192,10 @@ def test_infinite_loss_is_written_and_read(tmp_path):
     with torch.no_grad():
         model.head.weight.fill_(1e30)
     given = batches(4, classes=3)
-    measure(plane(model, grid=3, span=1e30), lambda: Crew(model, given), tmp_path / "a.json", {})
-    assert not np.isfinite(values(read(tmp_path / "a.json"))[0, 0])
-    assert read(tmp_path / "a.json")["done"]
+    measure(plane(model, grid=3, span=1e30), lambda: Crew(model, given), tmp_path / "a.jsonl", "a", {})
+    (found,) = store.landscapes(tmp_path / "a.jsonl")
+    assert not np.isfinite(values(found)[0, 0])
+    assert found["done"]
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 3, 7, 5)])

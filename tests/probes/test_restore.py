@@ -26,14 +26,14 @@ def test_restored_model_reproduces_the_recorded_result(restored):
 
 def test_rows_are_the_same_in_every_call_and_for_every_run(runs):
     first, second = (restore(path, data=DATA).batches("train", rows=40, size=16) for path in runs)
-    assert [len(batch["labels"]) for batch in first] == [16, 16, 8]
-    assert all(torch.equal(a["pixels"], b["pixels"]) for a, b in zip(first, second, strict=True))
+    assert [len(batch.labels) for batch in first] == [16, 16, 8]
+    assert all(torch.equal(a.inputs["pixels"], b.inputs["pixels"]) for a, b in zip(first, second, strict=True))
 
 
 def test_random_batches_are_disjoint(restored):
     batches = restored.random_batches("train", count=3, rows=50)
-    rows = torch.cat([batch["pixels"] for batch in batches]).flatten(1)
-    assert [len(batch["labels"]) for batch in batches] == [17, 17, 16]
+    rows = torch.cat([batch.inputs["pixels"] for batch in batches]).flatten(1)
+    assert [len(batch.labels) for batch in batches] == [17, 17, 16]
     assert len(rows.unique(dim=0)) == 50
     with pytest.raises(UserError, match="cannot split 2 rows of train into 3 batches"):
         restored.random_batches("train", count=3, rows=2)

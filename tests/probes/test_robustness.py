@@ -17,7 +17,7 @@ def pixels(restored):
 def test_wrapped_model_normalises_pixels_like_the_loader(restored, pixels):
     batches, model = pixels
     (given,) = restored.batches("test", size=1000)
-    torch.testing.assert_close(model(batches[0][0]), restored.model(given["pixels"]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model(batches[0][0]), restored.model(given.inputs["pixels"]), rtol=1e-4, atol=1e-5)
 
 
 def test_accuracy_falls_with_epsilon_and_pgd_is_stronger(pixels):

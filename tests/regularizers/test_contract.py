@@ -48,10 +48,13 @@ def assert_close(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], rtol: f
 def test_passes_are_counted(method: Method, network: Network):
     model, batch = network.build(dropout=0.1), network.batch()
     reg, calls = make(method, model, network), {"forward": 0, "backward": 0, "no_sync": 0}
+    logits = []
 
     def forward():
         calls["forward"] += 1
-        return network.forward(model, batch)
+        output = network.forward(model, batch)
+        logits.append(output.logits)
+        return output
 
     def backward(loss):
         calls["backward"] += 1
@@ -67,13 +70,17 @@ def test_passes_are_counted(method: Method, network: Network):
     assert reg.passes == method.passes == calls["forward"] == 1 + len(losses.adversarial)
     assert calls["backward"] == backwards
     assert calls["no_sync"] == backwards - 1, "all passes but the last are kept from synchronising"
-    assert not any(t.requires_grad for t in (losses.clean, losses.total, *losses.adversarial))
+    assert torch.equal(losses.logits, logits[0])
+    assert losses.logits.data_ptr() == logits[0].data_ptr(), "no copy"
+    assert not any(t.requires_grad for t in (losses.clean, losses.total, losses.logits, *losses.adversarial))
 
 
 @each_network
 @each_method
 @pytest.mark.parametrize("dropout_masks", ["fresh", pytest.param("shared", marks=pytest.mark.slow)])  # test_oracles.py
-def test_weights_are_untouched_and_batchnorm_sees_one_pass(method: Method, network: Network, dropout_masks: str):
+def test_weights_are_untouched_and_the_clean_pass_is_the_plain_one(
+    method: Method, network: Network, dropout_masks: str
+):
     model, batch = network.build(dropout=0.1), network.batch()
     reg = make(method, model, network)
     reg.dropout_masks = dropout_masks
@@ -81,9 +88,10 @@ def test_weights_are_untouched_and_batchnorm_sees_one_pass(method: Method, netwo
     plain = copy.deepcopy(model)
     for step in range(2):
         torch.manual_seed(step)
-        network.forward(plain, batch)
+        clean = network.forward(plain, batch)
         torch.manual_seed(step)
-        reg.backward(lambda: network.forward(model, batch))
+        losses = reg.backward(lambda: network.forward(model, batch))
+        assert torch.equal(losses.logits, clean.logits) == method.clean_first
         if method.clean_first or not any(True for _ in model.buffers()):
             assert_equal(snapshot(model), snapshot(plain))
     assert_equal(dict(model.named_parameters()), dict(plain.named_parameters()))

@@ -3,6 +3,7 @@
 import copy
 import pickle
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -142,6 +143,13 @@ def test_no_grad_and_logits_and_targets_outside_the_forward(model, forward):
     twice = nn.Sequential(linear := nn.Linear(3, 3), linear)
     with pytest.raises(RuntimeError, match="'0' is called twice in one forward: attack its weight"):
         FGM(twice, "0").backward(lambda: twice(torch.ones(2, 3)).sum())
+
+
+def test_logits_are_there_if_forward_returned_them(model, forward):
+    reg = FGM(model, "embed.weight")
+    assert reg.backward(forward).logits is not None
+    assert reg.backward(lambda: forward().loss).logits is None
+    assert reg.backward(lambda: SimpleNamespace(loss=forward().loss, logits=())).logits is None
 
 
 def test_what_a_tired_person_hands_in(model, forward):

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from dropattack.probes.store import STORE, put
 from dropattack.runs import record, store
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -23,7 +24,7 @@ def fill(results: Path) -> Path:
         for seed in SEEDS:
             for dataset, model in (("mnist", "cnn"), ("cifar10", "vgg")):
                 path = run(results / "mini" / "vision", method, seed=seed, dataset=dataset, model=model)
-                probes(results / "mini" / "vision" / "probes" / path.name, path)
+                probes(results / "mini" / STORE, path)
     for seed in SEEDS:
         for fraction in (0.1, 0.25, 0.5, 1.0):
             for method in ("none", "dropattack"):
@@ -34,7 +35,7 @@ def fill(results: Path) -> Path:
                 run(results / "mini" / "ablation", "dropattack", seed=seed, epsilon=epsilon, p=p)
     run(results / "mini" / "vision", "pgd", status="failed")
     for method, width in (("none", 3.0), ("dropattack", 1.0)):
-        landscape(results / "landscape" / f"{method}-plane.json", method, width)
+        landscape(results / "mini" / STORE, method, width)
     (results / "bench").mkdir()
     (results / "bench" / "cpu.json").write_text(json.dumps(BENCH))
     (results / "survival").mkdir()
@@ -79,11 +80,12 @@ def run(
 
 
 def probes(path: Path, of: Path) -> None:
+    """Add the probes of a record to the store `path`."""
     about = json.loads(of.read_text())
     method, seed = about["config"]["reg"]["name"], about["config"]["seed"]
     calm = (1.0 + 0.05 * seed) * (0.5 if method == "dropattack" else 1.0)
     content = {
-        "schema": 1, "run_id": about["run_id"],
+        "schema": 1, "run": of.stem, "kind": "probes", "run_id": about["run_id"], "options": {},
         "probes": {
             "calibration": {"accuracy": 0.8, "ece": 0.02 * calm, "brier": 0.1 * calm, "nll": 0.3},
             "gradients": {"input": {"mean": calm}, "weights": {"mean": 2 * calm}},
@@ -94,8 +96,7 @@ def probes(path: Path, of: Path) -> None:
             },
         },
     }  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
+    put(path, content)
 
 
 def landscape(path: Path, method: str, width: float, *, grid: int = 9, done: bool = True, rows: int = 100) -> None:
@@ -105,10 +106,9 @@ def landscape(path: Path, method: str, width: float, *, grid: int = 9, done: boo
     accuracy = [[math.exp(-(a * a) - b * b) for a in axis] for b in axis]
     description = {"run_id": "0", "dataset": "mnist", "model": "cnn", "method": method, "seed": 0, "split": "test",
                    "rows": rows, "normalise": "filter", "direction_seed": 0}  # fmt: skip
-    content = {"schema": 1, "kind": "plane", "description": description, "axes": [axis, axis], "done": done,
-               "seconds": 1.0, "loss": loss, "accuracy": accuracy}  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
+    content = {"schema": 1, "run": f"mnist-cnn-{method}-s0-0", "kind": "plane", "description": description,
+               "axes": [axis, axis], "done": done, "seconds": 1.0, "loss": loss, "accuracy": accuracy}  # fmt: skip
+    put(path, content)
 
 
 BENCH: dict[str, Any] = {

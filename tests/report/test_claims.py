@@ -205,7 +205,7 @@ def test_the_page_has_every_claim_and_the_answer(tmp_path, found):
 
 def test_the_sentences_have_the_numbers_of_the_records():
     difference = paired_difference({0: 2.0, 1: 1.0, 2: 1.5}, {0: 0.0, 1: 0.0, 2: 0.0})
-    cell = answer.Cell("paper", "full", "imdb", "lstm", "40,000", difference, 3.6, 0.08, UNKNOWN)
+    cell = answer.Evidence("paper", "full", "imdb", "lstm", "40,000", difference, 3.6, 0.08, UNKNOWN)
     found = [answer.ScaleAnswer("full", (cell,), None, UNKNOWN, None)]
     assert answer.sentences(found) == [
         "On IMDB at full scale (lstm, 40,000 training rows), whether DropAttack differs from plain training is not "
@@ -218,7 +218,7 @@ def test_the_sentences_have_the_numbers_of_the_records():
         "(+1.50 points [+0.26, +2.74], 3 seeds, full).",
         answer.cost(found),
     ]
-    control = answer.Cell("paper", "full", "imdb", "lstm", "40,000", difference, 3.6, 0.08, UNKNOWN)
+    control = answer.Evidence("paper", "full", "imdb", "lstm", "40,000", difference, 3.6, 0.08, UNKNOWN)
     assert answer.in_short([replace(found[0], controls=(control,))])[1] == (
         "The control, the same masks and lengths along a random direction, gives +1.50 [+0.26, +2.74] on IMDB."
     )

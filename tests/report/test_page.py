@@ -14,6 +14,7 @@ from dropattack.analysis.findings import rivals
 from dropattack.analysis.records import read_records
 from dropattack.analysis.tables import comparison_table
 from dropattack.errors import UserError
+from dropattack.probes.store import STORE
 from dropattack.runs.experiment import CONF
 from dropattack.sweeps.table import load_table
 from tests.report import folders
@@ -145,7 +146,7 @@ def test_records_are_escaped(quick_git, make, tmp_path):
         folders.run(folder, "fgm", seed=seed, cpu=EVIL, commit="<b>&'\"</b>xx", targets=["x"])
     with (folder / "runs.txt").open("a") as runs:
         runs.write("<i>-s0-0 -\n")  # missing from the store
-    folders.landscape(tmp_path / "landscape" / "a.json", EVIL, 1.0)
+    folders.landscape(tmp_path / "mini" / STORE, EVIL, 1.0)
     (tmp_path / "bench").mkdir()
     cell = folders.BENCH["cells"][0] | {"workload": EVIL}
     (tmp_path / "bench" / "<u>.json").write_text(json.dumps(folders.BENCH | {"cells": [cell]}))
@@ -169,9 +170,9 @@ def test_policy_allows_only_this_script(page):
 @pytest.mark.parametrize(
     ("place", "content"),
     [
-        ("landscape/broken.json", "{"),
-        ("landscape/list.json", "[1]"),
-        ("landscape/empty.json", '{"schema": 1, "axes": [], "kind": "plane", "done": true}'),
+        ("mini/probes.jsonl", "{"),
+        ("mini/probes.jsonl", "[1]"),
+        ("mini/probes.jsonl", '{"schema": 1, "run": "probes", "axes": [], "kind": "plane", "description": {}}'),
         ("bench/broken.json", "{"),
         ("bench/other.json", '{"cells": 3}'),
         ("bench/list.json", "[1]"),
@@ -190,24 +191,11 @@ def test_broken_file_is_listed_and_the_rest_is_shown(quick_git, make, tmp_path, 
     assert rows_of(tree, "table-mini-vision")
 
 
-def test_malformed_probes_are_listed(quick_git, make, tmp_path):
-    folders.run(tmp_path / "mini" / "vision")
-    (tmp_path / "mini" / "vision" / "probes").mkdir()
-    (tmp_path / "mini" / "vision" / "probes" / "a.json").write_text("{}")
-    assert "is not a probe file" in make(tmp_path)
-
-
 def test_unfinished_landscape_is_left_out(make, tmp_path):
-    folders.landscape(tmp_path / "landscape" / "half.json", "none", 1.0, done=False)
+    folders.landscape(tmp_path / "mini" / STORE, "none", 1.0, done=False)
     page = make(tmp_path)
-    assert "half.json: it is unfinished" in page
+    assert "the plane of mnist-cnn-none-s0-0: it is unfinished" in page
     assert "No landscapes yet" in page
-
-
-def test_pictures_without_values_are_included(make, tmp_path):
-    (tmp_path / "landscapes").mkdir()
-    (tmp_path / "landscapes" / "mnist-cnn-contour.png").write_bytes(b"\x89PNG")
-    assert '<img alt="mnist cnn contour, drawn by' in make(tmp_path)
 
 
 def test_invalid_reference_yaml_is_a_user_error(make, tmp_path):

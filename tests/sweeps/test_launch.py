@@ -67,6 +67,7 @@ def test_a_worker_spares_its_imports_from_garbage_collection(monkeypatch):
     frozen = []
     monkeypatch.setattr(gc, "freeze", lambda: frozen.append(1))
     monkeypatch.setattr(module, "one_run", lambda overrides: "")
+    monkeypatch.setattr(module, "_end_with", lambda parent: None)
     freeze_imports.cache_clear()
     assert module._one_run_of([], "name", None) == ("name", "")
     assert frozen == []  # not in the user's own process

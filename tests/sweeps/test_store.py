@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dropattack import files
+from dropattack import files, jsonl
 from dropattack.analysis.records import read_records
 from dropattack.errors import UserError
 from dropattack.runs import record, store
@@ -82,7 +82,8 @@ def test_a_write_that_fails_leaves_both_files_readable(tmp_path, monkeypatch, br
         files.write_atomically(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "write_atomically", full)
+        for module in (jsonl, store):
+            patch.setattr(module, "write_atomically", full)
         with pytest.raises(UserError, match="no space left"):
             store.keep(tmp_path / "t", [run(1)])
     assert store.runs_of(tmp_path / "t") == before

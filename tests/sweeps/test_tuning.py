@@ -97,7 +97,7 @@ def test_settings_are_tuned_for_whole_cells_only():
 @pytest.fixture
 def searching(tmp_path, monkeypatch):
     """Return a search of the digits in which a run's accuracy is its learning rate's closeness to 0.002."""
-    plan = tuning.Plan(
+    plan = tuning.TuningPlan(
         seed=10, rungs=((4, 1), (2, 2)), recipe_rungs=((3, 1),),
         recipe={"digits": {"trainer.learning_rate": tuning.Setting(log=(1e-3, 4e-3))}},
         methods={m: {"trainer.learning_rate": tuning.Setting(log=(1e-3, 4e-3))} for m in ("none", "dropattack")},

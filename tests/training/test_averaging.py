@@ -7,6 +7,7 @@ from test_loop import METHODS, same_weights
 from torch import nn
 from toys import CLASSES, ToyNet, toy_loaders, toy_split, toy_train
 
+from dropattack.batch import Batch
 from dropattack.regularizers import Identity
 from dropattack.training.averaging import Average
 from dropattack.training.device import make_accelerator
@@ -78,7 +79,7 @@ def test_batchnorm_gets_the_statistics_of_the_averaged_weights():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     random = torch.get_rng_state()
     with average.applied(model, batches):
-        hidden = [model.hidden(batch["pixels"]) for batch in batches]
+        hidden = [model.hidden(batch.inputs["pixels"]) for batch in batches]
         torch.testing.assert_close(model.norm.running_mean, torch.stack([h.mean(0) for h in hidden]).mean(0))
         torch.testing.assert_close(model.norm.running_var, torch.stack([h.var(0) for h in hidden]).mean(0))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
@@ -118,7 +119,7 @@ def one_step(**options) -> tuple[nn.Module, dict[str, torch.Tensor]]:
         model, Identity(model), make_accelerator(device="cpu"), optimizer="sgd", learning_rate=0.1, **options
     )
     pixels, labels = toy_split(12, 3)
-    batch = {"pixels": pixels.double(), "labels": labels}
+    batch = Batch({"pixels": pixels.double()}, labels)
     steps._add_gradient(batch, share=1.0)
     return model, batch
 
@@ -133,8 +134,8 @@ def test_label_smoothing_is_the_loss_by_hand():
     found = gradients(model)
     model.zero_grad()
     target = torch.full((12, CLASSES), 0.3 / CLASSES, dtype=torch.float64)
-    target[torch.arange(12), batch["labels"]] += 0.7
-    (-(target * model(batch["pixels"]).log_softmax(-1)).sum(-1).mean()).backward()
+    target[torch.arange(12), batch.labels] += 0.7
+    (-(target * model(batch.inputs["pixels"]).log_softmax(-1)).sum(-1).mean()).backward()
     torch.testing.assert_close(found, gradients(model), rtol=1e-12, atol=1e-12)
 
 
@@ -150,8 +151,9 @@ def test_mixup_is_the_loss_by_hand(monkeypatch, smoothing):
     share, partners = pairs.share, pairs.partners
     assert 0 < share < 1
     assert sorted(partners.tolist()) == list(range(12)) != partners.tolist()
-    mixed = torch.stack([share * batch["pixels"][i] + (1 - share) * batch["pixels"][partners[i]] for i in range(12)])
-    logits, labels = model(mixed), batch["labels"]
+    pixels = batch.inputs["pixels"]
+    mixed = torch.stack([share * pixels[i] + (1 - share) * pixels[partners[i]] for i in range(12)])
+    logits, labels = model(mixed), batch.labels
     own = F.cross_entropy(logits, labels, label_smoothing=smoothing)
     (share * own + (1 - share) * F.cross_entropy(logits, labels[partners], label_smoothing=smoothing)).backward()
     torch.testing.assert_close(found, gradients(model), rtol=1e-12, atol=1e-12)
@@ -173,11 +175,11 @@ def test_all_passes_of_a_step_see_one_mixture(method):
     for number, batch in enumerate(loaders[0].batches()):
         own = seen[number * passes : (number + 1) * passes]
         assert all(torch.equal(own[0], other) for other in own)
-        assert not torch.equal(own[0], batch["pixels"])
+        assert not torch.equal(own[0], batch.inputs["pixels"])
 
 
 def test_shares_have_the_distribution_of_beta():
-    mixup, batch = Mixup(0.2, seed=0), {"pixels": torch.zeros(2, 1), "labels": torch.zeros(2)}
+    mixup, batch = Mixup(0.2, seed=0), Batch({"pixels": torch.zeros(2, 1)}, torch.zeros(2))
     shares = torch.tensor([mixup.draw(batch).share for _ in range(4000)], dtype=torch.float64)
     assert shares.mean().item() == pytest.approx(0.5, abs=0.03)
     assert shares.var().item() == pytest.approx(1 / (4 * (2 * 0.2 + 1)), abs=0.01)
@@ -185,7 +187,7 @@ def test_shares_have_the_distribution_of_beta():
 
 def test_mixup_needs_pixels():
     with pytest.raises(ValueError, match="mixup mixes pixels, and this batch has none"):
-        Mixup(0.2, seed=0).draw({"input_ids": torch.zeros(2, 3), "labels": torch.zeros(2)})
+        Mixup(0.2, seed=0).draw(Batch({"input_ids": torch.zeros(2, 3)}, torch.zeros(2)))
 
 
 def test_options_of_no_strength_are_plain_training_bit_for_bit():

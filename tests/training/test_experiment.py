@@ -29,7 +29,7 @@ def test_the_test_set_is_touched_once_by_the_best_weights(config, monkeypatch):
         rows = list(batches)
         metrics = evaluate(model, rows, **options)
         metrics["accuracy"] = next(scores, metrics["accuracy"])
-        seen.append((rows[0]["labels"].tolist(), {k: v.clone() for k, v in model.state_dict().items()}, metrics))
+        seen.append((rows[0].labels.tolist(), {k: v.clone() for k, v in model.state_dict().items()}, metrics))
         return metrics
 
     def watch_test(model, loader, **options):
@@ -57,7 +57,7 @@ def test_first_weights_and_batches_are_paired_across_methods(config, monkeypatch
     starts = []
 
     def keep(model, reg, train_loader, *_, **options):
-        starts.append((model.state_dict(), [batch["labels"].tolist() for batch in train_loader.batches(0)]))
+        starts.append((model.state_dict(), [batch.labels.tolist() for batch in train_loader.batches(0)]))
         starts.append(torch.rand(1).item())  # dropout's first number
         raise KeyboardInterrupt
 

@@ -59,7 +59,7 @@ def test_training_loss_is_the_clean_loss_of_the_rows():
     _, result = toy_train(model, loaders=loaders, epochs=1, learning_rate=1e-9)
     handle.remove()
     train_rows = rows[: len(loaders[0])]
-    labels = torch.cat([batch["labels"] for batch in loaders[0].batches(0)])
+    labels = torch.cat([batch.labels for batch in loaders[0].batches(0)])
     logits = torch.cat(train_rows)
     assert result.history[0]["train"]["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
     assert result.history[0]["train"]["accuracy"] == pytest.approx((logits.argmax(-1) == labels).float().mean().item())

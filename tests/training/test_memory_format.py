@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dropattack.batch import Batch
 from dropattack.data.types import DataSpec
 from dropattack.models.cnn import CNN
 from dropattack.regularizers import Identity, Output
@@ -14,7 +15,7 @@ from dropattack.training.step import Stepper
 from tests.regularizers.methods import METHODS
 
 SPEC = DataSpec("image", 3, image_shape=(3, 32, 32))
-BATCH = {"pixels": torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)), "labels": torch.arange(4) % 3}
+BATCH = Batch({"pixels": torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))}, torch.arange(4) % 3)
 
 
 def vgg(channels_last: bool) -> nn.Module:
@@ -41,8 +42,8 @@ def test_gradients_are_the_same(method):
             reg.init = 0.0
 
         def forward():
-            logits = model(BATCH["pixels"].double())
-            return Output(F.cross_entropy(logits, BATCH["labels"]), logits)
+            logits = model(BATCH.inputs["pixels"].double())
+            return Output(F.cross_entropy(logits, BATCH.labels), logits)
 
         reg.backward(forward)
         return [p.grad for p in model.parameters()]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import f1_score, matthews_corrcoef
 
+from dropattack.batch import Batch
 from dropattack.training.evaluate import METRICS, evaluate
 
 
@@ -16,8 +17,8 @@ def test_metrics_equal_scikit_learn(classes, seed):
     predicted = np.where(rng.random(40) < 0.5, true, rng.integers(classes, size=40))
     if seed == 0:
         predicted[:] = 0  # one class only
-    batch = {"x": torch.nn.functional.one_hot(torch.from_numpy(predicted), classes).float(),
-             "labels": torch.from_numpy(true)}  # fmt: skip
+    logits = torch.nn.functional.one_hot(torch.from_numpy(predicted), classes).float()
+    batch = Batch({"x": logits}, torch.from_numpy(true))
 
     class Echo(torch.nn.Module):
         def forward(self, x):

@@ -345,7 +345,7 @@ def test_the_batches_after_a_resumption_are_those_of_the_unbroken_run(tmp_path, 
 
         def batches(self, epoch=0, start=0):
             for batch in super().batches(epoch, start):
-                self.ids.append(batch["input_ids"][:, 0].tolist())
+                self.ids.append(batch.inputs["input_ids"][:, 0].tolist())
                 yield batch
 
     def train(loader, **options):

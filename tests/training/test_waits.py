@@ -4,11 +4,12 @@ from contextlib import ExitStack
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from toys import ToyNet
 
+from dropattack.batch import Batch
 from dropattack.data.types import DataSpec
 from dropattack.models import bert
 from dropattack.models.bert import Bert
@@ -56,14 +57,14 @@ def targets(model: nn.Module) -> tuple[list[str], list[str]]:
     return ["embed.weight", "rnn.weight_ih_l0"], ["embed"]
 
 
-def batch(model: nn.Module, device: str = "cpu", rows: int = 4) -> dict[str, Tensor]:
+def batch(model: nn.Module, device: str = "cpu", rows: int = 4) -> Batch:
     labels = (torch.arange(rows) % CLASSES).to(device)
     if isinstance(model, CNN):
         side, channels = {"lenet5": (28, 1), "vgg": (32, 3)}[model.arch]
-        return {"pixels": torch.randn(rows, channels, side, side, device=device), "labels": labels}
+        return Batch({"pixels": torch.randn(rows, channels, side, side, device=device)}, labels)
     lengths = torch.tensor([6, 5, 3, 2][:rows])  # on the host, as the loader leaves them
     ids = torch.randint(1, WORDS, (rows, 6)) * (torch.arange(6) < lengths[:, None])
-    return {"input_ids": ids.to(device), "lengths": lengths, "labels": labels}
+    return Batch({"input_ids": ids.to(device), "lengths": lengths}, labels)
 
 
 def stepper(model: nn.Module, method: Method, device: str = "cpu", **options) -> Stepper:
@@ -145,10 +146,10 @@ def test_no_optimizer_waits(optimizer):
     steps = Stepper(
         model, METHODS[0].make(model, [], []), make_accelerator(device="cpu"), optimizer=optimizer, learning_rate=1e-3
     )
-    rows = {"pixels": torch.full((4, 8), float("nan")), "labels": torch.zeros(4, dtype=torch.long)}
+    rows = Batch({"pixels": torch.full((4, 8), float("nan"))}, torch.zeros(4, dtype=torch.long))
     with no_waiting():
         steps.step([rows], learning_rate=1e-3)  # a gradient that is not finite is left out on the device
-        rows["pixels"] = torch.ones(4, 8)
+        rows.inputs["pixels"] = torch.ones(4, 8)
         steps.step([rows], learning_rate=1e-3)
     assert steps.skipped() == 1
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from dropattack.batch import Batch
 from dropattack.regularizers import Identity
 from dropattack.training.device import make_accelerator
 from dropattack.training.loop import train
@@ -27,7 +28,7 @@ class ToyLoader:
             torch.randperm(len(self.labels), generator=generator) if self.shuffle else torch.arange(len(self.labels))
         )
         for rows in order.split(self.batch_size)[start:]:
-            yield {"pixels": self.pixels[rows], "labels": self.labels[rows]}
+            yield Batch({"pixels": self.pixels[rows]}, self.labels[rows])
 
 
 class ToyNet(nn.Module):
