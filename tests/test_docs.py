@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -171,18 +172,31 @@ def tables():
     gc.unfreeze()
 
 
-def test_the_findings_are_those_of_the_records(tables):
+def script(name: str) -> ModuleType:
     sys.path.insert(0, str(ROOT / "scripts"))
     try:
-        script = importlib.import_module("findings")
+        return importlib.import_module(name)
     finally:
         sys.path.pop(0)
+
+
+def test_the_findings_are_those_of_the_records(tables):
+    written = script("findings")
     made = findings(ROOT / "results", *tables)
     assert (ROOT / "results" / "findings.md").read_text() == made.page, "run `make findings`"
-    assert (ROOT / "results" / "methods.md").read_text() == methods_page(tables[0], script.methods())
+    assert (ROOT / "results" / "methods.md").read_text() == methods_page(tables[0], written.methods())
     text = (ROOT / "README.md").read_text()
-    for part, (begin, end) in script.MARKERS.items():
+    for part, (begin, end) in written.MARKERS.items():
         assert text.partition(begin)[2].partition(end)[0].strip() == getattr(made, part).strip(), "run `make findings`"
+
+
+def test_the_page_on_reliability_has_the_committed_numbers_and_names_tests_that_exist():
+    text = (ROOT / "docs/reliability.md").read_text()
+    assert script("reliability").filled(text, ROOT / "results/survival") == text, "run `python scripts/reliability.py`"
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
+    assert len(named) > 10
+    for path, test in named:
+        assert f"\ndef {test}(" in (ROOT / path).read_text(), f"{path}::{test}"
 
 
 def test_the_claims_are_those_of_the_records(tables):

@@ -31,7 +31,7 @@ DONE = (
     *("results/README.md", "docs/commands.md", "docs/tables.md", "setup.py"),
     *("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/methods", "run.py"),
     *(f"docs/{name}" for name in ("conf.py", "howto", "reference", "tutorial")),
-    *(f"docs/{name}.md" for name in ("cite", "gpu", "help", "index", "install", "results")),
+    *(f"docs/{name}.md" for name in ("cite", "gpu", "help", "index", "install", "reliability", "results")),
     *(
         f"dropattack/{name}"
         for name in ("commands", "data", "integrations", "models", "regularizers", "runs", "sweeps")

@@ -1,8 +1,12 @@
 """Put a run into trouble in some forty ways, with four trainers, and see how each ends: `python -m benchmarks.faults`.
 
-All train the same network on the same data, saving every third step (DropAttack: each), and are started again with the
-same command after a fault, as their documentation says. Outcomes compare the final weights with those of the same
-trainer's unbroken run, bit for bit. The JSON keeps what is measured, so the command continues where it was stopped.
+All train the same network on the same data with their defaults, save every third step (DropAttack: each), and are
+started again with the same command after a fault, at most twice, as their documentation says. Each is compared with
+its own unbroken run. "Survived exactly": the final weights are the same, bit for bit. "Survived with a loss": the
+weights are finite, and either the loss was reported, or every epoch read each row once, so that only random numbers
+or the order of rows differ. "Wrong silently": exit code 0, and neither. "Died": no run finishes.
+
+The JSON keeps what is measured, so the command continues where it was stopped.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1", WANDB_MODE="disabled",
-                  CUDA_VISIBLE_DEVICES="", PYTHONWARNINGS="ignore")  # fmt: skip
+                  CUDA_VISIBLE_DEVICES="")  # fmt: skip
 
 import lightning
 
@@ -38,16 +42,17 @@ def main() -> int:
     parser.add_argument("--only", default="", help="faults with this in their name")
     parser.add_argument("--trainers", nargs="*", choices=TRAINERS, default=[*TRAINERS], help="(default: all)")
     parser.add_argument("--json", type=Path, help="where the result goes, and its table as .md beside it")
-    parser.add_argument("--rerun", action="store_true", help="repeat what the JSON has")
+    parser.add_argument("--rerun", action="store_true", help="repeat the chosen faults that the JSON has")
     args = parser.parse_args()
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    if args.json and args.json.exists() and not args.rerun:
+    if args.json and args.json.exists():
         rows = {(row["fault"], row["trainer"]): row for row in json.loads(args.json.read_text())["rows"]}
     wanted: dict[Any, Any] = {}
     config = composed()
     record.code(experiment.resolve(config))  # parsed once, for all processes
     todo = [(trainer, fault) for fault in FAULTS for trainer in args.trainers
-            if trainer in fault.trainers and args.only in fault.name and (fault.name, trainer) not in rows]  # fmt: skip
+            if trainer in fault.trainers and args.only in fault.name
+            and (args.rerun or (fault.name, trainer) not in rows)]  # fmt: skip
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # where waiting for the disk takes no time
     gc.freeze()  # or each fork would copy what it collects
     with tempfile.TemporaryDirectory(dir=memory) as folder:
@@ -57,6 +62,7 @@ def main() -> int:
             if key not in wanted:
                 wanted[key] = unbroken(trainer, config, place, fault.settings)
             row = rows[fault.name, trainer] = judged(trainer, fault, config, place, wanted[key])
+            row["commit"] = (provenance.commit() or {}).get("hash", "-")[:10]
             print(f"{trainer}: {fault.name}: {row['outcome']} ({', '.join(row['ends'])})", flush=True)
             if args.json:
                 write(args.json, rows)
@@ -101,7 +107,7 @@ def markdown(rows: dict[tuple[str, str], dict[str, Any]], versions: dict[str, st
     parts = [
         "# Faults, and how runs end",
         f"`{COMMAND}` ({used})",
-        __doc__.partition("\n\n")[2].strip().replace("\n", " "),
+        __doc__.split("\n\n")[1].replace("\n", " "),
         "\n".join([*sums, *(line([o, *(str(counts[n][o]) for n in trainers)]) for o in OUTCOMES)]),
         "\n".join([*head, *(line([fault, *(cell(fault, n) for n in trainers)]) for fault in faults)]),
         "## Where another trainer does better than DropAttack",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -82,19 +84,19 @@ class _WithLoss(nn.Module):
 
 def with_transformers(folder: Path, config: DictConfig, places: Places) -> int:
     class Rows(Dataset):
-        def __init__(self, split: TensorSplit) -> None:
-            self.rows = _split(split)
+        def __init__(self, split: TensorSplit, *, train: bool) -> None:
+            self.rows, self.train = _split(split), train
 
         def __len__(self) -> int:
             return len(self.rows)
 
         def __getitem__(self, index: int) -> dict[str, Tensor]:
             pixels, label = self.rows[index]
-            return {"pixels": pixels, "labels": label}
+            return {"pixels": pixels, "labels": label, "train": self.train}
 
     def collate(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        batch = {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
-        if trainer.model.training:
+        batch = {key: torch.stack([row[key] for row in rows]) for key in ("pixels", "labels")}
+        if rows[0]["train"]:
             places.batch(batch["pixels"])
         return batch
 
@@ -111,8 +113,8 @@ def with_transformers(folder: Path, config: DictConfig, places: Places) -> int:
         remove_unused_columns=False,
     )  # fmt: skip
     trainer = transformers.Trainer(
-        _WithLoss(net), arguments, train_dataset=Rows(encoded.train), eval_dataset=Rows(encoded.validation),
-        data_collator=collate, callbacks=[Logging()],
+        _WithLoss(net), arguments, train_dataset=Rows(encoded.train, train=True),
+        eval_dataset=Rows(encoded.validation, train=False), data_collator=collate, callbacks=[Logging()],
     )  # fmt: skip
     there = (folder / "hf").is_dir()
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder / "hf")) if there else None)
@@ -212,10 +214,16 @@ def saved(folder: Path) -> list[Path]:
 
 
 def weights(folder: Path) -> dict[str, Tensor] | None:
-    """Return the weights that a finished run left, or None."""
-    if list(folder.glob("out/records/*.json")):
-        files = list(folder.glob("out/checkpoints/*/best.safetensors"))
-    else:
-        files = list(folder.glob("weights.safetensors"))
+    """Return the weights that a finished run left, or None; ours are the best ones, so its history is added."""
+    records = sorted(folder.glob("out/records/*.json"), key=lambda path: path.stat().st_mtime_ns)
+    files = list(folder.glob("out/checkpoints/*/best.safetensors" if records else "weights.safetensors"))
     newest = max(files, key=lambda path: path.stat().st_mtime_ns, default=None)
-    return load_file(newest) if newest else None
+    if newest is None:
+        return None
+    found = load_file(newest)
+    if records:
+        with suppress(ValueError):  # of a record that is cut short
+            history = json.loads(records[-1].read_text())["history"]
+            text = json.dumps([{key: value for key, value in epoch.items() if key != "seconds"} for epoch in history])
+            found["history"] = torch.frombuffer(bytearray(text, "utf-8"), dtype=torch.uint8)
+    return found

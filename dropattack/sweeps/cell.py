@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Sequence
+from functools import cache
 
 from dropattack.errors import AlreadyRunningError
 from dropattack.runs import cli, experiment
 from dropattack.runs.config import compose
+
+
+@cache
+def freeze_imports() -> None:
+    """Exempt what a worker process has imported from garbage collection, which takes a third of a small run's time."""
+    gc.collect()
+    gc.freeze()
 
 
 def one_run(overrides: Sequence[str], *, patience: float = 0.0) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dropattack.errors import UserError
-from dropattack.sweeps.cell import one_run
+from dropattack.sweeps.cell import freeze_imports, one_run
 
 PASSED_ON = ("DROPATTACK_DATA", "WANDB_MODE", "WANDB_BASE_URL", "HF_HOME")  # no keys: each node has its own login
 LOCKED_SECONDS = 120  # a dead node's process may hold its run for a while
@@ -78,7 +78,9 @@ def _cell(overrides: list[str]) -> tuple[str, str]:
     """Do one run on a node. Return its error (empty if none) and the node."""
     import ray
 
-    return one_run(overrides, patience=LOCKED_SECONDS), ray.get_runtime_context().get_node_id()[:8]
+    said = one_run(overrides, patience=LOCKED_SECONDS)
+    freeze_imports()
+    return said, ray.get_runtime_context().get_node_id()[:8]
 
 
 def _absolute(cell: Sequence[str]) -> list[str]:

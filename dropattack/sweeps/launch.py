@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from threading import Thread
 
@@ -14,9 +15,10 @@ from dropattack.progress import counting
 from dropattack.provenance import without_secrets
 from dropattack.runs import record
 from dropattack.runs.experiment import Run
-from dropattack.sweeps.cell import one_run
+from dropattack.sweeps.cell import freeze_imports, one_run
 
 SLURM = ("submitit_local", "submitit_slurm")
+RETRIES = 3  # how many times the workers of a sweep may die
 LAUNCHERS = ("joblib", "basic", *SLURM, "ray")
 
 
@@ -36,7 +38,7 @@ class Engine:
 
 
 def launch(runs: Sequence[Sequence[str]], engine: Engine) -> dict[str, str]:
-    """Run each list of overrides, and wait for all of them. A failed run does not stop the others.
+    """Run each list of overrides, and wait for all of them. Neither a failed run nor a dead worker stops the others.
 
     Returns:
         The errors of failed runs, by their overrides. They are also written beside the runs' records.
@@ -66,23 +68,36 @@ def launch_by_hydra(grid: Sequence[str], engine: Engine) -> None:
 def _run_here(runs: Sequence[Sequence[str]], jobs: int) -> dict[str, str]:
     from joblib import Parallel, delayed
 
-    failed = {}
+    failed: dict[str, str] = {}
+    todo = {" ".join(run): run for run in runs}
+    deaths = 0
     parent = None if jobs == 1 else os.getpid()
     # The processes share a terminal, so one bar counts the runs, instead of one bar per run.
     quiet = ["trainer.progress=none"] if jobs > 1 else []
-    calls = (delayed(_one_run_of)([*quiet, *run], " ".join(run), parent) for run in runs)
-    with counting("runs", len(runs)) as done:
-        for name, why in Parallel(n_jobs=jobs, return_as="generator_unordered")(calls):
-            if why:
-                failed[name] = why
-            done(f"{name}: {why}" if why else name)
+    with counting("runs", len(todo)) as done:
+        while todo:
+            calls = [delayed(_one_run_of)([*quiet, *run], name, parent) for name, run in todo.items()]
+            try:
+                for name, why in Parallel(n_jobs=jobs, return_as="generator_unordered")(calls):
+                    del todo[name]
+                    if why:
+                        failed[name] = why
+                    done(f"{name}: {why}" if why else name)
+            except BrokenProcessPool:  # the workers that are left were stopped, too
+                deaths += 1
+                if deaths > RETRIES:
+                    return failed | dict.fromkeys(todo, "worker processes kept dying: is there enough memory?")
+                print(f"a worker process died; {len(todo)} runs resume in new ones", file=sys.stderr)
     return failed
 
 
 def _one_run_of(overrides: list[str], name: str, parent: int | None) -> tuple[str, str]:
     if parent is not None:
         _end_with(parent)
-    return name, one_run(overrides)
+    said = one_run(overrides)
+    if parent is not None:
+        freeze_imports()
+    return name, said
 
 
 _watched: set[int] = set()

@@ -32,12 +32,13 @@ from dropattack.runs.config import choices
 from dropattack.runs.experiment import CONF
 from tests.survival.killing import Cell, Kill, preload
 
-METHODS = tuple(sorted(choices(CONF, "reg"), key=lambda name: name != "none"))
-IMAGES = "dataset=digits model=cnn dataset.train_rows=800 trainer.epochs=6"  # seconds of training each
+COMPOSED = ("dropattack+rdrop", "fgm+rdrop")
+METHODS = ("none", *sorted({*choices(CONF, "reg")} - {"none", "compose"}), *COMPOSED)
+IMAGES = "dataset=digits model=cnn dataset.train_rows=320 trainer.epochs=4"  # about a second of training each
 TEXTS = (
-    "dataset=pydoc model=lstm dataset.train_rows=640 trainer.epochs=5",
-    "dataset=pydoc model=bigru dataset.train_rows=480 trainer.epochs=5 trainer.schedule=cosine",
-    "dataset=pydoc model=bert dataset.train_rows=320 trainer.epochs=4",
+    "dataset=pydoc model=lstm dataset.train_rows=320 trainer.epochs=4",
+    "dataset=pydoc model=bigru dataset.train_rows=240 trainer.epochs=4 trainer.schedule=cosine",
+    "dataset=pydoc model=bert dataset.train_rows=160 trainer.epochs=3",
 )
 COMMON = (
     "scale=smoke dataset.validation_rows=64 tracker=none trainer.device=cpu trainer.threads=1 trainer.progress=none "
@@ -51,15 +52,15 @@ HEAD = ("cell (run, kill)", "entry", "killed at", "within", "newest checkpoint",
 
 
 def cells(extra: str = "") -> list[Cell]:
-    """Return every method on images and on text, the three text models in turn, plus `extra` overrides.
+    """Return every method and two compositions, on images and on text, the three text models in turn.
 
-    Every third cell accumulates gradients.
+    Each also gets the overrides in `extra`. Every third cell accumulates gradients.
     """
     found = []
     images, texts = ([(IMAGES, method) for method in METHODS], [*zip(itertools.cycle(TEXTS), METHODS, strict=False)])
     for number, (model, method) in enumerate([*images, *texts]):
         overrides = f"{model} reg={method} {COMMON} trainer.accumulation={1 + number % 3 // 2} {extra}".split()
-        name = "-".join(re.findall(r"(?:dataset|model|reg)=(\w+)", " ".join(overrides)))
+        name = "-".join(re.findall(r"(?:dataset|model|reg)=([\w+]+)", " ".join(overrides)))
         found.append(Cell(name, tuple(overrides), command=number % 9 == 4))
     return found
 

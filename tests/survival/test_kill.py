@@ -1,4 +1,4 @@
-"""Runs killed with SIGKILL at any moment end like uninterrupted runs (`make kill-test`)."""
+"""Runs killed with SIGKILL at any moment end like uninterrupted runs, here of a composed method (`make kill-test`)."""
 
 import json
 import subprocess
@@ -9,8 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_killed_runs_end_like_uninterrupted_ones(tmp_path):
-    command = [sys.executable, "-m", "tests.survival", "--kills", "3", "--only", "cnn-dropattack", "--jobs", "1",
-               "dataset.train_rows=320", "trainer.epochs=4"]  # fmt: skip
+    command = [sys.executable, "-m", "tests.survival", "--kills", "3", "--jobs", "1", "--only", "cnn-dropattack+rdrop"]
     done = subprocess.run(
         [*command, "--output", str(tmp_path / "runs"), "--json", str(tmp_path / "kills.json")], cwd=ROOT,
         capture_output=True, text=True, timeout=250, check=False,

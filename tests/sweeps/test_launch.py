@@ -1,5 +1,6 @@
 """Runs launched together on this machine."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -11,7 +12,10 @@ import pytest
 from dropattack.errors import AlreadyRunningError
 from dropattack.runs import experiment, record
 from dropattack.runs.config import cells
+from dropattack.sweeps import launch as module
+from dropattack.sweeps.cell import freeze_imports
 from dropattack.sweeps.launch import Engine, launch
+from tests.sweeps import dying
 
 QUICK = ["dataset=digits", "model=cnn", "scale=smoke", "tracker=none", "trainer.device=cpu", "trainer.threads=1"]
 PARENT = """
@@ -42,6 +46,35 @@ def test_a_failing_run_reports_why_and_stops_no_other(engine, tmp_path, capfd):
     said = capfd.readouterr().err
     assert "[4/4] " in said
     assert "Traceback" not in said
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+def test_runs_resume_when_a_worker_process_dies(tmp_path, monkeypatch, capfd):
+    runs = cells([*QUICK, "reg=none", "seed=0,1,2", f"paths.output={tmp_path}"])
+    monkeypatch.setattr(module, "_one_run_of", dying.once)
+    assert launch(runs, Engine("joblib", jobs=2)) == {}
+    said = capfd.readouterr().err
+    assert "a worker process died" in said
+    assert "[3/3] " in said
+    monkeypatch.setattr(module, "_one_run_of", dying.always)
+    monkeypatch.setattr(module, "RETRIES", 0)
+    why = "worker processes kept dying: is there enough memory?"
+    assert launch(runs, Engine("joblib", jobs=2)) == {" ".join(run): why for run in runs}
+    assert record.why(path_of(runs[0])) == why
+
+
+def test_a_worker_spares_its_imports_from_garbage_collection(monkeypatch):
+    frozen = []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(1))
+    monkeypatch.setattr(module, "one_run", lambda overrides: "")
+    monkeypatch.setattr(module, "_end_with", lambda parent: None)
+    freeze_imports.cache_clear()
+    assert module._one_run_of([], "name", None) == ("name", "")
+    assert frozen == []  # not in the user's own process
+    for _ in range(2):
+        assert module._one_run_of([], "name", os.getppid()) == ("name", "")
+    assert frozen == [1]
+    freeze_imports.cache_clear()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="processes are watched by their parent's number")

@@ -14,7 +14,7 @@ from toys import CLASSES, ToyNet, toy_loaders, toy_train
 from dropattack.data.loader import Loader
 from dropattack.data.types import TensorSplit
 from dropattack.errors import AlreadyRunningError, Interrupted
-from dropattack.regularizers import Identity
+from dropattack.regularizers import Compose, Identity
 from dropattack.training.checkpoint import Checkpoints, Snapshot
 from dropattack.training.device import make_accelerator
 from dropattack.training.lock import locked
@@ -56,12 +56,18 @@ def interrupted_train(tmp_path, *, train_after=0, validation_after=0, number=sig
     return model, result, snapshot
 
 
+def composed(model):
+    return Compose(METHODS["dropattack"](model), METHODS["rdrop"](model))
+
+
 @pytest.mark.parametrize(("method", "optimizer"), [
     ("none", "sgd"), ("fgm", "adam"), ("dropattack", "adam"), ("dropattack", "sgd"), ("rdrop", "adam"),
+    ("dropattack+rdrop", "adam"),
     *(pytest.param(m, o, marks=pytest.mark.slow) for m, o in (("none", "adam"), ("fgm", "sgd"), ("rdrop", "sgd"))),
 ])  # fmt: skip
 def test_resume_in_mid_epoch(tmp_path, method, optimizer):
-    options = {"reg": METHODS[method], "optimizer": optimizer, "schedule": "cosine", "warmup": 0.1}
+    reg = {**METHODS, "dropattack+rdrop": composed}[method]
+    options = {"reg": reg, "optimizer": optimizer, "schedule": "cosine", "warmup": 0.1}
     straight, whole = toy_train(**options)
     model, result, snapshot = interrupted_train(tmp_path, train_after=14, **options)
     assert snapshot.step == 14
