@@ -9,7 +9,7 @@ from dropattack.analysis.compare import provenance as origin
 from dropattack.analysis.data_efficiency import data_efficiency_table, heading
 from dropattack.analysis.drawing import rank
 from dropattack.analysis.tables import Table, comparison_table
-from dropattack.errors import UserError
+from dropattack.errors import UserError, counted
 from dropattack.report import cards, charts, cost, gather, grids
 from dropattack.report.elements import Facets, Part
 from dropattack.report.gather import Found, TableSpec
@@ -77,7 +77,7 @@ def _table(one: Found, found: Sequence[Found]) -> Part:
 def verdicts(one: Found) -> str:
     """Count the verdicts of all comparisons."""
     count = Counter(verdict for verdict in one.compared["verdict"] if verdict)
-    runs = f"{len(one.frame)} runs of {len(one.compared)} cells."
+    runs = f"{counted(len(one.frame), 'run')} of {counted(len(one.compared), 'cell')}."
     if not count:
         return f"{runs} No comparisons yet."
     ends = ", ".join(f"{count[word]} {SIGNS[word]} {word}" for word in SIGNS if count[word])

@@ -20,7 +20,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from dropattack import provenance
-from dropattack.errors import AlreadyRunningError, DivergedError, UserError, missing_package
+from dropattack.errors import AlreadyRunningError, DivergedError, UserError, counted, missing_package
 from dropattack.files import leave_stdout
 from dropattack.runs import experiment, launching, record
 from dropattack.runs.config import GROUPS, SEARCH, cells, choices, compose, parse
@@ -176,7 +176,7 @@ def _sweep(hydra_main: Callable[[], Any], overrides: list[str]) -> int:
     runs = set(records.values())
     before = sum(record.is_done(path) is not None for path in runs)
     twice = f" ({len(wanted)} cells, some of which are the same run)" * (len(runs) < len(wanted))
-    experiment.say(f"{len(runs)} runs{twice}, {before} of them done already")
+    experiment.say(f"{counted(len(runs), 'run')}{twice}, {before} of them done already")
     code = 0
     try:
         code = _hydra(hydra_main)
