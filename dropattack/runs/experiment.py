@@ -151,6 +151,8 @@ def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
     """Build, train, test, and write the record. Fill in `draft` meanwhile, for the record of a failure."""
     kernels.pin(asked.config["trainer"]["kernels"])
     found = build.read_data(asked.config)  # first: missing data is reported before seconds of imports
+    if asked.config["trainer"]["progress"] != "none":
+        say(f"run {asked.name}")
     import torch
 
     from dropattack.data.sets import warnings as set_warnings
