@@ -103,9 +103,10 @@ def test_data_and_a_model_of_one_s_own(write):
 def test_a_text_model_of_one_s_own_predicts(write, capsys):
     """The tokenizer of such a model names only some of its options."""
     name = write(TEXTS)
-    path = experiment.run(compose(CONF, [*QUIET, f"plugins=[{name}]", "dataset=haiku", "model=bag"]))
-    assert main(["predict", str(path), "a text", "another one"]) == 0
-    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["bad", "good"]
+    trained = ["dataset=haiku", "model=bag", "trainer.epochs=10", "trainer.learning_rate=0.05"]
+    path = experiment.run(compose(CONF, [*QUIET, f"plugins=[{name}]", *trained]))
+    assert main(["predict", str(path), "a fine line", "a poor line"]) == 0
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["good", "bad"]
 
 
 def test_the_code_of_a_plug_in_is_a_part_of_the_run(write, tmp_path):

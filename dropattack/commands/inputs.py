@@ -119,7 +119,9 @@ def texts_of(path: Path, columns: Mapping[str, list[Any]], names: Sequence[str])
     cells = column(path, columns, names)
     for row, cell in enumerate(cells, 1):
         if not isinstance(cell, str):
-            raise UserError(f"{path}, row {row}: {cell!r:.40} is not a text; is it the right column?")
+            missing = cell is None or cell != cell  # pandas reads null as NaN
+            problem = "the text is missing" if missing else f"{cell!r:.40} is not a text; is it the right column?"
+            raise UserError(f"{path}, row {row}: {problem}")
     return cells
 
 

@@ -164,7 +164,7 @@ def test_an_exported_bert_gives_the_same_logits(words, tmp_path, capsys):
 
 def mistakes(digits, words, folder: Path) -> list[tuple[list[str], str]]:
     (folder / "no.csv").write_text("a,b\n1,2\n")
-    (folder / "none.jsonl").write_text('{"text": null, "n": 1}')
+    (folder / "none.jsonl").write_text('{"text": "x"}\n{"text": null}')
     (folder / "label.csv").write_text("text,label\nx,nothing\n")
     (folder / "short.csv").write_text("text,label\nx\n")
     (folder / "empty.txt").write_text("\n")
@@ -181,7 +181,7 @@ def mistakes(digits, words, folder: Path) -> list[tuple[list[str], str]]:
         (["predict", text, "x", "--pair", "y"], "this model reads one text per row"),
         (["predict", text, "--file", f"{folder}/no.xlsx"], "no.xlsx: write the texts as a table (.csv, .tsv, .jsonl"),
         (["predict", text, "--file", f"{folder}/no.jsonl"], "cannot read"),
-        (["predict", text, "--file", f"{folder}/none.jsonl"], "row 1: None is not a text; is it the right column?"),
+        (["predict", text, "--file", f"{folder}/none.jsonl"], "row 2: the text is missing"),
         (["predict", text, "x", "--device", "cuda"], "--device=cuda is not available"),
         (["predict", f"{folder}/a.json", "x"], "there is no record"),
         (["evaluate", text, "--data", f"{folder}/no.csv"], "has no column 'text'"),
