@@ -81,7 +81,7 @@ def verdicts(one: Found) -> str:
     if not count:
         return f"{runs} No comparisons yet."
     ends = ", ".join(f"{count[word]} {SIGNS[word]} {word}" for word in SIGNS if count[word])
-    return f"{runs} Of {sum(count.values())} comparisons with none: {ends}."
+    return f"{runs} Of {counted(sum(count.values()), 'comparison')} with none: {ends}."
 
 
 def _probed_elsewhere(one: Found, found: Sequence[Found]) -> set[str]:
