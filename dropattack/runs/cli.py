@@ -8,6 +8,7 @@ stdout ends with the record's path; everything else goes to stderr.
 from __future__ import annotations
 
 import os
+import select
 import sys
 import textwrap
 import time
@@ -245,12 +246,16 @@ def guarded(action: Callable[[], int]) -> int:
 
 
 def _has_no_reader() -> bool:
-    """Return whether the reader of stdout has gone: what could not be written is still in its buffer."""
+    """Return whether the reader of stdout has gone; a large write that failed leaves nothing in the buffer."""
     try:
         sys.stdout.flush()
+        pipe = select.poll()  # not on Windows
+        pipe.register(sys.stdout.fileno(), 0)
+        return any(event & select.POLLERR for _, event in pipe.poll(0))
     except BrokenPipeError:
         return True
-    return False
+    except (AttributeError, OSError, ValueError):  # not a file
+        return False
 
 
 def _is_expected(error: Exception) -> bool:
