@@ -187,4 +187,4 @@ def _controls(claims: Claims, found: Sequence[Found]) -> dict[tuple[str, str, st
 def _control(cell: Evidence) -> str:
     verdict = "equivalent to plain training" if cell.verdict == EQUIVALENT else cell.verdict
     gain = difference_and_interval(cell.difference)
-    return f"The same masks and lengths along a random direction gave {gain} points there: {verdict}."
+    return f"The same masks and lengths along a random direction gave {gain} points on {_name(cell)}: {verdict}."
