@@ -144,7 +144,7 @@ def test_the_command_writes_the_page(quick_git, tmp_path, capsys):
     folders.run(tmp_path / "mini" / "vision")
     output = tmp_path / "new" / "report.html"
     assert main(["report", "--results", str(tmp_path), "--output", str(output)]) == 0
-    assert capsys.readouterr() == (f"{output}\n", "")
+    assert capsys.readouterr() == (f"{output}\n", "[1/1] vision, mini\n")
     text = output.read_text(encoding="utf-8")
     assert text.startswith("<!doctype html>")
     assert "make table-text SCALE=mini" in text
