@@ -117,6 +117,8 @@ def complete_pages(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] = "\n\n".join([title, *shown[:1], rest, *shown[1:]])
     else:
         source[0] = "\n\n".join([source[0], *shown])
+    if place.name == "findings":  # few sections, and tables that need the room
+        source[0] = f"---\nhide-toc: true\n---\n\n{source[0]}"
 
 
 def unlink_folders(app: Sphinx, document: nodes.document) -> None:

@@ -1,4 +1,4 @@
-"""Exceptions that end a run or a command with one sentence."""
+"""Exceptions that end a run or a command with one sentence, and what sentences are made of."""
 
 import signal
 
@@ -55,6 +55,11 @@ class Interrupted(BaseException):
     def exit_code(self) -> int:
         """128 + the signal's number, as a shell reports it: 130 for Ctrl-C, 143 for SIGTERM."""
         return 128 + self.number
+
+
+def counted(count: float, what: str, plural: str = "s") -> str:
+    """Return a number and what it counts: `1 run`, `2 runs`; `plural` is added to all but one."""
+    return f"{count:g} {what}{plural if count != 1 else ''}"
 
 
 def printable(text: str) -> str:

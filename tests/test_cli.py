@@ -366,7 +366,7 @@ def test_sweeps(tmp_path):
     assert "2 runs, 1 of them done already" in said
     assert "1 finished, 1 missing" in said
     assert same == 0, once
-    assert "1 runs (4 cells, some of which are the same run), 0 of them done already" in once
+    assert "1 run (4 cells, some of which are the same run), 0 of them done already" in once
     assert once.strip().splitlines()[-1] == "1 finished"
     assert len(list(tmp_path.glob("outputs/records/*.json"))) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]

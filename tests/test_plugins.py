@@ -7,14 +7,16 @@ from importlib import metadata
 import pytest
 
 from dropattack import plugins, source
+from dropattack.commands.main import main
 from dropattack.errors import UserError
 from dropattack.runs import cli, experiment, launching, record
 from dropattack.runs.config import choices, compose
 from dropattack.runs.experiment import CONF
 
 DOCUMENT = (CONF.parent / "docs" / "howto" / "own-data.md").read_text()
-METHOD = (
-    DOCUMENT.partition("# not run: a test runs it as a plug-in\n")[2].partition("```")[0].replace("mymethod", "NAME")
+_, METHOD, TEXTS = (
+    part.partition("```")[0].replace("mymethod", "NAME")
+    for part in DOCUMENT.split("# not run: a test runs it as a plug-in\n")
 )
 REST = """
 import numpy as np
@@ -96,6 +98,15 @@ def test_data_and_a_model_of_one_s_own(write):
     assert written["data"]["sizes"] == {"train": 60, "validation": 10, "test": 32}
     assert written["parameters"] == 36 * 4 + 4 + 4 * 2 + 2
     assert written["test"]["accuracy"] > 0.9
+
+
+def test_a_text_model_of_one_s_own_predicts(write, capsys):
+    """The tokenizer of such a model names only some of its options."""
+    name = write(TEXTS)
+    trained = ["dataset=haiku", "model=bag", "trainer.epochs=10", "trainer.learning_rate=0.05"]
+    path = experiment.run(compose(CONF, [*QUIET, f"plugins=[{name}]", *trained]))
+    assert main(["predict", str(path), "a fine line", "a poor line"]) == 0
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["good", "bad"]
 
 
 def test_the_code_of_a_plug_in_is_a_part_of_the_run(write, tmp_path):

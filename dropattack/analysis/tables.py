@@ -10,6 +10,7 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from dropattack.errors import counted
 from dropattack.runs.yaml_io import read_yaml
 from dropattack.statistics import BETTER, MIN_SEEDS, WORSE, Estimate, PairedDifference, Plan
 from dropattack.statistics.rows import RowComparison
@@ -149,16 +150,19 @@ _BY_ROW = (
 def _families(compared: pd.DataFrame, plan: Plan) -> str:
     tested = compared["p"].notna()
     if plan.primary is None:
-        return f"over the {int(tested.sum())} comparisons of this table"
+        return f"over the {counted(int(tested.sum()), 'comparison')} of this table"
     own = tested & (compared["family"] == "primary")
     family, made = plan.primary, int(own.sum())
     planned = max(len(family.datasets), made)
     where = ", ".join(f"{key.rpartition('.')[2]}={str(value).lower()}" for key, value in family.where.items())
     declared = f"; declared {family.declared}" if family.declared else ""
+    others = int(tested.sum()) - made
+    rest = "the other one, which is" if others == 1 else f"the {others} others, which are"
+    kinds = ("two families: the primary one", f", and {rest} secondary") if others else ("the primary family", "")
     return (
-        f"within two families: the primary one, {family.method}{f' ({where})' if where else ''} against "
+        f"within {kinds[0]}, {family.method}{f' ({where})' if where else ''} against "
         f"{family.against}, one comparison per data set ({planned} planned, {made} made; those not made count in the "
-        f"correction{declared}), and the {int(tested.sum()) - made} others, which are secondary"
+        f"correction{declared}){kinds[1]}"
     )
 
 

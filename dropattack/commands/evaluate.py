@@ -4,10 +4,10 @@
     dropattack evaluate RECORD --data reviews.csv
     dropattack evaluate RECORD --outside
 
-The file is a CSV or TSV file with the columns of the training's table, or with `text` (pairs: and `text_pair`; images:
-`image`, a file's path relative to the table) and `label`: the name of a class or its number. A split needs the data set
-that the model was trained on. `--outside` tests a run on IMDB on rewritten reviews and on sentences of other reviews;
-`dropattack outside` does that for many runs, and compares them.
+The file is a table (.csv, .tsv, .jsonl or .parquet) with the columns of the training's table, or with `text` (pairs:
+and `text_pair`; images: `image`, a file's path relative to the table) and `label`: the name of a class or its number. A
+split needs the data set that the model was trained on. `--outside` tests a run on IMDB on rewritten reviews and on
+sentences of other reviews; `dropattack outside` does that for many runs, and compares them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dropattack.commands import inputs
 from dropattack.commands.parsing import new_parser
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     inputs.add_model(parser)
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument("--split", default="test", choices=("train", "validation", "test"), help="default: %(default)s")
-    chosen.add_argument("--data", type=Path, metavar="FILE.csv", help="instead of a split, examples with their labels")
+    chosen.add_argument("--data", type=Path, metavar="TABLE", help="instead of a split, examples with their labels")
     chosen.add_argument("--outside", action="store_true", help="instead of a split, sets outside IMDB")
     args = parser.parse_args(argv)
     return cli.guarded(lambda: run(args))
@@ -85,13 +85,13 @@ def of_split(args: argparse.Namespace) -> dict[str, float]:
 
 def of_file(args: argparse.Namespace) -> dict[str, float]:
     """Evaluate on the rows of a CSV file."""
-    columns = inputs.read_csv(args.data)
+    columns = inputs.read_table(args.data)
     model = inputs.trained(args)
     split = labelled(args.data, columns, model.reader, inputs.Columns.of(model.record["config"]))
     return {**model.test(split).metrics, "rows": len(split)}
 
 
-def labelled(path: Path, columns: dict[str, list[str]], reader: Reader, names: inputs.Columns) -> TensorSplit:
+def labelled(path: Path, columns: dict[str, list[Any]], reader: Reader, names: inputs.Columns) -> TensorSplit:
     """Return the rows of a table as tensors.
 
     Raises:
@@ -99,14 +99,18 @@ def labelled(path: Path, columns: dict[str, list[str]], reader: Reader, names: i
     """
     import numpy as np
 
-    examples = inputs.column(path, columns, names.text if reader.kind == "text" else [inputs.IMAGE])
+    from dropattack.data.labels import names_of
+
+    examples = inputs.texts_of(path, columns, names.text if reader.kind == "text" else [inputs.IMAGE])
     given = inputs.column(path, columns, names.label)
-    numbers = [reader.label(name.strip()) for name in given]
+    numbers = [reader.label(str(name).strip()) for name in given]
+    if None in numbers:  # in the spelling of the training: 1.0 is 1, and True is true
+        numbers = [reader.label(name) for name in names_of(given, f"{path}, column {names.label[0]}")]
     if None in numbers:
         row = numbers.index(None)
         classes = ", ".join(reader.classes[:20]) + " …" * (len(reader.classes) > 20)
         raise UserError(f"{path}, row {row + 1}: {given[row]!r:.80} is not a class; classes: {classes}")
     labels = np.array(numbers, np.int64)
     if reader.kind == "text":
-        return reader.texts(examples, labels, inputs.column(path, columns, names.pair) if reader.pairs else None)
+        return reader.texts(examples, labels, inputs.texts_of(path, columns, names.pair) if reader.pairs else None)
     return reader.images([path.parent / name for name in examples], labels)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dropattack.commands.parsing import add_places
 from dropattack.errors import UserError
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 IMAGE = "image"  # the column of image files
 TABLES = {".csv": ",", ".tsv": "\t"}
-OTHER_TABLES = (".json", ".jsonl", ".parquet", ".xlsx", ".gz")
+FRAMES = (".jsonl", ".parquet")
+OTHER_TABLES = (".json", ".xlsx", ".gz")
+ALL = ".csv, .tsv, .jsonl or .parquet"
 
 
 @dataclass(frozen=True)
@@ -83,20 +85,20 @@ def read_texts(path: Path, names: Columns) -> tuple[list[str], list[str]]:
     """Return the texts of a file, and the second texts of a table of pairs (or none).
 
     Args:
-        path: a CSV or TSV file, or a file with one text per line; `-` is stdin.
+        path: a table (`ALL`), or a file with one text per line; `-` is stdin.
         names: the columns of a table; one that has a single column needs none of these names.
 
     Raises:
         UserError: the file cannot be read, or has no text.
     """
     pairs: list[str] = []
-    if path.suffix.lower() in TABLES:
-        columns = read_csv(path)
-        texts = next(iter(columns.values())) if len(columns) == 1 else column(path, columns, names.text)
+    if path.suffix.lower() in (*TABLES, *FRAMES):
+        columns = read_table(path)
+        texts = texts_of(path, columns, tuple(columns) if len(columns) == 1 else names.text)
         if any(name in columns for name in names.pair):
-            pairs = column(path, columns, names.pair)
+            pairs = texts_of(path, columns, names.pair)
     elif path.suffix.lower() in OTHER_TABLES:
-        raise UserError(f"{path}: write the texts as a .csv or .tsv file, or as a file with one text per line")
+        raise UserError(f"{path}: write the texts as a table ({ALL}), or as a file with one text per line")
     else:
         try:
             whole = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
@@ -108,7 +110,22 @@ def read_texts(path: Path, names: Columns) -> tuple[list[str], list[str]]:
     return texts, pairs
 
 
-def column(path: Path, columns: Mapping[str, list[str]], names: Sequence[str]) -> list[str]:
+def texts_of(path: Path, columns: Mapping[str, list[Any]], names: Sequence[str]) -> list[str]:
+    """Return the first column of `names` that a table has, whose cells are texts.
+
+    Raises:
+        UserError: it has none of them, or a cell is missing or of another kind.
+    """
+    cells = column(path, columns, names)
+    for row, cell in enumerate(cells, 1):
+        if not isinstance(cell, str):
+            missing = cell is None or cell != cell  # pandas reads null as NaN
+            problem = "the text is missing" if missing else f"{cell!r:.40} is not a text; is it the right column?"
+            raise UserError(f"{path}, row {row}: {problem}")
+    return cells
+
+
+def column(path: Path, columns: Mapping[str, list[Any]], names: Sequence[str]) -> list[Any]:
     """Return the first column of `names` that a table has.
 
     Raises:
@@ -120,12 +137,23 @@ def column(path: Path, columns: Mapping[str, list[str]], names: Sequence[str]) -
     raise UserError(f"{path} has no column {' or '.join(map(repr, names))}; its columns are {', '.join(columns)}")
 
 
-def read_csv(path: Path) -> dict[str, list[str]]:
-    """Return the columns of a CSV or TSV file whose first line names them.
+def read_table(path: Path) -> dict[str, list[Any]]:
+    """Return the columns of a table; the cells of CSV and TSV files, whose first line names the columns, are texts.
 
     Raises:
         UserError: the file cannot be read, has no rows, or a row with another number of cells.
     """
+    if path.suffix.lower() in FRAMES:
+        import pandas as pd
+
+        try:
+            frame = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_json(
+                path, lines=True, dtype=False)  # fmt: skip
+        except Exception as error:  # of several libraries
+            raise UserError(f"cannot read {path}: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
+        if frame.empty:
+            raise UserError(f"{path} has no rows")
+        return {str(name): frame[name].tolist() for name in frame}
     csv.field_size_limit(sys.maxsize)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:

@@ -85,24 +85,25 @@ def sentences(found: Sequence[ScaleAnswer]) -> list[str]:
 
 
 def in_short(found: Sequence[ScaleAnswer]) -> list[str]:
-    """Return the answer in short: verdicts at the credible scales, the control, verdicts at the others, the cost."""
+    """Return the answer in three sentences: verdicts at the credible scales, the control, and the cost.
+
+    Without a comparison at a credible scale, the first gives the verdicts of the others.
+    """
     said = []
-    credible = [cell for one in found if one.scale in CREDIBLE for cell in one.cells]
+    credible = [one for one in found if one.scale in CREDIBLE]
     if credible:
+        together = "".join(
+            f"; pooled over {one.pooled.k} data sets at {one.scale} scale: {interval(one.pooled)} points, {one.verdict}"
+            for one in credible
+            if one.pooled
+        )
+        verdicts = _verdicts([cell for one in credible for cell in one.cells], _numbers)
         where = "Against plain training for the same number of epochs"
-        said.append(f"{where}, DropAttack's verdicts are: {_verdicts(credible, _numbers)}.")
-    said += [_pooled(one) for one in found if one.scale in CREDIBLE and one.pooled]
-    controls = [cell for one in found if one.scale in CREDIBLE for cell in one.controls if cell]
-    if controls:
+        said.append(f"{where}, DropAttack's verdicts are: {verdicts}{together}.")
+    if controls := [cell for one in credible for cell in one.controls if cell]:
         gains = ", ".join(f"{difference_and_interval(cell.difference)} on {_name(cell)}" for cell in controls)
         said.append(f"The control, the same masks and lengths along a random direction, gives {gains}.")
-    for one in found:
-        if one.scale not in CREDIBLE:
-            where = f"On data that was cut down for two CPU cores ({one.scale})"
-            what = "the verdicts" if said else "DropAttack's verdicts against plain training"
-            pooled = f" Pooled: {interval(one.pooled)} points, {one.verdict}." if one.pooled else ""
-            said.append(f"{where} {what} are: {_verdicts(one.cells, _name)}.{pooled}")
-    return [*said, *filter(None, [cost(found)])]
+    return [*(said or [_summary(one) for one in found]), *filter(None, [cost(credible or found)])]
 
 
 def cost(found: Sequence[ScaleAnswer]) -> str:
@@ -186,4 +187,4 @@ def _controls(claims: Claims, found: Sequence[Found]) -> dict[tuple[str, str, st
 def _control(cell: Evidence) -> str:
     verdict = "equivalent to plain training" if cell.verdict == EQUIVALENT else cell.verdict
     gain = difference_and_interval(cell.difference)
-    return f"The same masks and lengths along a random direction gave {gain} points there: {verdict}."
+    return f"The same masks and lengths along a random direction gave {gain} points on {_name(cell)}: {verdict}."

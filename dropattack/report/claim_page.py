@@ -78,7 +78,9 @@ def page(claims: Claims, found: Sequence[Found]) -> str:
         "# Claims\n\nMade by `make claims` from the records in this folder and "
         "[conf/claims.yaml](../conf/claims.yaml): what the paper and the papers of the other methods claim, and what "
         "the runs here say.",
-        f"**{headline(answer)}** {' '.join([*sentences(answer), cost(answer)])}".strip(),
+        "\n".join(
+            [f"**{headline(answer)}**\n", *(f"- {one}" for one in filter(None, [*sentences(answer), cost(answer)]))]
+        ),
         tally(outcomes),
         markdown(summary(outcomes)).strip(),
         HOW.format(margin=claims.margin, least=MIN_SEEDS),

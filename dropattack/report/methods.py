@@ -7,6 +7,7 @@ import pandas as pd
 
 from dropattack.analysis.drawing import rank
 from dropattack.analysis.tables import difference_and_interval, mean_and_spread, p_value
+from dropattack.errors import counted
 from dropattack.report.gather import Found
 
 TABLE = "methods"  # of conf/table/
@@ -40,17 +41,13 @@ def methods_page(tables: Iterable[Found], methods: Iterable[str]) -> str:
 
 def _sentence(row: Any) -> str:
     where = f"On {row.dataset_label} with {row.model}"
-    result = f"{mean_and_spread(row.score)} % over {_counted(row.n, 'seed')}"
+    result = f"{mean_and_spread(row.score)} % over {counted(row.n, 'seed')}"
     if row.method == BASELINE:
         return f"{where}: {result}, the baseline."
     if row.why:
         return f"{where}: {result}, not compared ({row.why})."
     difference = f"{difference_and_interval(row.difference)} beside {BASELINE} (p = {p_value(row.p_holm)})"
-    return f"{where}: {result}, {difference}: {row.verdict}, at {_counted(row.passes, 'pass', 'es')} per step."
-
-
-def _counted(count: float, what: str, plural: str = "s") -> str:
-    return f"{count:g} {what}{plural if count != 1 else ''}"
+    return f"{where}: {result}, {difference}: {row.verdict}, at {counted(row.passes, 'pass', 'es')} per step."
 
 
 def without_methods(tables: Sequence[Found]) -> list[Found]:

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from dropattack.analysis.claim_figure import NOTE, forest_panel
 from dropattack.analysis.tables import p_value
-from dropattack.report.answer import MINI, ScaleAnswer, answers, cost, headline, sentences
+from dropattack.report.answer import MINI, ScaleAnswer, answers, headline, in_short
 from dropattack.report.charts import figure
 from dropattack.report.claim_page import effect, headline_scale, seeds, tally
 from dropattack.report.claims import CONTRADICTED, SUPPORTED, Claims, Outcome, decide
@@ -20,9 +20,8 @@ def opening(claims: Claims, found: Sequence[Found]) -> list[Part]:
     """Return the sections `answer` and `claims`."""
     answer, outcomes = answers(claims, found), decide(claims, found)
     part = Part("answer", "The answer")
-    words = [*sentences(answer), cost(answer)]
     lead = Markup('<p><strong>{}</strong> {}</p>\n<p><a href="#claims">{}</a></p>')
-    part.html = lead.format(headline(answer), " ".join(filter(None, words)), "Every claim with its verdict")
+    part.html = lead.format(headline(answer), " ".join(in_short(answer)), "Every claim with its verdict")
     if answer:
         part.figures.append(forest(headline_scale(answer)))
     listed = Part("claims", "Claims", lead=tally(outcomes), grids=[_grid(outcomes)])

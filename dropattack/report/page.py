@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from dropattack.analysis.drawing import rank
+from dropattack.progress import counting
 from dropattack.report import colours, gather, sections
 from dropattack.report.claims import Claims
 from dropattack.report.elements import swatch
@@ -31,6 +32,10 @@ def build(results: Path, *, tables: Sequence[TableSpec], docs: Path, claims: Cla
         UserError: a YAML file or a file of values cannot be read at all.
     """
     found, empty = gather.tables(results, tables)
+    with counting("tables", len(found)) as done:
+        for one in found:
+            _ = one.compared  # cached; most of the time goes into it
+            done(f"{one.table.name}, {one.scale}")
     parts = [
         *(opening(claims, found) if claims else []),
         *filter(None, [overview(found), against_others(found)]),

@@ -9,7 +9,7 @@ from dropattack.analysis.compare import provenance as origin
 from dropattack.analysis.data_efficiency import data_efficiency_table, heading
 from dropattack.analysis.drawing import rank
 from dropattack.analysis.tables import Table, comparison_table
-from dropattack.errors import UserError
+from dropattack.errors import UserError, counted
 from dropattack.report import cards, charts, cost, gather, grids
 from dropattack.report.elements import Facets, Part
 from dropattack.report.gather import Found, TableSpec
@@ -77,11 +77,11 @@ def _table(one: Found, found: Sequence[Found]) -> Part:
 def verdicts(one: Found) -> str:
     """Count the verdicts of all comparisons."""
     count = Counter(verdict for verdict in one.compared["verdict"] if verdict)
-    runs = f"{len(one.frame)} runs of {len(one.compared)} cells."
+    runs = f"{counted(len(one.frame), 'run')} of {counted(len(one.compared), 'cell')}."
     if not count:
         return f"{runs} No comparisons yet."
     ends = ", ".join(f"{count[word]} {SIGNS[word]} {word}" for word in SIGNS if count[word])
-    return f"{runs} Of {sum(count.values())} comparisons with none: {ends}."
+    return f"{runs} Of {counted(sum(count.values()), 'comparison')} with none: {ends}."
 
 
 def _probed_elsewhere(one: Found, found: Sequence[Found]) -> set[str]:

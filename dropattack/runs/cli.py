@@ -8,6 +8,7 @@ stdout ends with the record's path; everything else goes to stderr.
 from __future__ import annotations
 
 import os
+import select
 import sys
 import textwrap
 import time
@@ -20,7 +21,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from dropattack import provenance
-from dropattack.errors import AlreadyRunningError, DivergedError, UserError, missing_package
+from dropattack.errors import AlreadyRunningError, DivergedError, UserError, counted, missing_package
 from dropattack.files import leave_stdout
 from dropattack.runs import experiment, launching, record
 from dropattack.runs.config import GROUPS, SEARCH, cells, choices, compose, parse
@@ -176,7 +177,7 @@ def _sweep(hydra_main: Callable[[], Any], overrides: list[str]) -> int:
     runs = set(records.values())
     before = sum(record.is_done(path) is not None for path in runs)
     twice = f" ({len(wanted)} cells, some of which are the same run)" * (len(runs) < len(wanted))
-    experiment.say(f"{len(runs)} runs{twice}, {before} of them done already")
+    experiment.say(f"{counted(len(runs), 'run')}{twice}, {before} of them done already")
     code = 0
     try:
         code = _hydra(hydra_main)
@@ -245,12 +246,16 @@ def guarded(action: Callable[[], int]) -> int:
 
 
 def _has_no_reader() -> bool:
-    """Return whether the reader of stdout has gone: what could not be written is still in its buffer."""
+    """Return whether the reader of stdout has gone; a large write that failed leaves nothing in the buffer."""
     try:
         sys.stdout.flush()
+        pipe = select.poll()  # not on Windows
+        pipe.register(sys.stdout.fileno(), 0)
+        return any(event & select.POLLERR for _, event in pipe.poll(0))
     except BrokenPipeError:
         return True
-    return False
+    except (AttributeError, OSError, ValueError):  # not a file
+        return False
 
 
 def _is_expected(error: Exception) -> bool:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from dropattack import plugins
-from dropattack.errors import DivergedError, UserError, printable
+from dropattack.errors import DivergedError, UserError, counted, printable
 from dropattack.files import disk_problem
 from dropattack.runs import attacked, build, kernels, record
 from dropattack.runs.checks import check
@@ -151,6 +151,8 @@ def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
     """Build, train, test, and write the record. Fill in `draft` meanwhile, for the record of a failure."""
     kernels.pin(asked.config["trainer"]["kernels"])
     found = build.read_data(asked.config)  # first: missing data is reported before seconds of imports
+    if asked.config["trainer"]["progress"] != "none":
+        say(f"run {asked.name}")
     import torch
 
     from dropattack.data.sets import warnings as set_warnings
@@ -210,8 +212,8 @@ def _execute(asked: Run, draft: dict[str, Any]) -> dict[str, Any]:
             checkpoints.clear()
             if test and trainer["progress"] != "none":
                 say(f"test accuracy {test['accuracy']:.4f} by the weights of epoch {finished['validation']['epoch']} "
-                    f"(validation {finished['validation']['accuracy']:.4f}); {reg.passes:g} passes a step, "
-                    f"{result.seconds:.1f} s")  # fmt: skip
+                    f"(validation {finished['validation']['accuracy']:.4f}); {counted(reg.passes, 'pass', 'es')} per "
+                    f"step, {result.seconds:.1f} s")  # fmt: skip
     return finished
 
 

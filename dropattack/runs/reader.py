@@ -186,24 +186,26 @@ class Reader:
         Raises:
             UserError: it is of another kind, or not available.
         """
-        from dropattack.data.text import Pieces, PretrainedTokenizer, Words
+        from dropattack.data.text import Pieces, PretrainedTokenizer, Words, WordTokenizer
 
         options = {key: value for key, value in (self.tokenizer or {}).items() if key != "_target_"}
         target, vocabulary = (self.tokenizer or {}).get("_target_"), self.vocabulary or ()
         if target == WORDS:
-            return Words(vocabulary, frozenset(self.dropped), re.compile(self.pattern), options["lowercase"],
-                         options["max_length"])  # fmt: skip
+            words = WordTokenizer(**options)  # a plug-in need not name every option
+            return Words(vocabulary, frozenset(self.dropped), re.compile(self.pattern), words.lowercase,
+                         words.max_length)  # fmt: skip
         if target != PIECES:
             raise UserError(
                 f"the tokenizer {target} cannot be rebuilt from a run's folder; choose words or word pieces"
             )
-        if options["name"] is None:
+        pieces = PretrainedTokenizer(**options)
+        if pieces.name is None:
             backend = _pieces(vocabulary)
-            backend.enable_truncation(options["max_length"])
+            backend.enable_truncation(pieces.max_length)
             return Pieces(backend, vocabulary, self.padding_id or 0, vocabulary.index("[UNK]"))
-        fitted = PretrainedTokenizer(**options).fit(None)  # type: ignore[arg-type]  # a pretrained one needs no data
+        fitted = pieces.fit(None)  # type: ignore[arg-type]  # a pretrained one needs no data
         if fitted.vocabulary != vocabulary:
-            raise UserError(f"the tokenizer of {options['name']} is not the one of the training; install that one")
+            raise UserError(f"the tokenizer of {pieces.name} is not the one of the training; install that one")
         return fitted
 
 

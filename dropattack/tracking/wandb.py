@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -130,7 +131,10 @@ class WandbTracker:
                     why = reason(error)
             else:
                 why = "there is no API key (`wandb login`, or WANDB_API_KEY)"
-            _say(f"offline, because {why}; run `wandb sync` on {self.folder / 'wandb'} later")
+            _say(
+                f"offline, because {why}; `wandb sync` on {self.folder / 'wandb'} uploads it later, tracker=none turns "
+                "tracking off"
+            )
             mode = "offline"
         self._run = begin(mode)
 
@@ -164,5 +168,7 @@ def has_key() -> bool:
     return False
 
 
+@cache
 def _say(sentence: str) -> None:
+    """Print a sentence once per process: every run of a sweep would repeat it."""
     print(f"W&B: {sentence}", file=sys.stderr, flush=True)

@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from dropattack.commands.main import NAMES, main
+from dropattack.runs import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -74,3 +76,15 @@ def test_a_closed_pipe_ends_quietly(arguments):
     done = subprocess.run(command, env=ENVIRONMENT, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) in ((141, ""), (0, ""))  # argparse writes its help without an error
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a pipe of POSIX")
+def test_a_large_write_to_a_closed_pipe_is_not_an_error_of_ours(monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    out = os.fdopen(write, "w")
+    monkeypatch.setattr(sys, "stdout", out)
+    with pytest.raises(BrokenPipeError):  # `main` ends it quietly
+        cli.guarded(lambda: print("x" * 100_000))
+    with suppress(BrokenPipeError):
+        out.close()

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -51,8 +52,11 @@ def alone(digits, tmp_path):
 @pytest.mark.parametrize("model", ["lstm", "bert"])
 def test_texts_get_the_probabilities_of_the_test(words, model, tmp_path, capsys, monkeypatch):
     test = data_of(words[model]).test
-    file = tmp_path / "texts.csv"
-    write_rows(file, [("n", "text"), *enumerate(test.texts)])
+    file = tmp_path / ("texts.csv" if model == "lstm" else "texts.jsonl")
+    if model == "lstm":
+        write_rows(file, [("n", "text"), *enumerate(test.texts)])
+    else:
+        file.write_text("".join(json.dumps({"n": 1, "text": text}) + "\n" for text in test.texts))
     monkeypatch.setattr(build, "read_data", lambda config: pytest.fail("the data of the training was read"))
     assert main(["predict", str(words[model]), "--file", str(file), "--json"]) == 0
     assert predicted(capsys) == pytest.approx(kept(words[model]), **TOLERANCE)
@@ -131,6 +135,10 @@ def test_a_file_has_the_numbers_of_the_record(words, tmp_path, capsys, without_d
     of_record = record.read(words["lstm"])["test"]
     expected = [f"{key:<9} {of_record[key]:.4f}" for key in ("accuracy", "macro_f1", "loss")]
     assert capsys.readouterr().out.splitlines() == [*expected, f"rows      {len(names)}"]
+    frame = pd.DataFrame({"label": np.asarray(data.test.labels, float), "text": data.test.texts})
+    frame.to_parquet(tmp_path / "test.parquet")  # 1.0 is class 1, as in training
+    assert main(["evaluate", str(words["lstm"]), "--data", str(tmp_path / "test.parquet")]) == 0
+    assert capsys.readouterr().out.splitlines() == [*expected, f"rows      {len(names)}"]
 
 
 def test_an_exported_bert_gives_the_same_logits(words, tmp_path, capsys):
@@ -156,6 +164,7 @@ def test_an_exported_bert_gives_the_same_logits(words, tmp_path, capsys):
 
 def mistakes(digits, words, folder: Path) -> list[tuple[list[str], str]]:
     (folder / "no.csv").write_text("a,b\n1,2\n")
+    (folder / "none.jsonl").write_text('{"text": "x"}\n{"text": null}')
     (folder / "label.csv").write_text("text,label\nx,nothing\n")
     (folder / "short.csv").write_text("text,label\nx\n")
     (folder / "empty.txt").write_text("\n")
@@ -170,7 +179,9 @@ def mistakes(digits, words, folder: Path) -> list[tuple[list[str], str]]:
         (["predict", text, "--file", f"{folder}/empty.txt"], "has no text"),
         (["predict", text, "--file", f"{folder}/no.csv"], "has no column 'text'; its columns are a, b"),
         (["predict", text, "x", "--pair", "y"], "this model reads one text per row"),
-        (["predict", text, "--file", f"{folder}/no.jsonl"], "no.jsonl: write the texts as a .csv or .tsv file"),
+        (["predict", text, "--file", f"{folder}/no.xlsx"], "no.xlsx: write the texts as a table (.csv, .tsv, .jsonl"),
+        (["predict", text, "--file", f"{folder}/no.jsonl"], "cannot read"),
+        (["predict", text, "--file", f"{folder}/none.jsonl"], "row 2: the text is missing"),
         (["predict", text, "x", "--device", "cuda"], "--device=cuda is not available"),
         (["predict", f"{folder}/a.json", "x"], "there is no record"),
         (["evaluate", text, "--data", f"{folder}/no.csv"], "has no column 'text'"),

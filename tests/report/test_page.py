@@ -13,6 +13,7 @@ from dropattack.analysis.compare import compare
 from dropattack.analysis.findings import rivals
 from dropattack.analysis.records import read_records
 from dropattack.analysis.tables import comparison_table
+from dropattack.commands.main import main
 from dropattack.errors import UserError
 from dropattack.probes.store import STORE
 from dropattack.runs.experiment import CONF
@@ -261,3 +262,22 @@ def test_dropattack_is_compared_with_every_other_method(tree, filled):
         said = shown[f"{one.dataset} / {one.model}", 1 + ["dropout", "fgm"].index(one.other)]
         assert said.startswith(f"{one.difference.mean:+.2f}".replace("-", "−"))
         assert said.endswith(one.verdict)
+
+
+def test_a_table_of_one_s_own_is_shown_when_its_file_is_named(tmp_path, capsys, quick_git):
+    results, file = tmp_path / "results", tmp_path / "mine.yaml"
+    for seed in range(3):
+        folders.run(results / "mini" / "mine", "none", seed=seed)
+        folders.run(results / "mini" / "mine", "fgm", seed=seed)
+    file.write_text(
+        "title: Mine alone\nkind: comparison\nseeds: 3\ngrids:\n- ['dataset=mnist', 'model=cnn', 'reg=none,fgm']\n"
+    )
+    assert main(["report", "--results", str(results)]) == 0
+    assert "mine is left out: name its file" in capsys.readouterr().err
+    assert "Mine alone" not in (results / "report.html").read_text()
+    assert main(["report", str(file), "--results", str(results)]) == 0
+    assert "left out" not in capsys.readouterr().err
+    text = (results / "report.html").read_text()
+    assert "Mine alone (mini)" in text
+    assert "Nobody can say yes yet." not in text  # nor the claims of this project
+    assert main(["report", "mine", "--results", str(results)]) == 2

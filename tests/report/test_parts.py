@@ -17,7 +17,7 @@ from dropattack.analysis.records import read_records
 from dropattack.commands.main import main
 from dropattack.report import cards, colours
 from dropattack.report.charts import accuracy_against, chart, gain_against_cost, heat_map
-from dropattack.report.intervals import interval
+from dropattack.report.intervals import interval_picture
 from dropattack.statistics import PairedDifference, estimate, paired_difference
 from tests.report import folders
 
@@ -29,7 +29,7 @@ def difference(mean: float, half: float = math.nan) -> PairedDifference:
 
 
 def test_the_interval_is_drawn_to_scale():
-    drawn = interval(difference(0.5, 0.25), 1.0, "fgm", "fgm: +0.50")
+    drawn = interval_picture(difference(0.5, 0.25), 1.0, "fgm", "fgm: +0.50")
     assert '<path class="interval" d="M73.0,10.0H99.0"/>' in drawn  # 120 wide, margin 8: 52 per point, from 60
     outline = re.search(r'class="mark" d="([^"]*)"', drawn)[1]  # the mark lies around 86, 10
     xs, ys = zip(*(map(float, point.split(",")) for point in re.findall(r"[\d.]+,[\d.]+", outline)), strict=True)
@@ -41,8 +41,8 @@ def test_the_interval_is_drawn_to_scale():
 def test_wide_interval_is_clipped_with_arrows():
     wide, narrow = difference(0.1, 12.0), difference(0.5, 0.2)
     assert reach([wide, narrow]) == 2.0
-    assert interval(wide, 2.0, "fgm", "").count("arrow") == 2
-    assert interval(difference(0.1), 2.0, "fgm", "").count("interval") == 0  # one seed has none
+    assert interval_picture(wide, 2.0, "fgm", "").count("arrow") == 2
+    assert interval_picture(difference(0.1), 2.0, "fgm", "").count("interval") == 0  # one seed has none
     assert reach([]) > 0
     assert reach([difference(0.0)]) > 0
 
@@ -144,7 +144,7 @@ def test_the_command_writes_the_page(quick_git, tmp_path, capsys):
     folders.run(tmp_path / "mini" / "vision")
     output = tmp_path / "new" / "report.html"
     assert main(["report", "--results", str(tmp_path), "--output", str(output)]) == 0
-    assert capsys.readouterr() == (f"{output}\n", "")
+    assert capsys.readouterr() == (f"{output}\n", "[1/1] vision, mini\n")
     text = output.read_text(encoding="utf-8")
     assert text.startswith("<!doctype html>")
     assert "make table-text SCALE=mini" in text
