@@ -1,6 +1,6 @@
 """Objectives of one batch by hand, with autograd and in float64, for any loss of any modules.
 
-The oracles of oracles.py move nothing in place, but know only the networks of networks.py. These move weights in place.
+The oracles of oracles/ move nothing in place, but know only the networks of networks.py. These move weights in place.
 """
 
 from collections.abc import Callable, Sequence

@@ -21,7 +21,7 @@ def quiet(reg: RDrop | da.RAT) -> Regularizer:
 
 @dataclass(frozen=True)
 class Equation:
-    """What a method computes, written plainly, for test_oracles.py; the older methods have theirs in oracles.py.
+    """What a method computes, written plainly, for test_oracles.py; the older methods have theirs in oracles/.
 
     Attributes:
         cls: The method's class.

@@ -223,7 +223,7 @@ def params() -> Iterator:
         yield pytest.param(method, network, which, id=name, marks=() if fast else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("method", "network", "which"), params())
+@pytest.mark.parametrize(("method", "network", "which"), [*params()])
 def test_gradient_and_losses_are_the_oracles(method, network, which):
     for dropout in method.dropouts(which):
         assert compare(method, network, which, dropout) <= TOLERANCE, dropout
