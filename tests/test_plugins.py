@@ -89,6 +89,7 @@ def test_a_method_of_one_s_own_takes_one_file(write, tmp_path):
     }  # fmt: skip
     assert "plugins" not in fgm["config"]
     assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == [f"{name}.py", "outputs"]
+    assert sys.path[-1] == str(tmp_path), "no file of this folder takes the place of a library"
 
 
 def test_data_and_a_model_of_one_s_own(write):
@@ -175,6 +176,7 @@ def test_installed_packages_name_plug_ins_in_their_entry_points(write, monkeypat
     [
         ("@method('a b')\nclass A: ...\n", "letters, digits and _ only"),
         ("@method('a')\nclass A:\n    def __init__(self, model, depth): ...\n", "its option depth has no default"),
+        ("@method('a')\nclass A: ...\n\n\n@method('a')\nclass B: ...\n", r"\.A already; choose another name"),
     ],
 )
 def test_what_cannot_be_registered(text, said, write):

@@ -26,7 +26,10 @@ def test_comparison_with_every_other_method_has_the_sign_reversed(write_run, tmp
         noise = 0.0005 * (seed % 3)
         for method, accuracy in (("none", 0.7), ("fgm", 0.9 - noise), ("pgd", 0.6), ("dropattack", 0.8)):
             write_run(method, seed=seed, accuracy=accuracy)
-    rows = {row[1]: row for row in against_others(rivals({"t": read_records(tmp_path).frame})).rows}
+    found = rivals({"t": read_records(tmp_path).frame})
+    fgm = next(one for one in found if one.other == "fgm")
+    assert fgm.p_holm == pytest.approx(2 * fgm.difference.p), "the smaller of two"
+    rows = {row[1]: row for row in against_others(found).rows}
     assert set(rows) == {"fgm", "pgd"}
     assert rows["fgm"][4].startswith("−9.96 [−10.01, ")
     assert (rows["fgm"][-1], rows["pgd"][-1]) == ("worse", "not known")  # five equal pairs: p = 1/16

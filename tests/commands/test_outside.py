@@ -93,6 +93,13 @@ def test_many_runs_become_one_file_and_one_table(runs, tmp_path, capsys):
         outside.stored(kept)
 
 
+def test_results_are_added_to_those_of_other_runs(tmp_path):
+    path = tmp_path / outside.STORE
+    for run, sets_of_run in (("b", {"mr": {}}), ("a", {}), ("a", {"sst2": {}})):
+        outside.gather(path, [{"run": run, "sets": sets_of_run}])
+    assert {run: one["sets"] for run, one in outside.stored(path).items()} == {"a": {"sst2": {}}, "b": {"mr": {}}}
+
+
 def test_differences_are_those_of_the_store(runs, tmp_path):
     records = [path for name, path in runs.items() if name != "all reviews"]
     frame, stored = read_records(*records).frame, {}

@@ -88,13 +88,16 @@ def test_the_split_depends_on_its_own_seed_alone(tmp_path):
 
 def test_given_splits_are_kept(tmp_path):
     path = table(tmp_path)
-    test, validation = texts(9, seed=1, prefix="t"), texts(7, seed=2, prefix="v")
+    test, validation = texts(10, seed=1, prefix="t").take(np.arange(1, 10)), texts(7, seed=2, prefix="v")
+    assert test.labels[0] != ROWS.labels[0], "labels do not follow their order in a file"
     options = {
         "test_path": table(tmp_path, "test.csv", test),
         "validation_path": table(tmp_path, "val.tsv", validation),
     }
     made = tables.load(root=tmp_path, path=path, **options)
     assert [part.texts for part in made.splits.values()] == [ROWS.texts, validation.texts, test.texts]
+    for part, rows in zip(made.splits.values(), (ROWS, validation, test), strict=True):
+        assert part.labels.tolist() == rows.labels.tolist()
     without = tables.load(root=tmp_path, path=path, test_path=options["test_path"])
     assert [len(part) for part in without.splits.values()] == [54, 6, 9]
 

@@ -75,6 +75,13 @@ def test_pooled_claim_is_the_pooled_difference(tmp_path, found):
     assert [cell.difference.mean for cell in one.cells] == pytest.approx([d.mean for d in rows["difference"]])
 
 
+def test_a_data_set_of_two_tables_counts_once(tmp_path, found):
+    (vision,) = [table for table in found if table.table.name == "vision"]
+    again = replace(vision, table=replace(vision.table, name="half_data"))
+    one = outcome(tmp_path, [vision, again], test="pooled", against="fgm", datasets=[], tables=[*TABLES])
+    assert [(cell.table, cell.dataset) for cell in one.cells] == [("vision", "cifar10"), ("vision", "mnist")]
+
+
 def test_claims_of_one_source_are_corrected_together(tmp_path, found):
     entry = {"test": "pooled", "against": "fgm", "datasets": []}
     claims = read_claims(written(tmp_path, entry, {**entry, "against": "dropout"}, {**entry, "source": "b"}), TABLES)

@@ -1,5 +1,7 @@
 """The page as a document: valid, self-contained, reproducible, and consistent with `compare`."""
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -76,6 +78,9 @@ def test_nothing_is_loaded(page, tree):
     assert [e.get("href") for e in named(tree, "link")] == ["data:,"]
     assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|innerHTML", page)
     assert len(page.encode()) < 5_000_000
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)  # the only one that the policy allows
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page
 
 
 @pytest.mark.parametrize(("name", "section"), [("vision", "table-mini-vision"), ("half_data", "table-mini-half_data")])

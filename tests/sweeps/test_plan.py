@@ -1,6 +1,7 @@
 """A table's margin and primary family, as read from its file."""
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -8,7 +9,7 @@ import yaml
 from dropattack.errors import UserError
 from dropattack.runs.experiment import CONF
 from dropattack.statistics import MARGIN, Plan, Primary
-from dropattack.sweeps.table import load_table
+from dropattack.sweeps.table import load_table, overrides
 
 TABLE = {"title": "T", "kind": "comparison", "seeds": 2, "grids": [["reg=none"]]}
 PRIMARY = {"method": "fgm", "against": "none", "datasets": ["imdb", "mnist"]}
@@ -27,6 +28,13 @@ def test_plan_of_a_table(tmp_path):
     assert load(tmp_path, primary=more).primary == Primary(
         "fgm", "none", ("imdb", "mnist"), {"reg.epsilon": 1.0}, "before"
     )
+
+
+def test_seeds_that_are_asked_for_replace_those_of_every_grid(tmp_path):
+    load(tmp_path, grids=[["reg=none", "seed=7"], ["reg=fgm"]])
+    for seeds, wanted in ((None, [["seed=7"], ["seed=0,1"]]), (3, [["seed=0,1,2"]] * 2)):
+        grids = overrides(load_table(tmp_path, "t", seeds), scale="smoke", output=Path("outputs"))
+        assert [[one for one in grid if one.startswith("seed=")] for grid in grids] == wanted
 
 
 @pytest.mark.parametrize("margin", [0, -1, 100, "wide", True])

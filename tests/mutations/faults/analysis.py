@@ -1,0 +1,36 @@
+"""Faults in dropattack/analysis."""
+
+from tests.mutations.fault import Fault
+
+FAULTS = (
+    Fault("analysis/compare.py", "The p-values of a table are not corrected.",
+          "holm(p.tolist(), planned)",
+          "p.tolist()", "tests/analysis/test_tables.py"),
+    Fault("analysis/compare.py", "A table pairs runs by their order instead of by seed.",
+          'in zip(runs["seed"], runs[metric], strict=True)',
+          "in zip(range(len(runs)), runs[metric], strict=True)", "tests/analysis/test_tables.py"),
+    Fault("analysis/records.py", "Runs on different data are compared with each other.",
+          '_digest({**shared, "data": data})',
+          "_digest(shared)", "tests/analysis/test_records.py"),
+    Fault("analysis/records.py", "Of two records that contradict each other, the first counts.",
+          'if all(other["test_accuracy"] == first["test_accuracy"] for other in others):',
+          "if True:", "tests/analysis/test_records.py"),
+    Fault("analysis/records.py", "Runs of different code are compared with each other.",
+          "            if code == most[group]:",
+          "            if True:", "tests/analysis/test_records.py"),
+    Fault("analysis/outside.py", "Runs on different versions of an outside set are compared.",
+          'if len({result["fingerprint"] for result in results}) > 1:',
+          "if False:", "tests/commands/test_outside.py"),
+    Fault("analysis/outside.py", "Every setting of a method is in the primary family.",
+          'return Plan() if rows["dataset"].duplicated().any() else PLAN',
+          "return PLAN", "tests/commands/test_outside.py"),
+    Fault("analysis/findings.py", "Comparisons with other methods are not corrected.",
+          "corrected = holm([difference.p for *_, difference in found])",
+          "corrected = [difference.p for *_, difference in found]", "tests/analysis/test_findings.py"),
+    Fault("analysis/findings.py", "An interval of the opposite difference has its ends exchanged.",
+          "PairedDifference(-d.mean, d.sd, -d.high, -d.low,",
+          "PairedDifference(-d.mean, d.sd, -d.low, -d.high,", "tests/analysis/test_findings.py"),
+    Fault("analysis/records.py", "Seeds that each drew their own training rows are not compared.",
+          'data = found["data"].get("notes", {}).get("drawn_from", data)',
+          "pass", "tests/analysis/test_records.py"),
+)  # fmt: skip

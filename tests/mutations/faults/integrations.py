@@ -1,0 +1,12 @@
+"""Faults in dropattack/integrations."""
+
+from tests.mutations.fault import Fault
+
+FAULTS = (
+    Fault("integrations/lightning.py", "A resumed Lightning training starts with fresh random numbers.",
+          "self.regularizer.load_state_dict(states[self.trainer.global_rank])",
+          "pass", "tests/integrations/test_lightning.py", "resum"),
+    Fault("integrations/hf.py", "Hugging Face's accumulated gradient is a sum instead of a mean.",
+          "backward=lambda loss: self.accelerator.backward(loss / (divisor * whole)),",
+          "backward=lambda loss: self.accelerator.backward(loss),", "tests/integrations/test_hf.py", "dropattack"),
+)  # fmt: skip
