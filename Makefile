@@ -90,8 +90,8 @@ bench: $(INSTALLED) ## Measure the cost of each method's step and of the authors
 test: $(INSTALLED) ## Run the tests (ARGS="-k fgm" narrows them; WORKERS=8 uses more processes)
 	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) -m "not slow" $(ARGS)
 
-test-slow: $(INSTALLED) ## Run the slow tests (minutes each) and report their coverage
-	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) -m slow --cov=dropattack --cov-report=term:skip-covered $(ARGS)
+test-slow: $(INSTALLED) ## Run the slow tests (minutes each), try more random examples, and report the coverage
+	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) -m "slow or hypothesis" --hypothesis-profile=thorough --cov=dropattack --cov-report=term:skip-covered $(ARGS)
 
 mutations: $(INSTALLED) ## Put deliberate faults into the code, one at a time, and check that tests fail (part of test-slow)
 	$(ONE_THREAD) $(PY) -m tests.mutations $(ARGS)

@@ -25,8 +25,9 @@ with contextlib.suppress(ImportError):  # the library's tests run without the ex
 
     # OmegaConf parses the text of each interpolation whenever it is read, which takes most of composing a config.
     omegaconf.base.parse = cache(omegaconf.base.parse)
-# The same examples everywhere and no deadline, so that a busy machine causes no failure.
-settings.register_profile("project", derandomize=True, database=None, deadline=None)
+# The same examples everywhere and no deadline, so that a busy machine causes no failure. `make test-slow` has more.
+for name, examples in (("project", 40), ("thorough", 150)):
+    settings.register_profile(name, derandomize=True, database=None, deadline=None, max_examples=examples)
 settings.load_profile("project")
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,10 +62,16 @@ def small_disk(tmp_path):
 
 
 def pytest_collection_finish():
-    """Keep garbage collections, which trainers ask for after each training, from looking at all that was imported."""
+    """Keep garbage collections from looking at all that was imported, and libraries from asking for full ones.
+
+    Accelerate asks after each training and statsmodels at each correction: a tenth of a second each. `gc.collect(2)` is
+    a full one.
+    """
     gc.collect()
     gc.freeze()
     atexit.register(gc.unfreeze)
+    collect = gc.collect
+    gc.collect = lambda generation=0: collect(generation)
 
 
 # Folders whose tests share what takes long to make: trained networks, the page of the report.

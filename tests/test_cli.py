@@ -2,11 +2,13 @@
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -212,52 +214,65 @@ def test_impossible_runs_are_refused_before_importing_torch(number, early):
 
 
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
-ASK_EACH = """
-import contextlib, io, json, runpy, sys
-folder, *scripts = sys.argv[1:]
-said = {}
-sys.path.insert(0, folder)  # the place of a script that is run
-for script in scripts:
-    sys.argv, out, code = [f"{folder}/{script}", "--help"], io.StringIO(), None
-    with contextlib.redirect_stdout(out):
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_of_a_script_starts_nothing(script, capsys, tmp_path, monkeypatch):
+    path = ROOT / "scripts" / script
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(path.parent)  # as Python does for a script
+    monkeypatch.setattr(sys, "argv", [str(path), "--help"])
+    with mock.patch.dict(os.environ), pytest.raises(SystemExit) as end:
+        runpy.run_path(str(path), run_name="__main__")
+    assert not end.value.code
+    assert capsys.readouterr().out.startswith(f"usage: {script}")
+    assert list(tmp_path.iterdir()) == []
+
+
+SESSION = """
+import contextlib, glob, io, json, os, runpy, sys
+script, lines = sys.argv[1], json.loads(sys.argv[2])
+sys.path.insert(0, os.path.dirname(script))  # as Python does for a script
+said = []
+for arguments in lines:
+    sys.argv, out, err, code = [script, *arguments], io.StringIO(), io.StringIO(), None
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            runpy.run_path(sys.argv[0], run_name="__main__")
+            runpy.run_path(script, run_name="__main__")
         except SystemExit as end:
             code = end.code
-    said[script] = code, out.getvalue()
+    records = {path: os.stat(path).st_mtime_ns for path in sorted(glob.glob("outputs/records/*.json"))}
+    said.append((code, out.getvalue(), err.getvalue(), records))
 print(json.dumps(said))
 """
 
 
 @pytest.fixture(scope="module")
-def helps(tmp_path_factory) -> tuple[dict, Path]:
-    """Return the exit code and help of each script, from one process, and the folder in which it ran."""
-    folder = tmp_path_factory.mktemp("empty")
-    command = [sys.executable, "-c", ASK_EACH, str(ROOT / "scripts"), *SCRIPTS]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=True)
-    return json.loads(done.stdout), folder
+def session(tmp_path_factory) -> tuple[Path, list]:
+    """Run run.py five times in one process; return the folder, and each exit code, stdout, stderr and record's time."""
+    folder = tmp_path_factory.mktemp("session")
+    lines = [
+        QUICK, QUICK,
+        [QUICK[0], "--multirun", *QUICK[1:], "reg=none,fgm", "trainer.max_steps=3"],
+        ["--multirun", *QUICK, "reg=fgm", "reg.targets=[nothing],[input]", "trainer.max_steps=3"],
+        [*QUICK, "--multirun", "seed=7,7", "trainer.threads=1,null", "trainer.max_steps=1"],
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": ""}
+    command = [sys.executable, "-c", SESSION, str(ROOT / "run.py"), json.dumps(lines)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_help_of_a_script_starts_nothing(script, helps):
-    said, folder = helps
-    code, out = said[script]
-    assert not code
-    assert out.startswith(f"usage: {script}")
-    assert list(folder.iterdir()) == []
-
-
-def test_run_then_skip(tmp_path):
+def test_run_then_skip(session):
     """A run prints its record; repeated, it answers immediately; it writes only below paths.output."""
-    code, out, err = result(tmp_path, *QUICK)
+    folder, ((code, out, err, before), (again, same, said, after), *_) = session
     assert code == 0, err
-    record = loaded(out, tmp_path)
+    record = loaded(out, folder)
     assert record["status"] == "finished"
     assert record["passes_per_step"] == 1
     assert record["steps"] == record["history"][-1]["step"]
-    assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
-    kept = tmp_path / "outputs" / "checkpoints" / record["run_id"]
+    kept = folder / "outputs" / "checkpoints" / record["run_id"]
     assert sorted(path.name for path in kept.iterdir()) == [
         "best.json",
         "best.safetensors",
@@ -265,11 +280,28 @@ def test_run_then_skip(tmp_path):
         "predictions.npz",
         "reader.json",
     ]
-    before = (tmp_path / out.splitlines()[-1]).stat().st_mtime_ns
-    code, again, err = result(tmp_path, *QUICK)
-    assert (code, again) == (0, out)
-    assert "already done" in err
-    assert (tmp_path / out.splitlines()[-1]).stat().st_mtime_ns == before
+    assert (again, same) == (0, out)
+    assert "already done" in said
+    assert before == after
+    assert list(before) == [out.splitlines()[-1]]
+
+
+def test_sweeps(session):
+    """A sweep runs its cells, survives one that fails, says what failed, and skips what is done when given again.
+
+    Flags may be between overrides. Cells that are the same run run once.
+    """
+    folder, (*_, (code, _, err, _), (again, _, said, _), (same, _, once, _)) = session
+    assert code == 0, err
+    assert "2 finished" in err
+    assert again == 1
+    assert "2 runs, 1 of them done already" in said
+    assert "1 finished, 1 missing" in said
+    assert same == 0, once
+    assert "1 run (4 cells, some of which are the same run), 0 of them done already" in once
+    assert once.strip().splitlines()[-1] == "1 finished"
+    assert len(list(folder.glob("outputs/records/*.json"))) == 1 + 3
+    assert [path.name for path in folder.iterdir()] == ["outputs"]
 
 
 @pytest.mark.slow  # SIGKILL: tests/survival/test_kill.py; the others, within one process: tests/training/test_resume.py
@@ -330,43 +362,3 @@ def test_bad_input_that_only_the_model_detects(tmp_path):
     assert "Traceback" not in err
     assert out == ""
     assert list(tmp_path.iterdir()) == []
-
-
-SESSION = """
-import contextlib, io, json, sys
-from dropattack.commands.main import main
-lines, sys.argv, said = json.loads(sys.argv[1]), ["run.py"], []
-for arguments in lines:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(["run", *arguments])
-    said.append((code, err.getvalue()))
-print(json.dumps(said))
-"""
-
-
-def test_sweeps(tmp_path):
-    """A sweep runs its cells, survives one that fails, says what failed, and skips what is done when given again.
-
-    Flags may be between overrides. Cells that are the same run run once. One process is given all the commands.
-    """
-    lines = [
-        [QUICK[0], "--multirun", *QUICK[1:], "reg=none,fgm", "trainer.max_steps=3"],
-        ["--multirun", *QUICK, "reg=fgm", "reg.targets=[nothing],[input]", "trainer.max_steps=3"],
-        [*QUICK, "--multirun", "seed=7,7", "trainer.threads=1,null", "trainer.max_steps=1"],
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", SESSION, json.dumps(lines)]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    (code, err), (again, said), (same, once) = json.loads(done.stdout)
-    assert code == 0, err
-    assert "2 finished" in err
-    assert again == 1
-    assert "2 runs, 1 of them done already" in said
-    assert "1 finished, 1 missing" in said
-    assert same == 0, once
-    assert "1 run (4 cells, some of which are the same run), 0 of them done already" in once
-    assert once.strip().splitlines()[-1] == "1 finished"
-    assert len(list(tmp_path.glob("outputs/records/*.json"))) == 3
-    assert [path.name for path in tmp_path.iterdir()] == ["outputs"]

@@ -4,6 +4,7 @@ import inspect
 import itertools
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.utils import get_method
@@ -11,8 +12,8 @@ from omegaconf import OmegaConf
 
 from dropattack.errors import UserError
 from dropattack.runs import attacked, build, experiment, record
-from dropattack.runs.checks import check
-from dropattack.runs.config import GROUPS, _compose, cells, choices, compose
+from dropattack.runs.checks import CHECKS, check
+from dropattack.runs.config import _compose, cells, choices, compose
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 DATASETS, MODELS, REGS, SCALES = (choices(CONF, group) for group in ("dataset", "model", "reg", "scale"))
@@ -30,9 +31,13 @@ FITTING = [
 PRESETS = [name for name in choices(CONF, "experiment") if name != "null"]
 
 
+def overrides(dataset: str, model: str, scale: str, reg: str) -> list[str]:
+    return [f"dataset={dataset}", f"model={model}", f"scale={scale}", f"reg={reg}"]
+
+
 def composed(dataset: str, model: str, scale: str, reg: str) -> str:
     """Compose and check one cell of the big table; returns its identity."""
-    values = experiment.resolve(compose(CONF, [f"dataset={dataset}", f"model={model}", f"scale={scale}", f"reg={reg}"]))
+    values = experiment.resolve(compose(CONF, overrides(dataset, model, scale, reg)))
     named = "dropattack+rdrop" if reg == "compose" else reg
     assert [values[group]["name"] for group in ("dataset", "model", "reg", "scale")] == [dataset, model, named, scale]
     return record.run_id(values)
@@ -54,13 +59,32 @@ def a_slice() -> list[tuple[str, str, str, str]]:
 
 
 @pytest.mark.parametrize(("dataset", "model", "scale", "reg"), a_slice())
-def test_a_slice_of_the_table_composes(dataset, model, scale, reg):
+def test_a_slice_of_the_table_composes_and_uses_every_option(dataset, model, scale, reg):
+    """Each key of a file is an argument of its target, or is read by the experiment."""
     assert len(composed(dataset, model, scale, reg)) == 12
+    config: Any = OmegaConf.to_container(compose(CONF, overrides(dataset, model, scale, reg)), resolve=True)
+    for group in ("dataset", "model"):
+        uses_every_option(group, config[group])
+    for one in attacked.methods(config["reg"]).values():
+        uses_every_option("reg", one)
+    if tokenizer := dict(config["model"].get("tokenizer") or {}):
+        assert set(tokenizer) <= {"_target_", *inspect.signature(get_method(tokenizer["_target_"])).parameters}
 
 
-def test_the_slice_has_every_scale_and_method():
-    assert {scale for *_, scale, _ in a_slice()} == set(SCALES)
-    assert {reg for *_, reg in a_slice()} == set(REGS)
+def uses_every_option(group: str, config: dict) -> None:
+    accepted = build._accepted(get_method(config["_target_"]))
+    assert accepted is None or set(config) - {"_target_"} - build.NOT_ARGUMENTS[group] <= set(accepted)
+    assert accepted is not None or group != "reg"
+
+
+@pytest.mark.parametrize("tracker", choices(CONF, "tracker"))
+def test_every_option_of_a_tracker_is_used(tracker):
+    uses_every_option("tracker", OmegaConf.to_container(compose(CONF, [f"tracker={tracker}"]), resolve=True)["tracker"])
+
+
+def test_the_slice_has_every_choice():
+    for choice, occurring in zip((DATASETS, MODELS, SCALES, REGS), zip(*a_slice(), strict=True), strict=True):
+        assert set(choice) == set(occurring)
 
 
 @pytest.mark.slow
@@ -68,26 +92,6 @@ def test_the_slice_has_every_scale_and_method():
 def test_the_whole_table_composes(dataset, model):
     identities = {composed(dataset, model, scale, reg) for scale in SCALES for reg in fitting_methods(dataset)}
     assert len(identities) == len(SCALES) * len(fitting_methods(dataset))
-
-
-@pytest.mark.parametrize(
-    ("group", "name"), [(g, n) for g in ("dataset", "model", "reg", "tracker") for n in choices(CONF, g)]
-)
-def test_every_option_is_used(group, name):
-    """Each key of a file is an argument of its target, or is read by the experiment."""
-    fitting = next((d for d, m in FITTING if m == name), None)
-    extra = [f"dataset={fitting}"] if group == "model" else []
-    model = next((m for d, m in FITTING if d == name), None)
-    extra = [f"model={model}"] if group == "dataset" else extra
-    config = OmegaConf.to_container(compose(CONF, [f"{group}={name}", *extra]), resolve=True)[group]
-    for one in attacked.methods(config).values() if group == "reg" else [config]:
-        options = set(one) - {"_target_"} - build.NOT_ARGUMENTS[group]
-        accepted = build._accepted(get_method(one["_target_"]))
-        assert accepted is None or options <= set(accepted)
-        assert accepted is not None or group != "reg"
-    if config.get("tokenizer"):
-        tokenizer = dict(config["tokenizer"])
-        assert set(tokenizer) <= {"_target_", *inspect.signature(get_method(tokenizer["_target_"])).parameters}
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -173,15 +177,12 @@ def test_options_of_the_baselines_that_would_do_nothing_are_refused(overrides, s
 
 def test_every_check_has_an_existing_key():
     """A check of a nonexistent key would silently check nothing."""
-    from dropattack.runs.checks import CHECKS
-
-    keys = set()
-    for group, name in [(g, n) for g in GROUPS[:-1] for n in choices(CONF, g)]:
-        model = next((m for d, m in FITTING if d == name), "lstm") if group == "dataset" else "lstm"
-        overrides = [f"{group}={name}"] + ([f"model={model}"] if group == "dataset" else [])
-        config = compose(CONF, overrides)
-        keys |= {key for key in CHECKS if OmegaConf.select(config, key, default=config) is not config}
-    assert keys == set(CHECKS)
+    missing = set(CHECKS)
+    for cell in a_slice():
+        if missing:
+            config = compose(CONF, overrides(*cell))
+            missing -= {key for key in missing if OmegaConf.select(config, key, default=config) is not config}
+    assert not missing
 
 
 def test_check_reads_a_plain_mapping():

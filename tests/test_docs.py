@@ -3,7 +3,6 @@
 A ```python block whose first line starts with `# not run` is only compiled. Blocks of one file share their names.
 """
 
-import gc
 import importlib
 import re
 import shlex
@@ -167,9 +166,7 @@ def tables():
     """Return the tables that have records, and the claims."""
     asked = load_tables(experiment.CONF)
     claims = read_claims(experiment.CONF / "claims.yaml", [table.name for table in asked])
-    gc.freeze()  # statsmodels collects garbage at every correction; skip all imported objects
-    yield gather.tables(ROOT / "results", asked)[0], claims
-    gc.unfreeze()
+    return gather.tables(ROOT / "results", asked)[0], claims
 
 
 def script(name: str) -> ModuleType:

@@ -68,7 +68,9 @@ def test_help_and_wrong_names_import_nothing_heavy():
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a pipe of POSIX")
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["table", "--help"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [
+    ["--help"], ["run", "--help"], pytest.param(["table", "--help"], marks=pytest.mark.slow),
+], ids=" ".join)  # fmt: skip
 def test_a_closed_pipe_ends_quietly(arguments):
     read, write = os.pipe()
     os.close(read)

@@ -32,7 +32,7 @@ from tests.hostile.records import finished
 
 # The same examples for everybody: a failure in one place is a failure in all.
 ALWAYS = settings(derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
-MANY, SOME, FEW = (settings(ALWAYS, max_examples=count) for count in (150, 60, 25))
+MANY, SOME, FEW = (settings(ALWAYS, max_examples=settings.default.max_examples // part) for part in (1, 2, 6))
 
 # JSON values, including NaN, infinity, integers of any size and lone surrogates, but without subnormal numbers, which
 # are zero in a process that has executed a run.
@@ -183,7 +183,7 @@ def test_idx_has_the_rows_in_its_header(rows, said, more, cut):
     content[4:8] = said.to_bytes(4, "big", signed=True)
     content = content[: len(content) - cut] if cut else content
     with file("labels", bytes(content)) as path:
-        if said == len(content) - 8:
+        if 0 <= said == len(content) - 8:
             assert len(read_idx(path, 1)) == said
         else:
             with pytest.raises(UserError, match="labels"):

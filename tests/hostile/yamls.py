@@ -44,11 +44,22 @@ def group(name: str, where: str, content: str | bytes, says: str, *arguments: st
 TUNED = "settings/tuned/smoke-digits-cnn-fgm.yaml"
 FGM = "_target_: dropattack.regularizers.FGM\nname: mine\ntargets: [input]\n"
 SETTLED = ("reg=fgm", "settings=tuned")
-PLAN = "tune/smoke.yaml"
 
 
 def planned(methods: str, rungs: str = "[{settings: 2, seeds: 1}]") -> str:
     return f"seed: 1\nrungs: {rungs}\nrecipe_rungs: {rungs}\nrecipe: {{}}\nmethods: {methods}\nfollows: {{}}\n"
+
+
+def of_plan(name: str, content: str, says: str) -> Case:
+    """Tune a table of two cells: all cells are composed before the plan is read."""
+
+    def make(folder: Path) -> Sequence[str]:
+        conf = own_conf(folder)
+        (conf / "table" / "vision.yaml").write_text(GOOD)
+        (conf / "tune" / "smoke.yaml").write_text(content)
+        return TUNE
+
+    return Case(name, make, says, use=tune)
 
 
 TUNE = ("vision", "--scale", "smoke", "--jobs", "1", "--output", "out", "--results", "results", "--conf", "tuned")
@@ -126,69 +137,45 @@ CASES = (
         *TUNE,
         use=tune,
     ),
-    written(
+    of_plan(
         "a plan without methods",
-        PLAN,
         "seed: 1000\nrecipe: {}\n",
         r"conf/tune/smoke\.yaml lacks rungs, recipe_rungs, methods, follows; add it",
-        *TUNE,
-        use=tune,
     ),
-    written(
+    of_plan(
         "a plan that lacks a method",
-        PLAN,
         planned("{none: {}}"),
-        r"the plan of scale smoke has no settings for dropattack, .*; add them",
-        *TUNE,
-        use=tune,
+        r"the plan of scale smoke has no settings for fgm; add them",
     ),
-    written(
+    of_plan(
         "a plan whose settings are numbers",
-        PLAN,
         planned("{none: 1}"),
         r"conf/tune/smoke\.yaml: methods must map names to settings, such as fgm",
-        *TUNE,
-        use=tune,
     ),
-    written(
+    of_plan(
         "a plan whose rungs widen",
-        PLAN,
         planned("{none: {}}", "[{settings: 2, seeds: 1}, {settings: 3, seeds: 2}]"),
         r"conf/tune/smoke\.yaml: rungs must be a list such as",
-        *TUNE,
-        use=tune,
     ),
-    written(
+    of_plan(
         "a plan with an unknown key for one data set",
-        PLAN,
         planned("{none: {}}") + "of_dataset: {mnist: {rung: 1}}\n",
         r"conf/tune/smoke\.yaml: of_dataset must map data sets to rungs and recipe_rungs of their own",
-        *TUNE,
-        use=tune,
     ),
-    written(
+    of_plan(
         "a plan with a range down to 0",
-        PLAN,
         planned("{fgm: {reg.epsilon: {log: [0, 1]}}}"),
         r"conf/tune/smoke\.yaml: fgm: reg\.epsilon: log must be \[low, high\], with low < high and low > 0",
-        *TUNE,
-        use=tune,
     ),
-    written(
+    of_plan(
         "a plan with two kinds of range",
-        PLAN,
         planned("{fgm: {reg.epsilon: {log: [1, 2], of: [3]}}}"),
         r"conf/tune/smoke\.yaml: fgm: reg\.epsilon must be a value, or one of log, uniform, of and value",
-        *TUNE,
-        use=tune,
     ),
-    written(
+    of_plan(
         "a plan with an unknown setting",
-        PLAN,
         planned("{none: {trainer.lr: 1}}"),
         r"there is no key 'trainer\.lr' \(did you mean",
-        *TUNE,
-        use=tune,
     ),
     group(
         "tuned settings that are no YAML",

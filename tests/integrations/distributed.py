@@ -1,13 +1,8 @@
-"""What each of two gloo processes computes; test_ddp.py starts them with torchrun and reads what they saved.
+"""What each of two gloo processes computes; test_ddp.py starts them."""
 
-torchrun --standalone --nproc_per_node=2 -m tests.integrations.distributed FOLDER
-"""
-
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -139,16 +134,7 @@ def run(case: Case, rank: int) -> dict[str, Any]:
     return {"gradients": found, "weights": dict(net.named_parameters()), "synchronised": synchronised.count(0)}
 
 
-def main(folder: str) -> None:
+def main() -> dict[str, dict[str, Any]]:
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
-    rank, found = dist.get_rank(), {}
-    for case in CASES:
-        found[case.name] = run(case, rank)
-    torch.save(found, Path(folder) / f"{rank}.pt")
-    dist.barrier()  # neither process may close its connections while the other still reads
-    dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
+    return {case.name: run(case, dist.get_rank()) for case in CASES}

@@ -10,14 +10,15 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
-from tests.integrations.distributed import CASES, STEPS, Case, Net, add_gradient, batch, gradients
+from tests.integrations.distributed import CASES, STEPS, Case, Net, add_gradient, batch, gradients, main
+from tests.processes import in_processes
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
 
 def start(module: str, folder: Path) -> list[dict]:
-    """Return what each of two processes saved."""
+    """Start two processes with torchrun; return what each saved."""
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     if sys.platform == "linux":
         environment["GLOO_SOCKET_IFNAME"] = "lo"
@@ -34,7 +35,7 @@ def start(module: str, folder: Path) -> list[dict]:
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """{case: {gradients, weights, synchronised}} of each process."""
-    return start("distributed", tmp_path_factory.mktemp("ddp"))
+    return in_processes(2, tmp_path_factory.mktemp("ddp"), main)
 
 
 def assert_close(found: dict, wanted: dict) -> None:

@@ -58,8 +58,15 @@ def test_attack_points_exist_and_get_gradients(name, shape):
     assert sum(p.numel() for p in model.parameters()) < 200_000, "smoke is seconds"
 
 
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("name", NAMES)
+def in_turn() -> list:
+    """Return every model at every scale; one of its scales is fast, another for each next model."""
+    return [
+        pytest.param(name, scale, marks=() if place == number % len(SCALES) else pytest.mark.slow)
+        for number, name in enumerate(NAMES) for place, scale in enumerate(SCALES)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "scale"), in_turn())
 def test_values(name, scale):
     config = load(name, scale)
     assert config["name"] == name

@@ -1,6 +1,5 @@
 """One filled results/ folder and its page, made once per worker."""
 
-import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,14 +27,6 @@ def without_git() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(provenance, "commit", lambda: {"hash": "0123456789abcdef", "dirty": False})
         yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def quick_collections() -> Iterator[None]:
-    """Exclude imported objects from garbage collection, which statsmodels triggers at every correction."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,15 @@ import os
 import sqlite3
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 from PIL import Image
 
 from dropattack.runs.experiment import CONF
 
-pytest.importorskip("trackio")
+if find_spec("trackio") is None:  # importing it takes a second, and only other processes use it
+    pytest.skip("trackio is not installed", allow_module_level=True)
 
 RUN = ["dataset=digits", "model=cnn", "reg=fgm", "scale=smoke", "trainer.epochs=2", "tracker=trackio"]
 

@@ -9,10 +9,14 @@ from dropattack.commands import wandb_report
 from dropattack.runs.experiment import CONF
 from dropattack.sweeps.table import load_table
 
-interface = pytest.importorskip("wandb_workspaces.reports.v2.interface")
+
+@pytest.fixture(scope="module")
+def interface():
+    """Return the client library, whose import takes seconds."""
+    return pytest.importorskip("wandb_workspaces.reports.v2.interface")
 
 
-def test_the_report_shows_each_tables_runs_by_data_set_and_method(monkeypatch):
+def test_the_report_shows_each_tables_runs_by_data_set_and_method(interface, monkeypatch):
     monkeypatch.setattr(interface, "_get_api", lambda: SimpleNamespace(default_entity="me"))
     monkeypatch.setattr(interface, "execute_graphql", lambda *_: {"project": {"internalId": "1"}})
     made = wandb_report.report([load_table(CONF, "text"), load_table(CONF, "vision")], entity="me", project="p")
@@ -27,7 +31,7 @@ def test_the_report_shows_each_tables_runs_by_data_set_and_method(monkeypatch):
         assert "test/accuracy" in sent
 
 
-def test_without_a_login_there_is_one_sentence(monkeypatch, capsys):
+def test_without_a_login_there_is_one_sentence(interface, monkeypatch, capsys):
     def refuse():
         raise RuntimeError("not logged in")
 

@@ -7,7 +7,6 @@ import torch
 from accelerate import PartialState
 from test_loop import METHODS
 from test_resume import KillerLoader
-from tests.processes import in_processes
 from torch import nn
 from toys import toy_loaders, toy_train
 
@@ -17,6 +16,7 @@ from dropattack.errors import Interrupted
 from dropattack.regularizers import FGM, FreeLB, Identity
 from dropattack.training import elastic, loop, optim
 from dropattack.training.checkpoint import Checkpoints
+from tests.processes import in_processes
 
 CPU = torch.device("cpu")
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 from accelerate import PartialState
 from omegaconf import DictConfig, OmegaConf
-from processes import in_processes
 from test_resume import equal
 
 from dropattack.runs import experiment, record
 from dropattack.runs.config import compose
 from dropattack.training import loop, seeding
+from tests.processes import in_processes
 
 BATCHES = 5
 POINTS = {  # the state of the last checkpoint: epochs, batches of the next one, steps

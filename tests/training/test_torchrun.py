@@ -11,11 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 from accelerate import PartialState
-from processes import in_processes
 
 from dropattack.runs import experiment, record
 from dropattack.runs.config import compose
 from dropattack.training.loop import Trainer
+from tests.processes import in_processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # torchrun starts two processes, four times
 
