@@ -246,7 +246,7 @@ CASES = (
     Case(
         "Parquet with too few rows",
         columns(lambda c: {k: v[:20] for k, v in c.items()}),
-        r"Dataset imdb: train_rows=64 must be from 1 to 18 \(the split's rows\)",
+        r"Dataset imdb: validation_rows=32 must be from 1 to 2 \(the split's rows\)",
     ),
     Case(
         "Parquet cut short",

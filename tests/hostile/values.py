@@ -89,7 +89,7 @@ CASES = (
     typed("a seed in words", r"seed=lucky should be a number, such as 0", "seed=lucky"),
     typed(
         "a negative seed of the split",
-        r"dataset\.seed=-1: the seed of the split must be a whole number of at least 0",
+        r"dataset\.seed=-1: a seed of the split must be a whole number of at least 0",
         "dataset.seed=-1",
     ),
     typed(
