@@ -1,5 +1,9 @@
 """The scorecard of faults: how an end is judged, and how the table is made. The faults themselves take minutes."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -7,6 +11,7 @@ from benchmarks.faults.__main__ import markdown
 from benchmarks.faults.faults import FAULTS
 from benchmarks.faults.judge import EXACT, LOSS, TRACE, WRONG, Ended, Whole, outcome, reads_all_rows
 from benchmarks.faults.task import BATCH, BATCHES, STEPS, new_trail
+from benchmarks.faults.trainers import TRAINERS
 
 ROWS = list(range(BATCH * BATCHES))
 
@@ -51,3 +56,13 @@ def test_the_table_lists_where_another_trainer_does_better():
     made = markdown(rows, dict.fromkeys(("torch", "transformers", "lightning", "accelerate"), "1"))
     assert f"| {two} | {EXACT} | {TRACE}, after it hung |" in made
     assert made.endswith(f"- {one}: {LOSS}; better: Lightning ({EXACT})\n")
+
+
+@pytest.mark.slow
+def test_a_fault_is_judged(tmp_path):
+    output = tmp_path / "scorecard.json"
+    command = [sys.executable, "-m", "benchmarks.faults", "--only", "NaN in one batch", "--json", str(output)]
+    subprocess.run(command, check=True, capture_output=True, timeout=500)
+    rows = {row["trainer"]: row["outcome"] for row in json.loads(output.read_text())["rows"]}
+    assert rows["DropAttack"] == LOSS
+    assert set(rows) == set(TRAINERS)
