@@ -118,12 +118,12 @@ def test_committed_records_keep_their_identity():
         new = (methods.get(reg["name"], set()) - set(reg)) & set(neutral)  # a composition has no file
         later = {
             **made["config"], "reg": {**reg, **{name: neutral[name] for name in new}},
-            "trainer": {**made["config"]["trainer"], **trainer},
+            "trainer": {**trainer, **made["config"]["trainer"]},
         }  # fmt: skip
         for (group, choices), own in of_some.items():
             if later[group]["name"] in choices:
                 key = next(iter(own))
-                later[group] = {**later[group], **own}
+                later[group] = {**own, **later[group]}
                 assert record.run_id({**later, group: {**later[group], key: 2}}) != made["run_id"]
                 got.add(f"{group}.{key}")
         assert record.run_id(later) == made["run_id"], made["run_id"]

@@ -1,5 +1,6 @@
 """Modules as syntax trees: which ones a run uses, and that docstrings do not count as code."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -143,4 +144,4 @@ def test_a_wrong_target_or_option_is_refused_without_an_import(group, changes, s
     monkeypatch.setattr(build, "import_module", lambda name: pytest.fail(f"{name} was imported"))
     with pytest.raises(UserError, match=said) as caught:
         build.check_targets({**values, group: {**values[group], **changes}})
-    assert "subset" not in str(caught.value)
+    assert "subset" not in re.split(r"\W+", str(caught.value))

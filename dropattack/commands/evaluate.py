@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dropattack.commands import inputs
 from dropattack.commands.parsing import new_parser
@@ -91,7 +91,7 @@ def of_file(args: argparse.Namespace) -> dict[str, float]:
     return {**model.test(split).metrics, "rows": len(split)}
 
 
-def labelled(path: Path, columns: dict[str, list[Any]], reader: Reader, names: inputs.Columns) -> TensorSplit:
+def labelled(path: Path, columns: Mapping[str, Sequence[object]], reader: Reader, names: inputs.Columns) -> TensorSplit:
     """Return the rows of a table as tensors.
 
     Raises:

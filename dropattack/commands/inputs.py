@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dropattack.commands.parsing import add_places
 from dropattack.errors import UserError
@@ -110,22 +110,23 @@ def read_texts(path: Path, names: Columns) -> tuple[list[str], list[str]]:
     return texts, pairs
 
 
-def texts_of(path: Path, columns: Mapping[str, list[Any]], names: Sequence[str]) -> list[str]:
+def texts_of(path: Path, columns: Mapping[str, Sequence[object]], names: Sequence[str]) -> list[str]:
     """Return the first column of `names` that a table has, whose cells are texts.
 
     Raises:
         UserError: it has none of them, or a cell is missing or of another kind.
     """
-    cells = column(path, columns, names)
-    for row, cell in enumerate(cells, 1):
+    texts = []
+    for row, cell in enumerate(column(path, columns, names), 1):
         if not isinstance(cell, str):
             missing = cell is None or cell != cell  # pandas reads null as NaN
             problem = "the text is missing" if missing else f"{cell!r:.40} is not a text; is it the right column?"
             raise UserError(f"{path}, row {row}: {problem}")
-    return cells
+        texts.append(cell)
+    return texts
 
 
-def column(path: Path, columns: Mapping[str, list[Any]], names: Sequence[str]) -> list[Any]:
+def column(path: Path, columns: Mapping[str, Sequence[object]], names: Sequence[str]) -> Sequence[object]:
     """Return the first column of `names` that a table has.
 
     Raises:
@@ -137,7 +138,7 @@ def column(path: Path, columns: Mapping[str, list[Any]], names: Sequence[str]) -
     raise UserError(f"{path} has no column {' or '.join(map(repr, names))}; its columns are {', '.join(columns)}")
 
 
-def read_table(path: Path) -> dict[str, list[Any]]:
+def read_table(path: Path) -> dict[str, list[object]]:
     """Return the columns of a table; the cells of CSV and TSV files, whose first line names the columns, are texts.
 
     Raises:

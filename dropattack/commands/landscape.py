@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    contents = stored(args.records, args.match) if args.draw else measured(args)
+    contents = _stored(args.records, args.match) if args.draw else _measured(args)
     from dropattack.analysis.landscapes import draw
     from dropattack.sweeps.publish import publish
 
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def stored(paths: Sequence[Path], match: str) -> list[dict[str, Any]]:
+def _stored(paths: Sequence[Path], match: str) -> list[dict[str, Any]]:
     """Return the landscapes in stores whose run's name matches."""
     from dropattack.probes import store
 
@@ -86,7 +86,7 @@ def stored(paths: Sequence[Path], match: str) -> list[dict[str, Any]]:
     return found
 
 
-def measured(args: argparse.Namespace) -> list[dict[str, Any]]:
+def _measured(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the landscapes of the records, computing missing points."""
     from dropattack.probes.landscape import line, plane, rays
     from dropattack.runs.restore import restore
@@ -99,17 +99,17 @@ def measured(args: argparse.Namespace) -> list[dict[str, Any]]:
     if args.line:
         (one, first), (other, second) = ((path.stem, restored(path)) for path in records)
         ends = {"from": one, "to": other}
-        return [values(args, first, line(first.model, second.model, grid=args.grid), f"{one}--{other}", ends)]
+        return [_values(args, first, line(first.model, second.model, grid=args.grid), f"{one}--{other}", ends)]
     contents = []
     about = {"normalise": args.normalise, "direction_seed": args.seed}
     for path in records:
         found = restored(path)
         grid = rays(found.model, **common, count=args.rays) if args.rays else plane(found.model, **common)
-        contents.append(values(args, found, grid, path.stem, about))
+        contents.append(_values(args, found, grid, path.stem, about))
     return contents
 
 
-def values(
+def _values(
     args: argparse.Namespace, found: Restored, grid: Points, run: str, about: Mapping[str, object]
 ) -> dict[str, Any]:
     """Measure `grid` with a progress bar, and return its line in the store."""

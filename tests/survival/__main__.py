@@ -52,12 +52,13 @@ HEAD = ("cell (run, kill)", "entry", "killed at", "within", "newest checkpoint",
 
 
 def cells(extra: str = "") -> list[Cell]:
-    """Return every method and two compositions, on images and on text, the three text models in turn.
+    """Return every method and some compositions, on images and on text, the three text models in turn.
 
     Each also gets the overrides in `extra`. Every third cell accumulates gradients.
     """
     found = []
-    images, texts = ([(IMAGES, method) for method in METHODS], [*zip(itertools.cycle(TEXTS), METHODS, strict=False)])
+    of_texts = ["fgm+awp" if method == "mixup" else method for method in METHODS]  # mixup mixes images alone
+    images, texts = ([(IMAGES, method) for method in METHODS], [*zip(itertools.cycle(TEXTS), of_texts, strict=False)])
     for number, (model, method) in enumerate([*images, *texts]):
         overrides = f"{model} reg={method} {COMMON} trainer.accumulation={1 + number % 3 // 2} {extra}".split()
         name = "-".join(re.findall(r"(?:dataset|model|reg)=([\w+]+)", " ".join(overrides)))
