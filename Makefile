@@ -2,7 +2,8 @@
 
 PYTHON  ?= python3
 VENV    ?= .venv
-WORKERS ?= 2
+# One more than two cores, because some tests wait for processes.
+WORKERS ?= 3
 ARGS    ?=
 
 PY        := $(VENV)/bin/python

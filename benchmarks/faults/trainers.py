@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from transformers.trainer_utils import get_last_checkpoint
 
 from benchmarks.faults.task import EPOCHS, SAVE_EVERY, Places, data_and_model
+from dropattack.batch import Batch
 from dropattack.data.loader import Loader
 from dropattack.data.types import Encoded, TensorSplit
 from dropattack.runs import cli, experiment
@@ -37,10 +38,10 @@ def ours(folder: Path, config: DictConfig, places: Places) -> int:
     """Train as `python run.py` does; return its exit code."""
     make = Loader._batch
 
-    def batch(loader: Loader, *args: Any) -> dict[str, Tensor]:
+    def batch(loader: Loader, *args: Any) -> Batch:
         made = make(loader, *args)
         if loader.shuffle:
-            places.batch(made["pixels"])
+            places.batch(made.inputs["pixels"])
         return made
 
     with (
