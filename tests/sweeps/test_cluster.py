@@ -27,7 +27,11 @@ from dropattack.sweeps import cluster  # noqa: E402
 GRID = ["dataset=digits", "model=cnn", "scale=mini", "tracker=none", "trainer.threads=1", "trainer.progress=none",
         "trainer.epochs=6", "reg=none,dropattack", "seed=0,1,2,3"]  # fmt: skip
 DRIVER = """
-import sys
+import sys, time, ray
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+while sum(node["Alive"] for node in ray.nodes()) < 4:
+    time.sleep(0.2)
+ray.shutdown()
 from dropattack.runs.config import cells
 from dropattack.sweeps.launch import Engine, launch
 sys.exit(bool(launch(cells(sys.argv[2:]), Engine("ray", address=sys.argv[1], gpus=0.5))))
