@@ -87,10 +87,10 @@ def at_first_batch(places: Places, folder: Path) -> None:
 
 
 def pause(folder: Path) -> None:
-    """Stop this process; a child wakes it after three seconds."""
+    """Stop this process; a child wakes it after a minute."""
     parent = os.getpid()
     if not (child := os.fork()):
-        time.sleep(3)
+        time.sleep(60)
         os.kill(parent, signal.SIGCONT)
         os._exit(0)
     os.kill(parent, signal.SIGSTOP)
@@ -282,7 +282,7 @@ FAULTS = (
     Fault("SIGUSR1 within an epoch", at_step(MIDDLE, send(signal.SIGUSR1))),
     Fault("SIGHUP within an epoch", at_step(MIDDLE, send(signal.SIGHUP))),
     Fault("SIGTERM in a validation", in_validation(signal.SIGTERM)),
-    Fault("stopped for 3 seconds", at_step(MIDDLE, pause)),
+    Fault("stopped for a minute", at_step(MIDDLE, pause)),
     Fault("full disk at the first checkpoint", full_disk(1, 4)),
     Fault("full disk at later checkpoints", full_disk(BATCHES + 1, 2 * BATCHES)),
     Fault("full disk from the last step on", full_disk(STEPS)),

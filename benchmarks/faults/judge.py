@@ -120,8 +120,9 @@ class Process:
         return Ended(status if found else None, b"".join(self.chunks).decode(errors="replace"), self.trail)
 
     def _hangs(self) -> bool:
-        now, used = time.monotonic(), sum(map(int, Path(f"/proc/{self.pid}/stat").read_text().split()[13:15]))
-        if used != self.used:
+        state, *numbers = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        now, used = time.monotonic(), sum(map(int, numbers[10:12]))
+        if used != self.used or state == "T":  # a stopped process does not hang
             self.used, self.active = used, now
         return now - self.active > QUIET or now - self.begin > LIMIT
 
