@@ -27,11 +27,7 @@ from dropattack.sweeps import cluster  # noqa: E402
 GRID = ["dataset=digits", "model=cnn", "scale=mini", "tracker=none", "trainer.threads=1", "trainer.progress=none",
         "trainer.epochs=6", "reg=none,dropattack", "seed=0,1,2,3"]  # fmt: skip
 DRIVER = """
-import sys, time, ray
-ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
-while sum(node["Alive"] for node in ray.nodes()) < 4:
-    time.sleep(0.2)
-ray.shutdown()
+import sys
 from dropattack.runs.config import cells
 from dropattack.sweeps.launch import Engine, launch
 sys.exit(bool(launch(cells(sys.argv[2:]), Engine("ray", address=sys.argv[1], gpus=0.5))))
@@ -47,7 +43,10 @@ def start_node(tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
     def start(*arguments: str) -> subprocess.Popen:
         command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--num-cpus=1", "--num-gpus=1",
                    "--object-store-memory=80000000", "--disable-usage-stats", *arguments]  # fmt: skip
-        nodes.append(subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL))
+        said = tmp_path / f"node{len(nodes)}.log"
+        with said.open("w") as log:
+            nodes.append(subprocess.Popen(command, env=environment, start_new_session=True, stdout=log))
+        _wait_until(lambda: "Ray runtime started" in said.read_text(), 60)  # two that start at once take the same ports
         return nodes[-1]
 
     yield start
@@ -83,7 +82,6 @@ def test_a_sweep_completes_though_two_of_four_nodes_die(start_node, tmp_path, ca
     head = ["--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false", f"--temp-dir={session}"]
     try:
         start_node(*head)
-        _wait_until(lambda: _listens(address), 60)
         others = [start_node(f"--address={address}") for _ in range(3)]
         driver = subprocess.Popen(
             [sys.executable, "-c", DRIVER, address, *GRID, f"paths.output={folder}"],
@@ -108,12 +106,6 @@ def test_a_sweep_completes_though_two_of_four_nodes_die(start_node, tmp_path, ca
         print(f"killed with {done} of 8 done\n{said}")
     finally:
         shutil.rmtree(session, ignore_errors=True)
-
-
-def _listens(address: str) -> bool:
-    host, _, port = address.partition(":")
-    with socket.socket() as probe:
-        return probe.connect_ex((host, int(port))) == 0
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "127.0.0.1:port"])
