@@ -2,8 +2,7 @@
 
 PYTHON  ?= python3
 VENV    ?= .venv
-# One more than two cores, because some tests wait for processes.
-WORKERS ?= 3
+WORKERS ?= 2
 ARGS    ?=
 
 PY        := $(VENV)/bin/python
