@@ -123,7 +123,7 @@ def _sweep(cells: list[list[str]], engine: Engine, result: Connection) -> None:
 
 
 def _kinds(names: Counter[str]) -> dict[str, int]:
-    """Count files by name; those of which there is one or two, such as a cache, by their suffix."""
+    """Count files by name, and rare ones (one or two, such as a cache) by suffix."""
     kinds: Counter[str] = Counter()
     for name, count in names.items():
         kinds[name if count > 2 else f"*{Path(name).suffix}"] += count

@@ -40,7 +40,7 @@ def read(path: Path, key: Callable[[dict[str, Any]], str], remedy: str) -> dict[
     Args:
         path: the file.
         key: returns the key of an object, and raises an error of `DAMAGED` if it is not one of this kind.
-        remedy: what to do about a damaged line, for the error message.
+        remedy: tells the user, in the error message, how to fix a damaged line.
 
     Raises:
         UserError: the file cannot be read, or a line is damaged.

@@ -144,7 +144,7 @@ class Process:
 
 
 def _checkpoints(folder: Path) -> set[str]:
-    """Return the names of all checkpoints of which there is a file, under its final name or a temporary one."""
+    """Return the names of all checkpoints that have at least one file, final or temporary."""
     found: set[str] = set()
     for top in ("out/checkpoints", "hf", "lightning", "accelerate"):
         for where, _, names in os.walk(folder / top):

@@ -29,7 +29,7 @@ def check(found: Mapping[str, Any], path: Path) -> None:
 
     Args:
         found: the run's record.
-        path: of the record, for the error message.
+        path: the record's file, which error messages name.
 
     Raises:
         UserError: it is a run on other data, or one that was trained on all reviews.

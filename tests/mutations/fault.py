@@ -10,7 +10,7 @@ OPTIM, AVERAGING = "tests/training/test_optim.py", "tests/training/test_averagin
 class Fault(NamedTuple):
     """In the file `path`, below dropattack/, `old` becomes `new`; `breaks` says what is wrong then.
 
-    `old` occurs once in the file. `tests` are files of tests, of which at least one test must fail, and `chosen` is
+    `old` occurs once in the file. `tests` are test files in which at least one test must fail, and `chosen` is
     pytest's -k. They name files and parameters rather than tests, whose names change.
     """
 

@@ -59,7 +59,7 @@ FAULTS = (
           "A row that one pass looked up and another did not gets the gradient of its neighbour.",
           "return values[at] * (found if self.used is None else found & self.used).unsqueeze(-1)",
           "return values[at]", "tests/regularizers/test_rows.py"),
-    Fault("regularizers/rows.py", "On a GPU, slots that stand for no row count in the norm of what is attacked.",
+    Fault("regularizers/rows.py", "On a GPU, unused slots add to the norm of the attacked rows.",
           "return value if self._rows.used is None else value * self._rows.used.unsqueeze(-1)",
           "return value", "tests/regularizers/test_gpu_path.py"),
     Fault("regularizers/rows.py", "On a GPU, a token that occurs twice is attacked as two rows.",

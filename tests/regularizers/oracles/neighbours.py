@@ -53,7 +53,7 @@ def rwp(land: Landscape, draws: list[Tensor], gamma: float, alpha: float = 0.5, 
     clean, shift = land.at({}), {}
     for name, noise in zip(land.targets, draws, strict=True):
         w, rows = land.theta[name].detach(), land.rows(name)
-        if rows is None and len(noise) < len(w):  # BERT's positions and token types, of which the first are looked up
+        if rows is None and len(noise) < len(w):  # BERT looks up only the first positions and token types
             rows = torch.arange(len(noise))
         noise = noise if rows is None else torch.zeros_like(w).index_copy(0, rows, noise)
         size = w.norm() if w.dim() == 1 else w.flatten(1).norm(dim=1).reshape(-1, *[1] * (w.dim() - 1))
