@@ -1,7 +1,10 @@
 """A small convolutional network that learns CIFAR-10 in seconds on a GPU."""
 
+import math
 from collections.abc import Sequence
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dropattack.data.types import DataSpec
@@ -14,16 +17,17 @@ class CifarNet(nn.Module):
     """Stem → three groups of two convolutions each → max pooling → linear head.
 
     A group is: convolution, 2 × 2 max pooling, batch normalisation, GELU, convolution, batch normalisation, GELU. The
-    layout and the widths follow the networks of the CIFAR-10 speed records (Page 2018; Jordan 2024, arXiv 2404.00498);
-    their whitening layer, test-time augmentation and label smoothing are left out. As in `CNN`, `hidden` is the last
-    layer with weights before the head, so `hidden.weight` names an attack point.
+    layout and the widths follow the networks of the CIFAR-10 speed records (Page 2018; Jordan 2024, arXiv 2404.00498),
+    and `whitening` follows their first layer; their test-time augmentation is left out. As in `CNN`, `hidden` is the
+    last layer with weights before the head, so `hidden.weight` names an attack point.
 
     Args:
         spec: the data's `image_shape` (at least 16 × 16) and number of `classes`.
-        stem: channels of the first convolution.
+        stem: channels of the first convolution; not used with `whitening`.
         widths: channels of the three groups.
         scale: factor on the logits (Jordan 2024: 1/9).
         dropout: dropout before the head.
+        whitening: replace the first convolution with fixed filters: see `_Whitening`.
 
     Raises:
         UserError: data without images, images below 16 × 16, or widths that are not three positive numbers.
@@ -37,6 +41,7 @@ class CifarNet(nn.Module):
         widths: Sequence[int] = (64, 256, 256),
         scale: float = 1 / 9,
         dropout: float = 0.0,
+        whitening: bool = False,
     ):
         super().__init__()
         if spec.image_shape is None:
@@ -47,8 +52,8 @@ class CifarNet(nn.Module):
         if len(widths) != POOLINGS or min(*widths, stem) < 1:
             raise UserError(f"model.widths={list(widths)} and model.stem={stem}: give three widths and a stem above 0.")
         self.scale = scale
-        layers = [*_convolution(channels, stem)]
-        for before, width in zip((stem, *widths), widths, strict=False):
+        layers: list[nn.Module] = [_Whitening(channels), nn.GELU()] if whitening else _convolution(channels, stem)
+        for before, width in zip((8 * channels if whitening else stem, *widths), widths, strict=False):
             layers += [*_convolution(before, width, pool=True), *_convolution(width, width)]
         *features, self.hidden, norm, activation = layers
         self.features = nn.Sequential(*features)
@@ -59,6 +64,34 @@ class CifarNet(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Return logits [B, C] of `pixels`, float [B, channels, height, width]."""
         return self.head(self.dropout(self.after(self.hidden(self.features(pixels))))) * self.scale
+
+
+class _Whitening(nn.Module):
+    """Write each 2 × 2 patch in a fixed basis, and normalise: [B, C, H, W] → [B, 8·C, H − 1, W − 1].
+
+    The basis is the cosine transform over channels, rows and columns, which is close to the principal components of
+    patches of natural images; the batch norm gives each of its coefficients unit variance. Each coefficient stands
+    twice, once with the opposite sign. The speed records compute the components from the training images instead.
+    """
+
+    filters: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        patches = torch.einsum("kc,ih,jw->kijchw", _cosines(channels), _cosines(2), _cosines(2))
+        filters = patches.reshape(4 * channels, channels, 2, 2)
+        self.register_buffer("filters", torch.cat([filters, -filters]), persistent=False)
+        self.norm = nn.BatchNorm2d(8 * channels, affine=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.norm(F.conv2d(pixels, self.filters))
+
+
+def _cosines(size: int) -> Tensor:
+    """Return the orthonormal basis of the discrete cosine transform (type II), one vector a row: [size, size]."""
+    k, i = torch.arange(size).view(-1, 1), torch.arange(size)
+    rows = torch.cos(math.pi * (i + 0.5) * k / size)
+    return rows / rows.norm(dim=1, keepdim=True)
 
 
 class _GlobalMax(nn.Module):

@@ -27,6 +27,24 @@ def test_hidden_is_the_last_convolution():
     assert all(p.grad.abs().max() > 0 for p in model.parameters())
 
 
+def test_whitening_is_fixed_and_gives_uncorrelated_coefficients_of_unit_variance():
+    model = CifarNet(spec=spec(3, 32, 32), widths=(4, 8, 8), whitening=True)
+    whitening = model.features[0]
+    assert not list(whitening.parameters())
+    basis = whitening.filters[:12].flatten(1)
+    torch.testing.assert_close(basis @ basis.T, torch.eye(12))
+    coefficients = whitening(torch.randn(64, 3, 32, 32) * 5 + 1).movedim(1, 0).flatten(1)
+    torch.testing.assert_close(coefficients[:12], -coefficients[12:])
+    torch.testing.assert_close(torch.cov(coefficients[:12]), torch.eye(12), atol=0.03, rtol=0)
+
+
+def test_an_attack_on_the_pixels_passes_through_the_whitening():
+    model = CifarNet(spec=spec(3, 32, 32), widths=(4, 8, 8), whitening=True)
+    pixels = torch.randn(2, 3, 32, 32, requires_grad=True)
+    model(pixels).logsumexp(1).sum().backward()
+    assert pixels.grad.abs().amax((1, 2, 3)).min() > 0
+
+
 def test_one_seed_gives_one_start():
     def start():
         torch.manual_seed(1)
