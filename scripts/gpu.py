@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from contextlib import nullcontext
+from importlib import util
 from pathlib import Path
 
 from dropattack import provenance
@@ -56,6 +57,8 @@ def tests(args: argparse.Namespace) -> int:
     """Run the tests that need a GPU; collect only their files, because packages that others need may be missing."""
     files = sorted(str(f.relative_to(ROOT)) for f in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in f.read_text())
     options = ["-m", "gpu", "-rs", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
+    if not args.collect_only and util.find_spec("xdist") and (cores := os.cpu_count() or 1) >= 4:
+        options += ["-n", str(min(8, cores // 2))]  # a test uses the GPU for moments
     command = [sys.executable, "-m", "pytest", *options, *files]
     return subprocess.run([*command, *(["--collect-only"] * args.collect_only)], cwd=ROOT, check=False).returncode
 

@@ -13,9 +13,9 @@ from dropattack.gpu.stages import Stage, python
 WORKLOADS = ("imdb-lstm", "agnews-bigru", "mnist-lenet", "cifar10-vgg")
 METHODS = ("fgm", "pgd", "freelb", "dropattack", "dropattack-joint", "rdrop", "sam")
 COMPILED = ("fgm", "dropattack", "sam")
-RUNS = (1, 4, 8, 16)
+RUNS = (1, 8, 16)
 RECORDS = "records.jsonl"
-TABLES = ("paper", "cifar10_recipe", "paper_cifar10")
+TABLES = ("paper", "paper_cifar10")
 START = "import torch, transformers, accelerate, sklearn; torch.cuda.is_available() and torch.zeros(1).cuda()"
 EVER = 1e9  # the budget alone limits the stage
 
@@ -52,12 +52,12 @@ def stages(folder: Path, *, device: str, scale: str, tables: Sequence[str], jobs
     mode = "reduce-overhead" if device == "cuda" else "default"  # CUDA graphs
     planned = [
         Stage("start", 90, python("-c", START)),
-        Stage("tests", 90, python("scripts/gpu.py", "tests", *(["--collect-only"] if device == "cpu" else []))),
+        Stage("tests", 120, python("scripts/gpu.py", "tests", *(["--collect-only"] if device == "cpu" else []))),
         cost("cost-fp32", 75, "--methods", *METHODS, "authors-plain", "authors"),
+        many("many-mps", "--mps"),
         many("many"),
         Stage("rnn-input", 30, python("-m", "benchmarks.rnn_input", *rnn_input)),
         cost("cost-bf16", 60, "--precision", "bf16", "--methods", *METHODS),
-        many("many-mps", "--mps"),
         Stage("cells", EVER, python("scripts/gpu.py", "cells", *cells, *(["--jobs", str(jobs)] if jobs else []))),
         cost("cost-graphs", 60, "--compile", mode, "--methods", *COMPILED, workloads=("mnist-lenet",)),
     ]
