@@ -60,7 +60,9 @@ class _Entry:
 
 def _are_same(then: dict[str, Any], now: dict[str, Any]) -> bool:
     """Compare objects, not values, because `==` of two tensors is a tensor."""
-    return len(then) == len(now) and all(map(is_, then.values(), now.values())) and all(map(is_, then, now))
+    if not then and not now:
+        return True
+    return len(then) == len(now) and all(map(is_, then.values(), now.values())) and list(then) == list(now)
 
 
 class _Snapshot:
