@@ -279,10 +279,10 @@ class Regularizer:
         if gradient is None:  # it was left out of this step (stochastic depth); `Passes` raises where it never was in
             gradient = torch.zeros_like(target.value())
         norm = functional.l2_norm(gradient, target.per_example)
-        self._count_skipped(norm)
+        skipped = self._count_skipped(norm)
         if self.norm == "l2":
-            return functional.rescale(gradient, length, norm)
-        return functional.rescale(gradient.sign(), length, functional.usable(norm).to(norm.dtype))
+            return functional.rescale(gradient, length, norm, skipped)
+        return functional.rescale(gradient.sign(), length, torch.ones_like(norm), skipped)
 
     def _length(self, target: Target, length: float) -> float | Tensor:
         """Return `length` in this call: scheduled, and times the target's norm if the method is `relative`."""
@@ -291,11 +291,13 @@ class Regularizer:
             return length
         return length * functional.norm(target.value(), self.norm, target.per_example)
 
-    def _count_skipped(self, norm: Tensor) -> None:
-        if functional.all_usable(norm):
-            return
-        skipped = (~functional.usable(norm)).sum()
-        self._skipped = skipped if self._skipped is None else self._skipped + skipped.to(self._skipped.device)
+    def _count_skipped(self, norm: Tensor) -> Tensor | None:
+        """Count the norms that are not usable. Return `functional.unusable` of them."""
+        skipped = functional.unusable(norm)
+        if skipped is not None:
+            count = skipped.sum()
+            self._skipped = count if self._skipped is None else self._skipped + count.to(self._skipped.device)
+        return skipped
 
     def _shifted(self, targets: Iterable[Target], shifts: Iterable[Any]) -> AbstractContextManager[None]:
         """Move all `targets` by their `shifts` at once, inside a `with`."""

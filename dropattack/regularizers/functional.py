@@ -48,32 +48,29 @@ def all_usable(norm: Tensor) -> bool:
     """Return whether all norms are known to be usable. On a GPU, where that would wait for the device, False."""
     if norm.device.type != "cpu" or type(norm) is not Tensor:
         return False
-    return 0 < norm.item() < float("inf") if norm.dim() == 0 else bool(usable(norm).all())
+    low, high = (norm, norm) if norm.dim() == 0 else norm.aminmax()  # nan if one of them is
+    return low.item() > 0 and high.item() < float("inf")
 
 
-def rescale(x: Tensor, length: float | Tensor, norm: Tensor) -> Tensor:
-    """Return `x` · `length` / `norm`, and exactly zero where `norm` is not usable."""
-    if all_usable(norm):
-        return x * (length / norm)
-    factor, ok = _factor(length, norm)
-    return (x * factor).masked_fill_(~ok, 0.0)
+def unusable(norm: Tensor) -> Tensor | None:
+    """Return a bool for each norm: True where it is not usable. None if all are known to be."""
+    return None if all_usable(norm) else ~usable(norm)
 
 
-def rescale_together(xs: Sequence[Tensor], length: float | Tensor, norm: Tensor) -> list[Tensor]:
+def rescale(x: Tensor, length: float | Tensor, norm: Tensor, skipped: Tensor | None) -> Tensor:
+    """Return `x` · `length` / `norm`, and exactly zero where it is `skipped`: `unusable(norm)`."""
+    r = x * (length / norm)
+    return r if skipped is None else r.masked_fill_(skipped, 0.0)
+
+
+def rescale_together(
+    xs: Sequence[Tensor], length: float | Tensor, norm: Tensor, skipped: Tensor | None
+) -> list[Tensor]:
     """Return `rescale` of each of `xs`, all by one `norm` []; in one call where they are on its device."""
     if not xs or any(type(x) is not Tensor or x.device != norm.device for x in xs):
-        return [rescale(x, length, norm.to(x.device)) for x in xs]
-    if all_usable(norm):
-        return list(torch._foreach_mul(list(xs), length / norm))
-    factor, ok = _factor(length, norm)
-    return [x.masked_fill_(~ok, 0.0) for x in torch._foreach_mul(list(xs), factor)]
-
-
-def _factor(length: float | Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `length` / `norm`, zero where `norm` is not usable, and where it is usable."""
-    ok = usable(norm)
-    # Zero times inf is nan, so a zero factor alone would not do: the caller also fills with zeros.
-    return torch.where(ok, length / torch.where(ok, norm, 1.0), 0.0), ok
+        return [rescale(x, length, norm.to(x.device), None if skipped is None else skipped.to(x.device)) for x in xs]
+    rescaled = list(torch._foreach_mul(list(xs), length / norm))
+    return rescaled if skipped is None else [r.masked_fill_(skipped, 0.0) for r in rescaled]
 
 
 def l2_step(gradient: Tensor, epsilon: float | Tensor, per_example: bool = False) -> Tensor:
@@ -83,7 +80,8 @@ def l2_step(gradient: Tensor, epsilon: float | Tensor, per_example: bool = False
         >>> l2_step(torch.tensor([3.0, 4.0]), epsilon=1.0)
         tensor([0.6000, 0.8000])
     """
-    return rescale(gradient, epsilon, l2_norm(gradient, per_example))
+    norm = l2_norm(gradient, per_example)
+    return rescale(gradient, epsilon, norm, unusable(norm))
 
 
 def add(r: Tensor | None, step: Tensor) -> Tensor:
@@ -127,7 +125,7 @@ def uniform_start(like: Tensor, magnitude: float, keep: Tensor | None, generator
     """
     noise = torch.empty_like(like).uniform_(-1, 1, generator=generator)
     if keep is None:
-        return noise * (magnitude / max(1, like[0].numel()) ** 0.5)
+        return noise * (magnitude / max(1, like.numel() // len(like)) ** 0.5)
     keep = keep.expand_as(like)
     d = keep.reshape(len(like), -1).sum(1).clamp(min=1).reshape(-1, *[1] * (like.dim() - 1))
     return noise * keep * (magnitude / d.to(like.dtype).sqrt())

@@ -69,9 +69,8 @@ class MSAM(Regularizer):
             raise RuntimeError("MSAM reads the optimizer's momentum: call reg.follow(optimizer) before the first step")
         momenta = [(t, m) for t in self.targets if (m := self._momentum(t)) is not None]
         norm = global_norm([m for _, m in momenta])
-        if momenta:
-            self._count_skipped(norm)
-        shifts = rescale_together([m for _, m in momenta], -self.rho * self._factor(), norm)
+        skipped = self._count_skipped(norm) if momenta else None
+        shifts = rescale_together([m for _, m in momenta], -self.rho * self._factor(), norm, skipped)
         with self._shifted([t for t, _ in momenta], shifts):
             run()
 

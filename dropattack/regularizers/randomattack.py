@@ -90,6 +90,5 @@ class RandomAttack(Regularizer):
         if keep is not None:
             d = d * keep
         norm = l2_norm(d, per_example)
-        self._count_skipped(norm)
-        r = rescale(d, radius, norm)
+        r = rescale(d, radius, norm, self._count_skipped(norm))
         return r if self.p == 1 else r.mul_(bernoulli_mask(r, self.p, generator))

@@ -57,9 +57,10 @@ class SAM(Regularizer):
         directions = self._directions(moved, [t.gradient for t in moved if t.gradient is not None])
         slopes = [self._in_units(t, d) for t, d in zip(moved, directions, strict=True)]
         norm = global_norm(slopes)
-        self._count_skipped(norm)
+        skipped = self._count_skipped(norm)
         rho = self.rho * self._factor()
-        shifts = rescale_together([self._in_units(t, s) for t, s in zip(moved, slopes, strict=True)], rho, norm)
+        scaled = [self._in_units(t, s) for t, s in zip(moved, slopes, strict=True)]
+        shifts = rescale_together(scaled, rho, norm, skipped)
         with self._shifted(moved, shifts):
             run()
 

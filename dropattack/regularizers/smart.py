@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dropattack.regularizers.agreement import Comparison, Divergence
 from dropattack.regularizers.base import Common, Regularizer
 from dropattack.regularizers.checks import non_negative
-from dropattack.regularizers.functional import gaussian, l2_norm, rescale, usable
+from dropattack.regularizers.functional import gaussian, l2_norm, rescale, unusable
 from dropattack.regularizers.naming import chosen, resolve_activations
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Activation, Target, upcast
@@ -103,7 +103,8 @@ class SMART(Regularizer):
         if g is None:
             return None
         norm = l2_norm(g, per_example=True)
-        self._count_skipped(norm)
+        skipped = self._count_skipped(norm)
         largest = g.abs().amax(-1 if g.dim() == 3 else tuple(range(1, g.dim())), keepdim=True)
-        r = rescale(g, self.eta * self._factor(), largest + self.epsilon)
-        return r.masked_fill_(~usable(norm), 0.0)
+        divisor = largest + self.epsilon
+        r = rescale(g, self.eta * self._factor(), divisor, unusable(divisor))
+        return r if skipped is None else r.masked_fill_(skipped, 0.0)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dropattack.regularizers.agreement import Comparison, Divergence
 from dropattack.regularizers.base import Common, Regularizer
 from dropattack.regularizers.checks import at_least_one, non_negative
-from dropattack.regularizers.functional import gaussian, l2_norm, rescale
+from dropattack.regularizers.functional import gaussian, l2_step
 from dropattack.regularizers.naming import chosen, resolve_activations
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Target, upcast
@@ -86,4 +86,4 @@ class VAT(Regularizer):
     def _start(self, value: Tensor, keep: Tensor | None) -> Tensor:
         d = gaussian(upcast(value.detach()), self._generator(value.device))
         d = d if keep is None else d * keep
-        return rescale(d, self.xi, l2_norm(d, per_example=True))
+        return l2_step(d, self.xi, per_example=True)
