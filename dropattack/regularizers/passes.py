@@ -1,7 +1,7 @@
 """One call of `Regularizer.backward`: runs the passes and keeps them from disturbing each other."""
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -126,18 +126,18 @@ class Passes:
         """
         self._done += 1
         last = self._done == self._total
-        with ExitStack() as stack:
-            if not last:
-                stack.enter_context(self._no_sync())
-            stack.enter_context(listening(self._targets, frozenset(read), keep=keep, last=last))
+        with (
+            nullcontext() if last else self._no_sync(),
+            listening(self._targets, frozenset(read), keep=keep, last=last),
+        ):
             loss = objective() if objective else self.forward().loss
             self._hold_outside(loss)
-            if not keep:
-                stack.enter_context(aside(self._others(loss)))
-            self._backward(loss if scale == 1.0 else loss * scale)
+            scaled = loss if scale == 1.0 else loss * scale
+            with nullcontext() if keep else aside(self._others(loss)):
+                self._backward(scaled)
         self._check_reached(read, loss)
         if keep:
-            self._objective = self._objective + scale * loss.detach()
+            self._objective = self._objective + scaled.detach()
 
     def _hold_outside(self, loss: Tensor) -> None:
         """Find weights outside the model (a head, a loss's), once and again when the model has changed."""
@@ -190,7 +190,8 @@ class Passes:
             raise ValueError(f"forward must return a scalar loss or an object with a scalar .loss, not {what}{hint}")
         if not loss.requires_grad:
             raise ValueError("the loss that forward returned has no graph: nothing in it requires a gradient")
-        output = Output(loss.reshape(()), getattr(result, "logits", None), getattr(result, "mask", None))
+        loss = loss.reshape(()) if loss.dim() > 0 else loss  # a view of a scalar would be one more node in the graph
+        output = Output(loss, getattr(result, "logits", None), getattr(result, "mask", None))
         if self._first is None:
             self._first = _detached(output)
         self._losses.append(output.loss.detach())

@@ -58,7 +58,9 @@ class Target(Protocol):
 
 def upcast(gradient: Any) -> Any:
     """Convert 16-bit gradients to float32, the precision of perturbations. None (no gradient) stays None."""
-    return gradient if gradient is None else gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+    if gradient is None or gradient.dtype is torch.float32:
+        return gradient
+    return gradient.to(torch.promote_types(gradient.dtype, torch.float32))
 
 
 class Weight:
@@ -133,9 +135,16 @@ def listening(targets: Iterable[Target], read: Container[Target], *, keep: bool,
         yield
 
 
-@contextmanager
-def shifted(pairs: Sequence[tuple[Target, Any]]) -> Iterator[None]:
+def shifted(pairs: Sequence[tuple[Target, Any]]) -> AbstractContextManager[None]:
     """Add r to each target inside the block, as with `target.shifted(r)`; whole weights are moved in one call."""
+    if len(pairs) == 1:
+        ((target, r),) = pairs
+        return target.shifted(r)
+    return _shifted_together(pairs)
+
+
+@contextmanager
+def _shifted_together(pairs: Sequence[tuple[Target, Any]]) -> Iterator[None]:
     whole = [(t.parameter, r) for t, r in pairs if isinstance(t, Weight) and t.is_moved_whole and r is not None]
     with ExitStack() as stack:
         if whole:
@@ -150,7 +159,12 @@ def shifted(pairs: Sequence[tuple[Target, Any]]) -> Iterator[None]:
 def _moved(parameters: Sequence[Tensor], shifts: Sequence[Tensor]) -> Iterator[None]:
     """Add the shifts in place, because an RNN's weights are views of one flat buffer and must stay so."""
     together = all(type(p) is nn.Parameter and p.dtype == r.dtype for p, r in zip(parameters, shifts, strict=True))
-    backups = [p.detach().clone() for p in parameters]
+    with torch.no_grad():
+        if together:
+            backups = [torch.empty_like(p) for p in parameters]  # and one call instead of a `clone` each
+            torch._foreach_copy_(backups, list(parameters))
+        else:
+            backups = [p.detach().clone() for p in parameters]
     try:
         with torch.no_grad():
             if together:
@@ -288,7 +302,7 @@ class Activation:
                     "[time, batch, features] or batch_dim=0"
                 )
             self._calls += 1
-            value = x.detach().movedim(self.batch_dim or 0, 0)
+            value = self._examples_first(x.detach())
             if keep is not None and self.batch_dim:
                 keep = keep.movedim(self.batch_dim, 0)
             shift = self._shift
@@ -298,7 +312,9 @@ class Activation:
             self._value = value.clone() if is_handed_on else value
         moved = x
         if self.applied is not None:
-            r = self.applied if self.applied.dim() != x.dim() else self.applied.movedim(0, self.batch_dim or 0)
+            r = self.applied
+            if self.batch_dim and r.dim() == x.dim():
+                r = r.movedim(0, self.batch_dim)
             moved = x + r.to(x)
         if self._read:
             store = partial(self._store, self._forward)
@@ -311,8 +327,11 @@ class Activation:
                     moved = leaf.clone()
         return moved
 
+    def _examples_first(self, x: Tensor) -> Tensor:
+        return x.movedim(self.batch_dim, 0) if self.batch_dim else x
+
     def _store(self, forward: int, gradient: Tensor) -> None:
-        self._parts[forward] = upcast(gradient.detach().movedim(self.batch_dim or 0, 0))
+        self._parts[forward] = upcast(self._examples_first(gradient.detach()))
         parts = list(self._parts.values())
         self.gradient = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
