@@ -65,7 +65,7 @@ def tests(args: argparse.Namespace) -> int:
 
 def run_cells(args: argparse.Namespace) -> int:
     jobs, under_mps = plan.concurrency(args.to.parent) if args.jobs is None else (args.jobs, args.mps)
-    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", provenance.JOBS: str(jobs)}
     extra = ["tracker=none", "trainer.threads=1", f"trainer.device={args.device}", "trainer.progress=none"]
     if args.device == "cuda":  # midi's pinned CPU kernels would have to be set before torch is imported
         extra.append("trainer.kernels=native")
