@@ -232,7 +232,8 @@ def _step_seconds(record: Mapping[str, Any]) -> float:
     hardware = record["hardware"]
     if hardware.get("device") == "cpu":
         return _number(record["cpu_seconds_per_step"])
-    return _number(record["seconds_per_step"]) if hardware.get("jobs") == 1 else math.nan
+    alone = hardware.get("device") is None or hardware.get("jobs") == 1
+    return _number(record["seconds_per_step"]) if alone else math.nan
 
 
 def _device_memory(record: Mapping[str, Any]) -> float | None:

@@ -98,14 +98,10 @@ def in_short(found: Sequence[ScaleAnswer]) -> list[str]:
     said = []
     credible = [one for one in found if one.scale in CREDIBLE]
     if credible:
-        together = "".join(
-            f"; pooled over {one.pooled.k} data sets at {one.scale} scale: {interval(one.pooled)} points, {one.verdict}"
-            for one in credible
-            if one.pooled
-        )
         verdicts = _verdicts([cell for one in credible for cell in one.cells], _numbers)
         where = "Against plain training for the same number of epochs"
-        said.append(f"{where}, DropAttack's verdicts are: {verdicts}{together}.")
+        said.append(f"{where}, DropAttack's verdicts are: {verdicts}.")
+        said += [_pooled(one) for one in credible if one.pooled]
     if longer := [cell for one in credible for cell in one.longer if cell]:
         said.append(f"Against plain training for as many passes, DropAttack gives {_gains(longer)}.")
     if controls := [cell for one in credible for cell in one.controls if cell]:
