@@ -79,6 +79,10 @@ TOGETHER = ("tests/commands", "tests/probes", "tests/report")
 APART = ("tests/regularizers",)  # thousands of short tests that share nothing
 
 
+def folder_of(nodeid: str) -> str:
+    return nodeid.partition("::")[0].rpartition("/")[0]
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Run a file, or a folder of TOGETHER, in one process of pytest -n, so that each of their fixtures is made once."""
@@ -86,14 +90,15 @@ def pytest_xdist_make_scheduler(config, log):
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            folder = file.rpartition("/")[0]
-            return nodeid if folder in APART else folder if folder in TOGETHER else file
+            folder = folder_of(nodeid)
+            return nodeid if folder in APART else folder if folder in TOGETHER else nodeid.partition("::")[0]
 
     return Scheduling(config, log)
 
 
 def pytest_collection_modifyitems(config, items):
+    # Short tests come last, so that no process ends long before the others.
+    items.sort(key=lambda item: folder_of(item.nodeid) in APART)
     if torch.cuda.is_available():
         return
     for item in items:
