@@ -16,6 +16,8 @@ SPELLED := benchmarks conf docs dropattack examples scripts tests run.py Makefil
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# Without bytecode on disk, every process that imports torch compiles it anew, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help install demo tune tables probes outside findings claims report dashboard wandb-sync gpu bench test test-slow mutations kill-test lint format types docs clean
 
 help: ## List the targets

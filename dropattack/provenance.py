@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+JOBS = "DROPATTACK_JOBS"  # a sweep sets it: the number of runs at a time
 SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)  # matched against names of variables
 PACKAGES = ("torch", "numpy", "accelerate", "transformers", "torchvision", "hydra-core", "safetensors")
 
@@ -68,8 +69,9 @@ def _versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """Return the type of machine, never its name. The experiment adds the GPU, which needs torch."""
-    return {"system": sys.platform, "machine": platform.machine(), "cpu": _cpu(), "cores": os.cpu_count()}
+    """Return the type of machine, never its name, and how many runs share it. The experiment adds the GPU."""
+    return {"system": sys.platform, "machine": platform.machine(), "cpu": _cpu(), "cores": os.cpu_count(),
+            "jobs": int(os.environ.get(JOBS, 1))}  # fmt: skip
 
 
 def scrubbed(text: str, folders: Mapping[str, str]) -> str:

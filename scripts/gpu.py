@@ -65,9 +65,12 @@ def tests(args: argparse.Namespace) -> int:
 
 def run_cells(args: argparse.Namespace) -> int:
     jobs, under_mps = plan.concurrency(args.to.parent) if args.jobs is None else (args.jobs, args.mps)
-    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", provenance.JOBS: str(jobs)}
     extra = ["tracker=none", "trainer.threads=1", f"trainer.device={args.device}", "trainer.progress=none"]
-    wanted = cells.cells_of(args.tables, scale=args.scale, output=args.to / "runs", extra=[*extra, *args.override])
+    if args.device == "cuda":  # midi's pinned CPU kernels would have to be set before torch is imported
+        extra.append("trainer.kernels=native")
+    found = cells.cells_of(args.tables, scale=args.scale, output=args.to / "runs", extra=[*extra, *args.override])
+    wanted = {cell: path for cell, path in found.items() if set(args.only) <= set(cell)}
     committed = store.read(ROOT / "results" / args.scale / store.RECORDS).values()
     known = [found["run_id"] for found in committed if found["status"] in record.DONE]
     with mps.mps() if under_mps else nullcontext():
@@ -99,6 +102,9 @@ def main() -> int:
     own["cells"].add_argument("--to", type=Path, required=True, help="output folder of the runs")
     own["cells"].add_argument("--mps", action="store_true", help="run under NVIDIA's Multi-Process Service")
     own["cells"].add_argument("--override", nargs="*", default=[], help="more overrides for all cells")
+    own["cells"].add_argument(
+        "--only", action="append", default=[], metavar="OVERRIDE", help="run only these cells, such as dataset=mnist"
+    )
     own["unpack"].add_argument("folder", type=Path, help="the folder or archive that `run` wrote")
     own["unpack"].add_argument("--results", type=Path, default=Path("results"))
     for name in ("pack", "run", "cells", "unpack"):

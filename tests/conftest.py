@@ -2,7 +2,9 @@
 
 import atexit
 import contextlib
+import copy
 import gc
+import io
 import json
 import os
 import subprocess
@@ -25,6 +27,22 @@ with contextlib.suppress(ImportError):  # the library's tests run without the ex
 
     # OmegaConf parses the text of each interpolation whenever it is read, which takes most of composing a config.
     omegaconf.base.parse = cache(omegaconf.base.parse)
+    load_yaml = omegaconf.OmegaConf.load
+
+    @cache
+    def _loaded(text):
+        return load_yaml(io.StringIO(text))
+
+    def load_once(file):
+        """Parse each text once: Hydra reads a dozen files of conf/ whenever it composes a config."""
+        try:
+            return copy.deepcopy(_loaded(file.read()))
+        except Exception:  # a path; or an error, which has to name the file
+            if hasattr(file, "seek"):
+                file.seek(0)
+            return load_yaml(file)
+
+    omegaconf.OmegaConf.load = staticmethod(load_once)
 # The same examples everywhere and no deadline, so that a busy machine causes no failure. `make test-slow` has more.
 for name, examples in (("project", 40), ("thorough", 150)):
     settings.register_profile(name, derandomize=True, database=None, deadline=None, max_examples=examples)
@@ -79,6 +97,10 @@ TOGETHER = ("tests/commands", "tests/probes", "tests/report")
 APART = ("tests/regularizers",)  # thousands of short tests that share nothing
 
 
+def folder_of(nodeid: str) -> str:
+    return nodeid.partition("::")[0].rpartition("/")[0]
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Run a file, or a folder of TOGETHER, in one process of pytest -n, so that each of their fixtures is made once."""
@@ -86,14 +108,15 @@ def pytest_xdist_make_scheduler(config, log):
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            folder = file.rpartition("/")[0]
-            return nodeid if folder in APART else folder if folder in TOGETHER else file
+            folder = folder_of(nodeid)
+            return nodeid if folder in APART else folder if folder in TOGETHER else nodeid.partition("::")[0]
 
     return Scheduling(config, log)
 
 
 def pytest_collection_modifyitems(config, items):
+    # Short tests come last, so that no process ends long before the others.
+    items.sort(key=lambda item: folder_of(item.nodeid) in APART)
     if torch.cuda.is_available():
         return
     for item in items:

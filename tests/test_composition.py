@@ -98,6 +98,11 @@ def test_tuned_settings_are_those_of_the_composition(tmp_path):
     ("reg=rat+rdrop reg.rat.rate=0.3", r"reg\.rat\.rate=0\.3 and reg\.rdrop\.rate=0\.5 differ"),
     ("reg=fgm+rdrop reg.rdrop.rate=0", r"no dropout masks to compare: set reg\.rdrop\.rate above 0"),
     ("reg=rat model.dropout=0", r"no dropout masks to compare: set reg\.rate above 0"),
+    ("reg=dropout model.dropout=0", r"model\.dropout to reg\.rate=0\.5, .*set it to 0: .* set reg\.rate"),
+    ("reg=longer trainer.epochs=2", r"trains for 3 × model\.recipe\.epochs=1 epochs, .*set trainer\.epochs to 2"),
+    ("reg=label_smoothing trainer.label_smoothing=0", r"works through trainer\.label_smoothing"),
+    ("reg=mixup trainer.mixup=0", r"works through trainer\.mixup"),
+    ("reg=ema trainer.average=none", r"works through trainer\.average, and something else set it to none"),
     ("reg=fgm+pgd dataset=pydoc model=lstm reg.fgm.targets=[nothing]", r"reg\.fgm\.targets: 'nothing' matches no"),
 ])  # fmt: skip
 def test_what_cannot_be_composed_is_refused_in_one_sentence(line, sentence, capsys, tmp_path, monkeypatch):

@@ -132,6 +132,17 @@ def test_notebooks(dataset, model, hidden, steps, p, epochs):
     assert (trainer["optimizer"], trainer["learning_rate"]) == ("adam", 1e-3)
 
 
+@pytest.mark.parametrize("dataset", ["imdb", "pheme", "agnews"])
+def test_a_notebook_undoes_no_method(dataset):
+    """A notebook once set model.dropout and trainer.epochs, so that dropout and longer trained plainly."""
+    plain, dropout, longer = (
+        experiment.resolve(compose(CONF, [f"experiment=notebook_{dataset}", f"reg={reg}"]))
+        for reg in ("none", "dropout", "longer")
+    )
+    assert (plain["model"]["dropout"], dropout["model"]["dropout"]) == (0.0, 0.5)
+    assert longer["trainer"]["epochs"] == 3 * plain["trainer"]["epochs"]
+
+
 def test_a_preset_can_be_overridden():
     """Another method under the notebook's conditions keeps none of DropAttack's settings."""
     config = compose(CONF, ["experiment=notebook_imdb", "reg=fgm", "trainer.epochs=2"])

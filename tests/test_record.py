@@ -143,7 +143,7 @@ def test_no_home_folder_in_a_record():
 
 
 def test_only_fixed_fields_of_the_machine():
-    assert set(provenance.hardware()) == {"system", "machine", "cpu", "cores"}
+    assert set(provenance.hardware()) == {"system", "machine", "cpu", "cores", "jobs"}
     assert os.uname().nodename not in json.dumps(record.blank(CONFIG))
 
 

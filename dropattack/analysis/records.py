@@ -228,9 +228,12 @@ def _correct(test: Mapping[str, Any], data: Mapping[str, Any]) -> np.ndarray | N
 
 
 def _step_seconds(record: Mapping[str, Any]) -> float:
-    """Return CPU seconds per step on a CPU, where runs may share the cores, and wall-clock seconds elsewhere."""
-    clock = "cpu_seconds_per_step" if record["hardware"].get("device") == "cpu" else "seconds_per_step"
-    return _number(record[clock])
+    """Return CPU seconds per step on a CPU, and wall-clock seconds on a GPU that no other run of the sweep used."""
+    hardware = record["hardware"]
+    if hardware.get("device") == "cpu":
+        return _number(record["cpu_seconds_per_step"])
+    alone = hardware.get("device") is None or hardware.get("jobs") == 1
+    return _number(record["seconds_per_step"]) if alone else math.nan
 
 
 def _device_memory(record: Mapping[str, Any]) -> float | None:

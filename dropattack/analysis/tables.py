@@ -134,7 +134,7 @@ def comparison_table(
         "Seeds for +1: how many seeds would detect one point. Both are as rough as a standard deviation of n seeds.",
         *((_BY_ROW,) if by_row else ()),
         f"Time a step {'and peak memory on the GPU are' if weighed else 'is'} relative to {baseline} (medians over the "
-        "runs; on a CPU, of CPU time).",
+        f"runs; on a CPU, of CPU time{'; on a GPU, over the runs that did not share it' if weighed else ''}).",
         *((f"Published: {published.source}.",) if published else ()),
     )
     return Table(columns, rows, 2, (*explained, *notes))

@@ -60,6 +60,8 @@ def _keep(records: list[dict[str, Any]], results: Path, tables: Sequence[str]) -
             wanted = {path.stem for path in cells_of([table], scale=scale, output=Path("outputs")).values()}
             own = {record.name(found["config"], found["run_id"]): found for found in records}
             new = {name: found for name, found in own.items() if name in wanted}
+            if not new:
+                continue
             before = store.read(results / scale / store.RECORDS)
             kept = [before[key] for key in store.runs_of(folder)] if store.is_table(folder) else []
             store.keep(folder, [*(one for one in kept if record.name(one["config"], one["run_id"]) not in new),

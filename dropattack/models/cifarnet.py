@@ -88,7 +88,7 @@ class _Whitening(nn.Module):
 
 
 def _cosines(size: int) -> Tensor:
-    """Return the orthonormal basis of the discrete cosine transform (type II), one vector a row: [size, size]."""
+    """Return the orthonormal basis of the discrete cosine transform (type II), one vector per row: [size, size]."""
     k, i = torch.arange(size).view(-1, 1), torch.arange(size)
     rows = torch.cos(math.pi * (i + 0.5) * k / size)
     return rows / rows.norm(dim=1, keepdim=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from dropattack.analysis.tables import difference_and_interval, p_value, signed
-from dropattack.report.claims import Claims, Evidence, cells
+from dropattack.report.claims import Claim, Claims, Evidence, cells
 from dropattack.report.gather import Found
 from dropattack.statistics import BETTER, EQUIVALENT, UNKNOWN, VERDICTS
 from dropattack.statistics.pooled import Pooled, Posterior, pool, pooled_verdict, signed_rank
@@ -31,6 +31,7 @@ class ScaleAnswer:
         verdict: on the pooled difference.
         posterior: of the Bayesian signed-rank test; None with fewer than two data sets.
         controls: for each of `cells` the random direction against plain training, None where it was not run.
+        longer: for each of `cells` DropAttack against plain training for as many passes, None where it was not run.
     """
 
     scale: str
@@ -39,12 +40,15 @@ class ScaleAnswer:
     verdict: str
     posterior: Posterior | None
     controls: tuple[Evidence | None, ...] = ()
+    longer: tuple[Evidence | None, ...] = ()
 
 
 def answers(claims: Claims, found: Sequence[Found]) -> list[ScaleAnswer]:
     """Return the answer of each scale that has a comparison, the most credible scale first."""
     every = [cell for cell in cells(claims.pooled, found, claims.scales) if cell.counts]
-    made, controls = [], _controls(claims, found)
+    made = []
+    controls = _beside(replace(claims.pooled, method="randomattack"), claims, found)
+    longer = _beside(replace(claims.pooled, against="longer"), claims, found)
     for scale in claims.scales:
         own = tuple(cell for cell in every if cell.scale == scale)
         if not own:
@@ -52,8 +56,9 @@ def answers(claims: Claims, found: Sequence[Found]) -> list[ScaleAnswer]:
         pooled = pool([cell.difference for cell in own])
         posterior = signed_rank([cell.difference.mean for cell in own], claims.margin) if len(own) > 1 else None
         said = pooled_verdict(pooled, pooled.p if pooled else math.nan, claims.margin)
-        beside = tuple(controls.get((cell.scale, cell.table, cell.dataset)) for cell in own)
-        made.append(ScaleAnswer(scale, own, pooled, said, posterior, beside))
+        places = [(cell.scale, cell.table, cell.dataset) for cell in own]
+        beside = (tuple(map(others.get, places)) for others in (controls, longer))
+        made.append(ScaleAnswer(scale, own, pooled, said, posterior, *beside))
     return made
 
 
@@ -72,8 +77,9 @@ def sentences(found: Sequence[ScaleAnswer]) -> list[str]:
     said = []
     for one in found:
         if one.scale in CREDIBLE:
-            for cell, control in zip_longest(one.cells, one.controls):
+            for cell, control, longer in zip_longest(one.cells, one.controls, one.longer):
                 said += [_comparison(cell), *([_control(control)] if control else [])]
+                said += [_equal_time(longer)] if longer else []
             if one.pooled:
                 said.append(_pooled(one))
             said += [EPOCHS] if EPOCHS not in said else []
@@ -85,24 +91,21 @@ def sentences(found: Sequence[ScaleAnswer]) -> list[str]:
 
 
 def in_short(found: Sequence[ScaleAnswer]) -> list[str]:
-    """Return the answer in three sentences: verdicts at the credible scales, the control, and the cost.
+    """Return the answer in a few sentences: verdicts at the credible scales, equal time, the control, and the cost.
 
     Without a comparison at a credible scale, the first gives the verdicts of the others.
     """
     said = []
     credible = [one for one in found if one.scale in CREDIBLE]
     if credible:
-        together = "".join(
-            f"; pooled over {one.pooled.k} data sets at {one.scale} scale: {interval(one.pooled)} points, {one.verdict}"
-            for one in credible
-            if one.pooled
-        )
         verdicts = _verdicts([cell for one in credible for cell in one.cells], _numbers)
         where = "Against plain training for the same number of epochs"
-        said.append(f"{where}, DropAttack's verdicts are: {verdicts}{together}.")
+        said.append(f"{where}, DropAttack's verdicts are: {verdicts}.")
+        said += [_pooled(one) for one in credible if one.pooled]
+    if longer := [cell for one in credible for cell in one.longer if cell]:
+        said.append(f"Against plain training for as many passes, DropAttack gives {_gains(longer)}.")
     if controls := [cell for one in credible for cell in one.controls if cell]:
-        gains = ", ".join(f"{difference_and_interval(cell.difference)} on {_name(cell)}" for cell in controls)
-        said.append(f"The control, the same masks and lengths along a random direction, gives {gains}.")
+        said.append(f"The control, the same masks and lengths along a random direction, gives {_gains(controls)}.")
     return [*(said or [_summary(one) for one in found]), *filter(None, [cost(credible or found)])]
 
 
@@ -176,12 +179,21 @@ def interval(pooled: Pooled) -> str:
     return f"{signed(pooled.mean)} [{signed(pooled.low)}, {signed(pooled.high)}]"
 
 
-def _controls(claims: Claims, found: Sequence[Found]) -> dict[tuple[str, str, str], Evidence]:
-    """Return the comparisons of the random direction with plain training, by scale, table and data set."""
-    control = replace(claims.pooled, method="randomattack")
-    return {
-        (cell.scale, cell.table, cell.dataset): cell for cell in cells(control, found, claims.scales) if cell.counts
-    }
+def _beside(claim: Claim, claims: Claims, found: Sequence[Found]) -> dict[tuple[str, str, str], Evidence]:
+    """Return the comparisons of `claim` with enough seeds, by scale, table and data set."""
+    return {(cell.scale, cell.table, cell.dataset): cell for cell in cells(claim, found, claims.scales) if cell.counts}
+
+
+def _gains(chosen: Sequence[Evidence]) -> str:
+    return ", ".join(f"{difference_and_interval(cell.difference)} on {_name(cell)} ({cell.scale})" for cell in chosen)
+
+
+def _equal_time(cell: Evidence) -> str:
+    gain = difference_and_interval(cell.difference)
+    return (
+        f"Against plain training for as many passes (more epochs, a learning rate of its own), DropAttack gave {gain} "
+        f"points on {_name(cell)}; p = {p_value(cell.difference.p)}, not corrected."
+    )
 
 
 def _control(cell: Evidence) -> str:

@@ -83,5 +83,9 @@ def _front(every: Table, there: set[str]) -> str:
 
 def _answer(claims: Claims, found: Sequence[Found]) -> str:
     answer = answers(claims, found)
-    words = [f"**{headline(answer)}**", *in_short(answer), LINK]
-    return textwrap.fill(" ".join(filter(None, words)), 118, break_long_words=False, break_on_hyphens=False) + "\n"
+    points = [_wrapped(f"- {sentence}", "  ") for sentence in in_short(answer)]
+    return "\n\n".join(filter(None, [f"**{headline(answer)}**", "\n".join(points), _wrapped(LINK)])) + "\n"
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    return textwrap.fill(text, 118, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

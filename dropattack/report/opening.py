@@ -20,8 +20,9 @@ def opening(claims: Claims, found: Sequence[Found]) -> list[Part]:
     """Return the sections `answer` and `claims`."""
     answer, outcomes = answers(claims, found), decide(claims, found)
     part = Part("answer", "The answer")
-    lead = Markup('<p><strong>{}</strong> {}</p>\n<p><a href="#claims">{}</a></p>')
-    part.html = lead.format(headline(answer), " ".join(in_short(answer)), "Every claim with its verdict")
+    points = Markup("\n").join(Markup("<li>{}</li>").format(sentence) for sentence in in_short(answer))
+    lead = Markup('<p><strong>{}</strong></p>\n<ul>\n{}\n</ul>\n<p><a href="#claims">{}</a></p>')
+    part.html = lead.format(headline(answer), points, "Every claim with its verdict")
     if answer:
         part.figures.append(forest(headline_scale(answer)))
     listed = Part("claims", "Claims", lead=tally(outcomes), grids=[_grid(outcomes)])

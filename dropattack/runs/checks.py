@@ -181,6 +181,11 @@ KINDS = {"dataset": ("name", "kind", "_target_"), "model": ("name", "kind", "_ta
          "tracker": ("name", "_target_"), "scale": ("name",), "settings": ("name",)}  # fmt: skip
 # Options of one kind of average. With another they would do nothing, so they must have their defaults.
 AVERAGING = {"trainer.average_decay": "ema", "trainer.average_start": "swa"}
+# Methods that are an option of the trainer, and the values with which the option does something.
+IN_TRAINER: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "label_smoothing": {"label_smoothing": lambda v: v > 0}, "mixup": {"mixup": lambda v: v > 0},
+    "ema": {"average": lambda v: v == "ema"}, "swa": {"average": lambda v: v == "swa"},
+}  # fmt: skip
 OURS = ("seed", "rerun", "plugins", "paths", "trainer")
 TUNED = ("model", "reg", "trainer")  # the groups that `make tune` sets
 
@@ -214,6 +219,7 @@ def check(config: dict[str, Any], conf: Path) -> None:
     _check_kinds(config, conf)
     _check_mixup(config)
     _check_dropout(config)
+    _check_undone(config)
 
 
 def _check_averaging(trainer: dict[str, Any]) -> None:
@@ -240,6 +246,28 @@ def _check_dropout(config: dict[str, Any]) -> None:
             raise UserError(
                 f"model.dropout=0 leaves reg={reg['name']} no dropout masks to compare: set {place}.rate above 0, and "
                 "leave model.dropout out"
+            )
+
+
+def _check_undone(config: dict[str, Any]) -> None:
+    """Check that nothing undoes what a method sets outside its own group: the run would be plain under its name."""
+    model, trainer, reg = config["model"], config["trainer"], config["reg"]
+    if reg.get("rate") and model.get("dropout") == 0:
+        raise UserError(
+            f"reg={reg['name']} sets model.dropout to reg.rate={reg['rate']}, and something else set it to 0: leave "
+            "model.dropout out and set reg.rate"
+        )
+    times, epochs = reg.get("times"), (model.get("recipe") or {}).get("epochs")
+    if times and epochs and trainer["epochs"] != times * epochs:
+        raise UserError(
+            f"reg={reg['name']} trains for {times} × model.recipe.epochs={epochs} epochs, and something else set "
+            f"trainer.epochs to {trainer['epochs']}: leave trainer.epochs out and set model.recipe.epochs"
+        )
+    for key, works in IN_TRAINER.get(reg["name"], {}).items():
+        if not works(trainer[key]):
+            raise UserError(
+                f"reg={reg['name']} works through trainer.{key}, and something else set it to {trainer[key]}: leave "
+                f"trainer.{key} out, or choose reg=none"
             )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from threading import Thread
 
 from dropattack.progress import counting
-from dropattack.provenance import without_secrets
+from dropattack.provenance import JOBS, without_secrets
 from dropattack.runs import record
 from dropattack.runs.experiment import Run
 from dropattack.sweeps.cell import freeze_imports, one_run
@@ -72,6 +72,7 @@ def _run_here(runs: Sequence[Sequence[str]], jobs: int) -> dict[str, str]:
     todo = {" ".join(run): run for run in runs}
     deaths = 0
     parent = None if jobs == 1 else os.getpid()
+    os.environ[JOBS] = str(jobs)
     # The processes share a terminal, so one bar counts the runs, instead of one bar per run.
     quiet = ["trainer.progress=none"] if jobs > 1 else []
     with counting("runs", len(todo)) as done:

@@ -60,7 +60,7 @@ def write_run(tmp_path, monkeypatch) -> Callable[..., Path]:
             "seconds": 12.0,
             "peak_memory_mb": 100.0 + 20.0 * PASSES.get(method, 1.0),
             "versions": {"torch": "2.15.0"},
-            "hardware": {"cpu": "a processor", "cores": 2, "device": "cuda"},
+            "hardware": {"cpu": "a processor", "cores": 2, "device": "cuda", "jobs": 1},
             **(changes or {}),
         }
         return record.write(record.record_path(config), run)

@@ -43,7 +43,7 @@ def test_pooled_agrees_with_statsmodels(cells):
     else:
         assert found.tau == pytest.approx(0, abs=1e-4)
         assert found.mean == pytest.approx(theirs.mean_effect_fe, abs=1e-4)
-    assert found.p_heterogeneity == pytest.approx(stats.chi2.sf(theirs.q, len(cells) - 1), abs=1e-8)
+    assert found.p_heterogeneity == pytest.approx(stats.chi2.sf(theirs.q, len(cells) - 1), abs=1e-5)  # steep at q = 0
 
 
 def test_one_data_set_or_no_spread_is_not_pooled():

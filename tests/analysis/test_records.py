@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -51,6 +52,16 @@ def test_what_a_baseline_sets_in_the_trainer_belongs_to_the_method(write_run, tm
     frame = read_records(tmp_path).frame
     assert frame["context"].nunique() == 1
     assert frame.groupby("method")["variant"].nunique().eq(1).all()
+
+
+@pytest.mark.parametrize(("hardware", "seconds"), [
+    ({"device": "cuda", "jobs": 1}, 0.3), ({"device": "cuda", "jobs": 8}, None), ({"device": "cuda"}, None),
+    ({"device": "cpu", "jobs": 2}, 0.1),
+])  # fmt: skip
+def test_wall_clock_counts_only_where_the_run_was_alone(write_run, tmp_path, hardware, seconds):
+    write_run("none", changes={"hardware": hardware, "seconds_per_step": 0.3, "cpu_seconds_per_step": 0.1})
+    (found,) = read_records(tmp_path).frame["step_seconds"]
+    assert found == seconds or (seconds is None and math.isnan(found))
 
 
 def test_other_data_of_the_same_name_is_another_context(write_run, tmp_path):

@@ -22,18 +22,11 @@ CPU = torch.device("cpu")
 MEAN_LENGTHS = {"imdb-lstm": 191.6, "pheme-bigru": 139.6, "agnews-bigru": 43.0, "imdb-minilm": 203.0}  # real data
 
 
+QUICK = ("--quick", "--device", "cpu", "--output")
+
+
 def run(output: Path, *arguments: str) -> str:
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.run",
-        "--quick",
-        "--device",
-        "cpu",
-        "--output",
-        str(output),
-        *arguments,
-    ]
+    command = [sys.executable, "-m", "benchmarks.run", *QUICK, str(output), *arguments]
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
@@ -61,9 +54,11 @@ def result() -> dict:
 
 @pytest.mark.parametrize("methods", [["plain", "authors"], pytest.param(list(METHODS), marks=pytest.mark.slow)],
                          ids=["two", "all"])  # fmt: skip
-def test_smoke(tmp_path, methods):
+def test_smoke(tmp_path, methods, capsys):
+    """The command, in this process; it measures memory in another."""
     output = tmp_path / "bench.json"
-    printed = run(output, "--only", "mnist-lenet", "--rounds", "2", "--methods", *methods)
+    assert bench.main([*QUICK, str(output), "--only", "mnist-lenet", "--rounds", "2", "--methods", *methods]) == 0
+    printed = capsys.readouterr().out
     result = json.loads(output.read_text())
     (cell,) = result["cells"]
     assert list(cell["methods"]) == [name for name in METHODS if name in methods]

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import util
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,24 @@ def test_records_of_an_archive_are_imported_into_their_table(tmp_path):
     kept = store.read(to / "smoke" / store.RECORDS)
     assert sorted(found["test"]["accuracy"] for found in kept.values()) == [0.5, 0.5, 0.5, 0.75]
     assert sorted(kept) == sorted(store.runs_of(to / "smoke" / "rehearsal"))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_cells_are_restricted_and_a_gpu_needs_no_pinned_cpu_kernels(device, tmp_path, monkeypatch):
+    spec = util.spec_from_file_location("gpu_script", ROOT / "scripts" / "gpu.py")
+    script = util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    ran = []
+    monkeypatch.setattr("dropattack.runs.checks.may_have_gpu", lambda: True)
+    monkeypatch.setattr(script.cells, "run_cells", lambda wanted, **_: ran.extend(wanted) or 0)
+    monkeypatch.setattr(sys, "argv", [
+        "gpu.py", "cells", "--to", str(tmp_path), "--device", device, "--scale", "smoke", "--tables", "rehearsal",
+        "--jobs", "1", "--only", "reg=fgm", "--only", "seed=1",
+    ])  # fmt: skip
+    assert script.main() == 0
+    (cell,) = ran
+    assert {"reg=fgm", "seed=1"} <= set(cell)
+    assert ("trainer.kernels=native" in cell) == (device == "cuda")
 
 
 @pytest.mark.slow  # the parts: test_stages.py, and the import above

@@ -138,7 +138,8 @@ CANARY = "canary"  # the file that code in an input would create in the case's f
 
 
 def _files(folder: Path) -> set[Path]:
-    return {path for path in folder.rglob("*") if not path.is_dir()}
+    """Return all files but those in which Python keeps a plug-in's compiled code."""
+    return {path for path in folder.rglob("*") if not path.is_dir() and path.suffix != ".pyc"}
 
 
 @cache

@@ -256,7 +256,12 @@ def distance(name: str, network, dropout: float) -> float:
     adam = "adam" in name
 
     def optimizer(model: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.Adam(model.parameters(), 0.01) if adam else torch.optim.SGD(model.parameters(), 0.05, 0.9)
+        # A bias before BatchNorm has a gradient of rounding alone, which Adam divides by ε.
+        return (
+            torch.optim.Adam(model.parameters(), 0.01, eps=1e-6)
+            if adam
+            else torch.optim.SGD(model.parameters(), 0.05, 0.9)
+        )
 
     batches, start = [network.batch(seed) for seed in range(5)], copy.deepcopy(ours.state_dict())
     own, reg = optimizer(ours), make(ours)

@@ -143,6 +143,17 @@ def test_the_random_direction_is_reported_beside_its_comparison(quick_git, tmp_p
     assert last == answer.EPOCHS
 
 
+def test_equal_time_is_reported_beside_its_comparison(quick_git, tmp_path):
+    for method in ("none", "dropattack", "longer"):
+        for seed in range(3):
+            folders.run(tmp_path / "full" / "vision", method, seed=seed)
+    claims = read_claims(written(tmp_path, {}), TABLES)
+    (found,) = answer.answers(claims, tables(tmp_path))
+    (against,) = found.longer
+    assert against.difference.n == 3
+    assert answer.sentences([found])[1].startswith("Against plain training for as many passes")
+
+
 def test_two_seeds_decide_nothing(quick_git, tmp_path):
     for method in ("none", "dropattack"):
         for seed in range(2):
@@ -227,7 +238,15 @@ def test_the_sentences_have_the_numbers_of_the_records():
     ]
     control = answer.Evidence("paper", "full", "imdb", "lstm", "40,000", difference, 3.6, 0.08, UNKNOWN)
     assert answer.in_short([replace(found[0], controls=(control,))])[1] == (
-        "The control, the same masks and lengths along a random direction, gives +1.50 [+0.26, +2.74] on IMDB."
+        "The control, the same masks and lengths along a random direction, gives +1.50 [+0.26, +2.74] on IMDB (full)."
+    )
+    longer = replace(found[0], longer=(control,))
+    assert answer.in_short([longer])[1] == (
+        "Against plain training for as many passes, DropAttack gives +1.50 [+0.26, +2.74] on IMDB (full)."
+    )
+    assert answer.sentences([longer])[1] == (
+        "Against plain training for as many passes (more epochs, a learning rate of its own), DropAttack gave "
+        "+1.50 [+0.26, +2.74] points on IMDB; p = 0.035, not corrected."
     )
     assert answer.cost(found) == "A step of DropAttack takes 3.6 times as long as a plain one in these runs."
 

@@ -45,9 +45,9 @@ COMMON = (
     "trainer.checkpoint.every_minutes=0.003 trainer.checkpoint.share=1"
 )
 AIMS = ("time", "checkpoint", "result", "checkpoint", "time", "checkpoint", "time", "checkpoint", "time", "time")
-PRELOADED = ("sklearn.datasets", "dropattack.runs.cli", "dropattack.training.loop", "dropattack.data.encode",
-             "dropattack.data.loader", "dropattack.models.rnn", "dropattack.models.cnn", "dropattack.models.bert",
-             "dropattack.regularizers")  # fmt: skip
+PRELOADED = ("torch._dynamo", "sklearn.datasets", "dropattack.commands.run", "dropattack.training.loop",
+             "dropattack.data.encode", "dropattack.data.loader", "dropattack.models.rnn", "dropattack.models.cnn",
+             "dropattack.models.bert", "dropattack.regularizers")  # fmt: skip
 HEAD = ("cell (run, kill)", "entry", "killed at", "within", "newest checkpoint", "went on from", "equal")
 
 

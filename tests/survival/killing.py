@@ -40,9 +40,10 @@ class Cell:
         code: Any = 70
         try:
             os.chdir(ROOT)
-            with open(f"{out}.log", "w") as log:
-                os.dup2(log.fileno(), 1)
-                os.dup2(log.fileno(), 2)
+            log = open(f"{out}.log", "w", buffering=1)  # noqa: SIM115  of the process
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+            sys.stdout = sys.stderr = log  # pytest's own write elsewhere
             arguments = ["run.py", *self.overrides, *extra, f"paths.output={out}"]
             if self.command:
                 os.execv(sys.executable, [sys.executable, *arguments])

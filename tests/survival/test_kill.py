@@ -1,20 +1,23 @@
 """Runs killed with SIGKILL at any moment end like uninterrupted runs, here of a composed method (`make kill-test`)."""
 
 import json
-import subprocess
+import multiprocessing
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+import pytest
+
+from tests.survival import __main__ as survival
 
 
-def test_killed_runs_end_like_uninterrupted_ones(tmp_path):
-    command = [sys.executable, "-m", "tests.survival", "--kills", "3", "--jobs", "1", "--only", "cnn-dropattack+rdrop"]
-    done = subprocess.run(
-        [*command, "--output", str(tmp_path / "runs"), "--json", str(tmp_path / "kills.json")], cwd=ROOT,
-        capture_output=True, text=True, timeout=250, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+def test_killed_runs_end_like_uninterrupted_ones(tmp_path, monkeypatch, capsys):
+    """The command, with a forked worker: a new one would import torch again."""
+    fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr(survival, "get_context", lambda kind: fork)
+    options = ["--kills", "3", "--jobs", "1", "--only", "cnn-dropattack+rdrop"]
+    options += ["--output", str(tmp_path / "runs"), "--json", str(tmp_path / "kills.json")]
+    monkeypatch.setattr(sys, "argv", ["tests.survival", *options])
+    assert survival.main() == 0, capsys.readouterr()
     text = (tmp_path / "kills.json").read_text()
     found = json.loads(text)
     assert found["kills"] == found["equal"] == 3

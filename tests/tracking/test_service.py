@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLLOW = """
 import json, sys, time
 from dropattack.tracking import guard, wandb
-guard.FINISH_SECONDS, wandb.FINISH_SECONDS = 5.0, 3
+guard.FINISH_SECONDS, wandb.FINISH_SECONDS = float(sys.argv[2]), 1
 tracker = guard.Guarded(wandb.WandbTracker(project="test", folder=sys.argv[1]))
 tracker.start({"seed": 1}, name="n", group="g", tags=["t"])
 for step in (1, 2):
@@ -72,8 +72,10 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def follow(tmp_path: Path, folder: Path | None = None, **environment: str) -> subprocess.Popen:
+def follow(tmp_path: Path, folder: Path | None = None, limit: float = 5.0, **environment: str) -> subprocess.Popen:
     """Start tracking a run in a separate process with an empty home folder, and wait until it has logged once.
+
+    `limit` is the guard's, in seconds; W&B's own is one second.
 
     Its words go to files: a pipe would stay open as long as wandb's service lives.
     """
@@ -82,8 +84,8 @@ def follow(tmp_path: Path, folder: Path | None = None, **environment: str) -> su
     (tmp_path / "home").mkdir()
     with open(tmp_path / "out", "w") as out, open(tmp_path / "err", "w") as err:
         process = subprocess.Popen(
-            [sys.executable, "-c", FOLLOW, str(folder or tmp_path / "outputs")], cwd=ROOT, stdin=subprocess.PIPE,
-            stdout=out, stderr=err, env={**kept, **environment},
+            [sys.executable, "-c", FOLLOW, str(folder or tmp_path / "outputs"), str(limit)], cwd=ROOT,
+            stdin=subprocess.PIPE, stdout=out, stderr=err, env={**kept, **environment},
         )  # fmt: skip
     while "ready" not in (tmp_path / "out").read_text():
         assert process.poll() is None, (tmp_path / "err").read_text()
@@ -127,7 +129,8 @@ def test_a_server_that_goes_away(tmp_path, fate):
 @pytest.mark.parametrize(("number", "said"), [(signal.SIGKILL, "Error"), (signal.SIGSTOP, "no answer")])
 def test_a_service_that_dies_or_hangs(tmp_path, number, said):
     """W&B sends everything through a separate process, which can fail on its own."""
-    process = follow(tmp_path, WANDB_MODE="offline")
+    limit = 5.0 if number == signal.SIGKILL else 1.0  # a service that hangs is waited for until then
+    process = follow(tmp_path, limit=limit, WANDB_MODE="offline")
     listed = subprocess.run(["ps", "-eo", "pid=,ppid=,comm="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in listed.splitlines()]
     (service,) = (int(pid) for pid, parent, name in rows if int(parent) == process.pid and "wandb" in name)
