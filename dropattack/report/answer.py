@@ -69,7 +69,18 @@ def headline(found: Sequence[ScaleAnswer]) -> str:
     if not verdicts or not better:
         return "Nobody can say yes yet."
     where = "Yes, where it was tested" if better == len(verdicts) else "On some data sets"
-    return f"{where}, at equal epochs."
+    passes = _by_sign([cell for one in found if one.scale in CREDIBLE for cell in one.longer if cell])
+    return f"{where}, at equal epochs{passes and f'; for as many passes {passes}'}."
+
+
+def _by_sign(chosen: Sequence[Evidence]) -> str:
+    """Return `better on PHEME, worse on MNIST`, by the side of 0 on which each interval lies."""
+    signs = {
+        "better": [_name(cell) for cell in chosen if cell.difference.low > 0],
+        "worse": [_name(cell) for cell in chosen if cell.difference.high < 0],
+        "not known": [_name(cell) for cell in chosen if cell.difference.low <= 0 <= cell.difference.high],
+    }
+    return ", ".join(f"{word} on {' and '.join(sorted(names))}" for word, names in signs.items() if names)
 
 
 def sentences(found: Sequence[ScaleAnswer]) -> list[str]:

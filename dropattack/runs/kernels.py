@@ -1,8 +1,9 @@
 """Pin the CPU's math kernels to instructions that every x86-64 machine since 2015 has, so that results travel.
 
 oneDNN, MKL and torch choose their kernels by the CPU's instruction set, and the choice changes the last bits of a sum:
-enough to move a run's accuracy by a tenth of a point. With the same instructions a run is bit-equal on CPUs of one maker.
-Between Intel's and AMD's, the losses of a GRU on PHEME differed in the eighth digit, and LeNet's accuracy on MNIST by 0.3 points.
+enough to move a run's accuracy by a tenth of a point. With the same instructions a run is bit-equal on CPUs of one
+maker. Between Intel's and AMD's, the losses of a GRU on PHEME differed in the eighth digit, and LeNet's accuracy on
+MNIST by 0.3 points.
 """
 
 from __future__ import annotations

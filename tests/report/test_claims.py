@@ -16,7 +16,7 @@ from dropattack.report.claims import CONTRADICTED, NOT_TESTED, OUTCOMES, SUPPORT
 from dropattack.report.findings import findings
 from dropattack.report.page import build
 from dropattack.runs.experiment import CONF
-from dropattack.statistics import EQUIVALENT, UNKNOWN, Plan, Primary, paired_difference
+from dropattack.statistics import BETTER, EQUIVALENT, UNKNOWN, Plan, Primary, paired_difference
 from dropattack.statistics.pooled import pool
 from dropattack.sweeps.table import TableConfig, load_table
 from tests.report import folders
@@ -240,7 +240,11 @@ def test_the_sentences_have_the_numbers_of_the_records():
     assert answer.in_short([replace(found[0], controls=(control,))])[1] == (
         "The control, the same masks and lengths along a random direction, gives +1.50 [+0.26, +2.74] on IMDB (full)."
     )
-    longer = replace(found[0], longer=(control,))
+    longer, better = replace(found[0], longer=(control,)), replace(control, verdict=BETTER)
+    other = replace(control, dataset="mnist", difference=paired_difference({0: 0.0, 1: 0.1}, {0: 1.0, 1: 1.1, 2: 0.9}))
+    assert answer.headline([replace(found[0], cells=(better,), longer=(control, other))]) == (
+        "Yes, where it was tested, at equal epochs; for as many passes better on IMDB, worse on MNIST."
+    )
     assert answer.in_short([longer])[1] == (
         "Against plain training for as many passes, DropAttack gives +1.50 [+0.26, +2.74] on IMDB (full)."
     )
