@@ -67,7 +67,7 @@ def run_cells(args: argparse.Namespace) -> int:
     jobs, under_mps = plan.concurrency(args.to.parent) if args.jobs is None else (args.jobs, args.mps)
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", provenance.JOBS: str(jobs)}
     extra = ["tracker=none", "trainer.threads=1", f"trainer.device={args.device}", "trainer.progress=none"]
-    if args.device == "cuda":  # midi's pinned CPU kernels would have to be set before torch is imported
+    if args.device == "cuda":  # midi's pinned CPU kernels must be set before torch is imported
         extra.append("trainer.kernels=native")
     found = cells.cells_of(args.tables, scale=args.scale, output=args.to / "runs", extra=[*extra, *args.override])
     wanted = {cell: path for cell, path in found.items() if set(args.only) <= set(cell)}
