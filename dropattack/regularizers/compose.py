@@ -170,8 +170,6 @@ class _Follower:
     def __call__(self, objective: Callable[[], Tensor] | None = None, **options: Any) -> None:
         if self._done:
             self._run(objective, **options)
-        elif objective is not None:
-            objective()
         self._done = True
 
     def forward(self) -> Output:

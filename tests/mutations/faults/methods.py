@@ -86,7 +86,4 @@ FAULTS = (
     Fault("regularizers/compose.py", "Methods with a common target read it twice.",
           "setattr(method, attribute, [_known(known, t) for t in value])",
           "[_known(known, t) for t in value]", COMPOSE),
-    Fault("regularizers/compose.py", "An adding method never looks at the clean output, which its divergence needs.",
-          "elif objective is not None:",
-          "elif False:", COMPOSE),
 )  # fmt: skip
