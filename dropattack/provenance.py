@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-JOBS = "DROPATTACK_JOBS"  # a sweep sets it: the number of runs at a time
+JOBS = "DROPATTACK_JOBS"  # the number of runs at a time, set by what starts them; unknown without it
 SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)  # matched against names of variables
 PACKAGES = ("torch", "numpy", "accelerate", "transformers", "torchvision", "hydra-core", "safetensors")
 
@@ -70,8 +70,9 @@ def _versions() -> dict[str, str]:
 
 def hardware() -> dict[str, Any]:
     """Return the type of machine, never its name, and how many runs share it. The experiment adds the GPU."""
+    jobs = os.environ.get(JOBS)
     return {"system": sys.platform, "machine": platform.machine(), "cpu": _cpu(), "cores": os.cpu_count(),
-            "jobs": int(os.environ.get(JOBS, 1))}  # fmt: skip
+            "jobs": int(jobs) if jobs else None}  # fmt: skip
 
 
 def scrubbed(text: str, folders: Mapping[str, str]) -> str:

@@ -74,10 +74,10 @@ def headline(found: Sequence[ScaleAnswer]) -> str:
 
 
 def _by_sign(chosen: Sequence[Evidence]) -> str:
-    """Return `better on PHEME, worse on MNIST`, by the side of 0 on which each interval lies."""
+    """Return `more accurate on PHEME, less accurate on MNIST`, by the side of 0 of each interval, not corrected."""
     signs = {
-        "better": [_name(cell) for cell in chosen if cell.difference.low > 0],
-        "worse": [_name(cell) for cell in chosen if cell.difference.high < 0],
+        "more accurate": [_name(cell) for cell in chosen if cell.difference.low > 0],
+        "less accurate": [_name(cell) for cell in chosen if cell.difference.high < 0],
         "not known": [_name(cell) for cell in chosen if cell.difference.low <= 0 <= cell.difference.high],
     }
     return ", ".join(f"{word} on {' and '.join(sorted(names))}" for word, names in signs.items() if names)

@@ -182,9 +182,9 @@ KINDS = {"dataset": ("name", "kind", "_target_"), "model": ("name", "kind", "_ta
 # Options of one kind of average. With another they would do nothing, so they must have their defaults.
 AVERAGING = {"trainer.average_decay": "ema", "trainer.average_start": "swa"}
 # Methods that are an option of the trainer, and the values with which the option does something.
-IN_TRAINER: dict[str, dict[str, Callable[[Any], bool]]] = {
-    "label_smoothing": {"label_smoothing": lambda v: v > 0}, "mixup": {"mixup": lambda v: v > 0},
-    "ema": {"average": lambda v: v == "ema"}, "swa": {"average": lambda v: v == "swa"},
+IN_TRAINER: dict[str, tuple[str, Check]] = {
+    "label_smoothing": ("label_smoothing", lambda v: v > 0), "mixup": ("mixup", lambda v: v > 0),
+    "ema": ("average", lambda v: v == "ema"), "swa": ("average", lambda v: v == "swa"),
 }  # fmt: skip
 OURS = ("seed", "rerun", "plugins", "paths", "trainer")
 TUNED = ("model", "reg", "trainer")  # the groups that `make tune` sets
@@ -263,7 +263,8 @@ def _check_undone(config: dict[str, Any]) -> None:
             f"reg={reg['name']} trains for {times} × model.recipe.epochs={epochs} epochs, and something else set "
             f"trainer.epochs to {trainer['epochs']}: leave trainer.epochs out and set model.recipe.epochs"
         )
-    for key, works in IN_TRAINER.get(reg["name"], {}).items():
+    if reg["name"] in IN_TRAINER:
+        key, works = IN_TRAINER[reg["name"]]
         if not works(trainer[key]):
             raise UserError(
                 f"reg={reg['name']} works through trainer.{key}, and something else set it to {trainer[key]}: leave "

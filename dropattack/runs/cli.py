@@ -97,6 +97,8 @@ def execute(config: DictConfig) -> None:
 
     hydra = HydraConfig.get()
     sweep = hydra.mode == RunMode.MULTIRUN
+    if not sweep:
+        os.environ.setdefault(provenance.JOBS, "1")
     try:
         if hydra.job.chdir:  # set in a file of conf/: overrides were refused earlier
             raise UserError(launching.CHDIR)

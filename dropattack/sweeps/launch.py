@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Thread
 
@@ -72,10 +73,9 @@ def _run_here(runs: Sequence[Sequence[str]], jobs: int) -> dict[str, str]:
     todo = {" ".join(run): run for run in runs}
     deaths = 0
     parent = None if jobs == 1 else os.getpid()
-    os.environ[JOBS] = str(jobs)
     # The processes share a terminal, so one bar counts the runs, instead of one bar per run.
     quiet = ["trainer.progress=none"] if jobs > 1 else []
-    with counting("runs", len(todo)) as done:
+    with _noting(jobs), counting("runs", len(todo)) as done:
         while todo:
             calls = [delayed(_one_run_of)([*quiet, *run], name, parent) for name, run in todo.items()]
             try:
@@ -90,6 +90,19 @@ def _run_here(runs: Sequence[Sequence[str]], jobs: int) -> dict[str, str]:
                     return failed | dict.fromkeys(todo, "worker processes kept dying: is there enough memory?")
                 print(f"a worker process died; {len(todo)} runs resume in new ones", file=sys.stderr)
     return failed
+
+
+@contextmanager
+def _noting(jobs: int) -> Iterator[None]:
+    """Let records say how many runs there are at a time."""
+    before = os.environ.get(JOBS)
+    os.environ[JOBS] = str(jobs)
+    try:
+        yield
+    finally:
+        os.environ.pop(JOBS)
+        if before is not None:
+            os.environ[JOBS] = before
 
 
 def _one_run_of(overrides: list[str], name: str, parent: int | None) -> tuple[str, str]:

@@ -243,7 +243,7 @@ def test_the_sentences_have_the_numbers_of_the_records():
     longer, better = replace(found[0], longer=(control,)), replace(control, verdict=BETTER)
     other = replace(control, dataset="mnist", difference=paired_difference({0: 0.0, 1: 0.1}, {0: 1.0, 1: 1.1, 2: 0.9}))
     assert answer.headline([replace(found[0], cells=(better,), longer=(control, other))]) == (
-        "Yes, where it was tested, at equal epochs; for as many passes better on IMDB, worse on MNIST."
+        "Yes, where it was tested, at equal epochs; for as many passes more accurate on IMDB, less accurate on MNIST."
     )
     assert answer.in_short([longer])[1] == (
         "Against plain training for as many passes, DropAttack gives +1.50 [+0.26, +2.74] on IMDB (full)."
