@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+ROWS, COLUMNS = 4, 2  # fastest on MNIST with AVX2; with AVX-512, 4 × 4 is about as fast
+
 
 class ImageConv2d(nn.Conv2d):
     """`nn.Conv2d` for the first layer of a CNN: the same weights, names, initialisation and output.
@@ -51,7 +53,32 @@ class _Convolution(torch.autograd.Function):
 
 
 def _of_input(gradient: Tensor, weight: Tensor, shape: torch.Size, padding: tuple[int, int]) -> Tensor:
-    """[B, O, h, w] and [O, C, m, n] → [B, C, H, W]: add each weight's share of the gradient where it read."""
+    """[B, O, h, w] and [O, C, m, n] → [B, C, H, W]."""
+    _, C, H, W = shape
+    m, n = weight.shape[2:]
+    large_kernel = C == 1 and m * n >= 16 and padding[0] < m and padding[1] < n
+    if large_kernel and H % ROWS == 0 and W % COLUMNS == 0:
+        return _by_blocks(gradient, weight, padding)
+    return _by_shifts(gradient, weight, shape, padding)
+
+
+def _by_blocks(gradient: Tensor, weight: Tensor, padding: tuple[int, int]) -> Tensor:
+    """Compute a block of 4 × 2 pixels as eight output channels of one convolution.
+
+    The input gradient is a convolution with the flipped kernel. With one channel it would fill one of the eight or
+    sixteen numbers that a CPU instruction holds.
+    """
+    m, n = weight.shape[2:]
+    flipped = F.pad(weight.flip(2, 3).transpose(0, 1), (COLUMNS - 1, COLUMNS - 1, ROWS - 1, ROWS - 1))
+    windows = flipped.unfold(2, m + ROWS - 1, 1).unfold(3, n + COLUMNS - 1, 1).flip(2, 3)  # [1, O, 4, 2, m + 3, n + 1]
+    kernels = windows.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+    blocks = F.conv2d(gradient, kernels, stride=(ROWS, COLUMNS), padding=(m - 1 - padding[0], n - 1 - padding[1]))
+    B, _, h, w = blocks.shape
+    return blocks.view(B, 1, ROWS, COLUMNS, h, w).permute(0, 1, 4, 2, 5, 3).reshape(B, 1, h * ROWS, w * COLUMNS)
+
+
+def _by_shifts(gradient: Tensor, weight: Tensor, shape: torch.Size, padding: tuple[int, int]) -> Tensor:
+    """Add each weight's share of the gradient where it read."""
     B, C, H, W = shape
     (m, n), (h, w), (top, left) = weight.shape[2:], gradient.shape[2:], padding
     # Not `@`: if the weight requires a gradient, it would copy the other factor into one large matrix.

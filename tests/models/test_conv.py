@@ -8,22 +8,23 @@ from torch import nn
 
 from dropattack.models.conv import ImageConv2d
 
-SHAPES = [(1, 6, 5, 2), (3, 4, 3, 1), (3, 4, 3, 0), (2, 5, (3, 2), (0, 1))]
+SHAPES = [(1, 6, 5, 2), (1, 6, 5, 0), (1, 2, (4, 6), (3, 1)), (3, 4, 3, 1), (3, 4, 3, 0), (2, 5, (3, 2), (0, 1))]
 
 
-def pair(shape, **options):
+def pair(shape, size=(9, 8), **options):
     torch.manual_seed(0)
     channels, outputs, kernel, padding = shape
     ours = ImageConv2d(channels, outputs, kernel, padding=padding, **options).double()
     theirs = nn.Conv2d(channels, outputs, kernel, padding=padding, **options).double()
     theirs.load_state_dict(ours.state_dict())
-    return ours, theirs, torch.randn(3, channels, 9, 8, dtype=torch.float64)
+    return ours, theirs, torch.randn(3, channels, *size, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("size", [(9, 8), (8, 9), (12, 10)])  # blocks of 4 × 2 pixels divide the last alone
 @pytest.mark.parametrize("shape", SHAPES)
-def test_outputs_and_gradients_are_torchs(shape, bias):
-    ours, theirs, x = pair(shape, bias=bias)
+def test_outputs_and_gradients_are_torchs(shape, size, bias):
+    ours, theirs, x = pair(shape, size, bias=bias)
     found = []
     for module in (ours, theirs):
         image = x.clone().requires_grad_()
@@ -36,7 +37,7 @@ def test_outputs_and_gradients_are_torchs(shape, bias):
 
 
 def test_frozen_weights_and_a_weight_moved_in_place():
-    ours, theirs, x = pair(SHAPES[1])
+    ours, theirs, x = pair(SHAPES[3])
     for module in (ours, theirs):
         module.weight.requires_grad_(False)
         module.weight.add_(0.5)
@@ -49,7 +50,7 @@ def test_frozen_weights_and_a_weight_moved_in_place():
 
 @pytest.mark.parametrize("options", [{"stride": 2}, {"dilation": 2}, {"padding_mode": "reflect"}])
 def test_unsupported_options_fall_back_to_torch(options):
-    ours, theirs, x = pair(SHAPES[1], **options)
+    ours, theirs, x = pair(SHAPES[3], **options)
     image = x.clone().requires_grad_()
     out = ours(image)
     assert "Convolution" in type(out.grad_fn).__name__
