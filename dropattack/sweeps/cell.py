@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import time
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ def freeze_imports() -> None:
     """Exempt what a worker process has imported from garbage collection, which takes a third of a small run's time."""
     gc.collect()
     gc.freeze()
+    atexit.register(gc.unfreeze)  # otherwise Triton, which torch imports, reports all its types as leaked
 
 
 def one_run(overrides: Sequence[str], *, patience: float = 0.0) -> str:

@@ -77,6 +77,13 @@ def test_a_worker_spares_its_imports_from_garbage_collection(monkeypatch):
     freeze_imports.cache_clear()
 
 
+def test_a_worker_ends_without_a_report_of_leaks():
+    pytest.importorskip("triton")
+    program = "import triton; from dropattack.sweeps.cell import freeze_imports; freeze_imports()"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stderr == ""
+
+
 @pytest.mark.skipif(os.name != "posix", reason="processes are watched by their parent's number")
 def test_a_run_ends_when_its_launcher_is_killed(tmp_path):
     long = [*QUICK, "trainer.epochs=100000", "trainer.checkpoint.every_epochs=0"]
