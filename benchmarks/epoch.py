@@ -78,9 +78,13 @@ def metered(reg: Any, loader: Any) -> Iterator[Meter]:
 
 
 def measure(cell: str, *, reg: str, steps: int, folder: Path) -> dict[str, Any]:
-    """Train for one epoch, or its first `steps` steps, and return the share of CPU time spent outside the step.
+    """Train for one epoch, or its first `steps` steps, and measure the share of CPU time spent outside the step.
 
     The order of an epoch is drawn all at once, so for a partial epoch only the same part of that time is counted.
+
+    Returns:
+        The setting, the CPU time `seconds_a_step`, and its shares: `backward`, `optimizer`, and `outside` both, which
+        includes `order`.
 
     Raises:
         UserError: data or weights are missing.

@@ -181,7 +181,10 @@ def set_up(threads: int, device: torch.device, *, system_allocator: bool = False
     """Configure torch as in training, but without determinism, which costs time on a GPU.
 
     On a CPU this includes the allocator, unless `system_allocator`. The setting is process-wide, so the authors' step
-    benefits as much as ours. Return whether the allocator is configured as in training.
+    benefits as much as ours.
+
+    Returns:
+        Whether the allocator is configured as in training.
     """
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)

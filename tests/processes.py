@@ -13,7 +13,10 @@ import torch
 
 
 def in_processes(count: int, folder: Path, function: Callable[..., Any], *arguments: Any, limit: float = 300) -> list:
-    """Call `function(*arguments)` in `count` processes with torchrun's variables; return what each returned.
+    """Call `function(*arguments)` in `count` processes with torchrun's variables.
+
+    Returns:
+        The result of each, by rank.
 
     Raises:
         AssertionError: one of them failed (with its traceback), or took more than `limit` seconds.

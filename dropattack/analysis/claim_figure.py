@@ -28,6 +28,9 @@ def claim_figure(
         path: output file; the suffix selects the format.
         scale: for the title.
         datasets: number of data sets and models that the ranks cover.
+
+    Returns:
+        `path`.
     """
     panels, note = [forest_panel(cells, pooled, title=f"DropAttack − plain training at {scale}, points")], NOTE
     if ranks is not None:

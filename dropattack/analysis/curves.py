@@ -30,6 +30,9 @@ def learning_curves(frame: pd.DataFrame, compared: pd.DataFrame, path: Path, *, 
         compared: the result of `compare(frame)`, whose names the lines have.
         path: output file; the suffix selects the format.
         title: of the figure.
+
+    Returns:
+        `path`.
     """
     columns = [learning_panels(frame, rows)[0] for _, rows in by_data(compared)]
     panels = [one for row in zip(*columns, strict=True) for one in row]
@@ -62,7 +65,7 @@ def learning_panels(frame: pd.DataFrame, compared: pd.DataFrame) -> tuple[list[P
 
 
 def norm_panels(frame: pd.DataFrame, compared: pd.DataFrame) -> tuple[list[Panel], tuple[Key, ...]]:
-    """Describe one chart per norm of the gradients for one data set and model, and return them with their lines.
+    """Return one chart per norm of the gradients for one data set and model, and the keys of their lines.
 
     Args:
         frame: the result of `with_norms`.
@@ -86,6 +89,9 @@ def gradient_figure(frame: pd.DataFrame, path: Path, *, title: str) -> Path:
         frame: the result of `with_norms`.
         path: output file; the suffix selects the format.
         title: of the figure.
+
+    Returns:
+        `path`.
     """
     panels = [panel for _, rows in by_data(compare(frame)) for panel in norm_panels(frame, rows)[0]]
     return save(panels, path, title=title, note=NOTE, columns=len(NORMS))

@@ -53,6 +53,9 @@ def data_efficiency(frame: pd.DataFrame, x: str, baseline: str = "none", margin:
         x: the setting, such as `dataset.fraction`.
         baseline: the method that the others are compared with.
         margin: of equivalence, in points.
+
+    Returns:
+        One row per setting of a method and value of `x`, sorted by data set, model, method and value.
     """
     frame = with_number(frame, x)
     labels = {(row.context, row.variant): str(row.method_label) for row in compare(frame, baseline).itertuples()}

@@ -109,6 +109,9 @@ def save(panels: Sequence[Panel], path: Path, *, title: str, note: str = "", col
         note: printed below the figure.
         columns: panels per row; 0 puts all in one row.
         bar: the colour scale of a loss, as a `ScalarMappable`.
+
+    Returns:
+        `path`.
     """
     columns = columns or max(1, len(panels))
     rows = -(-len(panels) // columns) or 1
@@ -151,7 +154,7 @@ def scale_bar(figure: Figure | SubFigure, bar: Any, **place: Any) -> None:
 
 
 def alone(panel: Panel, colour: Callable[[str], str]) -> Element:
-    """Draw a panel as an SVG element without ids, so that a page can hold many.
+    """Return a panel as an SVG element without ids, so that a page can hold many.
 
     Args:
         panel: the panel; its quantity, or else its title, is written above it.

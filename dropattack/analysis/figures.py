@@ -45,6 +45,9 @@ def gain_against_cost(
         title: of the figure.
         note: printed below the figure.
         baseline: the method that the others are compared with.
+
+    Returns:
+        `path`.
     """
     return save([gain_panel(rows, baseline) for _, rows in by_data(compared)], path, title=title, note=note)
 
@@ -75,6 +78,9 @@ def accuracy_against(frame: pd.DataFrame, x: str, path: Path, *, title: str) -> 
         x: the setting, such as `dataset.fraction`.
         path: output file; the suffix selects the format.
         title: of the figure.
+
+    Returns:
+        `path`.
     """
     groups = with_number(frame, x).groupby(["dataset", "model"], sort=True)
     panels = [accuracy_panel(rows, x)[0] for _, rows in groups]
@@ -82,7 +88,7 @@ def accuracy_against(frame: pd.DataFrame, x: str, path: Path, *, title: str) -> 
 
 
 def accuracy_panel(frame: pd.DataFrame, x: str) -> tuple[Panel, tuple[Key, ...]]:
-    """Describe the chart of `accuracy_against` for one data set and model, and return it with its lines.
+    """Return the chart of `accuracy_against` for one data set and model, and the keys of its lines.
 
     Args:
         frame: the result of `with_number(frame, x)` for one data set and model.

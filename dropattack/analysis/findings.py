@@ -29,7 +29,7 @@ NONE = "none"
 def against_baseline(
     frames: Mapping[str, pd.DataFrame], method: str = "dropattack", plans: Mapping[str, Plan] | None = None
 ) -> Table:
-    """Compare the method with the baseline: one row per cell of the method, with the verdict of the cell's own table.
+    """Return a comparison with the baseline: one row per cell of the method, with the verdict of the cell's own table.
 
     Args:
         frames: `read_records(…).frame` by the table's name.
@@ -72,7 +72,7 @@ class Rival:
 
 
 def rivals(frames: Mapping[str, pd.DataFrame], method: str = "dropattack") -> list[Rival]:
-    """Compare the method with every other method, paired by seed; p-values are Holm-corrected over all comparisons.
+    """Return comparisons with every other method, paired by seed; p-values are Holm-corrected over all of them.
 
     Args:
         frames: `read_records(…).frame` by the table's name. Contexts with several cells of the method are skipped.

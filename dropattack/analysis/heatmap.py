@@ -33,6 +33,9 @@ def heatmap(compared: pd.DataFrame, x: str, y: str, path: Path, *, title: str, b
         title: of the figure.
         baseline: the method that the others are compared with.
 
+    Returns:
+        `path`.
+
     Raises:
         UserError: no method has both settings.
     """

@@ -24,9 +24,12 @@ Contents = Sequence[dict[str, Any]]
 
 
 def draw(contents: Contents, folder: Path, name: str) -> list[Path]:
-    """Draw every figure that the landscapes allow, as `<name>-<figure>.png` and `.svg`, and return their paths.
+    """Draw every figure that the landscapes allow, as `<name>-<figure>.png` and `.svg`.
 
     Planes give `contour`, `surface` and `curves` (cuts through the centre); rays and lines give `curves`.
+
+    Returns:
+        The paths of the files.
 
     Raises:
         UserError: the landscapes differ in kind or axes, or one is unfinished.

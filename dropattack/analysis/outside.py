@@ -129,6 +129,9 @@ def forest(compared: pd.DataFrame, path: Path, *, title: str, baseline: str = "n
         path: output file; the suffix selects the format.
         title: of the figure.
         baseline: the method that the others are compared with.
+
+    Returns:
+        `path`.
     """
     rows = compared[(compared["method"] != baseline) & (compared["why"] == "")]
     labels = list(dict.fromkeys(rows["dataset_label"]))
@@ -154,12 +157,15 @@ def forest(compared: pd.DataFrame, path: Path, *, title: str, baseline: str = "n
 
 
 def render(frame: pd.DataFrame, found: Mapping[str, Mapping[str, Any]], folder: Path) -> list[Path]:
-    """Write `imdb-<model>.{md,csv,png,svg}` into `folder` for each model of the runs, and return the paths.
+    """Write `imdb-<model>.{md,csv,png,svg}` into `folder` for each model of the runs.
 
     Args:
         frame: `read_records(…).frame`.
         found: `runs.outside.stored(…)`.
         folder: the output folder.
+
+    Returns:
+        The paths of the files.
 
     Raises:
         UserError: no run has results, or as in `measured`.

@@ -23,12 +23,15 @@ SEEDS = "small mark: one seed · large mark: mean · line: 95 % interval over se
 
 
 def robustness(frame: pd.DataFrame, path: Path, *, title: str) -> Path | None:
-    """Plot accuracy against ε or severity: one line per method, one panel per kind. Return None without such probes.
+    """Plot accuracy against ε or severity: one line per method, one panel per kind.
 
     Args:
         frame: the result of `probes.with_probes` for one data set and model.
         path: output file; the suffix selects the format.
         title: of the figure.
+
+    Returns:
+        `path`, or None if there are no such probes: then no file is written.
     """
     panels = robustness_panels(frame)
     return save(panels, path, title=title, note=CURVES, columns=min(4, len(panels))) if panels else None

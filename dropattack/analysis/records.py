@@ -62,7 +62,7 @@ class Records:
 
 
 def read_records(*places: Path, equivalent: Equivalent | None = None) -> Records:
-    """Read records from files, from the runs of a table's folder, and from all `*.json` below any other folder.
+    """Return the records of files, of the runs of a table's folder, and of all `*.json` below any other folder.
 
     A bad record never raises: it is listed in `left_out`.
 
@@ -258,7 +258,7 @@ def with_number(frame: pd.DataFrame, setting: str) -> pd.DataFrame:
 
 
 def _of_one_code(rows: Sequence[dict[str, Any]], equivalent: Equivalent) -> tuple[list[dict[str, Any]], list[LeftOut]]:
-    """Keep, among runs that are compared, those made by the code that made most of them.
+    """Return the runs made by the code that made most of those they are compared with, and the others as left out.
 
     All runs of a context must share the code of model, data loading and training; those of one method also its code.
     """

@@ -21,7 +21,7 @@ CHOSEN = "{} Fitted on the same training rows, with the one setting that is best
 
 
 def read_references(path: Path) -> dict[str, Any]:
-    """Read `results/<scale>/references.json`, which `dropattack reference` writes; nothing if there is no such file.
+    """Return what `dropattack reference` wrote to `results/<scale>/references.json`; nothing if there is no such file.
 
     Raises:
         UserError: the file is damaged.
@@ -38,7 +38,7 @@ def read_references(path: Path) -> dict[str, Any]:
 
 
 def with_references(table: Table, frame: pd.DataFrame, references: dict[str, Any]) -> Table:
-    """Insert a row per linear model above the methods of each data set that it was fitted on.
+    """Return the table with a row per linear model above the methods of each data set that it was fitted on.
 
     Args:
         table: a comparison; its first column is "data set / model", its fourth the test accuracy.

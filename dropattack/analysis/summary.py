@@ -23,7 +23,7 @@ def summarize(
     records: Records, table: Path | None, picture: Path | None, *, note: str = "", title: str, console: Console | None,
     baseline: str = "none",
 ) -> pd.DataFrame:  # fmt: skip
-    """Print the comparison of all methods with `baseline`, and return it.
+    """Print the comparison of all methods with `baseline`.
 
     Below the table come `note`, seeds that have no pair, the provenance of the runs, and every record left out.
 
@@ -35,6 +35,9 @@ def summarize(
         title: of the figure.
         console: prints a table with rules and colours; None prints Markdown.
         baseline: the method that the others are compared with.
+
+    Returns:
+        The result of `compare`.
     """
     unpaired = _unpaired(compare(records.frame, baseline), baseline)
     compared, made, legend = _comparison(records, *filter(None, (note, *unpaired)), baseline=baseline)
@@ -85,6 +88,9 @@ def render(
         seeds: number of seeds that a complete cell has.
         published: YAML file of published values.
         plan: the table's margin of equivalence and primary family.
+
+    Returns:
+        The paths of the files.
 
     Raises:
         UserError: there is no finished record in the folder.

@@ -52,7 +52,7 @@ class Published:
 
 
 def read_published(path: Path) -> dict[str, Published]:
-    """Read the published values of each table; return nothing if the file does not exist.
+    """Return the published values of each table; nothing if the file does not exist.
 
     Raises:
         UserError: the file is not valid YAML.
@@ -70,7 +70,7 @@ def comparison_table(
     compared: pd.DataFrame, notes: tuple[str, ...] = (), baseline: str = "none", *, seeds: int = 0,
     published: Published | None = None, plan: Plan | None = None,
 ) -> Table:  # fmt: skip
-    """Format the result of `compare(…)`: one row per method; cells without a value say why.
+    """Return the result of `compare(…)` as a table: one row per method; cells without a value say why.
 
     Columns that no row has a value for are left out.
 

@@ -22,7 +22,7 @@ def with_norms(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def gradient_table(frame: pd.DataFrame, baseline: str = "none") -> Table:
-    """Tabulate every norm and method: mean over epochs and seeds, and paired difference to the baseline.
+    """Return a table of every norm and method: mean over epochs and seeds, and paired difference to the baseline.
 
     Args:
         frame: the result of `with_norms`.

@@ -75,7 +75,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
 
 
 def finished(args: argparse.Namespace) -> Records:
-    """Read the records that `add_places`'s arguments name.
+    """Return the records that `add_places`'s arguments name.
 
     Raises:
         UserError: none of them is of a finished run.

@@ -26,7 +26,7 @@ def load(
     cache: str | Path | None = None,
     **subset: Unpack[SubsetOptions],
 ) -> Dataset:
-    """Load AG News from `root/agnews/{train,test}.parquet`, or else from the Hugging Face hub.
+    """Return AG News from `root/agnews/{train,test}.parquet`, or else from the Hugging Face hub.
 
     A local copy may hold only part of the official training rows; `notes` records how many.
 

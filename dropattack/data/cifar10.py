@@ -30,7 +30,7 @@ def load(
     cache: str | Path | None = None,
     **subset: Unpack[SubsetOptions],
 ) -> Dataset:
-    """Load CIFAR-10 from `root/cifar10` (Parquet files or torchvision's files), or else download it there.
+    """Return CIFAR-10 from `root/cifar10` (Parquet files or torchvision's files), downloaded there if it is missing.
 
     Pixels are uint8 [N, 3, 32, 32]. `notes` counts the images that a Parquet file marks as not `exact`.
 
@@ -103,7 +103,7 @@ def _decode_files(paths: list[Path]) -> Content:
 
 
 def decode(data: bytes | None, where: str) -> np.ndarray:
-    """Decode an image to uint8 [32, 32, 3]; error messages begin with `where`.
+    """Return an image decoded to uint8 [32, 32, 3]; error messages begin with `where`.
 
     Raises:
         UserError: the image is damaged, or not 32 × 32 RGB.

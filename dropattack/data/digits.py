@@ -24,7 +24,7 @@ def load(
     cache: str | Path | None = None,
     **subset: Unpack[SubsetOptions],
 ) -> Dataset:
-    """Load the UCI digits (Alpaydin and Kaynak 1998) that ship with scikit-learn; every version has the same file.
+    """Return the UCI digits (Alpaydin and Kaynak 1998) that ship with scikit-learn; every version has the same file.
 
     Pixels are uint8 [N, 1, 8, 8]: the file's 0..16 times 15, so 0..240, close to the 0..255 of other images. The split
     is our own, stratified and fixed: 1,097 / 300 / 400 (the validation share can be set).

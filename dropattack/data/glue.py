@@ -36,7 +36,7 @@ def load(
     cache: str | Path | None = None,
     **subset: Unpack[SubsetOptions],
 ) -> Dataset:
-    """Load a task of GLUE from `root/glue/<task>/{train,validation}.parquet`.
+    """Return a task of GLUE from `root/glue/<task>/{train,validation}.parquet`.
 
     Two of the three test sets have no public labels, so the official validation rows are the test split here, as in
     most papers that report more than the leaderboard; our validation split is carved from train.

@@ -31,7 +31,7 @@ def load(
     cache: str | Path | None = None,
     **subset: Unpack[SubsetOptions],
 ) -> Dataset:
-    """Load a text classification data set with `datasets.load_from_disk` or `datasets.load_dataset`.
+    """Return a text classification data set, read with `datasets.load_from_disk` or `datasets.load_dataset`.
 
     Splits are found by name (`train`, `validation`, `valid`, `val`, `dev`, `test`); those that are missing are carved.
     A split whose labels are all missing or -1 is left out. Class names are those of a `ClassLabel`, where there is one.

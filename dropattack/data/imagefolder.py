@@ -29,7 +29,7 @@ def load(
     cache: str | Path | None = None,
     **subset: Unpack[SubsetOptions],
 ) -> Dataset:
-    """Load images from `path/{train,val,test}/class/*`, or from `path/class/*`; splits that are missing are carved.
+    """Return the images in `path/{train,val,test}/class/*`, or in `path/class/*`; splits that are missing are carved.
 
     Pixels are uint8 [N, 3 or 1, size, size]: every image is resized (bilinear, antialiased) without keeping its aspect.
 

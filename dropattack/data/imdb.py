@@ -25,7 +25,7 @@ def load(
     cache: str | Path | None = None,
     **subset: Unpack[SubsetOptions],
 ) -> Dataset:
-    """Load IMDB from `root/imdb/{train,test}.parquet`, or else from the Hugging Face hub.
+    """Return IMDB from `root/imdb/{train,test}.parquet`, or else from the Hugging Face hub.
 
     Args:
         root: the data folder.

@@ -29,7 +29,7 @@ def load(
     cache: str | Path | None = None,
     **subset: Unpack[SubsetOptions],
 ) -> Dataset:
-    """Load MNIST from the IDX files (packed or not) in `root/mnist/MNIST/raw`, or else download it there.
+    """Return MNIST from the IDX files (packed or not) in `root/mnist/MNIST/raw`, downloaded there if they are missing.
 
     Pixels are uint8 [N, 1, 28, 28].
 
@@ -78,7 +78,7 @@ def download(root: str | Path) -> None:
 
 
 def read_split(folder: Path, prefix: str) -> ImageSplit:
-    """Read the images and labels of one split.
+    """Return the images, uint8 [N, 1, 28, 28], and the labels of one split.
 
     Raises:
         UserError: a bad file, which the message names.
@@ -98,7 +98,7 @@ def read_split(folder: Path, prefix: str) -> ImageSplit:
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """Read an IDX file of bytes, gzipped or not: uint8 with `dimensions` axes.
+    """Return the values of an IDX file of bytes, gzipped or not: uint8 with `dimensions` axes.
 
     The format: two zero bytes, type 8 (unsigned byte), the number of axes, one big-endian int32 per axis, the values.
 

@@ -60,7 +60,7 @@ class OutsideSet:
 
 
 def load(root: str | Path) -> list[OutsideSet]:
-    """Read the sets of `FILES` from the data folder `root`.
+    """Return the sets of `FILES` from the data folder `root`.
 
     Raises:
         UserError: a file is missing or damaged, or a pair is incomplete.

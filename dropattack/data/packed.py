@@ -53,6 +53,9 @@ def path_of(root: str | Path, dataset: Mapping[str, Any], tokenizer: Mapping[str
 def write(path: Path, facts: Facts, encoded: Encoded) -> Path:
     """Pack an encoded text data set: token ids without padding, split into byte planes, compressed.
 
+    Returns:
+        `path`.
+
     Raises:
         ValueError: the data set holds images, whose own files are already compact.
     """
@@ -79,7 +82,7 @@ def write(path: Path, facts: Facts, encoded: Encoded) -> Path:
 
 @lru_cache(maxsize=2)  # a worker runs many cells on the same data
 def read(path: Path) -> tuple[Facts, Encoded]:
-    """Read what `write` packed: the same tensors, bit for bit.
+    """Return what `write` packed: the same tensors, bit for bit.
 
     Raises:
         UserError: the file is damaged.

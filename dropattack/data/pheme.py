@@ -27,7 +27,7 @@ def load(
     cache: str | Path | None = None,
     **subset: Unpack[SubsetOptions],
 ) -> Dataset:
-    """Load PHEME from `root/pheme/{train,val,test}.parquet`: one thread per row, its tweets joined by ` | `.
+    """Return PHEME from `root/pheme/{train,val,test}.parquet`: one thread per row, its tweets joined by ` | `.
 
     No hub has a copy: `dropattack data pheme` makes these files from figshare record 6392078.
 

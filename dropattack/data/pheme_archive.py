@@ -116,7 +116,7 @@ def _row(event: str, thread: str, label: str, source: dict[int, str], replies: d
 
 
 def split_rows(rows: list[dict[str, Any]], seed: int) -> dict[str, list[dict[str, Any]]]:
-    """Split the rows, stratified: a tenth each for validation and test, as in the authors' files (other threads).
+    """Return the rows by split, stratified: a tenth each for validation and test, like the authors' (other threads).
 
     Raises:
         UserError: too few threads.

@@ -53,7 +53,7 @@ def load(
     cache: str | Path | None = None,
     **subset: Unpack[SubsetOptions],
 ) -> Dataset:
-    """Load up to 600 docstrings from each of six packages, with the packages' names masked. Import none of them.
+    """Return up to 600 docstrings of each of six packages, with the packages' names masked. Import none of them.
 
     Docstrings are drawn by hash, so the draw depends only on the installed versions (see `notes` and the fingerprint).
     The split is stratified: a fixed 20 % test, and `validation_fraction` of the rest.

@@ -31,7 +31,7 @@ def find_table(folder: Path, stem: str) -> Path | None:
 
 
 def read_table(path: Path, classes: int, extra: Sequence[str] = ()) -> tuple[TextSplit, Columns]:
-    """Read a Parquet or CSV file with the columns `text` and `label` (0..classes-1), and `extra` columns if present.
+    """Return the columns `text` and `label` (0..classes-1) of a Parquet or CSV file, and those of `extra` that it has.
 
     Raises:
         UserError: unreadable or truncated file, missing column, or a bad row, which the message names.

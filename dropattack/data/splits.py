@@ -116,6 +116,9 @@ def finish(
         lenient: for a user's own data: asking for more rows than a split has takes all of them, and a class may be
             missing from validation or test.
 
+    Returns:
+        The data set; its notes also count examples that were dropped, are in several splits or have several labels.
+
     Raises:
         UserError: a size or share out of range, data that `Dataset` refuses, or a set whose results would be
             meaningless: see `sets`.

@@ -38,7 +38,7 @@ def load(
     cache: str | Path | None = None,
     **subset: Unpack[SubsetOptions],
 ) -> Dataset:
-    """Load a classification data set from one table, or from one table per split.
+    """Return a classification data set from one table, or from one table per split.
 
     Args:
         root: the data folder, where relative paths are looked for too.
@@ -82,7 +82,7 @@ def load(
 
 
 def read(path: Path, columns: Sequence[str], split_column: str | None = None) -> pd.DataFrame:
-    """Read a table with these columns; `split_column` may be missing if it has its default name.
+    """Return a table that has these columns; `split_column` may be missing if it has its default name.
 
     Cells of CSV and TSV files are read as text: it depends on the column what they mean.
 

@@ -112,12 +112,18 @@ class RegularizerMixin(_Base):
     def regularized_step(self, forward: Forward, batch_idx: int | None = None) -> Losses:
         """`manual_backward` for a regularizer: adds the gradient of its objective, and steps nothing.
 
-        With automatic optimization it hands the loss of `forward` to the Trainer, as if `training_step` returned it. It
-        then gives back that loss alone; the passes are still to come, and `losses` has them afterwards.
+        With automatic optimization it hands the loss of `forward` to the Trainer, as if `training_step` returned it.
 
         Args:
             forward: As for `Regularizer.backward`. Precision and DDP are Lightning's: call `self(x)`.
             batch_idx: Not needed; accepted so that `training_step` can hand on what it got.
+
+        Returns:
+            The losses. With automatic optimization only that of this `forward`, because the passes are still to come;
+            `losses` has them afterwards.
+
+        Raises:
+            ValueError: `forward` returned an object whose `.loss` is None.
         """
         if self.automatic_optimization:
             result = forward()
@@ -166,6 +172,9 @@ class RegularizerMixin(_Base):
 
         Returns:
             The `ClosureResult` of the first pass.
+
+        Raises:
+            RuntimeError: `training_step` returned a loss in one pass and None in another of the same step.
         """
         held, micro_batches = self._held, self.trainer.accumulate_grad_batches
         self._check_support()

@@ -63,10 +63,10 @@ def _of_input(gradient: Tensor, weight: Tensor, shape: torch.Size, padding: tupl
 
 
 def _by_blocks(gradient: Tensor, weight: Tensor, padding: tuple[int, int]) -> Tensor:
-    """Compute a block of 4 × 2 pixels as eight output channels of one convolution.
+    """Return the input gradient [B, 1, H, W]; a block of 4 × 2 pixels is eight output channels of one convolution.
 
-    The input gradient is a convolution with the flipped kernel. With one channel it would fill one of the eight or
-    sixteen numbers that a CPU instruction holds.
+    It is a convolution with the flipped kernel. With one channel it would fill one of the eight or sixteen numbers that
+    a CPU instruction holds.
     """
     m, n = weight.shape[2:]
     flipped = F.pad(weight.flip(2, 3).transpose(0, 1), (COLUMNS - 1, COLUMNS - 1, ROWS - 1, ROWS - 1))

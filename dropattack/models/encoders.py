@@ -61,7 +61,7 @@ class Reading:
 
 
 def load(pretrained: str, *, attention: str, dropout: float) -> tuple[PreTrainedModel, Reading]:
-    """Load an encoder in float32, and determine how to read it.
+    """Return an encoder in float32, and how to read it.
 
     `attention` is `sdpa` or `eager`; a family without `sdpa` gets `eager`, which computes the same. `dropout` applies
     wherever the family has one. An encoder-decoder contributes its encoder.
@@ -117,7 +117,7 @@ def reason_of(error: Exception) -> str:
 
 
 def reading_of(encoder: PreTrainedModel, pretrained: str) -> Reading:
-    """Determine how to read the encoder by trying it on one short text; a BERT needs no trial.
+    """Return how to read the encoder, found by trying it on one short text; a BERT needs no trial.
 
     Raises:
         UserError: the encoder needs more than token ids and a mask, or padding changes its states.

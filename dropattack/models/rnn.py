@@ -133,7 +133,7 @@ class RNNClassifier(nn.Module):
         return h[-directions:].transpose(0, 1).flatten(1).index_select(0, order.argsort())
 
     def _padded(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Map [B, T, E] → [B, D·H] by running over the padding.
+        """Return [B, D·H] for `x` [B, T, E] by running over the padding.
 
         Left to right, padding comes after the valid tokens. Right to left it would come first, so each row is flipped
         within its length and read left to right with the `_reverse` weights. One-layer RNNs run directly on the

@@ -29,7 +29,7 @@ TEXT: dict[str, tuple[float, ...]] = {"word_drop": (0.1, 0.2, 0.4), "word_swap":
 
 
 def corrupted_image(pixels: Tensor, kind: str, severity: float, seed: int = 0) -> Tensor:
-    """Corrupt images with torchvision's v2 transforms; the result is in 0..1.
+    """Return images corrupted by torchvision's v2 transforms, in 0..1.
 
     Args:
         pixels: float32 [B, C, H, W] in 0..1.
@@ -62,7 +62,7 @@ def corrupted_image(pixels: Tensor, kind: str, severity: float, seed: int = 0) -
 
 
 def corrupted_text(split: TensorSplit, spec: DataSpec, kind: str, rate: float, seed: int = 0) -> TensorSplit:
-    """Drop or swap tokens of texts: words with a word vocabulary, word pieces with BERT's.
+    """Return texts with tokens dropped or swapped: words with a word vocabulary, word pieces with BERT's.
 
     `word_drop`: drop each token with probability `rate`; at least one remains. `word_swap`: going from left to right,
     swap each token with the next one with probability `rate`, at most once. [CLS] and [SEP] are never moved or dropped.

@@ -27,7 +27,7 @@ TINY = 1e-10
 
 
 def random_direction(parameters: Mapping[str, Tensor], *, seed: int, number: int = 0) -> dict[str, Tensor]:
-    """Draw standard normal tensors in the shapes of `parameters`, float32 on the CPU.
+    """Return standard normal tensors in the shapes of `parameters`, float32 on the CPU.
 
     Args:
         parameters: tensors by name; only names and shapes matter.
@@ -44,7 +44,7 @@ def random_direction(parameters: Mapping[str, Tensor], *, seed: int, number: int
 def normalised(
     direction: Mapping[str, Tensor], parameters: Mapping[str, Tensor], how: Normalise = "filter"
 ) -> dict[str, Tensor]:
-    """Rescale `direction` to the weights in `parameters`, on their device; omit tensors that do not move.
+    """Return `direction` rescaled to the weights in `parameters`, on their device, without tensors that do not move.
 
     A filter is a slice along a weight's first dimension: the weights of one output channel, one neuron, one neuron of
     a gate, or one word. Rescaling a network's layers against each other may leave its loss unchanged but changes

@@ -65,7 +65,7 @@ PROBES: dict[str, Callable[[Restored, Options], dict[str, Any]]] = {
 
 
 def missing(path: Path, runs: Sequence[str], wanted: Sequence[str], options: Options) -> dict[str, list[str]]:
-    """Return, for each run that lacks some, the probes in `wanted` that the store `path` does not have yet.
+    """Return the probes in `wanted` that the store `path` does not have yet, for each run that lacks some.
 
     Raises:
         UserError: the probes of a run were made with other options, or the store is damaged.

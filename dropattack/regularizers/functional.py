@@ -115,7 +115,7 @@ def gaussian(like: Tensor, generator: Generator | None = None) -> Tensor:
 
 
 def uniform_start(like: Tensor, magnitude: float, keep: Tensor | None, generator: Generator | None = None) -> Tensor:
-    """Draw FreeLB's δ₀ ~ U(-1, 1) · magnitude / √d per example (Zhu et al. 2020, section 3 and their code).
+    """Return FreeLB's δ₀ ~ U(-1, 1) · magnitude / √d per example (Zhu et al. 2020, section 3 and their code).
 
     Args:
         like: The activation, [B, …].

@@ -27,7 +27,8 @@ def checked(gradient: Tensor | None) -> Tensor | None:
 def isolated(parameters: Sequence[Tensor], keep: bool) -> Iterator[Callable[[], list[Tensor | None]]]:
     """Set `.grad` of these aside, so that the pass inside finds it empty; if `keep`, add the pass's gradient to it.
 
-    Yields a function that returns the pass's own gradients (dense, not shared with `.grad`) once the block has ended.
+    Yields:
+        A function that returns the pass's own gradients (dense, not shared with `.grad`) once the block has ended.
     """
     held = [p.grad for p in parameters]
     own: list[Tensor | None] = [None] * len(held)

@@ -76,7 +76,7 @@ def resolve(model: nn.Module, names: str | Iterable[str]) -> list[Target]:
 
 
 def resolve_activations(model: nn.Module, names: str | Iterable[str], method: str) -> list[Target]:
-    """Do the same as `resolve`, but allow only activations; an embedding's weight stands for its output.
+    """Return the targets of `resolve`, but allow only activations; an embedding's weight stands for its output.
 
     Raises:
         ValueError: As `resolve`, or a name is that of a weight.
@@ -96,7 +96,7 @@ def resolve_activations(model: nn.Module, names: str | Iterable[str], method: st
 
 
 def resolve_weights(model: nn.Module, names: str | Iterable[str], method: str) -> list[Target]:
-    """Do the same as `resolve`, but allow only weights.
+    """Return the targets of `resolve`, but allow only weights.
 
     Raises:
         ValueError: As `resolve`, or a name is that of a module, or `INPUT`.

@@ -68,7 +68,7 @@ class Agreement:
         self._checked_in_mode: bool | None = None
 
     def __call__(self, run: Passes, alpha: float, model: nn.Module | None) -> Tensor:
-        """Make the two forwards with `run`.
+        """Return the objective of two forwards, made with `run`.
 
         Raises:
             ValueError: As `Comparison`.

@@ -48,7 +48,7 @@ def _parser() -> Any:
 
 
 def _formula(tex: str, options: dict[str, Any]) -> str:
-    r"""Convert TeX to MathML, which browsers render natively; TeX that cannot be converted is shown as is.
+    r"""Return TeX as MathML, which browsers render natively; TeX that cannot be converted is shown as is.
 
     Formulas separated by `\qquad` are stacked, because a phone has no room for four in a row.
     """

@@ -124,7 +124,7 @@ class Claims:
 
 
 def read_claims(path: Path, tables: Collection[str]) -> Claims:
-    """Read the file.
+    """Return the claims of the file.
 
     Args:
         path: of the file.
@@ -171,7 +171,7 @@ def _claim(path: Path, entry: dict[str, Any]) -> Claim:
 
 
 def decide(claims: Claims, found: Sequence[Found]) -> list[Outcome]:
-    """Decide every claim by the most credible scale that can.
+    """Return the outcome of every claim, decided by the most credible scale that can.
 
     The p-values of claims about one row (`cell`, `less`) are those of the row's table. All other claims of one source
     are a family, corrected by Holm.

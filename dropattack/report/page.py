@@ -20,7 +20,7 @@ from dropattack.report.overview import against_others, overview
 
 
 def build(results: Path, *, tables: Sequence[TableSpec], docs: Path, claims: Claims | None = None) -> str:
-    """Build the whole page. The same files give the same bytes.
+    """Return the whole page as HTML. The same files give the same bytes.
 
     Args:
         results: folder of records, probes, landscapes and benchmarks.

@@ -89,7 +89,7 @@ def load_data(config: Mapping[str, Any]) -> tuple[Facts, Encoded]:
 
 
 def build_model(config: Mapping[str, Any], encoded: Encoded, notes: dict[str, Any] | None = None) -> nn.Module:
-    """Build the model; its initial weights depend only on the seed, so they are the same for every regularizer.
+    """Return the model; its initial weights depend only on the seed, so they are the same for every regularizer.
 
     `notes` gets the number of words that have a pretrained vector.
     """

@@ -71,12 +71,15 @@ The last line on stdout is the record's path. Exit codes: 0 done, 2 bad input, 1
 def main(
     hydra_main: Callable[[], Any], argv: Sequence[str] | None = None, *, program: str = "dropattack run"
 ) -> int:  # fmt: skip
-    """Run the command line and return the exit code.
+    """Run the command line.
 
     Args:
         hydra_main: the function under `@hydra.main`; it reads `sys.argv` itself.
         argv: the arguments; None uses `sys.argv`.
         program: the command, as --help shows it.
+
+    Returns:
+        The exit code: see the module's docstring.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if "-h" in arguments or "--help" in arguments:
@@ -90,6 +93,9 @@ def execute(config: DictConfig) -> None:
 
     In a sweep, report an error and raise it, so that the launcher knows the cell failed. In a single run, keep it for
     `main`: Hydra would add its own messages.
+
+    Raises:
+        CellError: the run failed, in a sweep.
     """
     global _failure
     from hydra.core.hydra_config import HydraConfig

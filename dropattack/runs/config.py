@@ -68,7 +68,7 @@ def expand(conf: Path, parsed: Sequence[Override]) -> list[str]:
 
 
 def compose(conf: Path, overrides: Sequence[str]) -> DictConfig:
-    """Compose the config of one run.
+    """Return the config of one run, composed from the files of `conf` and the overrides.
 
     Raises:
         UserError: an override is malformed, names an unknown group, choice or key, or gives a value of the wrong type.

@@ -22,6 +22,9 @@ TOLERANCE = 1e-5  # of logits, between the model and the exported one
 def export(trained: Trained, folder: Path) -> Path:
     """Write config.json, model.safetensors and the tokenizer to `folder`, and check that they give the same logits.
 
+    Returns:
+        `folder`.
+
     Raises:
         UserError: the model has no Hugging Face form, or the folder cannot be written.
     """

@@ -14,7 +14,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def nearest_key(key: str, known: Sequence[str]) -> str:
-    """Like `nearest`, for dotted keys: `lr` and `trainer.lr` find `trainer.learning_rate` by its initials.
+    """Return `nearest`'s hint for dotted keys: `lr` and `trainer.lr` find `trainer.learning_rate` by its initials.
 
     The part before the last dot may be wrong or missing.
     """

@@ -46,7 +46,7 @@ def check(found: Mapping[str, Any], path: Path) -> None:
 
 
 def measure(model: Trained, sets: Sequence[OutsideSet]) -> dict[str, dict[str, Any]]:
-    """Return, per set, its fingerprint and what the model gets right of each part.
+    """Return the fingerprint of each set, and the rows of each of its parts that the model gets right.
 
     Sets without pairs have one part, `all`. The others have the originals, their changed versions, and `pairs`: a pair
     is right if both of its texts are.
@@ -83,6 +83,9 @@ def is_done(file: Path, found: Mapping[str, Any], sets: Sequence[OutsideSet]) ->
 def write(file: Path, found: Mapping[str, Any], sets: Mapping[str, Any]) -> Path:
     """Write the results of `measure` for the run with the record `found`.
 
+    Returns:
+        `file`.
+
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
@@ -97,7 +100,7 @@ def write(file: Path, found: Mapping[str, Any], sets: Mapping[str, Any]) -> Path
 
 
 def read(file: Path) -> dict[str, Any]:
-    """Read a file of `write`.
+    """Return the content of a file of `write`.
 
     Raises:
         UserError: it is missing, damaged, or another kind of file.

@@ -92,7 +92,7 @@ class Reader:
 
     @classmethod
     def load(cls, folder: Path) -> Reader | None:
-        """Read what `save` wrote; None if there is no such file, as for runs of earlier versions.
+        """Return what `save` wrote; None if there is no such file, as for runs of earlier versions.
 
         Raises:
             UserError: the file is damaged.

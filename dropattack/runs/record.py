@@ -233,6 +233,9 @@ def unpack_correct(packed: str, rows: int) -> list[bool]:
 def write(path: Path, record: Mapping[str, Any]) -> Path:
     """Validate a record and write it atomically: a reader sees either the old file or the new one.
 
+    Returns:
+        `path`.
+
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
@@ -259,7 +262,7 @@ def dumps(record: Mapping[str, Any], indent: int | None = None) -> str:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read a record.
+    """Return the record in a file.
 
     Raises:
         UserError: there is no such file, it is cut short or no JSON, has another schema version, or lacks keys.

@@ -22,7 +22,7 @@ from dropattack.runs.config import compose
 def restore(
     path: Path, *, data: Path, output: Path | None = None, device: str | torch.device = "cpu"
 ) -> Restored:  # fmt: skip
-    """Rebuild a finished run's model and data, and load the tested weights.
+    """Return a finished run's model, with the tested weights, and its data.
 
     Args:
         path: the record.

@@ -44,7 +44,7 @@ class Trained:
 def load(
     path: Path, *, data: Path = Path("data"), output: Path | None = None, device: str | torch.device = "cpu"
 ) -> Trained:  # fmt: skip
-    """Load the tested model of a finished run from its record and output folder.
+    """Return the tested model of a finished run from its record and output folder.
 
     The data it was trained on is only read if the run's folder does not say how the model reads its inputs, which
     earlier versions did not keep.

@@ -17,7 +17,7 @@ UNREADABLE = (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, V
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping.
+    """Return the mapping in a YAML file.
 
     Raises:
         UserError: the file cannot be read or is not a mapping.

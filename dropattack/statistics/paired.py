@@ -104,7 +104,7 @@ def equivalence(difference: PairedDifference, margin: float) -> float:
 
 
 def holm(p_values: Sequence[float], planned: int = 0) -> list[float]:
-    """Apply Holm's correction to a family of p-values. NaN means not tested: it stays NaN and is not counted.
+    """Return the p-values of a family with Holm's correction. NaN means not tested: it stays NaN and is not counted.
 
     Args:
         p_values: of the family.

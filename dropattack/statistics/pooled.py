@@ -38,7 +38,7 @@ class Pooled:
 
 
 def pool(differences: Sequence[PairedDifference]) -> Pooled | None:
-    """Pool one difference per data set; return None if fewer than two have a spread over seeds.
+    """Return the pool of `differences`, one per data set; None if fewer than two have a spread over seeds.
 
     The variance of each difference is estimated from its seeds. The standard error is never smaller than without the
     correction of Hartung and Knapp (Röver et al. 2015, 10.1186/s12874-015-0091-1), which matters for few data sets.
@@ -123,7 +123,7 @@ class Ranks:
 
 
 def ranks(scores: Sequence[Sequence[float]], alpha: float = 0.05) -> Ranks:
-    """Rank methods on data sets: Friedman's test, and Nemenyi's critical difference (Demšar 2006, JMLR 7:1).
+    """Return the methods' mean ranks, Friedman's test and Nemenyi's critical difference (Demšar 2006, JMLR 7:1).
 
     Args:
         scores: one row per data set, one column per method, higher is better; at least two rows and three columns.

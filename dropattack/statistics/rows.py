@@ -32,7 +32,7 @@ class RowComparison:
 
 
 def compare_rows(method: Mapping[int, np.ndarray], baseline: Mapping[int, np.ndarray]) -> RowComparison | None:
-    """Compare two methods over their common seeds; return None if they have none.
+    """Return the comparison of two methods over their common seeds; None if they have none.
 
     Args:
         method: by seed, which test rows it got right: bool [rows].

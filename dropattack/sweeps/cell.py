@@ -22,11 +22,14 @@ def freeze_imports() -> None:
 
 
 def one_run(overrides: Sequence[str], *, patience: float = 0.0) -> str:
-    """Do one run. Return the error as one sentence, or an empty string; the record, if any, has the details.
+    """Do one run.
 
     Args:
         overrides: the overrides of the run.
         patience: seconds to wait while another process holds the run.
+
+    Returns:
+        The error as one sentence, or an empty string; the record, if any, has the details.
     """
     deadline = time.monotonic() + patience
     while True:

@@ -58,11 +58,14 @@ class Search:
         return found
 
     def methods(self, table: TableConfig, only: Mapping[str, set[str]]) -> bool:
-        """Search each cell's settings; return whether all were found.
+        """Search each cell's settings.
 
         Args:
             table: the table whose cells are searched.
             only: the data sets and methods to search (`dataset`, `reg`), or empty for all.
+
+        Returns:
+            Whether all were found.
 
         Raises:
             UserError: the plan has no settings for a method of the table.

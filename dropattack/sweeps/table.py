@@ -45,7 +45,9 @@ class TableConfig:
 
 
 def load_table(conf: Path, name: str, seeds: int | None = None) -> TableConfig:
-    """Read conf/table/<name>.yaml, or a file of the user's own: a path that ends with .yaml, whose stem is the name.
+    """Return the table in conf/table/<name>.yaml, or in a file of the user's own.
+
+    A path that ends with .yaml is such a file; its stem is the table's name.
 
     Raises:
         UserError: the table does not exist or its file is invalid.
@@ -154,9 +156,15 @@ def run_cells(
     table: TableConfig, folder: Path, engine: Engine, *, scale: str, output: Path, extra: Sequence[str] = (),
     only: Sequence[str] = (),
 ) -> list[str]:  # fmt: skip
-    """Run the missing cells and store the table's records in `folder`; return the failed cells with their errors.
+    """Run the missing cells and store the table's records in `folder`.
 
-    `only` restricts both to the cells that have all of these overrides, such as `dataset=pheme`.
+    `only` restricts the runs and the failures to the cells that have all of these overrides, such as `dataset=pheme`.
+
+    Returns:
+        The failed cells with their errors.
+
+    Raises:
+        UserError: no cell has the overrides in `only`.
     """
     group = [] if "tracker=none" in extra else [f"tracker.group=table-{table.name}"]
     grids = list(overrides(table, scale=scale, output=output, extra=[*group, *extra]))

@@ -153,7 +153,7 @@ def tuned_cells(table: TableConfig) -> dict[Key, list[str]]:
 
 
 def planned(path: Path) -> TuningPlan:
-    """Read a plan of conf/tune/.
+    """Return a plan of conf/tune/.
 
     Raises:
         UserError: a key is missing or has the wrong type, or a setting does not exist.

@@ -68,6 +68,9 @@ class Checkpoints:
         `best_version` identifies the best weights (the epoch): while it stays the same, their file is linked instead
         of written again.
 
+        Returns:
+            The checkpoint's folder.
+
         Raises:
             OSError: the disk is full or fails; the older checkpoints remain.
         """
@@ -116,6 +119,9 @@ class Checkpoints:
 
     def keep(self, best: Tensors, description: Mapping[str, Any], predictions: Mapping[str, Tensor]) -> Path:
         """Save what a finished run leaves: `best.safetensors`, `best.json` beside it, and `predictions.npz`.
+
+        Returns:
+            The path of `best.safetensors`.
 
         Raises:
             OSError: the disk is full or fails; existing files remain.

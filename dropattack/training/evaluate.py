@@ -71,7 +71,7 @@ class Tested:
 
 
 def test(model: nn.Module, loader: SplitLoader, *, classes: int, metrics: Sequence[str] = ()) -> Tested:  # noqa: PT028
-    """Evaluate on all rows of `loader`'s split, once, and keep the prediction of each row.
+    """Return the result on all rows of `loader`'s split, evaluated once, with the prediction of each row.
 
     Raises:
         ValueError: the split is empty.

@@ -39,7 +39,10 @@ def train(
 ) -> TrainResult:  # fmt: skip
     """Train `model` with `reg`, from scratch or from a checkpoint; `options` are the fields of `Trainer`.
 
-    The model keeps the weights of the last step; the result holds those of the best epoch.
+    The model keeps the weights of the last step.
+
+    Returns:
+        The history, and the weights and validation metrics of the best epoch.
 
     Raises:
         Interrupted: a signal arrived; the state was saved first.

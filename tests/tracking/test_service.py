@@ -78,6 +78,9 @@ def follow(tmp_path: Path, folder: Path | None = None, limit: float = 5.0, **env
     `limit` is the guard's, in seconds; W&B's own is one second.
 
     Its words go to files: a pipe would stay open as long as wandb's service lives.
+
+    Returns:
+        The process, which waits for its standard input.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "NETRC", "XDG"))}
     kept |= {"HOME": str(tmp_path / "home"), "WANDB_ERROR_REPORTING": "false"}
