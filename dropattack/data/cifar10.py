@@ -42,7 +42,7 @@ def load(
 
     Raises:
         UserError: not found, a bad file or image, or a bad option.
-    """
+    """  # noqa: DOC501  not_found makes a UserError
     check_choice("cifar10", "split (no author split is known)", split, ("official",))
     folder = Path(root) / "cifar10"
     paths = {part: [folder / name for name in names] for part, names in FILES.items()}

@@ -49,7 +49,7 @@ def load(
 
     Raises:
         UserError: not found, a bad file or row, or a bad option.
-    """
+    """  # noqa: DOC501  not_found makes a UserError
     check_choice("glue", "task", task, tuple(TASKS))
     folder = Path(root) / "glue" / task
     classes, columns = TASKS[task]

@@ -41,7 +41,7 @@ def load(
 
     Raises:
         UserError: not found, a bad file, or a bad option.
-    """
+    """  # noqa: DOC501  not_found makes a UserError
     check_choice("mnist", "split (no author split is known)", split, ("official",))
     folder = Path(root) / "mnist" / FOLDER
     source = "local copy: mnist/MNIST/raw"

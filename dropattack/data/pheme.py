@@ -43,7 +43,7 @@ def load(
 
     Raises:
         UserError: not found, a bad file or row, or a bad option.
-    """
+    """  # noqa: DOC501  not_found makes a UserError
     check_choice("pheme", "split", split, ("official", "author"))
     folder, prepare = Path(root) / "pheme", PREPARE.format(root=root)
     paths = {part: find_table(folder, stem) for part, stem in FILES.items()}

@@ -38,7 +38,7 @@ def read_table(path: Path, classes: int, extra: Sequence[str] = ()) -> tuple[Tex
     """
     import pyarrow as pa
     import pyarrow.csv
-    import pyarrow.parquet
+    import pyarrow.parquet  # noqa: F401  used as pa.parquet
 
     try:
         if path.suffix == ".parquet":
@@ -100,7 +100,7 @@ def train_and_test(
 
     Raises:
         UserError: neither is available, or the local copy is incomplete or bad.
-    """
+    """  # noqa: DOC501  not_found makes a UserError
     folder = Path(root) / name
     train_path, test_path = (find_table(folder, split) for split in ("train", "test"))
     if train_path and test_path:

@@ -46,7 +46,7 @@ def load_vectors(path: str | Path, vocabulary: Sequence[str]) -> tuple[Tensor, T
 
     Raises:
         UserError: no such file, a bad line, which the message numbers, or no vector for any of the words.
-    """
+    """  # noqa: DOC501  the IsADirectoryError becomes a UserError
     path = Path(path)
     if path.suffix == ".parquet":
         return _from_parquet(path, vocabulary)

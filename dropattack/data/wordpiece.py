@@ -20,7 +20,7 @@ def pretrained_pieces(name: str) -> tuple[Backend, int, int]:
 
     Raises:
         UserError: the tokenizer is not available or not usable.
-    """
+    """  # noqa: DOC501  the ValueError becomes a UserError
     from transformers import AutoTokenizer
 
     place = resolve_pretrained(name)

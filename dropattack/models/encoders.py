@@ -121,7 +121,7 @@ def reading_of(encoder: PreTrainedModel, pretrained: str) -> Reading:
 
     Raises:
         UserError: the encoder needs more than token ids and a mask, or padding changes its states.
-    """
+    """  # noqa: DOC501  the ValueError becomes a UserError
     if isinstance(encoder, BertModel):
         return Reading(encoder.config.hidden_size)
     kind, training = encoder.config.model_type, encoder.training

@@ -45,7 +45,7 @@ def check_targets(config: Mapping[str, Any]) -> None:
 
     Raises:
         UserError: the object does not exist, or has no such option.
-    """
+    """  # noqa: DOC501  _no_such makes a UserError
     extra = {"model": {"spec", "vectors", "found"}, "reg": {"model", "seed"}}
     for group in HOMES:
         outer, _, inner = group.partition(".")

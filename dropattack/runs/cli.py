@@ -96,7 +96,7 @@ def execute(config: DictConfig) -> None:
 
     Raises:
         CellError: the run failed, in a sweep.
-    """
+    """  # noqa: DOC501  the UserError is kept, or becomes a CellError
     global _failure
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode

@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet
+import pyarrow.parquet  # noqa: F401  used as pa.parquet
 
 from dropattack.data.encode import padded
 from dropattack.data.types import Dataset, ImageSplit, TensorSplit, TextSplit
