@@ -5,7 +5,7 @@ A table is a file of conf/table/, or one of the user's own: grids of Hydra overr
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -164,7 +164,7 @@ def run_cells(
         The failed cells with their errors.
 
     Raises:
-        UserError: no cell has the overrides in `only`.
+        UserError: no cell has the overrides in `only`, or a method to run is untuned beside tuned ones.
     """
     group = [] if "tracker=none" in extra else [f"tracker.group=table-{table.name}"]
     grids = list(overrides(table, scale=scale, output=output, extra=[*group, *extra]))
@@ -180,6 +180,7 @@ def run_cells(
         if record.is_done(path) is None and kept.get(path.stem, {}).get("status") in record.DONE:
             record.write(path, kept[path.stem])  # reuse committed records
     todo = [cell for cell in chosen if record.is_done(places[" ".join(cell)]) is None]
+    _check_tuned(table, [asked[" ".join(cell)].config for cell in todo])
     if todo and engine.launcher in SLURM:  # check that it is installed
         launching.check_hydra(experiment.CONF, [f"hydra/launcher={engine.launcher}", *todo[0]], sweep=True)
     if engine.launcher in SLURM:
@@ -193,3 +194,17 @@ def run_cells(
         print(f"no longer a run of table {table.name}: {name}", file=sys.stderr)
     asked_for = [" ".join(cell) for cell in chosen]
     return [f"{states[cell]}: {cell} ({record.why(places[cell])})" for cell in asked_for if states[cell] != "finished"]
+
+
+def _check_tuned(table: TableConfig, configs: Sequence[Mapping[str, Any]]) -> None:
+    """Check that no method would stand untuned beside methods that were tuned for the same data set and model."""
+    for config in configs:
+        scale, dataset, model, method = (config[group]["name"] for group in ("scale", "dataset", "model", "reg"))
+        tuned = {file.stem for file in (experiment.CONF / "settings" / config["settings"]["name"]).glob("*.yaml")}
+        cell = f"{scale}-{dataset}-{model}-"
+        if cell + method not in tuned and any(name.startswith(cell) for name in tuned):
+            raise UserError(
+                f"nothing was tuned for {cell}{method}, while other methods of this table were tuned: run `dropattack "
+                f"tune {table.name} --scale {scale} --dataset {dataset} --reg {method}` first, or compare all methods "
+                "with settings=paper"
+            )

@@ -88,6 +88,29 @@ def test_only_some_cells_are_run_and_reported(tmp_path, monkeypatch):
         problems("reg=sam")
 
 
+def test_an_untuned_method_is_not_compared_with_tuned_ones(tmp_path, monkeypatch):
+    launched = []
+    monkeypatch.setattr(sweeps, "launch", lambda runs, engine: launched.extend(runs))
+    monkeypatch.setattr(sweeps.experiment, "CONF", tmp_path / "conf")
+    monkeypatch.setattr(sweeps.cli, "say_untuned", lambda configs: None)
+    shutil.copytree(CONF, tmp_path / "conf")
+    (tmp_path / "conf" / "settings" / "tuned" / "mini-digits-cnn-sam.yaml").unlink()
+
+    def run(*settings: str) -> None:
+        cell = ("dataset=digits", "model=cnn", "reg=none,sam", *settings)
+        table = sweeps.TableConfig("t", "T", "comparison", (cell,), 1)
+        asked = {"scale": "mini", "output": tmp_path / "out", "extra": ["tracker=none"]}
+        sweeps.run_cells(table, tmp_path / "mini" / "t", Engine(), **asked)
+
+    with pytest.raises(
+        UserError, match=r"tuned for mini-digits-cnn-sam.*`dropattack tune t --scale mini .*settings=paper"
+    ):
+        run("settings=tuned")
+    assert launched == []
+    run("settings=paper")
+    assert len(launched) == 2
+
+
 @pytest.fixture
 def project(tmp_path) -> Path:
     """Copy the package and its configs, and add a table."""
