@@ -9,16 +9,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from dropattack.errors import UserError
 from dropattack.runs import cli
 from dropattack.runs.experiment import CONF
 from dropattack.sweeps.table import load_table, load_tables
 from dropattack.sweeps.tuning import tuned_cells
 
-MARKERS = {  # part of the README: its first and its last line
-    "answer": ("<!-- answer: made by `make findings` -->", "<!-- end of answer -->"),
-    "table": ("<!-- findings: made by `make findings` -->", "<!-- end of findings -->"),
-}
+COMMAND = "make findings"
+PARTS = {"answer": "answer", "findings": "table"}  # part of the README: the attribute of `Findings`
 
 
 def main() -> int:
@@ -42,16 +39,13 @@ def write(results: Path, readme: Path) -> int:
     from dropattack.report.claims import read_claims
     from dropattack.report.findings import findings
     from dropattack.report.methods import methods_page
+    from dropattack.report.places import filled
 
     asked = load_tables(CONF)
     found, _ = gather.tables(results, asked)
     made = findings(results, found, read_claims(CONF / "claims.yaml", [table.name for table in asked]))
-    text = readme.read_text(encoding="utf-8")
-    for part, (begin, end) in MARKERS.items():
-        if text.count(begin) != 1 or text.count(end) != 1:
-            raise UserError(f"{readme} has no place for the {part}: add a line {begin} and below it a line {end}")
-        before, _, rest = text.partition(begin)
-        text = f"{before}{begin}\n\n{getattr(made, part)}\n{end}{rest.partition(end)[2]}"
+    parts = {part: getattr(made, name) for part, name in PARTS.items()}
+    text = filled(readme.read_text(encoding="utf-8"), parts, page=readme, command=COMMAND)
     print(save(made.page, results / "findings.md"))
     print(save(methods_page(found, methods()), results / "methods.md"))
     print(save(text, readme))

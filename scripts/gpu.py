@@ -3,6 +3,7 @@
   python scripts/gpu.py pack --to .gpu               pack the data for a machine without it, in parts
   python scripts/gpu.py run --budget 540 --to DIR    tests, costs, concurrency, full-size cells, most important first
   python scripts/gpu.py unpack DIR                   import the output into results/
+  python scripts/gpu.py page                         write the numbers of docs/gpu.md
 
 `run` resumes where it was cut off. `--device cpu --scale smoke` rehearses everything on a CPU.
 """
@@ -25,6 +26,7 @@ from dropattack.runs.resolvers import SCALES
 ROOT = experiment.CONF.parent
 WHEELS = ("hydra-core==1.3.8", "omegaconf==2.3.1", "antlr4-python3-runtime==4.9.3")  # pure Python
 MIB = 1 << 20
+PAGE = Path("docs/gpu.md")
 
 
 def pack(args: argparse.Namespace) -> int:
@@ -82,7 +84,21 @@ def unpack(args: argparse.Namespace) -> int:
     return 0
 
 
-ACTIONS = {"pack": pack, "run": run, "tests": tests, "cells": run_cells, "unpack": unpack}
+def page_of(text: str, folder: Path) -> str:
+    """Return docs/gpu.md with its table written again, from the committed results in `folder`."""
+    from dropattack.report import gpu, places
+
+    return places.filled(text, {"table": gpu.table(folder)}, page=PAGE, command="python scripts/gpu.py page")
+
+
+def page(args: argparse.Namespace) -> int:
+    path = ROOT / PAGE
+    write_atomically(path, page_of(path.read_text(encoding="utf-8"), args.results).encode())
+    print(path)
+    return 0
+
+
+ACTIONS = {"pack": pack, "run": run, "tests": tests, "cells": run_cells, "unpack": unpack, "page": page}
 
 
 def main() -> int:
@@ -105,8 +121,9 @@ def main() -> int:
     own["cells"].add_argument(
         "--only", action="append", default=[], metavar="OVERRIDE", help="run only these cells, such as dataset=mnist"
     )
+    for name in ("unpack", "page"):
+        own[name].add_argument("--results", type=Path, default=Path("results"), help="%(default)s")
     own["unpack"].add_argument("folder", type=Path, help="the folder or archive that `run` wrote")
-    own["unpack"].add_argument("--results", type=Path, default=Path("results"))
     for name in ("pack", "run", "cells", "unpack"):
         own[name].add_argument(
             "--tables", nargs="+", default=list(plan.TABLES), help="tables in conf/table/ (%(default)s)"

@@ -12,11 +12,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from dropattack.errors import UserError
 from dropattack.files import write_atomically
+from dropattack.report.places import filled
 from dropattack.runs import cli
 
 PAGE = Path("docs/reliability.md")
+COMMAND = "python scripts/reliability.py"
 RESULTS = Path("results/survival")
 PLACES = ("preparation", "training", "checkpoint", "result")
 
@@ -55,24 +56,14 @@ PARTS: dict[str, Callable[[Path], str]] = {
 }
 
 
-def filled(text: str, folder: Path) -> str:
-    """Return the page with its parts written again.
-
-    Raises:
-        UserError: the page has no place for a part.
-    """
-    for part, make in PARTS.items():
-        begin, end = f"<!-- {part}: made by `python scripts/reliability.py` -->", f"<!-- end of {part} -->"
-        if text.count(begin) != 1 or text.count(end) != 1:
-            raise UserError(f"{PAGE} has no place for the {part}: add a line {begin} and below it a line {end}")
-        before, _, rest = text.partition(begin)
-        text = f"{before}{begin}\n\n{make(folder)}\n\n{end}{rest.partition(end)[2]}"
-    return text
+def written(text: str, folder: Path) -> str:
+    """Return the page with its parts written again."""
+    return filled(text, {part: make(folder) for part, make in PARTS.items()}, page=PAGE, command=COMMAND)
 
 
 def main() -> int:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    write_atomically(PAGE, filled(PAGE.read_text(encoding="utf-8"), RESULTS).encode())
+    write_atomically(PAGE, written(PAGE.read_text(encoding="utf-8"), RESULTS).encode())
     print(PAGE)
     return 0
 

@@ -23,6 +23,7 @@ from dropattack.report.claim_page import page
 from dropattack.report.claims import read_claims
 from dropattack.report.findings import findings
 from dropattack.report.methods import methods_page
+from dropattack.report.places import markers
 from dropattack.runs import experiment
 from dropattack.runs.config import cells, compose
 from dropattack.sweeps.table import load_tables
@@ -183,17 +184,23 @@ def test_the_findings_are_those_of_the_records(tables):
     assert (ROOT / "results" / "findings.md").read_text() == made.page, "run `make findings`"
     assert (ROOT / "results" / "methods.md").read_text() == methods_page(tables[0], written.methods())
     text = (ROOT / "README.md").read_text()
-    for part, (begin, end) in written.MARKERS.items():
-        assert text.partition(begin)[2].partition(end)[0].strip() == getattr(made, part).strip(), "run `make findings`"
+    for part, name in written.PARTS.items():
+        begin, end = markers(part, written.COMMAND)
+        assert text.partition(begin)[2].partition(end)[0].strip() == getattr(made, name).strip(), "run `make findings`"
 
 
 def test_the_page_on_reliability_has_the_committed_numbers_and_names_tests_that_exist():
     text = (ROOT / "docs/reliability.md").read_text()
-    assert script("reliability").filled(text, ROOT / "results/survival") == text, "run `python scripts/reliability.py`"
+    assert script("reliability").written(text, ROOT / "results/survival") == text, "run `python scripts/reliability.py`"
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
     assert len(named) > 10
     for path, test in named:
         assert f"\ndef {test}(" in (ROOT / path).read_text(), f"{path}::{test}"
+
+
+def test_the_page_on_gpus_has_the_committed_numbers():
+    text = (ROOT / "docs/gpu.md").read_text()
+    assert script("gpu").page_of(text, ROOT / "results") == text, "run `python scripts/gpu.py page`"
 
 
 def test_the_claims_are_those_of_the_records(tables):
