@@ -39,12 +39,14 @@ def against_baseline(
     rows = []
     for table, frame in frames.items():
         cells = compare(frame, plan=(plans or {}).get(table))
-        for row in cells[cells["method"] == method].itertuples():
+        own = cells[cells["method"] == method]
+        several = len({settings.get("reg.relative") for settings in own["settings"]}) > 1  # ε of two kinds
+        for row in own.itertuples():
             plain = cells[(cells["context"] == row.context) & (cells["method"] == NONE)]
             if plain.empty:
                 continue
             rows.append((
-                f"{row.dataset_label} / {row.model}", str(row.method_label), table,
+                f"{row.dataset_label} / {row.model}", _with_strength(row) if several else str(row.method_label), table,
                 training_rows(frame[frame["context"] == row.context]) or NOTHING, str(row.pairs),
                 mean_and_spread(plain.iloc[0]["score"]), mean_and_spread(row.score),
                 row.why or difference_and_interval(row.difference), p_value(row.p_holm),
@@ -54,6 +56,15 @@ def against_baseline(
     columns = ("data / model", "method", "table", "training rows", "pairs", "none, %", "with it, %",
                "difference [95 % interval]", "p (Holm)", "verdict", "seeds for +1", "time a step")  # fmt: skip
     return Table(columns, tuple(rows), 3)
+
+
+def _with_strength(row: Any) -> str:
+    """Return the method's label with its ε, which another data set of the table has in the other unit."""
+    label, (epsilon, relative) = (
+        str(row.method_label),
+        (row.settings.get(f"reg.{key}") for key in ("epsilon", "relative")),
+    )
+    return label if "relative=" in label else f"{label} (epsilon={epsilon}, relative={relative})"
 
 
 @dataclass(frozen=True)

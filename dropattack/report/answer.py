@@ -70,7 +70,7 @@ def headline(found: Sequence[ScaleAnswer]) -> str:
         return "Nobody can say yes yet."
     where = "Yes, where it was tested" if better == len(verdicts) else "On some data sets"
     passes = _by_sign([cell for one in found if one.scale in CREDIBLE for cell in one.longer if cell])
-    return f"{where}, at equal epochs{passes and f'; for as many passes {passes}'}."
+    return f"{where}, at equal epochs{passes and f'; when plain training gets as many passes, {passes}'}."
 
 
 def _by_sign(chosen: Sequence[Evidence]) -> str:
@@ -114,14 +114,16 @@ def in_short(found: Sequence[ScaleAnswer]) -> list[str]:
         said.append(f"{where}, DropAttack's verdicts are: {verdicts}.")
         said += [_pooled(one) for one in credible if one.pooled]
     if longer := [cell for one in credible for cell in one.longer if cell]:
-        said.append(f"Against plain training for as many passes, DropAttack gives {_gains(longer)}.")
+        where = "Against plain training for as many passes (intervals not corrected)"
+        said.append(f"{where}, DropAttack gives {_gains(longer)}.")
     if controls := [cell for one in credible for cell in one.controls if cell]:
         said.append(f"The control, the same masks and lengths along a random direction, gives {_gains(controls)}.")
-    return [*(said or [_summary(one) for one in found]), *filter(None, [cost(credible or found)])]
+    return [*(said or [_summary(one) for one in found]), *filter(None, [cost(found)])]
 
 
 def cost(found: Sequence[ScaleAnswer]) -> str:
-    """Return what a step costs, as measured in the runs of these comparisons; empty if it was not."""
+    """Return what a step costs, as measured in the runs of credible scale, if any; empty if it was not measured."""
+    found = [one for one in found if one.scale in CREDIBLE] or found
     ratios = sorted(cell.cost for one in found for cell in one.cells if not math.isnan(cell.cost))
     if not ratios:
         return ""
@@ -152,7 +154,7 @@ def _comparison(cell: Evidence) -> str:
     return (
         f"On {dataset_name(cell.dataset)} at {cell.scale} scale ({cell.model}{rows}), {words}: its accuracy is "
         f"{abs(d.mean):.2f} points {sign} {seeds} [{signed(d.low)}, {signed(d.high)}]; "
-        f"p = {p_value(cell.p)} after correction for the planned comparisons."
+        f"{_p(cell.p)} after correction for the planned comparisons."
     )
 
 
@@ -160,20 +162,26 @@ def _pooled(one: ScaleAnswer) -> str:
     assert one.pooled is not None
     return (
         f"Over {one.pooled.k} data sets at {one.scale} scale the pooled difference is {interval(one.pooled)} points, "
-        f"p = {p_value(one.pooled.p)}: {one.verdict}."
+        f"{_p(one.pooled.p)}: {one.verdict}."
     )
 
 
 def _summary(one: ScaleAnswer) -> str:
     pooled = f" {_pooled(one)}" if one.pooled else ""
     where = f"On data that was cut down for two CPU cores ({one.scale})"
-    return f"{where}, DropAttack's verdicts are: {_verdicts(one.cells, _name)}.{pooled}"
+    return f"{where}, DropAttack's verdicts are: {_verdicts(one.cells)}.{pooled}"
 
 
-def _verdicts(chosen: Sequence[Evidence], named: Callable[[Evidence], str]) -> str:
+def _verdicts(chosen: Sequence[Evidence], numbers: Callable[[Evidence], str] | None = None) -> str:
     """Return the data sets of each verdict: `better on MNIST, PHEME; not known on IMDB`."""
-    names = {word: sorted(named(cell) for cell in chosen if cell.verdict == word) for word in VERDICTS}
-    return "; ".join(f"{word} on {', '.join(some)}" for word, some in names.items() if some)
+    said = []
+    for word in VERDICTS:
+        own = [cell for cell in chosen if cell.verdict == word]
+        names = sorted({_name(cell) for cell in own})
+        if numbers:  # of each scale
+            names = [f"{name} ({'; '.join(numbers(cell) for cell in own if _name(cell) == name)})" for name in names]
+        said += [f"{word} on {', '.join(names)}"] if names else []
+    return "; ".join(said)
 
 
 def _name(cell: Evidence) -> str:
@@ -182,7 +190,12 @@ def _name(cell: Evidence) -> str:
 
 def _numbers(cell: Evidence) -> str:
     d = cell.difference
-    return f"{_name(cell)} ({signed(d.mean)} points [{signed(d.low)}, {signed(d.high)}], {d.n} seeds, {cell.scale})"
+    return f"{cell.scale}: {signed(d.mean)} points [{signed(d.low)}, {signed(d.high)}], {d.n} seeds"
+
+
+def _p(p: float) -> str:
+    text = p_value(p)
+    return f"p {text[0]} {text[1:]}" if text.startswith("<") else f"p = {text}"
 
 
 def interval(pooled: Pooled) -> str:
@@ -203,7 +216,7 @@ def _equal_time(cell: Evidence) -> str:
     gain = difference_and_interval(cell.difference)
     return (
         f"Against plain training for as many passes (more epochs, a learning rate of its own), DropAttack gave {gain} "
-        f"points on {_name(cell)}; p = {p_value(cell.difference.p)}, not corrected."
+        f"points on {_name(cell)}; {_p(cell.difference.p)}, not corrected."
     )
 
 

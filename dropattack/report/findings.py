@@ -20,17 +20,20 @@ LINK = (
 SHOWN = ("paper", "midi", "text", "vision", "bert", "all_rows", "notebooks")  # in this order, then the others
 UNTUNED = {"paper", "notebooks"}
 NOTE = (
-    "Mean ± standard deviation over the seeds. Differences are paired by seed; their intervals are not corrected; "
-    "p-values are corrected by Holm within a family of each table, so the same runs can get another verdict in another "
-    "table. Verdicts: better, equivalent (within the table's margin), worse, or not known."
+    "Mean ± standard deviation over the seeds. Differences are paired by seed, so one over few pairs need not be "
+    "that of the two means; their intervals are not corrected; p-values are corrected by Holm within a family of "
+    "each table, so the same runs can get another verdict in another table. Verdicts: better, equivalent (within "
+    "the table's margin), worse, or not known. Seeds for +1: how many seeds would show a difference of one point "
+    "with 80 % power."
 )
 TUNED = (
-    "Settings of {tables}: every method's learning rate and strength were chosen on validation with as many trials "
-    "each, DropAttack's ε as a fraction of what it attacks (`reg.relative=true`, which is not the paper's)."
+    "Settings in table {tables}: every method's learning rate and strength were chosen on validation with as many "
+    "trials each, DropAttack's ε as a fraction of what it attacks (`reg.relative=true`, which is not the paper's)."
 )
 PAPER = (
     "paper: the notebooks' recipes at full size with 100-dimensional GloVe vectors; published settings, none of them "
-    "tuned; DropAttack at ε = 0.1 of the norm of what it attacks."
+    "tuned; DropAttack at ε = 0.1 of the norm of what it attacks or, where the method's name says so, at the "
+    "notebooks' absolute ε = 5."
 )
 AUTHORS = "notebooks: the authors' own ε = 5, on embeddings that start at random and not from GloVe as theirs did."
 

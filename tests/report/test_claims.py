@@ -233,7 +233,7 @@ def test_the_sentences_have_the_numbers_of_the_records():
     ]
     assert answer.in_short(found) == [
         "Against plain training for the same number of epochs, DropAttack's verdicts are: not known on IMDB "
-        "(+1.50 points [+0.26, +2.74], 3 seeds, full).",
+        "(full: +1.50 points [+0.26, +2.74], 3 seeds).",
         answer.cost(found),
     ]
     control = answer.Evidence("paper", "full", "imdb", "lstm", "40,000", difference, 3.6, 0.08, UNKNOWN)
@@ -243,10 +243,12 @@ def test_the_sentences_have_the_numbers_of_the_records():
     longer, better = replace(found[0], longer=(control,)), replace(control, verdict=BETTER)
     other = replace(control, dataset="mnist", difference=paired_difference({0: 0.0, 1: 0.1}, {0: 1.0, 1: 1.1, 2: 0.9}))
     assert answer.headline([replace(found[0], cells=(better,), longer=(control, other))]) == (
-        "Yes, where it was tested, at equal epochs; for as many passes more accurate on IMDB, less accurate on MNIST."
+        "Yes, where it was tested, at equal epochs; when plain training gets as many passes, more accurate on IMDB, "
+        "less accurate on MNIST."
     )
     assert answer.in_short([longer])[1] == (
-        "Against plain training for as many passes, DropAttack gives +1.50 [+0.26, +2.74] on IMDB (full)."
+        "Against plain training for as many passes (intervals not corrected), DropAttack gives +1.50 [+0.26, +2.74] on "
+        "IMDB (full)."
     )
     assert answer.sentences([longer])[1] == (
         "Against plain training for as many passes (more epochs, a learning rate of its own), DropAttack gave "
