@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dropattack.regularizers.base import Common, Regularizer
 from dropattack.regularizers.checks import at_least_one, non_negative
-from dropattack.regularizers.functional import add, l2_norm, project_l2
+from dropattack.regularizers.functional import add, project_l2
 from dropattack.regularizers.naming import resolve, resolve_weights
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.targets import Target
@@ -26,7 +26,7 @@ class AWP(Regularizer):
         targets: The weights that are moved; None: as in the authors' code, those called a weight that have more than
             one dimension, so neither biases nor normalisation layers.
         gamma: γ.
-        relative: False: ‖v‖ = γ for each weight.
+        relative: False: ‖v‖ = γ for each weight. (‖w‖ of an embedding: of the rows that `FGM` measures.)
         inputs: What PGD attacks first, such as `"<input>"`; None: nothing.
         epsilon: Radius of r.
         alpha: Length of a step of r.
@@ -97,5 +97,4 @@ class AWP(Regularizer):
         return project_l2(r, self.epsilon * factor, target.per_example)
 
     def _worst(self, target: Target) -> Tensor:
-        length = self.gamma * self._factor()
-        return self._step(target, length * l2_norm(target.value()) if self.relative else length)
+        return self._step(target, self._length(target, self.gamma))

@@ -13,7 +13,7 @@ from dropattack.regularizers.gradients import is_sharded
 from dropattack.regularizers.naming import resolve, unwrapped
 from dropattack.regularizers.passes import Forward, Losses, Passes
 from dropattack.regularizers.state import Moving, State
-from dropattack.regularizers.targets import Activation, Target, shifted
+from dropattack.regularizers.targets import Activation, Target, Weight, shifted
 
 DropoutMasks = Literal["fresh", "shared"]
 Norm = Literal["l2", "linf"]
@@ -289,7 +289,7 @@ class Regularizer:
         length *= self._factor()
         if not self.relative:
             return length
-        return length * functional.norm(target.value(), self.norm, target.per_example)
+        return length * functional.norm(target.measured(), self.norm, target.per_example)
 
     def _count_skipped(self, norm: Tensor) -> Tensor | None:
         """Count the norms that are not usable. Return `functional.unusable` of them."""
@@ -376,4 +376,6 @@ def _either(known: Target | None, found: Target) -> Target:
     if known is None or type(known) is not type(found):
         return found
     known.optional = found.optional
+    if isinstance(known, Weight) and isinstance(found, Weight):
+        known.is_table = found.is_table
     return known

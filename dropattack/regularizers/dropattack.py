@@ -38,7 +38,9 @@ class DropAttack(Regularizer):
         grouping: `"sequential"`: one target after the other, 1 + K · targets passes. `"joint"`: all targets at once,
             1 + K passes, L(θ) + (1/K) Σ_k L(θ + r_k).
         relative: ε is a fraction of the target's 2-norm (for an embedding: of the batch's rows), so that one setting
-            fits layers and initialisations of any size.
+            fits layers and initialisations of any size. An embedding that is tied to the output head gets a gradient in
+            all rows, so that it is a fraction of the whole matrix's norm: give an absolute ε there, or attack the
+            embedding's output.
         norm: `"l2"`, or `"linf"`: steps of ε sign(g).
         weight: λ.
         parallel: Removed, and ignored with a warning: it changed only when the passes ran, and was not faster.

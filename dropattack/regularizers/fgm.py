@@ -26,7 +26,8 @@ class FGM(Regularizer):
         model: The network.
         targets: What is attacked; None: the input embedding's weight, or an image model's input.
         epsilon: Length of the perturbation.
-        relative: ε is a fraction of the target's norm (for an embedding: of the batch's rows).
+        relative: ε is a fraction of the target's norm (for an embedding: of the batch's rows, but of all rows if it is
+            tied to the head: see `DropAttack`).
         norm: `"l2"`, or `"linf"`: r = ε sign(g).
         weight: λ.
         common: See `Regularizer`.

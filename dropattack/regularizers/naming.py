@@ -135,10 +135,11 @@ def default_target(model: nn.Module) -> str:
 def _weight(name: str, parameters: dict[str, nn.Parameter], modules: dict[str, nn.Module]) -> Weight:
     owner, _, leaf = name.rpartition(".")
     parameter, module = parameters[name], modules[owner]
-    tied = sum(p is parameter for p in parameters.values()) > 1
-    if not tied and isinstance(module, nn.Embedding) and is_row_wise(module, leaf):
+    places = [n.rpartition(".") for n, p in parameters.items() if p is parameter]
+    if len(places) == 1 and isinstance(module, nn.Embedding) and is_row_wise(module, leaf):
         return EmbeddingRows(name, parameter, module)
-    return Weight(name, parameter)
+    is_table = any(isinstance(modules[owner], nn.Embedding) and leaf == "weight" for owner, _, leaf in places)
+    return Weight(name, parameter, is_table)
 
 
 def _attackable(parameter: nn.Parameter) -> bool:

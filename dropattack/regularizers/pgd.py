@@ -30,7 +30,7 @@ class PGD(Regularizer):
         epsilon: Radius of the ball.
         alpha: Length of a step.
         steps: K.
-        relative: ε and α are fractions of the norm of the target, at the clean point.
+        relative: ε and α are fractions of the norm of the target, at the clean point (for an embedding: as in `FGM`).
         norm: `"l2"`, or `"linf"`: steps of α sign(g), in a cube.
         weight: λ.
         common: See `Regularizer`.

@@ -12,8 +12,7 @@ from dropattack.regularizers.checks import non_negative, one_of, probability
 from dropattack.regularizers.functional import bernoulli_mask, gaussian, l2_norm, rescale
 from dropattack.regularizers.naming import chosen
 from dropattack.regularizers.passes import Passes
-from dropattack.regularizers.rows import EmbeddingRows
-from dropattack.regularizers.targets import Start, Target, upcast
+from dropattack.regularizers.targets import Start, Target, Weight, upcast
 
 if TYPE_CHECKING:
     from typing import Unpack  # Python 3.11, and only for type checkers
@@ -33,7 +32,7 @@ class RandomAttack(Regularizer):
         epsilon: Length of the perturbation before masking; None is 0.1 of the norm of the target.
         p: Chance of each element to be attacked.
         grouping: `"sequential"`: one target after the other, 1 + targets passes. `"joint"`: all at once, 2 passes.
-        relative: ε is a fraction of the 2-norm of the target (of an embedding: the batch's rows).
+        relative: ε is a fraction of the 2-norm of the target (for an embedding: as in `FGM`).
         weight: λ.
         common: See `Regularizer`.
 
@@ -80,8 +79,7 @@ class RandomAttack(Regularizer):
             return lambda value, keep: self._along(value.detach(), keep, radius, per_example=True)
         if target.gradient is None:  # left out of this step (stochastic depth)
             return self._step(target, radius)
-        rows = target.gradient.ne(0).any(-1, keepdim=True) if isinstance(target, EmbeddingRows) else None
-        return self._along(target.gradient, rows, radius)
+        return self._along(target.gradient, target.rows_in_use() if isinstance(target, Weight) else None, radius)
 
     def _along(self, like: Tensor, keep: Tensor | None, radius: float | Tensor, per_example: bool = False) -> Tensor:
         """M ⊙ radius · d/‖d‖ in the shape of `like`; nothing where `keep` is False."""

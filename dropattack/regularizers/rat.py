@@ -30,7 +30,7 @@ class RAT(Regularizer):
         targets: What is attacked; None: the input embedding's weight, or an image model's input.
         epsilon: Length of the perturbation.
         alpha: Weight of the agreement.
-        relative: ε is a fraction of the norm of the target.
+        relative: ε is a fraction of the norm of the target (for an embedding: as in `FGM`).
         divergence: What the logits are: see `RDrop`.
         common: See `Regularizer`.
     """

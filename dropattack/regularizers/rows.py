@@ -104,7 +104,7 @@ class EmbeddingRows(Weight):
     """
 
     def __init__(self, name: str, parameter: nn.Parameter, module: nn.Embedding) -> None:
-        super().__init__(name, parameter)
+        super().__init__(name, parameter, is_table=True)
         self._module = module
         self._dense = False
         self.begin()
@@ -262,6 +262,9 @@ class EmbeddingRows(Weight):
             return super().value()
         value = self.parameter.detach().index_select(0, self._rows.index)
         return value if self._rows.used is None else value * self._rows.used.unsqueeze(-1)
+
+    def measured(self) -> Tensor:
+        return super().measured() if self._rows is None else self.value()
 
 
 def is_row_wise(module: nn.Embedding, leaf: str) -> bool:

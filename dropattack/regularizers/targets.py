@@ -55,6 +55,9 @@ class Target(Protocol):
     def value(self) -> Tensor:
         """Return the attacked value, in the shape of `gradient`."""
 
+    def measured(self) -> Tensor:
+        """Return the value without the rows of an embedding that have no gradient: what a relative ε is a part of."""
+
 
 def upcast(gradient: Any) -> Any:
     """Convert 16-bit gradients to float32, the precision of perturbations. None (no gradient) stays None."""
@@ -64,12 +67,17 @@ def upcast(gradient: Any) -> Any:
 
 
 class Weight:
-    """A parameter, whole."""
+    """A parameter, whole.
+
+    Attributes:
+        is_table: Whether it is an `nn.Embedding`'s weight, of which a batch uses some rows.
+    """
 
     per_example = False
 
-    def __init__(self, name: str, parameter: nn.Parameter) -> None:
+    def __init__(self, name: str, parameter: nn.Parameter, is_table: bool = False) -> None:
         self.name = name
+        self.is_table = is_table
         self.attacked = self.parameter = parameter
         self.optional = self.reached = False
         self.gradient: Tensor | None = None
@@ -109,6 +117,14 @@ class Weight:
 
     def value(self) -> Tensor:
         return self.parameter.detach()
+
+    def rows_in_use(self) -> Tensor | None:
+        """Return a bool for each row of an embedding, [V, 1]: True where it has a gradient. None for other weights."""
+        return self.gradient.ne(0).any(-1, keepdim=True) if self.is_table and self.gradient is not None else None
+
+    def measured(self) -> Tensor:
+        rows = self.rows_in_use()
+        return self.value() if rows is None else self.value().masked_fill(~rows, 0.0)
 
 
 @contextmanager
@@ -269,6 +285,9 @@ class Activation:
                 raise RuntimeError(f"attack target {self.name!r} has not been computed yet")
             return torch.zeros(1)  # left out of this step (stochastic depth): nothing that is moved by nothing
         return self._value
+
+    def measured(self) -> Tensor:
+        return self.value()
 
     def _on_output(self, args: tuple, kwargs: dict, output: Any) -> Any:
         ids = args[0] if args else kwargs.get("input")
