@@ -75,6 +75,7 @@ class Regularizer:
             `"alone"`: it cannot be composed.
         is_linear: Whether the objective is linear in the loss, so that `forward` may scale the loss.
         needs_logits: Whether `forward` must return logits as well as the loss.
+        draws: Whether it draws random numbers from its seed.
     """
 
     passes: float = 1
@@ -82,6 +83,7 @@ class Regularizer:
     composition: ClassVar[Literal["adds", "leads", "alone"]] = "leads"
     is_linear: bool = True
     needs_logits: bool = False
+    draws: bool = False
     common: ClassVar[tuple[str, ...]] = tuple(Common.__annotations__)
     norm: Norm = "l2"
     relative: bool = False

@@ -28,7 +28,8 @@ class Compose(Regularizer):
     Raises:
         TypeError: An argument is not a method.
         ValueError: There is none, or they have different models or dropout masks; two of them replace L(θ); one has no
-            clean pass to share; or two attack one weight in forms that cannot be read at once.
+            clean pass to share; two of a class would draw the same random numbers; or two attack one weight in forms
+            that cannot be read at once.
     """
 
     def __init__(self, *methods: Regularizer) -> None:
@@ -51,6 +52,12 @@ class Compose(Regularizer):
             both = " and ".join(type(m).__name__ for m in leads[:2])
             raise ValueError(
                 f"{both} both replace the gradient of L(θ): only one such method can be composed with others"
+            )
+        drawing = [(type(m), m.seed) for m in methods if m.draws]
+        if same := [method.__name__ for method, seed in drawing if drawing.count((method, seed)) > 1]:
+            raise ValueError(
+                f"two {same[0]} with one seed draw the same random numbers: give each its own, as in "
+                f"{same[0]}(model, targets, seed=1)"
             )
         self._lead = leads[0] if leads else Identity()
         self._adders = [m for m in methods if m is not self._lead]

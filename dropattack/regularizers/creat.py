@@ -40,6 +40,7 @@ class CreAT(Regularizer):
     """
 
     is_linear = False
+    draws = True
 
     def __init__(
         self,

@@ -71,6 +71,7 @@ class DropAttack(Regularizer):
     ) -> None:
         self.epsilon = RELATIVE_EPSILON if epsilon is None else non_negative(epsilon, "epsilon")
         self.p = probability(p, "p")
+        self.draws = 0 < self.p < 1
         self.steps = at_least_one(steps, "steps")
         self.mode = one_of(mode, "mode", ("paper", "notebook"))
         self.projection = one_of(projection, "projection", (None, "l2", "linf"))

@@ -35,6 +35,7 @@ class FreeLB(Regularizer):
     """
 
     composition = "alone"
+    draws = True
 
     def __init__(
         self,

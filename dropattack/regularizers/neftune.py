@@ -32,6 +32,7 @@ class NEFTune(Regularizer):
     passes = 1
     strengths = ("alpha",)
     composition = "alone"
+    draws = True
 
     def __init__(
         self,

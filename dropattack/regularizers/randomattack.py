@@ -42,6 +42,7 @@ class RandomAttack(Regularizer):
 
     strengths = ("epsilon", "weight")
     composition = "adds"
+    draws = True
 
     def __init__(
         self,

@@ -36,6 +36,7 @@ class RWP(Regularizer):
 
     passes = 2
     strengths = ("gamma", "alpha")
+    draws = True
 
     def __init__(
         self,

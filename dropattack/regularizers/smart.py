@@ -47,6 +47,7 @@ class SMART(Regularizer):
     strengths = ("alpha", "eta")
     is_linear = False
     needs_logits = True
+    draws = True
 
     def __init__(
         self,

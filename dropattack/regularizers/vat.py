@@ -43,6 +43,7 @@ class VAT(Regularizer):
     is_linear = False
     needs_logits = True
     composition = "adds"
+    draws = True
 
     def __init__(
         self,

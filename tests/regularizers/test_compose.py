@@ -111,6 +111,11 @@ def test_what_cannot_be_composed_says_why():
         da.Compose(da.FGM(model), da.PGD(model, dropout_masks="shared"))
     with pytest.raises(ValueError, match=r"attack 'embed.weight' in forms that cannot be read at once"):
         da.Compose(da.FGM(model), da.FSAM(model))
+    for make in (da.DropAttack, da.RandomAttack, da.VAT):
+        with pytest.raises(ValueError, match=rf"two {make.__name__} with one seed .* seed=1\)"):
+            da.Compose(make(model, "embed.weight"), da.FGM(model), make(model, "embed.weight"))
+        da.Compose(make(model, "embed.weight"), make(model, "embed.weight", seed=1))
+    da.Compose(*(da.DropAttack(model, "embed.weight", p=1.0) for _ in range(2)))  # without masks
     with pytest.raises(ValueError, match="at least one method"):
         da.Compose()
     with pytest.raises(TypeError, match=r"Compose takes methods, .* not a type"):
