@@ -63,7 +63,8 @@ class Regularizer:
         every: Attack every n-th call, from `start_step` on; the other calls are plain steps.
         start_step: Calls before the first attack; they are plain steps.
         warmup: Calls after `start_step` over which the strength grows linearly to its full value.
-        schedule: The strength is multiplied by `schedule(n)` at the n-th call after `start_step`, n from 0.
+        schedule: The strength is multiplied by `schedule(n)`, a finite number >= 0, at the n-th call after
+            `start_step`, n from 0.
 
     Each call handles one micro-batch. If the strength is zero, the step is plain: one pass, bit for bit plain training.
 
@@ -158,7 +159,8 @@ class Regularizer:
             TypeError: `forward` is not a function. It is called once per pass and must recompute the loss.
             RuntimeError: Gradients are off or parametrizations cached, a target is not part of the forward, or the
                 forward runs another model.
-            ValueError: `forward` returned no scalar with a graph, or the model has changed and no longer has a target.
+            ValueError: `forward` returned no scalar with a graph, `schedule` no finite number >= 0, or the model has
+                changed and no longer has a target.
         """
         for name, value in (("forward", forward), ("backward", backward), ("no_sync", no_sync)):
             if not callable(value):
@@ -216,7 +218,14 @@ class Regularizer:
         """Return the factor on the strength in this call."""
         step = self._calls - self.start_step
         factor = 1.0 if step + 1 >= self.warmup else (step + 1) / self.warmup
-        return factor if self.schedule is None else factor * float(self.schedule(step))
+        if self.schedule is None:
+            return factor
+        scheduled = float(self.schedule(step))
+        if not 0 <= scheduled < float("inf"):
+            raise ValueError(
+                f"schedule({step}) is {scheduled}, and the strength is multiplied by it: return a finite number >= 0"
+            )
+        return factor * scheduled
 
     def follow(self, optimizer: torch.optim.Optimizer) -> None:
         """Hand the method the optimizer that steps these weights. It reads the optimizer's state and changes nothing.

@@ -120,6 +120,27 @@ def test_bad_strengths_say_what_is_wrong(options, error, message):
         da.FGM(TEXT.build(), **options)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.5])
+@pytest.mark.parametrize("compose", [False, True])
+def test_a_schedule_without_a_strength_is_an_error_before_any_pass(value, compose):
+    model, batch, calls = TEXT.build(), TEXT.batch(), []
+    reg = da.FGM(model, start_step=1, schedule=lambda n: value if n == 1 else 0.0)
+    reg = da.Compose(reg, da.SAM(model)) if compose else reg
+
+    def forward():
+        calls.append(1)
+        return TEXT.forward(model, batch)
+
+    for _ in range(2):
+        reg.backward(forward)
+    model.zero_grad()
+    made = len(calls)
+    with pytest.raises(ValueError, match=rf"schedule\(1\) is {value}"):
+        reg.backward(forward)
+    assert len(calls) == made
+    assert all(p.grad is None for p in model.parameters())
+
+
 def test_the_default_of_dropattack_fits_what_it_attacks_and_a_number_stays_absolute():
     model, batch = TEXT.build(), TEXT.batch()
     for epsilon, relative in ((None, True), (0.3, False)):
