@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from dropattack.regularizers.base import Common, Regularizer
-from dropattack.regularizers.checks import at_least_one, non_negative
+from dropattack.regularizers.checks import at_least_one, boolean, non_negative
 from dropattack.regularizers.functional import add, project_l2
 from dropattack.regularizers.naming import resolve, resolve_weights
 from dropattack.regularizers.passes import Passes
@@ -49,7 +49,7 @@ class AWP(Regularizer):
         **common: Unpack[Common],
     ) -> None:
         self.gamma = non_negative(gamma, "gamma")
-        self.relative = relative
+        self.relative = boolean(relative, "relative")
         self.epsilon, self.alpha = non_negative(epsilon, "epsilon"), non_negative(alpha, "alpha")
         self.steps = at_least_one(steps, "steps")
         self._input_names = inputs if inputs is None or isinstance(inputs, str) else list(inputs)

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from dropattack.regularizers import functional
-from dropattack.regularizers.checks import at_least_one, kind, one_of, whole
+from dropattack.regularizers.checks import at_least_one, integer, kind, one_of, whole
 from dropattack.regularizers.gradients import is_sharded
 from dropattack.regularizers.naming import resolve, unwrapped
 from dropattack.regularizers.passes import Forward, Losses, Passes
@@ -108,13 +108,13 @@ class Regularizer:
             raise TypeError(f"{type(self).__name__} needs the model whose weights or modules {targets!r} names")
         self.model = None if model is None else unwrapped(model)
         self._names = targets if targets is None or isinstance(targets, str) else _listed(targets)
-        self._batch_dim = batch_dim
+        self._batch_dim = None if batch_dim is None else integer(batch_dim, "batch_dim")
         self.targets: list[Target] = []
         self._moving = Moving()
         self._outside: list[Tensor] | None = None  # weights that the loss reaches and the model does not have
         self._seen: Any = None
         self.dropout_masks = one_of(dropout_masks, "dropout_masks", ("fresh", "shared"))
-        self.seed = torch.initial_seed() if seed is None else seed
+        self.seed = torch.initial_seed() if seed is None else integer(seed, "seed")
         self._generators: dict[str, Generator] = {}
         self._calls = 0
         self._skipped: Tensor | None = None

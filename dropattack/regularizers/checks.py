@@ -1,6 +1,6 @@
 """Checks of arguments. Each error names the argument and its value."""
 
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -11,30 +11,46 @@ def kind(value: Any) -> str:
 
 
 def non_negative(value: float, name: str) -> float:
-    if not isinstance(value, Real) or not 0 <= value < float("inf"):
+    if not _is_number(value) or not 0 <= value < float("inf"):
         raise ValueError(f"{name} must be a finite number >= 0, not {value!r}")
     return float(value)
 
 
 def probability(value: float, name: str) -> float:
-    if not isinstance(value, Real) or not 0 <= value <= 1:
+    if not _is_number(value) or not 0 <= value <= 1:
         raise ValueError(f"{name} must be in [0, 1], not {value!r}")
     return float(value)
 
 
 def at_least_one(value: int, name: str) -> int:
-    if not isinstance(value, Real) or value != int(value) or value < 1:
+    if not _is_number(value) or not 1 <= value < float("inf") or value != int(value):
         raise ValueError(f"{name} must be a whole number >= 1, not {value!r}")
     return int(value)
 
 
 def whole(value: int, name: str) -> int:
-    if not isinstance(value, Real) or value != int(value) or value < 0:
+    if not _is_number(value) or not 0 <= value < float("inf") or value != int(value):
         raise ValueError(f"{name} must be a whole number >= 0, not {value!r}")
     return int(value)
+
+
+def integer(value: int, name: str) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise ValueError(f"{name} must be an integer, not {value!r}")
+    return int(value)
+
+
+def boolean(value: bool, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, not {value!r}")
+    return value
 
 
 def one_of(value: Any, name: str, choices: tuple) -> Any:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
     return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

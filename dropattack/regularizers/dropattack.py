@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor, nn
 
 from dropattack.regularizers.base import RELATIVE_EPSILON, Common, Norm, Regularizer
-from dropattack.regularizers.checks import at_least_one, non_negative, one_of, probability
+from dropattack.regularizers.checks import at_least_one, boolean, non_negative, one_of, probability
 from dropattack.regularizers.functional import add, bernoulli_mask, project
 from dropattack.regularizers.naming import required
 from dropattack.regularizers.passes import Passes
@@ -76,7 +76,7 @@ class DropAttack(Regularizer):
         self.mode = one_of(mode, "mode", ("paper", "notebook"))
         self.projection = one_of(projection, "projection", (None, "l2", "linf"))
         self.grouping = one_of(grouping, "grouping", ("sequential", "joint"))
-        self.relative = relative or epsilon is None
+        self.relative = boolean(relative, "relative") or epsilon is None
         self.norm = one_of(norm, "norm", ("l2", "linf"))
         self.weight = non_negative(weight, "weight")
         if parallel is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from dropattack.regularizers.base import Common, Norm, Regularizer
-from dropattack.regularizers.checks import non_negative, one_of
+from dropattack.regularizers.checks import boolean, non_negative, one_of
 from dropattack.regularizers.naming import chosen
 from dropattack.regularizers.passes import Passes
 
@@ -48,7 +48,7 @@ class FGM(Regularizer):
         **common: Unpack[Common],
     ) -> None:
         self.epsilon = non_negative(epsilon, "epsilon")
-        self.relative = relative
+        self.relative = boolean(relative, "relative")
         self.norm = one_of(norm, "norm", ("l2", "linf"))
         self.weight = non_negative(weight, "weight")
         super().__init__(model, chosen(targets, model, "FGM"), **common)

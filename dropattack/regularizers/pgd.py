@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from dropattack.regularizers.base import Common, Norm, Regularizer
-from dropattack.regularizers.checks import at_least_one, non_negative, one_of
+from dropattack.regularizers.checks import at_least_one, boolean, non_negative, one_of
 from dropattack.regularizers.functional import add, project
 from dropattack.regularizers.naming import chosen
 from dropattack.regularizers.passes import Passes
@@ -54,7 +54,7 @@ class PGD(Regularizer):
         self.epsilon = non_negative(epsilon, "epsilon")
         self.alpha = non_negative(alpha, "alpha")
         self.steps = at_least_one(steps, "steps")
-        self.relative = relative
+        self.relative = boolean(relative, "relative")
         self.norm = one_of(norm, "norm", ("l2", "linf"))
         self.weight = non_negative(weight, "weight")
         self.passes = 1 + self.steps

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from torch import Tensor, nn
 
 from dropattack.regularizers.base import RELATIVE_EPSILON, Common, Regularizer
-from dropattack.regularizers.checks import non_negative, one_of, probability
+from dropattack.regularizers.checks import boolean, non_negative, one_of, probability
 from dropattack.regularizers.functional import bernoulli_mask, gaussian, l2_norm, rescale
 from dropattack.regularizers.naming import chosen
 from dropattack.regularizers.passes import Passes
@@ -56,7 +56,7 @@ class RandomAttack(Regularizer):
         **common: Unpack[Common],
     ) -> None:
         self.epsilon = RELATIVE_EPSILON if epsilon is None else non_negative(epsilon, "epsilon")
-        self.relative = relative or epsilon is None
+        self.relative = boolean(relative, "relative") or epsilon is None
         self.p = probability(p, "p")
         self.grouping = one_of(grouping, "grouping", ("sequential", "joint"))
         self.weight = non_negative(weight, "weight")

@@ -9,7 +9,7 @@ from torch import nn
 
 from dropattack.regularizers.agreement import Divergence
 from dropattack.regularizers.base import Common, Regularizer
-from dropattack.regularizers.checks import non_negative
+from dropattack.regularizers.checks import boolean, non_negative
 from dropattack.regularizers.naming import chosen
 from dropattack.regularizers.passes import Passes
 from dropattack.regularizers.rdrop import Agreement
@@ -53,7 +53,7 @@ class RAT(Regularizer):
     ) -> None:
         self.epsilon = non_negative(epsilon, "epsilon")
         self.alpha = non_negative(alpha, "alpha")
-        self.relative = relative
+        self.relative = boolean(relative, "relative")
         self._agreement = Agreement("R-AT", divergence, common)
         super().__init__(model, chosen(targets, model, "RAT"), **common)
 

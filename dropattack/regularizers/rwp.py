@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from dropattack.regularizers.base import Common, Regularizer
-from dropattack.regularizers.checks import non_negative, probability
+from dropattack.regularizers.checks import boolean, non_negative, probability
 from dropattack.regularizers.functional import gaussian, l2_norm
 from dropattack.regularizers.naming import resolve_weights
 from dropattack.regularizers.passes import Passes
@@ -49,7 +49,7 @@ class RWP(Regularizer):
     ) -> None:
         self.gamma = non_negative(gamma, "gamma")
         self.alpha = probability(alpha, "alpha")
-        self.relative = relative
+        self.relative = boolean(relative, "relative")
         super().__init__(model, targets, **common)
 
     def _resolve(self, targets: str | Iterable[str]) -> list[Target]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from dropattack.regularizers.base import Common, Regularizer
-from dropattack.regularizers.checks import non_negative
+from dropattack.regularizers.checks import boolean, non_negative
 from dropattack.regularizers.functional import global_norm, rescale_together
 from dropattack.regularizers.naming import resolve_weights
 from dropattack.regularizers.passes import Passes
@@ -44,7 +44,7 @@ class SAM(Regularizer):
         **common: Unpack[Common],
     ) -> None:
         self.rho = non_negative(rho, "rho")
-        self.adaptive = adaptive
+        self.adaptive = boolean(adaptive, "adaptive")
         super().__init__(model, targets, **common)
 
     def _resolve(self, targets: str | Iterable[str]) -> list[Target]:

@@ -320,6 +320,11 @@ class Activation:
                     "sequences first (batch_first=False): say which dimension the examples are in, batch_dim=1 for "
                     "[time, batch, features] or batch_dim=0"
                 )
+            if self.batch_dim is not None and not -x.dim() <= self.batch_dim < x.dim():
+                raise RuntimeError(
+                    f"attack target {self.name!r} has the shape {tuple(x.shape)}, which has no dimension "
+                    f"batch_dim={self.batch_dim}"
+                )
             self._calls += 1
             value = self._examples_first(x.detach())
             if keep is not None and self.batch_dim:

@@ -69,3 +69,12 @@ def test_images_and_vectors_of_such_a_model_do_not_ask():
     x = torch.randn(3, 3, 2, 2)
     for name in (INPUT, "1"):
         FGM(model, name).backward(lambda: model(x)[0].square().mean())
+
+
+def test_a_batch_dim_that_the_activation_does_not_have():
+    model = Reader(True)
+    for batch_dim in (3, -4):
+        with pytest.raises(
+            RuntimeError, match=rf"'embed' has the shape \(3, 5, 6\), which has no .* batch_dim={batch_dim}"
+        ):
+            FGM(model, "embed", batch_dim=batch_dim).backward(lambda: F.cross_entropy(model(IDS), Y))

@@ -1,6 +1,7 @@
 """How strong an attack is, when it comes, and what it finds to attack: the options that all methods share."""
 
 import copy
+import inspect
 
 import pytest
 import torch
@@ -113,11 +114,33 @@ def test_warmup_and_schedule_scale_the_strength(method, options, how):
         ({"schedule": 0.5}, TypeError, "schedule must be a function of the step, not a float"),
         ({"weight": -1}, ValueError, "weight must be a finite number >= 0, not -1"),
         ({"norm": "l1"}, ValueError, "norm must be one of 'l2', 'linf', not 'l1'"),
+        ({"epsilon": True}, ValueError, "epsilon must be a finite number >= 0, not True"),
+        ({"every": True}, ValueError, "every must be a whole number >= 1, not True"),
+        ({"every": float("inf")}, ValueError, "every must be a whole number >= 1, not inf"),
+        ({"warmup": False}, ValueError, "warmup must be a whole number >= 0, not False"),
+        ({"warmup": float("nan")}, ValueError, "warmup must be a whole number >= 0, not nan"),
+        ({"seed": "a"}, ValueError, "seed must be an integer, not 'a'"),
+        ({"seed": True}, ValueError, "seed must be an integer, not True"),
+        ({"seed": 1.0}, ValueError, "seed must be an integer, not 1.0"),
+        ({"batch_dim": True}, ValueError, "batch_dim must be an integer, not True"),
+        ({"batch_dim": "1"}, ValueError, "batch_dim must be an integer, not '1'"),
     ],
 )
 def test_bad_strengths_say_what_is_wrong(options, error, message):
     with pytest.raises(error, match=message):
         da.FGM(TEXT.build(), **options)
+
+
+def test_every_yes_or_no_is_true_or_false():
+    model, asked = TEXT.build(), 0
+    for name, method in METHODS.items():
+        for option in {"relative", "adaptive"}.intersection(inspect.signature(method).parameters):
+            with pytest.raises(ValueError, match=f"{option} must be True or False, not 'no'"):
+                build(name, model, TEXT, **{option: "no"})
+            asked += 1
+    assert asked == 9  # seven that are relative, SAM and F-SAM
+    with pytest.raises(ValueError, match=r"p must be in \[0, 1\], not True"):
+        da.RandomAttack(model, p=True)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.5])
