@@ -1,5 +1,6 @@
 """Base class of all methods: one call adds the objective's gradient to `.grad`."""
 
+import inspect
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Literal, TypedDict
@@ -65,6 +66,7 @@ class Regularizer:
         warmup: Calls after `start_step` over which the strength grows linearly to its full value.
         schedule: The strength is multiplied by `schedule(n)`, a finite number >= 0, at the n-th call after
             `start_step`, n from 0.
+        unknown: Options that the method does not have.
 
     Each call handles one micro-batch. If the strength is zero, the step is plain: one pass, bit for bit plain training.
 
@@ -101,7 +103,9 @@ class Regularizer:
         start_step: int = 0,
         warmup: int = 0,
         schedule: Schedule | None = None,
+        **unknown: object,
     ) -> None:
+        check_options(type(self), unknown)
         if model is not None and not isinstance(model, nn.Module):
             raise TypeError(f"model must be the nn.Module itself, not {kind(model)}")
         if model is None and targets is not None:
@@ -377,6 +381,20 @@ class Regularizer:
     def __repr__(self) -> str:
         names = ", ".join(t.name for t in self.targets)
         return f"{type(self).__name__}({names})" if names else f"{type(self).__name__}()"
+
+
+def check_options(method: type[Regularizer], options: Iterable[str]) -> None:
+    """Check the names of a method's options.
+
+    Raises:
+        TypeError: The method has no such option; the message lists those it has.
+    """
+    parameters = inspect.signature(method).parameters.values()
+    own = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "model"]
+    takes_common = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    accepted = dict.fromkeys([*own, *(method.common if takes_common else ())])
+    if unknown := sorted(set(options) - set(accepted)):
+        raise TypeError(f"{method.__name__} has no option {unknown[0]!r}; options: {', '.join(accepted)}")
 
 
 def _listed(targets: Any) -> list[Any]:

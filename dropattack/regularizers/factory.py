@@ -1,12 +1,10 @@
 """Methods by name: `make("fgm", model, epsilon=0.5)`."""
 
-import inspect
-from collections.abc import Iterator
 from difflib import get_close_matches
 
 from torch import nn
 
-from dropattack.regularizers.base import Regularizer
+from dropattack.regularizers.base import Regularizer, check_options
 
 _HOME = __name__.rpartition(".")[0]
 _ALIASES = {"none": "identity"}
@@ -53,18 +51,8 @@ def make(name: str, model: nn.Module, /, **options: object) -> Regularizer:
         ValueError: There is no such method, or an option has a wrong value.
     """
     method = method_named(name)
-    accepted = [parameter for parameter in _accepted(method) if parameter != "model"]
-    if unknown := sorted(options.keys() - set(accepted)):
-        raise TypeError(f"{method.__name__} has no option {unknown[0]!r}; options: {', '.join(accepted)}")
+    check_options(method, options)
     return method(model, **options)  # type: ignore[arg-type]
-
-
-def _accepted(method: type[Regularizer]) -> Iterator[str]:
-    for parameter in inspect.signature(method).parameters.values():
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            yield from method.common
-        else:
-            yield parameter.name
 
 
 def _classes() -> dict[str, type[Regularizer]]:

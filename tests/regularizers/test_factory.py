@@ -42,3 +42,17 @@ def test_makes_the_method_with_its_options():
 def test_what_there_is_not_is_an_error(name, options, error, message):
     with pytest.raises(error, match=message):
         da.make(name, NETWORKS[0].build(), **options)
+
+
+def test_an_option_that_a_method_does_not_have_is_an_error_where_it_is_made_directly_too():
+    model = NETWORKS[0].build()
+    with pytest.raises(
+        TypeError, match=r"^DropAttack has no option 'eps'; options: targets, epsilon, p, steps, .*schedule$"
+    ):
+        da.DropAttack(model, "embed.weight", eps=3)
+
+    class Own(da.Regularizer):
+        pass
+
+    with pytest.raises(TypeError, match=r"^Own has no option 'eps'; options: targets, dropout_masks, .*schedule$"):
+        Own(model, "embed.weight", eps=3)
