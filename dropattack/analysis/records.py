@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -61,7 +61,9 @@ class Records:
     left_out: tuple[LeftOut, ...]
 
 
-def read_records(*places: Path, equivalent: Equivalent | None = None) -> Records:
+def read_records(
+    *places: Path, equivalent: Equivalent | None = None, names: Collection[str] | None = None
+) -> Records:  # fmt: skip
     """Return the records of files, of the runs of a table's folder, and of all `*.json` below any other folder.
 
     A bad record never raises: it is listed in `left_out`.
@@ -69,6 +71,7 @@ def read_records(*places: Path, equivalent: Equivalent | None = None) -> Records
     Args:
         *places: files or folders.
         equivalent: codes that count as one; None: those declared in `results/equivalent.yaml`.
+        names: of a table's runs, those to read; None reads all of them.
 
     Raises:
         FileNotFoundError: a place does not exist.
@@ -78,7 +81,7 @@ def read_records(*places: Path, equivalent: Equivalent | None = None) -> Records
         if not place.exists():
             raise FileNotFoundError(f"there are no records at {place}")
         if store.is_table(place):
-            read |= _of_table(place)
+            read |= _of_table(place, names)
         else:
             paths = place.rglob("*.json") if place.is_dir() else [place]
             read |= {path: partial(_from_file, path) for path in paths}
@@ -111,7 +114,7 @@ def _from_file(path: Path) -> dict[str, Any]:
     return record.read(path)
 
 
-def _of_table(folder: Path) -> dict[Path, Callable[[], dict[str, Any]]]:
+def _of_table(folder: Path, names: Collection[str] | None) -> dict[Path, Callable[[], dict[str, Any]]]:
     """Return a function per run of a table that reads it, keyed by the path of its record in `outputs/`."""
     path, found = folder.parent / store.RECORDS, {}
     read: dict[Path, Callable[[], dict[str, Any]]] = {}
@@ -123,7 +126,9 @@ def _of_table(folder: Path) -> dict[Path, Callable[[], dict[str, Any]]]:
         except (UserError, LookupError, TypeError, AttributeError):  # it may belong to any table
             read[folder / where] = partial(record.parse, line, where)
     for key in store.runs_of(folder):
-        read[folder / f"{key.partition(' ')[0]}.json"] = partial(_found, found, key, path)
+        name = key.partition(" ")[0]
+        if names is None or name in names:
+            read[folder / f"{name}.json"] = partial(_found, found, key, path)
     return read
 
 

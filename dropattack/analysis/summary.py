@@ -1,5 +1,6 @@
 """Write tables and figures from records: print them, or write them to a folder in results/."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -70,7 +71,7 @@ def _unpaired(compared: pd.DataFrame, baseline: str) -> list[str]:
 
 def render(
     name: str, folder: Path, *, title: str, kind: str, x: str | None = None, y: str | None = None, seeds: int = 0,
-    published: Path | None = None, plan: Plan | None = None,
+    published: Path | None = None, plan: Plan | None = None, names: Collection[str] | None = None,
 ) -> list[Path]:  # fmt: skip
     """Write `folder/table.{md,csv,tex}` and `folder/figure.{png,svg}` from the runs listed in `folder`.
 
@@ -88,6 +89,7 @@ def render(
         seeds: number of seeds that a complete cell has.
         published: YAML file of published values.
         plan: the table's margin of equivalence and primary family.
+        names: the runs of the table; None: all that `folder` lists.
 
     Returns:
         The paths of the files.
@@ -95,7 +97,7 @@ def render(
     Raises:
         UserError: there is no finished record in the folder.
     """
-    records = read_records(folder) if store.is_table(folder) else None
+    records = read_records(folder, names=names) if store.is_table(folder) else None
     if records is None or records.frame.empty:
         raise UserError(f"table {name}: no finished record in {folder}; run the table first")
     known = tables.read_published(published) if published else {}

@@ -4,7 +4,8 @@
     dropattack table mine.yaml tracker=none     one of your own; docs/tables.md describes the file
 
 Finished cells are skipped; a failed cell does not stop the others and is reported at the end. The table is made only
-from <results>/<scale>/records.jsonl and the table's runs.txt: `--no-run` reproduces it byte for byte.
+from <results>/<scale>/records.jsonl and the table's runs.txt: `--no-run` reproduces it byte for byte. For
+a file of your own, it leaves out runs that the file no longer names.
 """
 
 import argparse
@@ -13,11 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dropattack.commands.parsing import new_parser
+from dropattack.errors import UserError
 from dropattack.runs import cli, experiment
 from dropattack.runs.resolvers import SCALES
 from dropattack.sweeps.launch import LAUNCHERS, Engine
 from dropattack.sweeps.publish import publish
-from dropattack.sweeps.table import is_file, load_table, run_cells
+from dropattack.sweeps.table import is_file, load_table, run_cells, runs_kept
 
 SHOWN = ("scale", "paths", "tracker")  # overrides that affect only where things are stored
 
@@ -57,11 +59,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.no_run and (args.override or args.only):
+        raise UserError(f"--no-run makes the table from the runs that it has: leave out "
+                        f"{' '.join([*args.override, *(f'--only {only}' for only in args.only)])}")  # fmt: skip
     table = load_table(experiment.CONF, args.name, args.seeds)
     own = is_file(args.name) or experiment.INSTALLED
     results = args.results or (args.output / "results" if own else Path("results"))
     folder = results / args.scale / table.name
-    problems = []
+    problems, names = [], None
+    if args.no_run and is_file(args.name):  # one of conf/table/ has too many cells to compose
+        names = runs_kept(table, folder, scale=args.scale, output=args.output)
     if not args.no_run:
         engine = Engine(args.launcher, args.jobs, args.address, args.cpus, args.gpus)
         problems = run_cells(table, folder, engine, scale=args.scale, output=args.output, extra=args.override,
@@ -69,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from dropattack.analysis.summary import render  # slow import (1 s), only after the runs
 
     made = render(table.name, folder, title=table.title, kind=table.kind, x=table.x, y=table.y, seeds=table.seeds,
-                  published=results / "reference.yaml", plan=table.plan)  # fmt: skip
+                  published=results / "reference.yaml", plan=table.plan, names=names)  # fmt: skip
     show(made[0].read_text(encoding="utf-8"))
     print(*made, sep="\n")
     if not args.no_run:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dropattack.errors import UserError
+from dropattack.errors import UserError, counted
 from dropattack.runs import cli, experiment, launching, record, store
 from dropattack.runs.checks import is_name
 from dropattack.runs.config import cells
@@ -194,6 +194,27 @@ def run_cells(
         print(f"no longer a run of table {table.name}: {name}", file=sys.stderr)
     asked_for = [" ".join(cell) for cell in chosen]
     return [f"{states[cell]}: {cell} ({record.why(places[cell])})" for cell in asked_for if states[cell] != "finished"]
+
+
+def runs_kept(table: TableConfig, folder: Path, *, scale: str, output: Path) -> list[str]:
+    """Return the names of the runs in `folder` that are runs of the table as its file is now, and say what differs.
+
+    Raises:
+        UserError: the folder has runs, and none of them is one of the table.
+    """
+    found = [key.partition(" ")[0] for key in store.runs_of(folder)] if store.is_table(folder) else []
+    grids = overrides(table, scale=scale, output=output)
+    wanted = {Run.asked(cell).name for grid in grids for cell in cells(grid)}
+    kept = [name for name in found if name in wanted]
+    if found and not kept:
+        raise UserError(f"none of the {len(found)} runs in {folder} is one of table {table.name} as its file is now: "
+                        "run the table without --no-run")  # fmt: skip
+    for name in found:
+        if name not in wanted:
+            print(f"no longer a run of table {table.name}, so left out: {name}", file=sys.stderr)
+    if found and (missing := len(wanted.difference(found))):
+        print(f"no run of {counted(missing, 'cell')} of table {table.name}: run it without --no-run", file=sys.stderr)
+    return kept
 
 
 def _check_tuned(table: TableConfig, configs: Sequence[Mapping[str, Any]]) -> None:

@@ -70,6 +70,44 @@ def test_a_table_is_made_resumed_and_remade_byte_for_byte(tmp_path, monkeypatch,
     assert re.search(r"no longer a run of table tiny: digits-cnn-\w+-s\d-0123456789ab", err)
 
 
+def test_no_run_follows_the_file_as_it_is_now(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("outputs/tables/results/smoke/tiny")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(["table", "tiny.yaml", "--scale", "smoke", "--no-run", *arguments])
+        return code, *capsys.readouterr()
+
+    base = ["trainer.epochs=1"]
+    write_table(Path("tiny.yaml"), grids=[["reg=none,fgm", *base]])
+    assert main(["table", "tiny.yaml", "--scale", "smoke", "--launcher", "basic", "tracker=none"]) == 0
+    capsys.readouterr()
+    listed, whole = (folder / "runs.txt").read_bytes(), (folder / "table.md").read_bytes()
+    for given in (["trainer.epochs=2"], ["--only", "reg=fgm"]):
+        code, _, err = run(*given)
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"error: --no-run makes the table from the runs that it has: leave out {' '.join(given)}" in err
+
+    write_table(Path("tiny.yaml"), grids=[["reg=none,pgd", *base]])
+    code, out, err = run()
+    *left, lacking = err.splitlines()
+    assert (code, "fgm" in out) == (0, False)
+    assert [re.sub("-[0-9a-f]{12}$", "", line) for line in left] == [
+        f"no longer a run of table tiny, so left out: digits-cnn-fgm-s{seed}" for seed in (0, 1)
+    ]
+    assert lacking == "no run of 2 cells of table tiny: run it without --no-run"
+
+    write_table(Path("tiny.yaml"), grids=[["reg=none,fgm", "trainer.epochs=2"]])
+    code, _, err = run()
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"none of the 4 runs in {folder} is one of table tiny as its file is now: run the table without" in err
+
+    write_table(Path("tiny.yaml"), grids=[["reg=none,fgm", *base]])
+    code, _, err = run()
+    assert (code, err) == (0, "")
+    assert ((folder / "runs.txt").read_bytes(), (folder / "table.md").read_bytes()) == (listed, whole)
+
+
 def test_only_some_cells_are_run_and_reported(tmp_path, monkeypatch):
     table = sweeps.TableConfig("t", "T", "comparison", (("dataset=digits", "model=cnn", "reg=none,fgm"),), 2)
     launched = []
