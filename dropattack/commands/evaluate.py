@@ -5,9 +5,10 @@
     dropattack evaluate RECORD --outside
 
 The file is a table (.csv, .tsv, .jsonl or .parquet) with the columns of the training's table, or with `text` (pairs:
-and `text_pair`; images: `image`, a file's path relative to the table) and `label`: the name of a class or its number. A
-split needs the data set that the model was trained on. `--outside` tests a run on IMDB on rewritten reviews and on
-sentences of other reviews; `dropattack outside` does that for many runs, and compares them.
+and `text_pair`; images: `image`, a file's path relative to the table) and `label`: in all rows the
+name of a class, or in all rows its number from 0. A split needs the data set that the model was trained on. `--outside`
+tests a run on IMDB on rewritten reviews and on sentences of other reviews; `dropattack outside` does that for many
+runs, and compares them.
 """
 
 from __future__ import annotations
@@ -99,18 +100,37 @@ def labelled(path: Path, columns: Mapping[str, Sequence[object]], reader: Reader
     """
     import numpy as np
 
-    from dropattack.data.labels import names_of
-
     examples = inputs.texts_of(path, columns, names.text if reader.kind == "text" else [inputs.IMAGE])
     given = inputs.column(path, columns, names.label)
-    numbers = [reader.label(str(name).strip()) for name in given]
-    if None in numbers:  # in the spelling of the training: 1.0 is 1, and True is true
-        numbers = [reader.label(name) for name in names_of(given, f"{path}, column {names.label[0]}")]
-    if None in numbers:
-        row = numbers.index(None)
-        classes = ", ".join(reader.classes[:20]) + " …" * (len(reader.classes) > 20)
-        raise UserError(f"{path}, row {row + 1}: {given[row]!r:.80} is not a class; classes: {classes}")
-    labels = np.array(numbers, np.int64)
+    labels = np.array(class_numbers(path, given, reader.classes, names.label[0]), np.int64)
     if reader.kind == "text":
         return reader.texts(examples, labels, inputs.texts_of(path, columns, names.pair) if reader.pairs else None)
     return reader.images([path.parent / name for name in examples], labels)
+
+
+def class_numbers(path: Path, given: Sequence[object], classes: Sequence[str], column: str) -> list[int]:
+    """Return the class of each row, given a column that has either names of classes or their numbers.
+
+    Raises:
+        UserError: a label is missing or is not a class, or names and numbers are mixed.
+    """
+    from dropattack.data.labels import names_of
+
+    written = [str(value).strip() for value in given]
+    by_name = {name: number for number, name in enumerate(classes)}
+    if all(name in by_name for name in written):
+        return [by_name[name] for name in written]
+    # In the spelling of the training: 1.0 is 1, and True is true.
+    spelled = names_of(given, f"{path}, column {column}")
+    named = [by_name.get(name, by_name.get(other)) for name, other in zip(written, spelled, strict=True)]
+    by_number = {str(number): number for number in range(len(classes))}
+    numbered = [by_number.get(name) for name in spelled]
+    found = numbered if set(named) == {None} else named
+    if None in found:
+        row = found.index(None)
+        known = ", ".join(classes[:20]) + " …" * (len(classes) > 20)
+        raise UserError(
+            f"{path}, row {row + 1}: {given[row]!r:.80} is not a class; classes: {known} (in all rows by name, or in "
+            "all rows by number, from 0)"
+        )
+    return [number for number in found if number is not None]

@@ -174,12 +174,6 @@ class Reader:
             pixels[row] = np.asarray(plain).reshape(height, width, channels).transpose(2, 0, 1)
         return _split(pixels, labels, None)
 
-    def label(self, name: str) -> int | None:
-        """Return the number of a class, given its name or, if there is no such name, its number."""
-        if name in self.classes:
-            return self.classes.index(name)
-        return int(name) if name.isdecimal() and int(name) < len(self.classes) else None
-
     def fitted(self) -> Any:
         """Return the tokenizer of the training, with its vocabulary: `Words` or `Pieces`.
 

@@ -11,7 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from dropattack.commands.evaluate import class_numbers
 from dropattack.commands.main import main
+from dropattack.errors import UserError
 from dropattack.runs import build, record
 from dropattack.runs.trained import load
 from tests.commands.conftest import data_of, train
@@ -129,16 +131,58 @@ def test_a_split_has_the_numbers_of_the_record(digits, split, capsys):
 def test_a_file_has_the_numbers_of_the_record(words, tmp_path, capsys, without_data, monkeypatch):
     monkeypatch.undo()
     data, file = data_of(words["lstm"]), tmp_path / "test.csv"
-    names = [data.classes[label] if row % 2 else label for row, label in enumerate(data.test.labels)]
-    write_rows(file, [("label", "text"), *zip(names, data.test.texts, strict=True)])
-    assert main(["evaluate", str(words["lstm"]), "--data", str(file)]) == 0
     of_record = record.read(words["lstm"])["test"]
     expected = [f"{key:<9} {of_record[key]:.4f}" for key in ("accuracy", "macro_f1", "loss")]
-    assert capsys.readouterr().out.splitlines() == [*expected, f"rows      {len(names)}"]
+    names = [data.classes[label] for label in data.test.labels]
+    for labels in (names, data.test.labels):
+        write_rows(file, [("label", "text"), *zip(labels, data.test.texts, strict=True)])
+        assert main(["evaluate", str(words["lstm"]), "--data", str(file)]) == 0
+        assert capsys.readouterr().out.splitlines() == [*expected, f"rows      {len(names)}"]
     frame = pd.DataFrame({"label": np.asarray(data.test.labels, float), "text": data.test.texts})
     frame.to_parquet(tmp_path / "test.parquet")  # 1.0 is class 1, as in training
     assert main(["evaluate", str(words["lstm"]), "--data", str(tmp_path / "test.parquet")]) == 0
     assert capsys.readouterr().out.splitlines() == [*expected, f"rows      {len(names)}"]
+
+
+STARS, WORDS, BOOLEANS = ("1", "2", "3"), ("bad", "good"), ("false", "true")
+
+
+@pytest.mark.parametrize(
+    ("given", "classes", "read"),
+    [
+        (["3", "1", "2"], STARS, [2, 0, 1]),
+        ([3.0, 1.0, np.int64(2)], STARS, [2, 0, 1]),
+        (["01", "3"], STARS, [0, 2]),
+        (["0", "0"], STARS, [0, 0]),
+        (["good", " bad "], WORDS, [1, 0]),
+        (["1", "0"], WORDS, [1, 0]),
+        ([1.0, 0.0], WORDS, [1, 0]),
+        ([True, False], BOOLEANS, [1, 0]),
+        (["TRUE", "false"], BOOLEANS, [1, 0]),
+        ([1, 0], BOOLEANS, [1, 0]),
+        (["2", "1"], ("0", "1", "2"), [2, 1]),
+    ],
+)
+def test_labels_are_names_or_numbers_of_classes(given, classes, read):
+    assert class_numbers(Path("t.csv"), given, classes, "label") == read
+
+
+@pytest.mark.parametrize(
+    ("given", "classes", "row", "cell"),
+    [
+        (["1", "0", "2"], STARS, 2, "'0'"),
+        (["0", "1", "2"], STARS, 1, "'0'"),
+        ([2.0, 0.0], STARS, 2, "0.0"),
+        (["good", "0"], WORDS, 2, "'0'"),
+        (["0", "good"], WORDS, 1, "'0'"),
+        (["0", "fine"], WORDS, 2, "'fine'"),
+        (["0", "2"], WORDS, 2, "'2'"),
+        (["0", "-1"], WORDS, 2, "'-1'"),
+    ],
+)
+def test_a_label_that_is_no_class_is_named(given, classes, row, cell):
+    with pytest.raises(UserError, match=rf"^t\.csv, row {row}: {cell} is not a class; classes: .* by name, or in all"):
+        class_numbers(Path("t.csv"), given, classes, "label")
 
 
 def test_an_exported_bert_gives_the_same_logits(words, tmp_path, capsys):
