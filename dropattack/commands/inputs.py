@@ -85,16 +85,16 @@ def read_texts(path: Path, names: Columns) -> tuple[list[str], list[str]]:
     """Return the texts of a file, and the second texts of a table of pairs (or none).
 
     Args:
-        path: a table (`ALL`), or a file with one text per line; `-` is stdin.
-        names: the columns of a table; one that has a single column needs none of these names.
+        path: a table (`ALL`), or a file with one text per line; `-` is stdin. A blank line is an empty text.
+        names: the columns of a table.
 
     Raises:
         UserError: the file cannot be read, or has no text.
     """
     pairs: list[str] = []
     if path.suffix.lower() in (*TABLES, *FRAMES):
-        columns = read_table(path)
-        texts = texts_of(path, columns, tuple(columns) if len(columns) == 1 else names.text)
+        columns = read_table(path, blank=True)
+        texts = texts_of(path, columns, names.text)
         if any(name in columns for name in names.pair):
             pairs = texts_of(path, columns, names.pair)
     elif path.suffix.lower() in OTHER_TABLES:
@@ -104,8 +104,8 @@ def read_texts(path: Path, names: Columns) -> tuple[list[str], list[str]]:
             whole = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:
             raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-        texts = [line for line in whole.splitlines() if line.strip()]
-    if not texts:
+        texts = whole.removesuffix("\n").split("\n")
+    if not any(map(str.strip, texts)):
         raise UserError(f"{path} has no text")
     return texts, pairs
 
@@ -138,8 +138,12 @@ def column(path: Path, columns: Mapping[str, Sequence[object]], names: Sequence[
     raise UserError(f"{path} has no column {' or '.join(map(repr, names))}; its columns are {', '.join(columns)}")
 
 
-def read_table(path: Path) -> dict[str, list[object]]:
+def read_table(path: Path, *, blank: bool = False) -> dict[str, list[object]]:
     """Return the columns of a table; the cells of CSV and TSV files, whose first line names the columns, are texts.
+
+    Args:
+        path: the table.
+        blank: read a blank line of a CSV or TSV file as a row of empty cells; otherwise skip it, as the training does.
 
     Raises:
         UserError: the file cannot be read, has no rows, or a row with another number of cells.
@@ -158,12 +162,14 @@ def read_table(path: Path) -> dict[str, list[object]]:
     csv.field_size_limit(sys.maxsize)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file, delimiter=TABLES.get(path.suffix.lower(), ",")) if row]
+            rows = list(csv.reader(file, delimiter=TABLES.get(path.suffix.lower(), ",")))
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    if len(rows) < 2:
+    header = next(filter(None, rows), [])
+    body = rows[rows.index(header) + 1 :] if header else []
+    body = [row or [""] * len(header) for row in body if row or blank]
+    if not body:
         raise UserError(f"{path} has no rows below a line of column names, such as text,label")
-    header, *body = rows
     for number, row in enumerate(body, 1):
         if len(row) != len(header):
             raise UserError(f"{path}, row {number}: {len(row)} cells, but there are {len(header)} columns")

@@ -90,6 +90,30 @@ def write_rows(path: Path, rows: list) -> None:
         csv.writer(out).writerows(rows)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.txt", "Return\n\nan \u2028 array\n"),
+        ("t.txt", "Return\r\n\r\nan \u2028 array"),
+        ("t.csv", "text\nReturn\n\nan \u2028 array\n"),
+        ("t.csv", "n,text\n1,Return\n\n2,an \u2028 array\n"),
+        ("t.tsv", "\ntext\nReturn\n\nan \u2028 array"),
+    ],
+)
+def test_each_line_gets_a_prediction(words, name, content, tmp_path, capsys):
+    (tmp_path / name).write_bytes(content.encode())
+    assert main(["predict", str(words["lstm"]), "--file", str(tmp_path / name), "--json"]) == 0
+    *lines, end = capsys.readouterr().out.split("\n")
+    assert end == ""
+    assert [json.loads(line)["input"] for line in lines] == ["Return", "", "an \u2028 array"]
+
+
+def test_evaluate_skips_blank_lines_as_the_training_does(words, tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("text,label\nReturn,0\n\nan array,1\n\n")
+    assert main(["evaluate", str(words["lstm"]), "--data", str(tmp_path / "t.csv")]) == 0
+    assert capsys.readouterr().out.endswith("rows      2\n")
+
+
 def test_images_get_the_probabilities_of_the_test(digits, tmp_path, capsys, without_data, monkeypatch):
     monkeypatch.undo()
     for row, pixels in enumerate(data_of(digits["none0"]).test.pixels):
@@ -212,6 +236,7 @@ def mistakes(digits, words, folder: Path) -> list[tuple[list[str], str]]:
     (folder / "label.csv").write_text("text,label\nx,nothing\n")
     (folder / "short.csv").write_text("text,label\nx\n")
     (folder / "empty.txt").write_text("\n")
+    (folder / "semicolons.csv").write_text("text;label\nx;1\n")
     (folder / "not.png").write_text("text")
     image, text = str(digits["none0"]), str(words["lstm"])
     return [
@@ -222,6 +247,7 @@ def mistakes(digits, words, folder: Path) -> list[tuple[list[str], str]]:
         (["predict", image, "--images", str(folder / "nothing")], "there is no file"),
         (["predict", text, "--file", f"{folder}/empty.txt"], "has no text"),
         (["predict", text, "--file", f"{folder}/no.csv"], "has no column 'text'; its columns are a, b"),
+        (["predict", text, "--file", f"{folder}/semicolons.csv"], "no column 'text'; its columns are text;label"),
         (["predict", text, "x", "--pair", "y"], "this model reads one text per row"),
         (["predict", text, "--file", f"{folder}/no.xlsx"], "no.xlsx: write the texts as a table (.csv, .tsv, .jsonl"),
         (["predict", text, "--file", f"{folder}/no.jsonl"], "cannot read"),
