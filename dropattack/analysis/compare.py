@@ -156,9 +156,23 @@ def _name(table: pd.DataFrame, column: str, label: str, within: list[str]) -> No
             continue
         representatives = group.drop_duplicates(kind)
         settings = [_concerning(row, kind) for row in representatives["settings"]]
-        apart = dict(zip(representatives[kind], distinguishing(differences(settings)), strict=True))
+        apart = dict(zip(representatives[kind], _apart(settings), strict=True))
         for i in group.index:
             table.at[i, label] = _with(table.at[i, column], apart[table.at[i, kind]])
+
+
+def _apart(settings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what distinguishes each of several settings; the name of a scale stands for its dozen sizes."""
+    shown = [
+        {"scale.name": one["scale.name"]} if "scale.name" in one else one
+        for one in distinguishing(differences(settings))
+    ]
+    for scale in {one["scale.name"] for one in shown if "scale.name" in one}:
+        same = [i for i, one in enumerate(shown) if one == {"scale.name": scale}]
+        if len(same) > 1:  # they do not all have the sizes of their scale
+            for i, more in zip(same, distinguishing(differences([settings[i] for i in same])), strict=True):
+                shown[i] |= more
+    return shown
 
 
 def _concerning(settings: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -167,8 +181,6 @@ def _concerning(settings: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def _with(name: Hashable, settings: dict[str, Any]) -> str:
-    if "scale.name" in settings:  # stands for a dozen sizes
-        settings = {"scale.name": settings["scale.name"]}
     inside = ", ".join(f"{key.removesuffix('.name').rpartition('.')[2]}={value}" for key, value in settings.items())
     return one_line(f"{name} ({inside})") if inside else f"{name} (other data)"
 

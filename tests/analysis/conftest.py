@@ -35,6 +35,7 @@ def write_run(tmp_path, monkeypatch) -> Callable[..., Path]:
         step_seconds: float = 0.01,
         changes: Mapping[str, Any] | None = None,
         epochs: int = 3,
+        scale: str = "mini",
         trainer: Mapping[str, Any] | None = None,
         **reg: Any,
     ) -> Path:
@@ -42,7 +43,7 @@ def write_run(tmp_path, monkeypatch) -> Callable[..., Path]:
             "dataset": {"name": dataset, "fraction": fraction, "subset_seed": subset_seed},
             "model": {"name": model, "dropout": 0.5 if method == "dropout" else 0.0},
             "reg": {"name": method, **SETTINGS.get(method, {}), **reg},
-            "scale": {"name": "mini"},
+            "scale": {"name": scale},
             "trainer": {"epochs": epochs, "learning_rate": 1e-3, **(trainer or {})},
             "tracker": {"name": "none"},
             "seed": seed,

@@ -236,6 +236,14 @@ def test_amounts_of_data_are_in_numeric_order(write_run, tmp_path):
     assert labels == [f"digits (fraction={fraction})" for fraction in (0.1, 0.25, 0.5, 1.0, 10.0)]
 
 
+def test_contexts_of_one_scale_are_told_apart(write_run, tmp_path):
+    """A scale stands for its sizes, unless two contexts have the same scale and differ in something else."""
+    for scale, epochs in (("smoke", 1), ("mini", 5), ("mini", 400), ("midi", 3)):
+        write_run("none", scale=scale, epochs=epochs)
+    labels = compare(read_records(tmp_path).frame)["dataset_label"].tolist()
+    assert labels == [f"digits (scale={scale})" for scale in ("midi", "mini, epochs=5", "mini, epochs=400", "smoke")]
+
+
 def test_a_terminal_gets_the_columns_that_fit(compared):
     made = tables.comparison_table(compared)
     shown = tables.narrow(made)
