@@ -66,6 +66,7 @@ def read_records(
 ) -> Records:  # fmt: skip
     """Return the records of files, of the runs of a table's folder, and of all `*.json` below any other folder.
 
+    Files in folders called `checkpoints`, where runs keep their weights, are not read.
     A bad record never raises: it is listed in `left_out`.
 
     Args:
@@ -83,8 +84,7 @@ def read_records(
         if store.is_table(place):
             read |= _of_table(place, names)
         else:
-            paths = place.rglob("*.json") if place.is_dir() else [place]
-            read |= {path: partial(_from_file, path) for path in paths}
+            read |= {path: partial(_from_file, path) for path in (_below(place) if place.is_dir() else [place])}
     rows: list[dict[str, Any]] = []
     left_out: list[LeftOut] = []
     for path, load in sorted(read.items()):
@@ -106,6 +106,12 @@ COLUMNS = [
     "correct",  # bool [test rows], or None in older records
     "metrics",  # {name: value} of the further metrics that the data set asks for
 ]
+
+
+def _below(folder: Path) -> list[Path]:
+    """Return the JSON files below a folder, except those beside the weights of runs."""
+    found = folder.rglob("*.json")
+    return [path for path in found if "checkpoints" not in path.relative_to(folder).parts]
 
 
 def _from_file(path: Path) -> dict[str, Any]:

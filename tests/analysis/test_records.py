@@ -78,6 +78,17 @@ def test_seeds_that_draw_their_own_rows_share_a_context(write_run, tmp_path, dra
     assert read_records(tmp_path).frame["context"].nunique() == contexts
 
 
+def test_files_beside_weights_are_no_records(write_run, tmp_path):
+    path = write_run("none")
+    weights = tmp_path / "checkpoints" / "0123456789ab"
+    weights.mkdir(parents=True)
+    (weights / "best.json").write_text("{}")
+    records = read_records(tmp_path)
+    assert (list(records.frame["path"]), records.left_out) == ([path], ())
+    (left,) = read_records(weights / "best.json").left_out  # named, and so reported
+    assert left.reason == "another schema"
+
+
 def test_left_out_records_are_listed_with_reasons(write_run, tmp_path):
     good = write_run("none")
     write_run("fgm", status="failed")
