@@ -92,9 +92,9 @@ def _decode_files(paths: list[Path]) -> Content:
             approximate += table["exact"].to_pylist().count(False)
         for row, (image, label) in enumerate(zip(table["image"].to_pylist(), table["label"].to_pylist(), strict=True)):
             if type(label) is not int or not 0 <= label < len(CLASSES):
-                raise UserError(f"{path}, row {row} (the first is 0): label {label!r} is not one of 0..9; correct it.")
+                raise UserError(f"{path}, row {row + 1}: label {label!r} is not one of 0..9; correct it.")
             labels.append(label)
-            pixels.append(decode(image, f"{path}, row {row} (the first is 0)"))
+            pixels.append(decode(image, f"{path}, row {row + 1}"))
         if not table.num_rows:
             raise UserError(f"{path} has no rows; replace the file.")
     # Contiguous, like arrays read from the cache: a fresh build must return the same as a cached one.

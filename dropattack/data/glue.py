@@ -76,5 +76,5 @@ def _split(path: Path, columns: tuple[str, ...], classes: int) -> TextSplit:
     texts = [frame[column].tolist() for column in columns]
     for column, values in zip(columns, texts, strict=True):
         if bad := [row for row, text in enumerate(values) if not isinstance(text, str) or not text.strip()]:
-            raise UserError(f"{path}, column {column}, row {bad[0]} (the first is 0): the text is empty.")
+            raise UserError(f"{path}, column {column}, row {bad[0] + 1}: the text is empty.")
     return TextSplit(texts[0], labels.astype(np.int64), texts[1] if len(texts) > 1 else None)

@@ -30,10 +30,10 @@ def names_of(values: Sequence[Any], where: str) -> list[str]:
     for row, value in enumerate(plain):
         text = value.strip() if isinstance(value, str) else value
         if text is None or (isinstance(text, float) and math.isnan(text)) or str(text).lower() in MISSING:
-            raise UserError(f"{where}, row {row} (the first is 0): the label is missing; fill it or remove the row.")
+            raise UserError(f"{where}, row {row + 1}: the label is missing; fill it or remove the row.")
         if not isinstance(text, str | int | float):
             kind = type(text).__name__
-            raise UserError(f"{where}, row {row} (the first is 0): the label is a {kind}, not a word or a number.")
+            raise UserError(f"{where}, row {row + 1}: the label is a {kind}, not a word or a number.")
         texts.append(str(text))
     if all(text.lower() in ("true", "false") for text in texts):
         return [text.lower() for text in texts]
@@ -43,7 +43,7 @@ def names_of(values: Sequence[Any], where: str) -> list[str]:
     for row, number in enumerate(numbers):
         if number is None or number != round(number):
             raise UserError(
-                f"{where}, row {row} (the first is 0): the label {texts[row]} is not a whole number; a class needs a "
+                f"{where}, row {row + 1}: the label {texts[row]} is not a whole number; a class needs a "
                 "whole number or a word, and regression is not supported."
             )
     return [str(int(text)) if INTEGER.fullmatch(text) else str(round(float(text))) for text in texts]

@@ -92,7 +92,7 @@ def read_split(folder: Path, prefix: str) -> ImageSplit:
     if len(pixels) != len(labels):
         raise UserError(f"{images_path} has {len(pixels)} images but {labels_path} {len(labels)} labels; replace them.")
     if (wrong := np.flatnonzero(labels > 9)).size:
-        where = f"{labels_path}, row {wrong[0]} (the first is 0)"
+        where = f"{labels_path}, row {wrong[0] + 1}"
         raise UserError(f"{where}: label {labels[wrong[0]]} is not one of 0..9; replace it.")
     return ImageSplit(pixels[:, None], labels.astype(np.int64))
 

@@ -104,7 +104,7 @@ def _indexed(part: OwnSplit, names: Sequence[str]) -> TextSplit | ImageSplit:
     for row, name in enumerate(part.names):
         if name not in index:
             raise UserError(
-                f"{part.where}, row {row} (the first is 0): the label {name!r} does not occur in the training rows "
+                f"{part.where}, row {row + 1}: the label {name!r} does not occur in the training rows "
                 f"({', '.join(names[:10])}{', …' * (len(names) > 10)}); correct it or add such rows to the training."
             )
     return replace(part.examples, labels=np.array([index[name] for name in part.names], dtype=np.int64))

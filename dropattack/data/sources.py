@@ -78,14 +78,14 @@ def checked_rows(columns: Columns, classes: int, where: str, names: Iterable[str
         )
     for row, (text, label) in enumerate(zip(columns["text"], columns["label"], strict=True)):
         if text is not None and not isinstance(text, str):
-            raise UserError(f"{where}, row {row} (the first is 0): {text!r:.40} is not a text; correct it.")
+            raise UserError(f"{where}, row {row + 1}: {text!r:.40} is not a text; correct it.")
         if not text or not text.strip():
-            raise UserError(f"{where}, row {row} (the first is 0): the text is empty; fill it or remove the row.")
+            raise UserError(f"{where}, row {row + 1}: the text is empty; fill it or remove the row.")
         if "\0" in text:  # a damaged file, or another encoding
-            raise UserError(f"{where}, row {row} (the first is 0): the text holds a NUL byte; replace the file.")
+            raise UserError(f"{where}, row {row + 1}: the text holds a NUL byte; replace the file.")
         if type(label) is not int or not 0 <= label < classes:
             raise UserError(
-                f"{where}, row {row} (the first is 0): label {label!r} is not a whole number from 0 to {classes - 1}; "
+                f"{where}, row {row + 1}: label {label!r} is not a whole number from 0 to {classes - 1}; "
                 "correct it or remove the row."
             )
     if not columns["text"]:

@@ -153,7 +153,7 @@ def rows_of(
         name = SPLIT_NAMES.get(str(value).strip().lower())
         if name is None:
             raise UserError(
-                f"{where}, row {row} (the first is 0): the split {value!r} is not one of {', '.join(SPLIT_NAMES)}; "
+                f"{where}, row {row + 1}: the split {value!r} is not one of {', '.join(SPLIT_NAMES)}; "
                 "correct it, or set dataset.split_column=null to ignore the column."
             )
         rows.setdefault(name, []).append(row)
@@ -167,7 +167,7 @@ def rows_of(
 
 def _check_texts(values: Sequence[Any], where: str) -> None:
     for row, text in enumerate(values):
-        at = f"{where}, row {row} (the first is 0)"
+        at = f"{where}, row {row + 1}"
         if not isinstance(text, str) and str(text).lower() not in ("none", *MISSING):
             raise UserError(f"{at}: {text!r:.40} is not a text; is it the right column?")
         if not isinstance(text, str) or not text.strip():

@@ -234,6 +234,7 @@ def mistakes(digits, words, folder: Path) -> list[tuple[list[str], str]]:
     (folder / "no.csv").write_text("a,b\n1,2\n")
     (folder / "none.jsonl").write_text('{"text": "x"}\n{"text": null}')
     (folder / "label.csv").write_text("text,label\nx,nothing\n")
+    (folder / "missing.csv").write_text("text,label\nx,negative\ny,\n")
     (folder / "short.csv").write_text("text,label\nx\n")
     (folder / "empty.txt").write_text("\n")
     (folder / "semicolons.csv").write_text("text;label\nx;1\n")
@@ -256,6 +257,7 @@ def mistakes(digits, words, folder: Path) -> list[tuple[list[str], str]]:
         (["predict", f"{folder}/a.json", "x"], "there is no record"),
         (["evaluate", text, "--data", f"{folder}/no.csv"], "has no column 'text'"),
         (["evaluate", text, "--data", f"{folder}/label.csv"], "row 1: 'nothing' is not a class; classes: "),
+        (["evaluate", text, "--data", f"{folder}/missing.csv"], "column label, row 2: the label is missing"),
         (["evaluate", text, "--data", f"{folder}/short.csv"], "row 1: 1 cells, but there are 2 columns"),
         (
             ["export", text, f"{folder}/hf"],

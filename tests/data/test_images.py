@@ -45,7 +45,7 @@ def test_mnist_bad_label_is_named(tmp_path):
     labels = np.zeros(20, np.uint8)
     labels[3] = 10
     (write_mnist(tmp_path) / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
-    with pytest.raises(UserError, match=r"t10k-labels.*row 3 .*label 10"):
+    with pytest.raises(UserError, match=r"t10k-labels.*row 4: .*label 10"):
         mnist.load(root=tmp_path)
 
 
@@ -77,12 +77,12 @@ GOOD = encoded_image(image_split(1, (32, 32, 3)).pixels[0])
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"image": [GOOD, GOOD[: len(GOOD) // 2]], "label": [0, 1]}, "row 1 .*cannot be decoded"),
-        ({"image": [GOOD, b""], "label": [0, 1]}, "row 1 .*cannot be decoded"),
-        ({"image": [GOOD, None], "label": [0, 1]}, "row 1 .*cannot be decoded"),
-        ({"image": [GOOD, encoded_image(np.zeros((8, 8, 3), np.uint8))], "label": [0, 1]}, "row 1 .*shape"),
-        ({"image": [GOOD, GOOD], "label": [0, 10]}, "row 1 .*label 10"),
-        ({"image": [GOOD, GOOD], "label": [None, 1]}, "row 0 .*label None"),
+        ({"image": [GOOD, GOOD[: len(GOOD) // 2]], "label": [0, 1]}, "row 2: .*cannot be decoded"),
+        ({"image": [GOOD, b""], "label": [0, 1]}, "row 2: .*cannot be decoded"),
+        ({"image": [GOOD, None], "label": [0, 1]}, "row 2: .*cannot be decoded"),
+        ({"image": [GOOD, encoded_image(np.zeros((8, 8, 3), np.uint8))], "label": [0, 1]}, "row 2: .*shape"),
+        ({"image": [GOOD, GOOD], "label": [0, 10]}, "row 2: .*label 10"),
+        ({"image": [GOOD, GOOD], "label": [None, 1]}, "row 1: .*label None"),
         ({"picture": [GOOD]}, "columns picture; it needs `image` and `label`"),
     ],
 )

@@ -58,7 +58,7 @@ def test_labels_of_any_kind(values, names, order):
     "values", [["a", None], ["a", float("nan")], ["a", " "], ["a", ["b"]], [0.5, 1.5], ["0.5", "1"]]
 )
 def test_labels_that_are_none(values):
-    with pytest.raises(UserError, match=r"row [01] "):
+    with pytest.raises(UserError, match=r"row [12]: "):
         names_of(values, "here")
 
 

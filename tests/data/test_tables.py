@@ -118,12 +118,12 @@ def test_unknown_split(tmp_path, module):
 BAD_ROWS = [
     ({"text": ["a", "b"]}, "no column label; its columns are text"),
     ({"label": [0, 1]}, "no column text"),
-    ({"text": ["a", "b"], "label": [0, None]}, "row 1 .*label None"),
-    ({"text": ["a", "b"], "label": [0, 2]}, "row 1 .*label 2"),
-    ({"text": ["a", "b"], "label": [-1, 1]}, "row 0 .*label -1"),
-    ({"text": ["a", "b"], "label": [0.0, 1.5]}, "row 0 .*label 0.0|row 1 .*label 1.5"),
+    ({"text": ["a", "b"], "label": [0, None]}, "row 2: .*label None"),
+    ({"text": ["a", "b"], "label": [0, 2]}, "row 2: .*label 2"),
+    ({"text": ["a", "b"], "label": [-1, 1]}, "row 1: .*label -1"),
+    ({"text": ["a", "b"], "label": [0.0, 1.5]}, "row 1: .*label 0.0|row 2: .*label 1.5"),
     ({"text": ["a", "b"], "label": ["0", "neg"]}, "label '"),
-    ({"text": ["a", " \n"], "label": [0, 1]}, "row 1 .*empty"),
+    ({"text": ["a", " \n"], "label": [0, 1]}, "row 2: .*empty"),
 ]
 
 
@@ -138,7 +138,7 @@ def test_bad_rows_name_file_and_row(tmp_path, columns, said, suffix):
 
 def test_null_text(tmp_path):
     path = write_table(tmp_path / "t.parquet", {"text": ["a", None], "label": [0, 1]})
-    with pytest.raises(UserError, match=r"row 1 .*empty"):
+    with pytest.raises(UserError, match=r"row 2: .*empty"):
         read_table(path, 2)
 
 
@@ -201,7 +201,7 @@ def test_hub_with_a_bad_row(tmp_path, monkeypatch):
     rows = {"text": ["a", "b"], "label": [0, -1]}
     monkeypatch.setattr(datasets, "load_dataset", lambda name, split: datasets.Dataset.from_dict(rows))
     monkeypatch.setattr(hub, "hub_reachable", lambda: True)
-    with pytest.raises(UserError, match=r"stanfordnlp/imdb \(train\), row 1 .*label -1"):
+    with pytest.raises(UserError, match=r"stanfordnlp/imdb \(train\), row 2: .*label -1"):
         imdb.load(root=tmp_path)
 
 

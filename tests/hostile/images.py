@@ -171,7 +171,7 @@ CASES = (
     Case(
         "IDX with a label of 10",
         mnist(LABELS, lambda data: idx(LABELS_OF_60 + 1)),
-        r"train-labels-idx1-ubyte, row 9 .*label 10 is not one of 0\.\.9; replace it",
+        r"train-labels-idx1-ubyte, row 10: .*label 10 is not one of 0\.\.9; replace it",
     ),
     Case(
         "IDX without its labels",
@@ -201,52 +201,52 @@ CASES = (
     Case(
         "WebP cut short",
         cifar10("image", good_image()[:-200]),
-        r"train_1_of_5\.parquet, row 2 .*the image cannot be decoded.*replace the file",
+        r"train_1_of_5\.parquet, row 3: .*the image cannot be decoded.*replace the file",
     ),
     Case(
         "an image that is none",
         cifar10("image", b"GIF89a, or so it says"),
-        r"train_1_of_5\.parquet, row 2 .*the image cannot be decoded.*replace the file",
+        r"train_1_of_5\.parquet, row 3: .*the image cannot be decoded.*replace the file",
     ),
     Case(
         "an image of no bytes",
         cifar10("image", b""),
-        r"train_1_of_5\.parquet, row 2 .*the image cannot be decoded.*replace the file",
+        r"train_1_of_5\.parquet, row 3: .*the image cannot be decoded.*replace the file",
     ),
     Case(
         "a null image",
         cifar10("image", None),
-        r"train_1_of_5\.parquet, row 2 .*the image cannot be decoded.*replace the file",
+        r"train_1_of_5\.parquet, row 3: .*the image cannot be decoded.*replace the file",
     ),
     Case(
         "an image of 8 × 8",
         cifar10("image", good_image(8)),
-        r"train_1_of_5\.parquet, row 2 .*the image has shape \(8, 8\) and is RGB, not \(32, 32\).*replace the file",
+        r"train_1_of_5\.parquet, row 3: .*the image has shape \(8, 8\) and is RGB, not \(32, 32\).*replace the file",
     ),
     Case(
         "an image in grey",
         cifar10("image", grey()),
-        r"train_1_of_5\.parquet, row 2 .*the image has shape \(32, 32\) and is L, not .*RGB; replace the file",
+        r"train_1_of_5\.parquet, row 3: .*the image has shape \(32, 32\) and is L, not .*RGB; replace the file",
     ),
     Case(
         "an image of 50,000 × 50,000 in 100 bytes",
         cifar10("image", gigantic_image()),
-        r"train_1_of_5\.parquet, row 2 .*the image cannot be decoded.*replace the file",
+        r"train_1_of_5\.parquet, row 3: .*the image cannot be decoded.*replace the file",
     ),
     Case(
         "images as mappings",
         in_layout_of_the_hub,
-        r"train_1_of_5\.parquet, row 0 .*the image is a dict, not the bytes of a file; replace the file",
+        r"train_1_of_5\.parquet, row 1: .*the image is a dict, not the bytes of a file; replace the file",
     ),
     Case(
         "a label of 10",
         cifar10("label", 10),
-        r"train_1_of_5\.parquet, row 2 .*label 10 is not one of 0\.\.9; correct it",
+        r"train_1_of_5\.parquet, row 3: .*label 10 is not one of 0\.\.9; correct it",
     ),
     Case(
         "a null label",
         cifar10("label", None),
-        r"train_1_of_5\.parquet, row 2 .*label None is not one of 0\.\.9; correct it",
+        r"train_1_of_5\.parquet, row 3: .*label None is not one of 0\.\.9; correct it",
     ),
     Case(
         "images in another column",

@@ -139,31 +139,29 @@ CASES = (
     Case(
         "a label of one's own missing",
         table(HEADER + "".join(LINES) + "b,\n"),
-        r"own\.csv, column label, row 20 \(the first is 0\): the label is missing; fill it",
+        r"own\.csv, column label, row 21: the label is missing; fill it",
     ),
-    Case(
-        "a label that is NaN", parquet(label=[0.0, float("nan")] * 10), r"column label, row 1 .*: the label is missing"
-    ),
+    Case("a label that is NaN", parquet(label=[0.0, float("nan")] * 10), r"column label, row 2: the label is missing"),
     Case("labels to regress on", parquet(label=[0.5, 1.5] * 10), r"the label 0\.5 is not a whole number.*regression"),
     Case(
         "a text of one's own missing",
         parquet(text=[None, *texts(19).texts]),
-        r"column text, row 0 .*: the text is empty",
+        r"column text, row 1: the text is empty",
     ),
     Case(
         "numbers for texts",
         parquet(text=list(range(20))),
-        r"column text, row 0 .*: 0 is not a text; is it the right column",
+        r"column text, row 1: 0 is not a text; is it the right column",
     ),
     Case(
         "a test label never seen in training",
         with_test("new,yes\nnewer,maybe\n"),
-        r"test\.csv, row 1 .*: the label 'maybe' does not occur in the training rows \(no, yes\)",
+        r"test\.csv, row 2: the label 'maybe' does not occur in the training rows \(no, yes\)",
     ),
     Case(
         "an unknown split in the split column",
         table("text,label,split\na,1,train\nb,0,holdout\n"),
-        r"row 1 .*: the split 'holdout' is not one of train, .*dataset\.split_column=null",
+        r"row 2: the split 'holdout' is not one of train, .*dataset\.split_column=null",
     ),
     Case(
         "pairs for a model of words",

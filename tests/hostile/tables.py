@@ -128,7 +128,7 @@ CASES = (
     Case(
         "CSV with a NUL byte",
         csv(b"text,label\nfi\0ne,1\n"),
-        r"train\.csv, row 0 .*the text holds a NUL byte; replace the file",
+        r"train\.csv, row 1: .*the text holds a NUL byte; replace the file",
     ),
     Case(
         "CSV with a field of 5 MB",
@@ -153,22 +153,22 @@ CASES = (
     Case(
         "CSV with an empty label",
         csv(b"text,label\nfine,1\nbad,\n"),
-        r"train\.csv, row 1 .*label None is not a whole number from 0 to 1; correct it",
+        r"train\.csv, row 2: .*label None is not a whole number from 0 to 1; correct it",
     ),
     Case(
         "CSV with an empty text",
         csv(b"text,label\nfine,1\n,0\n"),
-        r"train\.csv, row 1 .*the text is empty; fill it or remove the row",
+        r"train\.csv, row 2: .*the text is empty; fill it or remove the row",
     ),
     Case(
         "CSV with a label in words",
         csv(b"text,label\nfine,positive\n"),
-        r"train\.csv, row 0 .*label 'positive' is not a whole number from 0 to 1; correct it",
+        r"train\.csv, row 1: .*label 'positive' is not a whole number from 0 to 1; correct it",
     ),
     Case(
         "CSV with a label of 30 digits",
         csv(b"text,label\nfine," + 30 * b"9" + b"\n"),
-        r"train\.csv, row 0 .*label 1e\+30 is not a whole number from 0 to 1; correct it",
+        r"train\.csv, row 1: .*label 1e\+30 is not a whole number from 0 to 1; correct it",
     ),
     Case(
         "CSV with a terminal's escape in a column's name",
@@ -201,47 +201,47 @@ CASES = (
     Case(
         "Parquet with a null text",
         rows("text", None),
-        r"train\.parquet, row 3 .*the text is empty; fill it or remove the row",
+        r"train\.parquet, row 4: .*the text is empty; fill it or remove the row",
     ),
     Case(
         "Parquet with a null label",
         rows("label", None),
-        r"train\.parquet, row 3 .*label None is not a whole number from 0 to 1; correct it",
+        r"train\.parquet, row 4: .*label None is not a whole number from 0 to 1; correct it",
     ),
     Case(
         "Parquet with a text of blanks",
         rows("text", " \n\t"),
-        r"train\.parquet, row 3 .*the text is empty; fill it or remove the row",
+        r"train\.parquet, row 4: .*the text is empty; fill it or remove the row",
     ),
     Case(
         "Parquet with a label too high",
         rows("label", 2),
-        r"train\.parquet, row 3 .*label 2 is not a whole number from 0 to 1; correct it",
+        r"train\.parquet, row 4: .*label 2 is not a whole number from 0 to 1; correct it",
     ),
     Case(
         "Parquet with a negative label",
         rows("label", -1),
-        r"train\.parquet, row 3 .*label -1 is not a whole number from 0 to 1; correct it",
+        r"train\.parquet, row 4: .*label -1 is not a whole number from 0 to 1; correct it",
     ),
     Case(
         "Parquet with labels and a half",
         columns(lambda c: c | {"label": [x + 0.5 for x in c["label"]]}),
-        r"train\.parquet, row 0 .*label 0\.5 is not a whole number from 0 to 1; correct it",
+        r"train\.parquet, row 1: .*label 0\.5 is not a whole number from 0 to 1; correct it",
     ),
     Case(
         "Parquet with labels true and false",
         columns(lambda c: c | {"label": [x > 0 for x in c["label"]]}),
-        r"train\.parquet, row 0 .*label False is not a whole number from 0 to 1; correct it",
+        r"train\.parquet, row 1: .*label False is not a whole number from 0 to 1; correct it",
     ),
     Case(
         "Parquet with texts that are numbers",
         columns(lambda c: c | {"text": c["label"]}),
-        r"train\.parquet, row 0 .*: 0 is not a text; correct it",
+        r"train\.parquet, row 1: 0 is not a text; correct it",
     ),
     Case(
         "Parquet with texts that are lists",
         columns(lambda c: c | {"text": [[x] for x in c["text"]]}),
-        r"train\.parquet, row 0 .*: \['.* is not a text; correct it",
+        r"train\.parquet, row 1: \['.* is not a text; correct it",
     ),
     Case(
         "Parquet with too few rows",
