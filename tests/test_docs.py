@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 import dropattack
 from dropattack import FGM, DropAttack
+from dropattack.errors import UserError
 from dropattack.report import gather
 from dropattack.report.claim_page import page
 from dropattack.report.claims import read_claims
@@ -26,7 +27,7 @@ from dropattack.report.methods import methods_page
 from dropattack.report.places import markers
 from dropattack.runs import experiment
 from dropattack.runs.config import cells, compose
-from dropattack.sweeps.table import load_tables
+from dropattack.sweeps.table import load_table, load_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = sorted(
@@ -151,6 +152,20 @@ def test_the_errors_that_are_explained_are_those_that_are_raised():
     own = [message for message in messages if not message.startswith("Trying to backward")]  # that one is torch's
     for message in own:
         assert message in source, message
+
+
+def test_the_keys_of_a_table_are_those_that_are_read(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("".join(text for _, text in blocks("docs/tables.md", "yaml")))
+    table = load_table(experiment.CONF, str(path))
+    assert table.plan.primary is not None
+    assert table.plan.margin == 1
+    path.write_text(path.read_text() + "other: 1\n")
+    with pytest.raises(UserError, match="nothing reads other; its keys can be") as error:
+        load_table(experiment.CONF, str(path))
+    known = str(error.value).partition("its keys can be ")[2].split(", ")
+    rows = [line.split("|")[1] for line in (ROOT / "docs/tables.md").read_text().splitlines() if line.startswith("| `")]
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(known)
 
 
 def test_the_reference_has_every_public_name():
