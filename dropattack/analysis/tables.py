@@ -126,6 +126,7 @@ def comparison_table(
         *(("F1 is that of the last class, and Matthews the correlation of Matthews, times 100.",) if further else ()),
         "Differences are paired by seed; the interval is Student's t at 95 %, not corrected; p-values of the paired "
         f"t-test are corrected by Holm {_families(compared, plan)}.",
+        *((_EQUAL,) if any(d.n > 1 and d.sd == 0 and abs(d.mean) > 1e-12 for d in compared["difference"]) else ()),
         f"Verdicts: better or worse if the corrected p is below 5 %; equivalent if it is not, and two one-sided paired "
         f"t-tests at 5 %, not corrected, show that the difference is within ± {plan.margin:g} points; otherwise not "
         f"known, as with fewer than {MIN_SEEDS} seeds.",
@@ -140,6 +141,10 @@ def comparison_table(
     return Table(columns, rows, 2, (*explained, *notes))
 
 
+_EQUAL = (
+    "Where all n differences of a row are equal, its interval has no width, but no t-test is possible: its p, before "
+    "the correction, is that of the exact sign-flip test, 2^(1 − n)."
+)
 _BY_ROW = (
     "[Rows and seeds]: 95 % percentile interval of the difference, in points, when test rows and seeds are both drawn "
     "again; with few seeds it is too narrow. p (McNemar): exact test on the majority votes over the seeds, and in how "

@@ -236,6 +236,19 @@ def test_amounts_of_data_are_in_numeric_order(write_run, tmp_path):
     assert labels == [f"digits (fraction={fraction})" for fraction in (0.1, 0.25, 0.5, 1.0, 10.0)]
 
 
+def test_equal_differences_have_a_note(write_run, tmp_path):
+    for seed, accuracy in enumerate((0.75, 0.5, 0.25)):
+        write_run("none", seed=seed, accuracy=accuracy)
+        write_run("fgm", seed=seed, accuracy=accuracy - 0.0625)
+        write_run("pgd", seed=seed, accuracy=accuracy)  # zero, and p = 1 says it all
+    made = compare(read_records(tmp_path / "records").frame)
+    row = one(made, "digits", "fgm")
+    assert (row["p"], row["verdict"]) == (0.25, "not known")
+    said = "exact sign-flip test, 2^(1 − n)"
+    assert said in tables.markdown(tables.comparison_table(made))
+    assert said not in tables.markdown(tables.comparison_table(made.query("method != 'fgm'")))
+
+
 def test_contexts_of_one_scale_are_told_apart(write_run, tmp_path):
     """A scale stands for its sizes, unless two contexts have the same scale and differ in something else."""
     for scale, epochs in (("smoke", 1), ("mini", 5), ("mini", 400), ("midi", 3)):
