@@ -22,7 +22,7 @@ from dropattack.sweeps.table import load_table
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("tune", __doc__)
-    parser.add_argument("table", help="a file of conf/table/ whose grids name dataset, model and reg")
+    parser.add_argument("table", help="a table of conf/table/ or a .yaml file, whose grids name dataset, model and reg")
     parser.add_argument("--scale", default="midi", choices=SCALES)
     parser.add_argument("--recipe", action="store_true", help="search the recipe of plain training")
     parser.add_argument("--dataset", action="append", default=[], help="search only this data set (repeatable)")
@@ -33,7 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="concurrent trials (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("outputs/tuning"))
     parser.add_argument("--results", type=Path, default=Path("results/tuning"))
-    parser.add_argument("--conf", type=Path, help="folder of the chosen settings (default: conf/ of this checkout)")
+    parser.add_argument(
+        "--conf", type=Path,
+        help="folder of the chosen settings, and of your own plan in tune/ (default: conf/ of this checkout)",
+    )  # fmt: skip
     args = parser.parse_args(argv)
     return cli.guarded(lambda: run(args))
 
@@ -45,9 +48,16 @@ def run(args: argparse.Namespace) -> int:
     table = load_table(experiment.CONF, args.table)
     for base in tuning.tuned_cells(table).values():  # report a cell that cannot be run before a missing plan
         compose(experiment.CONF, base)
-    plan = tuning.planned(experiment.CONF / "tune" / f"{args.scale}.yaml")
+    plan = tuning.planned(plan_file(args.conf, args.scale))
     search = Search(plan, args.scale, args.output, args.results, conf, args.jobs, args.repeat)
     if args.recipe:
         return int(not search.recipes(table, set(args.dataset)))
     only = {key: set(values) for key, values in (("dataset", args.dataset), ("reg", args.reg)) if values}
     return int(not search.methods(table, only))
+
+
+def plan_file(conf: Path | None, scale: str) -> Path:
+    """Return the plan of a scale: that of the user's own folder, if it has one, otherwise that of this project."""
+    name = Path("tune", f"{scale}.yaml")
+    own = None if conf is None else conf / name
+    return experiment.CONF / name if own is None or not own.is_file() else own

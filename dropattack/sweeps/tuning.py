@@ -160,7 +160,10 @@ def planned(path: Path) -> TuningPlan:
     """
     if not path.is_file():
         known = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml")))
-        raise UserError(f"there is no plan {path}; scales with a plan: {known}")
+        raise UserError(
+            f"there is no plan {path}: copy one of the others there and change its settings, or tune at a scale that "
+            f"has one ({known or 'none'})"
+        )
     values = read_yaml(path)
     keys = list(TuningPlan.__dataclass_fields__)
     if missing := [key for key in keys if key not in values and key != "of_dataset"]:

@@ -2,10 +2,12 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
 
+from dropattack.commands.main import main
 from dropattack.errors import UserError
 from dropattack.runs import experiment, record
 from dropattack.runs.config import compose
@@ -86,6 +88,18 @@ def test_a_winner_at_the_edge_of_the_search_is_named():
     trials = [trial(lr=lr, schedule="linear", accuracy=accuracy) for lr, accuracy in ((1, 0.5), (2, 0.6), (4, 0.7))]
     assert list(tuning.at_edge(trials, trials[2])) == ["lr"]
     assert list(tuning.at_edge(trials, trials[1])) == []
+
+
+def test_a_folder_of_ones_own_has_its_plans(tmp_path, capsys):
+    asked = ["tune", "methods", "--scale", "smoke", "--conf", str(tmp_path)]
+    assert main(asked) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert re.search(r"no plan .*conf/tune/smoke\.yaml: copy one of the others there .* has one \(midi, mini", said)
+    (tmp_path / "tune").mkdir()
+    (tmp_path / "tune" / "smoke.yaml").write_text("{}")
+    assert main(asked) == 2
+    assert f"{tmp_path}/tune/smoke.yaml lacks seed" in capsys.readouterr().err
 
 
 def test_settings_are_tuned_for_whole_cells_only():
