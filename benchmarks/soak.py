@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from joblib.externals.loky import get_reusable_executor
 
 from benchmarks import soak_page
 from dropattack import provenance
@@ -120,6 +121,8 @@ def _sweep(cells: list[list[str]], engine: Engine, result: Connection) -> None:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
     result.send(launch(cells, engine))
+    if engine.launcher == "joblib":  # a process waits for its children as it ends, and idle workers end after minutes
+        get_reusable_executor().shutdown(kill_workers=True)
 
 
 def _kinds(names: Counter[str]) -> dict[str, int]:
