@@ -76,7 +76,7 @@ def hardware() -> dict[str, Any]:
 
 
 def scrubbed(text: str, folders: Mapping[str, str]) -> str:
-    """Return an error message without this machine's folders and the environment's secrets, for a record.
+    """Return an error message for a record, with this machine's folders and the environment's secrets removed.
 
     Args:
         text: the message.

@@ -1,6 +1,5 @@
 """Base class of all methods: one call adds the objective's gradient to `.grad`."""
 
-import inspect
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Literal, TypedDict
@@ -9,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from dropattack.regularizers import functional
-from dropattack.regularizers.checks import at_least_one, integer, kind, one_of, whole
+from dropattack.regularizers.checks import at_least_one, check_options, integer, kind, one_of, whole
 from dropattack.regularizers.gradients import is_sharded
 from dropattack.regularizers.naming import resolve, unwrapped
 from dropattack.regularizers.passes import Forward, Losses, Passes
@@ -381,20 +380,6 @@ class Regularizer:
     def __repr__(self) -> str:
         names = ", ".join(t.name for t in self.targets)
         return f"{type(self).__name__}({names})" if names else f"{type(self).__name__}()"
-
-
-def check_options(method: type[Regularizer], options: Iterable[str]) -> None:
-    """Check the names of a method's options.
-
-    Raises:
-        TypeError: The method has no such option; the message lists those it has.
-    """
-    parameters = inspect.signature(method).parameters.values()
-    own = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "model"]
-    takes_common = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    accepted = dict.fromkeys([*own, *(method.common if takes_common else ())])
-    if unknown := sorted(set(options) - set(accepted)):
-        raise TypeError(f"{method.__name__} has no option {unknown[0]!r}; options: {', '.join(accepted)}")
 
 
 def _listed(targets: Any) -> list[Any]:

@@ -1,5 +1,7 @@
 """Checks of arguments. Each error names the argument and its value."""
 
+import inspect
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -54,3 +56,17 @@ def one_of(value: Any, name: str, choices: tuple) -> Any:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_options(method: Any, options: Iterable[str]) -> None:
+    """Check the names of the options of a method, a subclass of `Regularizer`.
+
+    Raises:
+        TypeError: The method has no such option; the message lists those it has.
+    """
+    parameters = inspect.signature(method).parameters.values()
+    own = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "model"]
+    takes_common = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    accepted = dict.fromkeys([*own, *(method.common if takes_common else ())])
+    if unknown := sorted(set(options) - set(accepted)):
+        raise TypeError(f"{method.__name__} has no option {unknown[0]!r}; options: {', '.join(accepted)}")

@@ -4,7 +4,8 @@ from difflib import get_close_matches
 
 from torch import nn
 
-from dropattack.regularizers.base import Regularizer, check_options
+from dropattack.regularizers.base import Regularizer
+from dropattack.regularizers.checks import check_options
 
 _HOME = __name__.rpartition(".")[0]
 _ALIASES = {"none": "identity"}

@@ -50,7 +50,7 @@ CASES = (
     spoilt("no archive", arguments, r"pheme\.tar cannot be read: there is no such file; name the archive"),
     spoilt("a folder for an archive", directory, r"pheme\.tar cannot be read: there is no such file; name the archive"),
     spoilt(
-        "an archive that is none",
+        "a file that is not an archive",
         archive(lambda data: b"PK\3\4 a zip file, say"),
         r"pheme\.tar cannot be read \(a tar ends with 1,024 zero bytes\).*download it again",
     ),

@@ -204,7 +204,7 @@ CASES = (
         r"train_1_of_5\.parquet, row 3: .*the image cannot be decoded.*replace the file",
     ),
     Case(
-        "an image that is none",
+        "a file that is not an image",
         cifar10("image", b"GIF89a, or so it says"),
         r"train_1_of_5\.parquet, row 3: .*the image cannot be decoded.*replace the file",
     ),

@@ -106,7 +106,7 @@ CASES = (
         r"conf/table/t\.yaml: seeds='five' must be a whole number from 1",
     ),
     of_table(
-        "a table with an override that is none",
+        "a table with an invalid override",
         changed("model=cnn", "modle=cnn"),
         r"there is no group or key 'modle' \(did you mean model\?\)",
     ),
