@@ -60,10 +60,7 @@ def against_baseline(
 
 def _with_strength(row: Any) -> str:
     """Return the method's label with its ε, which another data set of the table has in the other unit."""
-    label, (epsilon, relative) = (
-        str(row.method_label),
-        (row.settings.get(f"reg.{key}") for key in ("epsilon", "relative")),
-    )
+    label, epsilon, relative = str(row.method_label), row.settings.get("reg.epsilon"), row.settings.get("reg.relative")
     return label if "relative=" in label else f"{label} (epsilon={epsilon}, relative={relative})"
 
 

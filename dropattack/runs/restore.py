@@ -79,6 +79,8 @@ def settled(config: Mapping[str, Any], *, data: Path, output: Path) -> dict[str,
 def complete(config: Mapping[str, Any], *, output: Path, data: Path | None = None) -> dict[str, Any]:
     """Return a record's config, completed to run again with the same run id, on a CPU with one thread.
 
+    What a record's config lacks, such as the kernels, is that of its scale.
+
     Args:
         config: the config of a record.
         output: the output folder.
@@ -87,7 +89,7 @@ def complete(config: Mapping[str, Any], *, output: Path, data: Path | None = Non
     Raises:
         UserError: the files in conf/ have changed since.
     """
-    base = experiment.resolve(compose(experiment.CONF, ["tracker=none"]))
+    base = experiment.resolve(compose(experiment.CONF, ["tracker=none", f"scale={config['scale']['name']}"]))
     values = settled(config, data=Path(base["paths"]["data"]) if data is None else data, output=output)
     quiet = {"device": "cpu", "threads": 1, "progress": "none", "eval_batch_size": values["trainer"]["batch_size"],
              "checkpoint": {"every_epochs": 0, "every_minutes": 0, "share": 1}}  # fmt: skip

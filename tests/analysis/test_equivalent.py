@@ -9,7 +9,10 @@ import yaml
 from dropattack.analysis.equivalent import Equivalent, differences
 from dropattack.analysis.records import code_of, read_records
 from dropattack.errors import UserError
+from dropattack.runs import restore, store
+from dropattack.runs.experiment import CONF
 
+ROOT = CONF.parent
 OLD = {"hash": "h", "dirty": False, "code": "old"}
 NEW = {"hash": "i", "dirty": True, "code": "new", "method": "m-none"}  # a digest of files: dirty adds nothing
 
@@ -88,3 +91,9 @@ def test_older_record_has_one_digest_for_both_and_marks_changes():
     assert code_of({"commit": {**OLD, "dirty": True}}) == ("old+changes", "old+changes")
     assert code_of({"commit": NEW}) == ("new", "m-none")
     assert code_of({"commit": None}) == ("unknown code", "unknown code")
+
+
+def test_a_run_is_repeated_with_the_kernels_of_its_scale(tmp_path):
+    kept = store.read(ROOT / "results" / "midi" / store.RECORDS).values()
+    one = next(found for found in kept if found["hardware"].get("kernels") == "portable")
+    assert restore.complete(one["config"], output=tmp_path)["trainer"]["kernels"] == "portable"
