@@ -3,7 +3,8 @@
   python scripts/equivalent.py pheme-bigru-none-s0-c842d833c2a4     a name of results/<scale>/<table>/runs.txt
 
 One run shows it for all runs of its context (data, model, training), and for its method. Numbers can only be equal on
-the kind of CPU that made the record, or if the network's kernels are the same on both (as for a GRU).
+the kind of CPU that made the record, or if the network's kernels are the same on both (as for a GRU). Runs with
+portable kernels (midi) need the environment variables that the error names.
 """
 
 import argparse
