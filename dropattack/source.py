@@ -16,7 +16,7 @@ from typing import Any
 PACKAGE = __name__.partition(".")[0]
 ROOT = Path(__file__).parent
 Definition = ast.ClassDef | ast.FunctionDef
-# What only speaks, saves or waits: a run that finishes has the same numbers whatever is written there.
+# What only speaks, saves, waits or manages memory: a run that finishes has the same numbers whatever is written there.
 NEUTRAL = frozenset(
     f"{PACKAGE}.{name}"
     for name in (
@@ -26,6 +26,7 @@ NEUTRAL = frozenset(
         "progress",
         "source",
         "training.lock",
+        "training.memory",
         "training.progress",
         "training.signals",
     )

@@ -54,7 +54,7 @@ def keep_freed_memory() -> bool:
         return False
     trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
     libc = ctypes.CDLL(None)
-    return bool(libc.mallopt(mmap_max, 0) and libc.mallopt(trim_threshold, 2**31 - 1))
+    return bool(libc.mallopt(mmap_max, 0) and libc.mallopt(trim_threshold, -1))  # -1: no threshold
 
 
 def _is_glibc() -> bool:
