@@ -83,7 +83,7 @@ class Search:
         for key in chosen:
             other = followed[key[2]]
             if other is not None and not self.repeat:
-                self._follow(key, other)
+                self._follow(key, other, chosen[key])
         return all(found)
 
     def _search(self, key: tuning.Key, base: list[str]) -> bool:
@@ -112,14 +112,23 @@ class Search:
         self._write(key, trials, (tuning.frugal(entered) if method == tuning.RECIPE else entered)[0])
         return True
 
-    def _follow(self, key: tuning.Key, other: str) -> None:
-        """Give a control the settings of the method it controls for."""
+    def _follow(self, key: tuning.Key, other: str, base: list[str]) -> None:
+        """Give a control the settings of the method it controls for, also those that are defaults of that method."""
         path = self._tuned(*key[:2], other)
         if not path.is_file():
             raise UserError(
                 f"{key[2]} takes the settings of {other}, which has none for {key[0]}; search {other} first"
             )
-        self._tuned(*key).write_text(path.read_text())
+        cell = [f"scale={self.scale}", *(override for override in base if not override.startswith("reg="))]
+        own, followed = (compose(experiment.CONF, [*cell, f"reg={method}"]).reg for method in (key[2], other))
+        text = path.read_text()
+        chosen = OmegaConf.create(text)
+        for option in own:
+            differs = option not in ("_target_", "name") and option in followed and own[option] != followed[option]
+            if differs and OmegaConf.select(chosen, f"reg.{option}") is None:
+                OmegaConf.update(chosen, f"reg.{option}", followed[option])
+        header = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
+        self._tuned(*key).write_text(header + OmegaConf.to_yaml(chosen))
 
     def _tuned(self, dataset: str, model: str, method: str) -> Path:
         return self.conf / "settings" / "tuned" / f"{self.scale}-{dataset}-{model}-{method}.yaml"
