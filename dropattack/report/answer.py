@@ -5,10 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
+from dropattack.analysis.findings import Rival, rivals
 from dropattack.analysis.tables import difference_and_interval, p_value, signed
 from dropattack.report.claims import Claim, Claims, Evidence, cells
 from dropattack.report.gather import Found
-from dropattack.statistics import BETTER, EQUIVALENT, UNKNOWN, VERDICTS
+from dropattack.report.methods import without_methods
+from dropattack.statistics import BETTER, EQUIVALENT, MIN_SEEDS, UNKNOWN, VERDICTS, verdict
 from dropattack.statistics.pooled import Pooled, Posterior, pool, pooled_verdict, signed_rank
 
 CREDIBLE = ("full", "midi")
@@ -31,7 +33,9 @@ class ScaleAnswer:
         verdict: on the pooled difference.
         posterior: of the Bayesian signed-rank test; None with fewer than two data sets.
         controls: for each of `cells` the random direction against plain training, None where it was not run.
-        longer: for each of `cells` DropAttack against plain training for as many passes, None where it was not run.
+        longer: for each of `cells` DropAttack against plain training for as many passes, None where it was not run. Its
+            verdict is by the p-value without correction.
+        others: DropAttack against each other method.
     """
 
     scale: str
@@ -41,6 +45,7 @@ class ScaleAnswer:
     posterior: Posterior | None
     controls: tuple[Evidence | None, ...] = ()
     longer: tuple[Evidence | None, ...] = ()
+    others: tuple[Rival, ...] = ()
 
 
 def answers(claims: Claims, found: Sequence[Found]) -> list[ScaleAnswer]:
@@ -48,7 +53,11 @@ def answers(claims: Claims, found: Sequence[Found]) -> list[ScaleAnswer]:
     every = [cell for cell in cells(claims.pooled, found, claims.scales) if cell.counts]
     made = []
     controls = _beside(replace(claims.pooled, method="randomattack"), claims, found)
-    longer = _beside(replace(claims.pooled, against="longer"), claims, found)
+    longer = {
+        place: replace(cell, verdict=verdict(cell.difference, cell.difference.p, claims.margin))
+        for place, cell in _beside(replace(claims.pooled, against="longer"), claims, found).items()
+    }
+    others = _others(found)
     for scale in claims.scales:
         own = tuple(cell for cell in every if cell.scale == scale)
         if not own:
@@ -57,8 +66,8 @@ def answers(claims: Claims, found: Sequence[Found]) -> list[ScaleAnswer]:
         posterior = signed_rank([cell.difference.mean for cell in own], claims.margin) if len(own) > 1 else None
         said = pooled_verdict(pooled, pooled.p if pooled else math.nan, claims.margin)
         places = [(cell.scale, cell.table, cell.dataset) for cell in own]
-        beside = (tuple(map(others.get, places)) for others in (controls, longer))
-        made.append(ScaleAnswer(scale, own, pooled, said, posterior, *beside))
+        control, long = (tuple(map(beside.get, places)) for beside in (controls, longer))
+        made.append(ScaleAnswer(scale, own, pooled, said, posterior, control, long, others.get(scale, ())))
     return made
 
 
@@ -68,19 +77,10 @@ def headline(found: Sequence[ScaleAnswer]) -> str:
     better = verdicts.count(BETTER)
     if not verdicts or not better:
         return "Nobody can say yes yet."
-    where = "Yes, where it was tested" if better == len(verdicts) else "On some data sets"
-    passes = _by_sign([cell for one in found if one.scale in CREDIBLE for cell in one.longer if cell])
-    return f"{where}, at equal epochs{passes and f'; when plain training gets as many passes, {passes}'}."
-
-
-def _by_sign(chosen: Sequence[Evidence]) -> str:
-    """Return `more accurate on PHEME, less accurate on MNIST`, by the side of 0 of each interval, not corrected."""
-    signs = {
-        "more accurate": [_name(cell) for cell in chosen if cell.difference.low > 0],
-        "less accurate": [_name(cell) for cell in chosen if cell.difference.high < 0],
-        "not known": [_name(cell) for cell in chosen if cell.difference.low <= 0 <= cell.difference.high],
-    }
-    return ", ".join(f"{word} on {' and '.join(sorted(names))}" for word, names in signs.items() if names)
+    where = "wherever it was tested" if better == len(verdicts) else "on some data sets"
+    passes = _verdicts([cell for one in found if one.scale in CREDIBLE for cell in one.longer if cell])
+    said = f"At equal epochs, DropAttack beats plain training {where}"
+    return f"{said}; at an equal number of passes it is {passes.replace('; ', ', ')}." if passes else f"{said}."
 
 
 def sentences(found: Sequence[ScaleAnswer]) -> list[str]:
@@ -118,6 +118,8 @@ def in_short(found: Sequence[ScaleAnswer]) -> list[str]:
         said.append(f"{where}, DropAttack gives {_gains(longer)}.")
     if controls := [cell for one in credible for cell in one.controls if cell]:
         said.append(f"The control, the same masks and lengths along a random direction, gives {_gains(controls)}.")
+    if others := [rival for one in credible for rival in one.others if rival.difference.n >= MIN_SEEDS]:
+        said.append(f"Against the other methods, its verdicts are: {_against(others)}.")
     return [*(said or [_summary(one) for one in found]), *filter(None, [cost(found)])]
 
 
@@ -184,6 +186,20 @@ def _verdicts(chosen: Sequence[Evidence], numbers: Callable[[Evidence], str] | N
     return "; ".join(said)
 
 
+def _against(chosen: Sequence[Rival]) -> str:
+    """Return where each verdict is, and against which methods: `equivalent on MNIST (full: dropout, fgm)`."""
+    said = []
+    for word in VERDICTS:
+        methods: dict[tuple[str, str], set[str]] = {}
+        for one in chosen:
+            if one.verdict == word:
+                place = dataset_name(one.dataset), one.table.rpartition(", ")[2]
+                methods.setdefault(place, set()).add(one.other)
+        places = [f"{name} ({scale}: {', '.join(sorted(own))})" for (name, scale), own in sorted(methods.items())]
+        said += [f"{word} on {', '.join(places)}"] if places else []
+    return "; ".join(said)
+
+
 def _name(cell: Evidence) -> str:
     return dataset_name(cell.dataset)
 
@@ -208,6 +224,18 @@ def _beside(claim: Claim, claims: Claims, found: Sequence[Found]) -> dict[tuple[
     return {(cell.scale, cell.table, cell.dataset): cell for cell in cells(claim, found, claims.scales) if cell.counts}
 
 
+def _others(found: Sequence[Found]) -> dict[str, tuple[Rival, ...]]:
+    """Return by scale the comparisons with other methods, without the controls, which have their own sentences."""
+    compared = [one for one in without_methods(found) if one.table.kind == "comparison" and one.table.seeds > 1]
+    every = rivals({f"{one.table.name}, {one.scale}": one.frame for one in compared})
+    named: dict[str, tuple[Rival, ...]] = {}
+    for one in every:
+        if one.other not in ("randomattack", "longer"):
+            scale = one.table.rpartition(", ")[2]
+            named[scale] = (*named.get(scale, ()), one)
+    return named
+
+
 def _gains(chosen: Sequence[Evidence]) -> str:
     return ", ".join(f"{difference_and_interval(cell.difference)} on {_name(cell)} ({cell.scale})" for cell in chosen)
 
@@ -216,7 +244,7 @@ def _equal_time(cell: Evidence) -> str:
     gain = difference_and_interval(cell.difference)
     return (
         f"Against plain training for as many passes (more epochs, a learning rate of its own), DropAttack gave {gain} "
-        f"points on {_name(cell)}; {_p(cell.difference.p)}, not corrected."
+        f"points on {_name(cell)}: {cell.verdict}; {_p(cell.difference.p)}, not corrected."
     )
 
 

@@ -20,11 +20,11 @@ LINK = (
 SHOWN = ("paper", "midi", "text", "vision", "bert", "all_rows", "notebooks")  # in this order, then the others
 UNTUNED = {"paper", "notebooks"}
 NOTE = (
-    "Mean ± standard deviation over the seeds. Differences are paired by seed, so one over few pairs need not be "
-    "that of the two means; their intervals are not corrected; p-values are corrected by Holm within a family of "
-    "each table, so the same runs can get another verdict in another table. Verdicts: better, equivalent (within "
-    "the table's margin), worse, or not known. Seeds for +1: how many seeds would show a difference of one point "
-    "with 80 % power."
+    "Mean ± standard deviation over the seeds. Differences are paired by seed: where a seed has only one of the two "
+    "runs, they are not the difference of the means shown. Their intervals are not corrected; p-values are corrected "
+    "by Holm within a family of each table, so the same runs can get another verdict in another table. Verdicts: "
+    "better, equivalent (within the table's margin), worse, or not known. Seeds for +1: how many seeds would show a "
+    "difference of one point with 80 % power."
 )
 TUNED = (
     "Settings in table {tables}: every method's learning rate and strength were chosen on validation with as many "

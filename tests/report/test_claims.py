@@ -16,7 +16,7 @@ from dropattack.report.claims import CONTRADICTED, NOT_TESTED, OUTCOMES, SUPPORT
 from dropattack.report.findings import findings
 from dropattack.report.page import build
 from dropattack.runs.experiment import CONF
-from dropattack.statistics import BETTER, EQUIVALENT, UNKNOWN, Plan, Primary, paired_difference
+from dropattack.statistics import BETTER, EQUIVALENT, UNKNOWN, WORSE, Plan, Primary, paired_difference
 from dropattack.statistics.pooled import pool
 from dropattack.sweeps.table import TableConfig, load_table
 from tests.report import folders
@@ -240,11 +240,11 @@ def test_the_sentences_have_the_numbers_of_the_records():
     assert answer.in_short([replace(found[0], controls=(control,))])[1] == (
         "The control, the same masks and lengths along a random direction, gives +1.50 [+0.26, +2.74] on IMDB (full)."
     )
-    longer, better = replace(found[0], longer=(control,)), replace(control, verdict=BETTER)
-    other = replace(control, dataset="mnist", difference=paired_difference({0: 0.0, 1: 0.1}, {0: 1.0, 1: 1.1, 2: 0.9}))
-    assert answer.headline([replace(found[0], cells=(better,), longer=(control, other))]) == (
-        "Yes, where it was tested, at equal epochs; when plain training gets as many passes, more accurate on IMDB, "
-        "less accurate on MNIST."
+    better = replace(control, verdict=BETTER)
+    longer, worse = replace(found[0], longer=(better,)), replace(control, dataset="mnist", verdict=WORSE)
+    assert answer.headline([replace(found[0], cells=(better,), longer=(better, worse))]) == (
+        "At equal epochs, DropAttack beats plain training wherever it was tested; at an equal number of passes it is "
+        "better on IMDB, worse on MNIST."
     )
     assert answer.in_short([longer])[1] == (
         "Against plain training for as many passes (intervals not corrected), DropAttack gives +1.50 [+0.26, +2.74] on "
@@ -252,7 +252,13 @@ def test_the_sentences_have_the_numbers_of_the_records():
     )
     assert answer.sentences([longer])[1] == (
         "Against plain training for as many passes (more epochs, a learning rate of its own), DropAttack gave "
-        "+1.50 [+0.26, +2.74] points on IMDB; p = 0.035, not corrected."
+        "+1.50 [+0.26, +2.74] points on IMDB: better; p = 0.035, not corrected."
+    )
+    names = (("mnist", "fgm", EQUIVALENT), ("mnist", "dropout", EQUIVALENT), ("imdb", "fgm", UNKNOWN))
+    others = tuple(answer.Rival("paper, full", d, "cnn", d, m, m, difference, 1.0, v) for d, m, v in names)
+    assert answer.in_short([replace(found[0], others=others)])[1] == (
+        "Against the other methods, its verdicts are: equivalent on MNIST (full: dropout, fgm); not known on IMDB "
+        "(full: fgm)."
     )
     assert answer.cost(found) == "A step of DropAttack takes 3.6 times as long as a plain one in these runs."
 
