@@ -20,8 +20,9 @@ def main(steps: int = 300, backend: str = "inductor") -> float:
     torch._dynamo.config.skip_nnmodule_hook_guards = False
     model = Net()
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
-    # Before the model's first call. Target names are those of the original model, without "_orig_mod.".
     compiled = torch.compile(model, backend=backend)
+    # Make the regularizer before the first compiled call. Target names are those of the original model, without
+    # "_orig_mod.".
     reg = DropAttack(compiled, targets=["<input>", "hidden.weight"], epsilon=0.2, relative=True)
     for x, y in batches(steps):
         reg.backward(lambda: F.cross_entropy(compiled(x), y))

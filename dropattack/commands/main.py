@@ -48,7 +48,11 @@ SIGPIPE = 141  # as a shell reports a program whose reader has gone
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 2 bad input, 1 anything else, 130 Ctrl-C."""
+    """Run a command.
+
+    Returns:
+        The exit code: 0 done, 2 bad input, 128 + n stopped by signal n (130: Ctrl-C), 1 anything else.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         try:
@@ -104,7 +108,9 @@ def help_text() -> str:
         "  dropattack compare outputs/records",
         "  dropattack predict RECORD --images FILE",
         "",
-        "Everything is written below outputs/ (paths.output=DIR, or --output DIR). Exit codes: 0 done, 2 bad input,",
-        "1 anything else, 130 Ctrl-C.",
+        "Runs write below outputs/ (paths.output=DIR). `table`, `claims`, `reference` and `report` write to results/,",
+        "`tune` to conf/ and results/tuning/, `data` to data/; --help of each names the option that changes it.",
+        "Exit codes: 0 done, 2 bad input, 128 + n stopped by signal n (130: Ctrl-C; the same command resumes),",
+        "1 anything else.",
     ]
     return "\n".join(lines) + "\n"

@@ -22,7 +22,9 @@ from dropattack.sweeps.table import load_table
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("reference", __doc__)
     parser.add_argument("table", help="a file of conf/table/")
-    parser.add_argument("--scale", default="midi", choices=SCALES)
+    parser.add_argument(
+        "--scale", default="midi", choices=SCALES, help="size of data and networks (default: %(default)s)"
+    )
     parser.add_argument("--dataset", action="append", default=[], help="only this data set (repeatable)")
     parser.add_argument("--results", type=Path, default=Path("results"))
     args = parser.parse_args(argv)

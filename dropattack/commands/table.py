@@ -27,7 +27,9 @@ SHOWN = ("scale", "paths", "tracker")  # overrides that affect only where things
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("table", __doc__)
     parser.add_argument("name", help="a table of conf/table/, or a file that ends with .yaml")
-    parser.add_argument("--scale", default="mini", choices=SCALES)
+    parser.add_argument(
+        "--scale", default="mini", choices=SCALES, help="size of data and networks (default: %(default)s)"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="concurrent runs on one machine (default: %(default)s)")
     parser.add_argument(
         "--launcher",

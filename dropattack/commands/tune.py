@@ -23,7 +23,9 @@ from dropattack.sweeps.table import load_table
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("tune", __doc__)
     parser.add_argument("table", help="a table of conf/table/ or a .yaml file, whose grids name dataset, model and reg")
-    parser.add_argument("--scale", default="midi", choices=SCALES)
+    parser.add_argument(
+        "--scale", default="midi", choices=SCALES, help="size of data and networks (default: %(default)s)"
+    )
     parser.add_argument("--recipe", action="store_true", help="search the recipe of plain training")
     parser.add_argument("--dataset", action="append", default=[], help="search only this data set (repeatable)")
     parser.add_argument("--reg", action="append", default=[], help="search only this method (repeatable)")

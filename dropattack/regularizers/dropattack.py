@@ -37,7 +37,7 @@ class DropAttack(Regularizer):
             authors do.
         grouping: `"sequential"`: one target after the other, 1 + K · targets passes. `"joint"`: all targets at once,
             1 + K passes, L(θ) + (1/K) Σ_k L(θ + r_k).
-        relative: ε is a fraction of the target's 2-norm (for an embedding: of the batch's rows), so that one setting
+        relative: ε is a fraction of the target's norm (for an embedding: of the batch's rows), so that one setting
             fits layers and initialisations of any size. An embedding that is tied to the output head gets a gradient in
             all rows, so that it is a fraction of the whole matrix's norm: give an absolute ε there, or attack the
             embedding's output.
