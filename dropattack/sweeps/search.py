@@ -89,7 +89,7 @@ class Search:
     def _search(self, key: tuning.Key, base: list[str]) -> bool:
         method = key[2]
         common = [f"scale={self.scale}", "tracker=none", "trainer.threads=1", "trainer.checkpoint.every_epochs=0",
-                  f"paths.output={self.output}", *base]  # fmt: skip
+                  f"paths.output={self.output}", *base, *self.plan.rows_of(method, key[0])]  # fmt: skip
         config: Any = OmegaConf.to_container(compose(experiment.CONF, common), resolve=True)
         trials: list[dict[str, Any]] = [
             {"settings": settings} for settings in self.plan.settings(method, config, self.repeat)

@@ -63,6 +63,21 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class OwnSearch:
+    """What a data set's search has of its own, where it is not None.
+
+    Attributes:
+        rungs: of each method's search.
+        recipe_rungs: of the recipe's search.
+        rows: the number of training rows of a method's trials.
+    """
+
+    rungs: tuple[tuple[int, int], ...] | None = None
+    recipe_rungs: tuple[tuple[int, int], ...] | None = None
+    rows: int | None = None
+
+
+@dataclass(frozen=True)
 class TuningPlan:
     """A plan of conf/tune/; the files document the keys."""
 
@@ -72,7 +87,7 @@ class TuningPlan:
     recipe: Mapping[str, Mapping[str, Setting]]  # per data set
     methods: Mapping[str, Mapping[str, Setting]]
     follows: Mapping[str, str]
-    of_dataset: Mapping[str, Mapping[str, tuple[tuple[int, int], ...]]] = field(default_factory=dict)
+    of_dataset: Mapping[str, OwnSearch] = field(default_factory=dict)
 
     def space(self, method: str, dataset: str) -> Mapping[str, Setting]:
         """Return what is searched for a method, or for the recipe of a data set.
@@ -88,10 +103,15 @@ class TuningPlan:
 
     def rungs_of(self, method: str, dataset: str) -> tuple[tuple[int, int], ...]:
         """Return (settings, seeds) of each round of a search: the data set's own, where the plan has them."""
-        own = self.of_dataset.get(dataset, {})
+        own = self.of_dataset.get(dataset, OwnSearch())
         if method == RECIPE:
-            return own.get("recipe_rungs", self.recipe_rungs)
-        return own.get("rungs", self.rungs)
+            return own.recipe_rungs or self.recipe_rungs
+        return own.rungs or self.rungs
+
+    def rows_of(self, method: str, dataset: str) -> list[str]:
+        """Return the override with which a trial has fewer training rows than a run, if the data set's trials have."""
+        rows = self.of_dataset.get(dataset, OwnSearch()).rows
+        return [f"dataset.train_rows={rows}"] if rows and method != RECIPE else []
 
     def seeds(self, count: int, repeat: int) -> list[int]:
         """Return the trials' seeds; each repetition of the search has its own."""
@@ -175,7 +195,7 @@ def planned(path: Path) -> TuningPlan:
         compose(experiment.CONF, [f"reg={method}", *overrides({key: one.at(0.5) for key, one in space.items()})])
     return TuningPlan(
         values["seed"], _rungs(path, "rungs", values["rungs"]), _rungs(path, "recipe_rungs", values["recipe_rungs"]),
-        recipe, methods, values["follows"] or {}, _own_rungs(path, values.get("of_dataset") or {}),
+        recipe, methods, values["follows"] or {}, _own_searches(path, values.get("of_dataset") or {}),
     )  # fmt: skip
 
 
@@ -189,15 +209,19 @@ def _rungs(path: Path, key: str, value: Any) -> tuple[tuple[int, int], ...]:
     return tuple(pairs)  # type: ignore[arg-type]
 
 
-def _own_rungs(path: Path, values: Any) -> dict[str, dict[str, tuple[tuple[int, int], ...]]]:
-    known = {"rungs", "recipe_rungs"}
+def _own_searches(path: Path, values: Any) -> dict[str, OwnSearch]:
+    known = set(OwnSearch.__dataclass_fields__)
     fits = isinstance(values, dict) and all(isinstance(one, dict) and set(one) <= known for one in values.values())
     if not fits:
-        raise UserError(f"{path}: of_dataset must map data sets to rungs and recipe_rungs of their own")
-    return {
-        dataset: {key: _rungs(path, f"of_dataset.{dataset}.{key}", rungs) for key, rungs in one.items()}
-        for dataset, one in values.items()
-    }
+        raise UserError(f"{path}: of_dataset must map data sets to rungs, recipe_rungs and rows of their own")
+    found = {}
+    for dataset, one in values.items():
+        rows = one.get("rows")
+        if rows is not None and (not isinstance(rows, int) or rows < 1):
+            raise UserError(f"{path}: of_dataset.{dataset}.rows must be a number of training rows, not {rows!r}")
+        own = {key: _rungs(path, f"of_dataset.{dataset}.{key}", one[key]) for key in sorted(set(one) - {"rows"})}
+        found[dataset] = OwnSearch(**own, rows=rows)
+    return found
 
 
 def _spaces(path: Path, values: Mapping[str, Any], key: str) -> dict[str, dict[str, Setting]]:

@@ -160,7 +160,7 @@ CASES = (
     of_plan(
         "a plan with an unknown key for one data set",
         planned("{none: {}}") + "of_dataset: {mnist: {rung: 1}}\n",
-        r"conf/tune/smoke\.yaml: of_dataset must map data sets to rungs and recipe_rungs of their own",
+        r"conf/tune/smoke\.yaml: of_dataset must map data sets to rungs, recipe_rungs and rows of their own",
     ),
     of_plan(
         "a plan with a range down to 0",

@@ -137,11 +137,20 @@ def searching(tmp_path, monkeypatch):
 
 def test_a_data_set_can_have_a_smaller_search(searching):
     searched, _ = searching
-    plan = replace(searched.plan, of_dataset={"digits": {"rungs": ((2, 1),)}})
+    plan = replace(searched.plan, of_dataset={"digits": tuning.OwnSearch(rungs=((2, 1),))})
     config = compose(experiment.CONF, ["scale=smoke", "dataset=digits", "model=cnn"])
     assert len(plan.settings("none", config)) == 2
     assert len(plan.settings(tuning.RECIPE, config)) == 3, "its recipe has the plan's number"
     assert len(searched.plan.settings("none", config)) == 4
+
+
+def test_a_data_sets_trials_can_have_fewer_rows(searching, tmp_path):
+    searched, _ = searching
+    fewer = replace(searched, plan=replace(searched.plan, of_dataset={"digits": tuning.OwnSearch(rows=500)}))
+    assert fewer.methods(TABLE, {"reg": {"none"}})
+    configs = [json.loads(path.read_text())["config"] for path in (tmp_path / "out").rglob("digits-*.json")]
+    assert {config["dataset"]["train_rows"] for config in configs} == {500}
+    assert fewer.plan.rows_of(tuning.RECIPE, "digits") == [], "a recipe is searched on all rows"
 
 
 def test_a_control_gets_the_settings_when_its_method_alone_is_searched(searching, tmp_path):
