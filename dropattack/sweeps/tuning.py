@@ -64,7 +64,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class OwnSearch:
-    """What a data set's search has of its own, where it is not None.
+    """Parts of a search that a data set has of its own; None for those of the plan.
 
     Attributes:
         rungs: of each method's search.
