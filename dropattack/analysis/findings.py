@@ -1,16 +1,13 @@
 """Findings on one method over all tables: against the baseline, and against every other method."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from dropattack.analysis.compare import compare
-from dropattack.analysis.encoders import model_label
 from dropattack.analysis.records import training_rows
 from dropattack.analysis.tables import (
     NOTHING,
@@ -20,7 +17,6 @@ from dropattack.analysis.tables import (
     p_value,
     seed_count,
 )
-from dropattack.errors import UserError
 from dropattack.statistics import PairedDifference, Plan, holm, verdict
 
 NONE = "none"
@@ -118,38 +114,3 @@ def against_others(found: Sequence[Rival], method: str = "dropattack") -> Table:
     tested = sum(not math.isnan(one.p_holm) for one in found)
     note = f"Paired by seed; p-values are corrected by Holm over the {tested} rows."
     return Table(columns, tuple(rows), 3, (note,))
-
-
-AT_SCALE = {("mini", "bert"): "minilm"}  # `model.pretrained` in conf/model, which the trial files do not hold
-
-
-def chosen_settings(folder: Path) -> Table:
-    """Return the settings that `make tune` chose on validation, read from its trial files.
-
-    Raises:
-        UserError: a file is not one of these.
-    """
-    rows = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            best = max(t["validation_accuracy"] for t in content["trials"] if t["validation_accuracy"] is not None)
-            settings, edge = dict(content["chosen"]), [name.rpartition(".")[2] for name in content["at_edge"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is not a trial file of `make tune` ({type(error).__name__}: {error})") from error
-        scale, *cell, method = path.stem.split("-")
-        *data, model = cell
-        label = model_label(model, AT_SCALE.get((scale, model)))
-        said = ", ".join(f"{name.rpartition('.')[2]}={_plain(value)}" for name, value in settings.items())
-        where, trials = f"{' / '.join([*data, label])} ({scale})", str(len(content["trials"]))
-        rows.append((where, method, said, f"{100 * best:.2f}", trials, ", ".join(edge) or NOTHING))
-    columns = ("data / model", "method", "chosen", "validation, %", "trials", "at an end of what was tried")
-    note = (
-        "Chosen on seeds that are not among those reported: one at mini, three at midi. Where a setting is the lowest "
-        "or highest that was tried, a wider search might have found a better one."
-    )
-    return Table(columns, tuple(rows), 3, (note,))
-
-
-def _plain(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value).lower()

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dropattack.analysis.findings import against_baseline, against_others, chosen_settings, rivals
+from dropattack.analysis.findings import against_baseline, against_others, rivals
+from dropattack.analysis.searches import chosen_settings, hours, repeated_choices
 from dropattack.analysis.tables import Table, markdown
 from dropattack.errors import UserError
 from dropattack.report.answer import CREDIBLE, answers, headline, in_short
@@ -62,6 +63,7 @@ def findings(results: Path, tables: Sequence[Found], claims: Claims) -> Findings
         raise UserError(f"no finished table of several seeds in {results}: make one first with `make table-vision`")
     found.sort(key=lambda one: SHOWN.index(one.table.name) if one.table.name in SHOWN else len(SHOWN))
     frames = {f"{one.table.name}, {one.scale}": one.frame for one in found}
+    every = {f"{one.table.name}, {one.scale}": one.frame for one in tables}
     there = {one.table.name for one in found}
     tuned = TUNED.format(tables=", ".join(name for name in SHOWN if name in there - UNTUNED))
     own = {"paper": PAPER, "notebooks": AUTHORS}
@@ -72,9 +74,16 @@ def findings(results: Path, tables: Sequence[Found], claims: Claims) -> Findings
         "# What the tables say of DropAttack\n\nMade by `make findings` from the records in this folder.\n\n"
         f"## Beside none\n\n{markdown(none_table)}\n{note}\n\n"
         f"## Beside the other methods\n\n{markdown(others_table)}\n"
-        f"## The settings\n\n{markdown(chosen_settings(results / 'tuning'))}"
+        f"## The settings\n\n{markdown(chosen_settings(results / 'tuning'))}\n"
+        f"{_repeated(results / 'tuning')}"
+        f"## The time\n\n{markdown(hours(every, results / 'tuning'))}"
     )
     return Findings(page, _front(none_table, there), _answer(claims, found))
+
+
+def _repeated(folder: Path) -> str:
+    table = repeated_choices(folder)
+    return f"## The same searches again\n\n{markdown(table)}\n" if table else ""
 
 
 def _front(every: Table, there: set[str]) -> str:

@@ -1,11 +1,8 @@
-import json
-
 import pytest
 
 from dropattack.analysis.compare import compare
-from dropattack.analysis.findings import against_baseline, against_others, chosen_settings, rivals
+from dropattack.analysis.findings import against_baseline, against_others, rivals
 from dropattack.analysis.records import read_records
-from dropattack.errors import UserError
 
 
 def test_comparison_with_none_has_the_words_of_its_table(runs):
@@ -42,18 +39,3 @@ def test_context_with_two_settings_of_the_method_is_skipped(write_run, tmp_path)
         write_run("dropattack", seed=seed)
         write_run("dropattack", seed=seed, epsilon=1.0)
     assert rivals({"t": read_records(tmp_path).frame}) == []
-
-
-def test_chosen_settings_at_the_edge_of_the_search_are_marked(tmp_path):
-    trials = [
-        {"settings": {"reg.epsilon": e}, "validation_accuracy": a} for e, a in ((0.1, 0.8), (0.3, 0.9), (1, None))
-    ]
-    content = {"chosen": {"trainer.learning_rate": 0.006600001, "reg.relative": True, "reg.epsilon": 0.3},
-               "at_edge": ["reg.epsilon"], "trials": trials}  # fmt: skip
-    (tmp_path / "mini-mnist-cnn-dropattack.json").write_text(json.dumps(content))
-    (row,) = chosen_settings(tmp_path).rows
-    assert row == ("mnist / cnn (mini)", "dropattack", "learning_rate=0.0066, relative=true, epsilon=0.3", "90.00", "3",
-                   "epsilon")  # fmt: skip
-    (tmp_path / "mini-mnist-cnn-fgm.json").write_text("{}")
-    with pytest.raises(UserError, match=r"fgm\.json is not a trial file"):
-        chosen_settings(tmp_path)
