@@ -18,7 +18,7 @@ LINK = (
     "The whole answer, with its controls, and every claim with what would change its verdict: "
     "[claims](results/claims.md)."
 )
-SHOWN = ("paper", "midi", "text", "vision", "bert", "all_rows", "notebooks")  # in this order, then the others
+SHOWN = ("paper", "midi", "text", "vision", "bert", "notebooks")  # in this order, then the others
 UNTUNED = {"paper", "notebooks"}
 NOTE = (
     "Mean ± standard deviation over the seeds. Differences are paired by seed: where a seed has only one of the two "
