@@ -27,6 +27,7 @@ from dropattack.errors import UserError
 from dropattack.files import write_atomically
 from dropattack.progress import counting
 from dropattack.report.cost import markdown
+from dropattack.training.memory import return_freed_memory
 
 ROUNDS, QUICK_ROUNDS = 9, 3
 QUICK_BATCH, QUICK_VOCABULARY = 16, 10_000
@@ -132,7 +133,8 @@ def _measure(setup: Setup, asked: argparse.Namespace, done: Callable[[str], None
         for method, entry in methods.items():
             entry["flops"] = steps.flops(method)
     yield {"steps_a_timing": repeats, "methods": methods, "memory": False}
-    del steps  # the other process needs the GPU's memory
+    del steps  # the other process needs the memory
+    return_freed_memory()
     if setup.device.type == "cuda":
         torch.cuda.empty_cache()
     if not asked.no_memory:

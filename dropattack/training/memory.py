@@ -28,9 +28,7 @@ class PeakMemory:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             return
-        gc.collect()
-        if _is_glibc():
-            ctypes.CDLL(None).malloc_trim(0)
+        return_freed_memory()
         with suppress(OSError):
             CLEAR.write_text("5")  # resets the peak
             self._before = _resident("VmRSS")
@@ -39,6 +37,13 @@ class PeakMemory:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**20
         return max(0.0, _resident("VmHWM") - self._before)
+
+
+def return_freed_memory() -> None:
+    """Return what `keep_freed_memory` has kept to the system, if the C library is glibc."""
+    gc.collect()
+    if _is_glibc():
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def keep_freed_memory() -> bool:
