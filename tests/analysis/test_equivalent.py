@@ -84,6 +84,9 @@ def test_one_bit_is_a_difference_and_time_is_not(mixed):
     assert differences(one, {**one, "history": moved}) == ["history[0].train.loss"]
     assert differences(one, {**one, "history": []}) == ["history.length", "history[0].epoch", "history[0].train.loss"]
     assert differences(one, {**one, "steps": 1}) == ["steps"]
+    rows = {**one, "test": {"correct": "a"}}
+    assert differences(rows, {**one, "test": {"correct": "b"}}) == ["test.correct"]
+    assert differences(rows, {**one, "test": {}}) == [], "the first records lack it"
 
 
 def test_older_record_has_one_digest_for_both_and_marks_changes():
