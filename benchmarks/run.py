@@ -180,7 +180,12 @@ def _read(path: Path, conditions: dict[str, Any]) -> dict[str, Any]:
     if not path.exists():
         return fresh
     found = json.loads(path.read_text(encoding="utf-8"))
-    return found if {**found, "cells": []} == fresh else fresh
+    return found if _known({**found, "cells": []}) == _known(fresh) else fresh
+
+
+def _known(conditions: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is None in the description of the machine: earlier files lack keys that came later."""
+    return {**conditions, "machine": {k: v for k, v in conditions.get("machine", {}).items() if v is not None}}
 
 
 def describe(device: torch.device, *, keeps_memory: bool = False) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterable
+from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any
 
@@ -62,11 +63,14 @@ def check_options(method: Any, options: Iterable[str]) -> None:
     """Check the names of the options of a method, a subclass of `Regularizer`.
 
     Raises:
-        TypeError: The method has no such option; the message lists those it has.
+        TypeError: The method has no such option; the message names the nearest, and lists those it has.
     """
     parameters = inspect.signature(method).parameters.values()
     own = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "model"]
     takes_common = any(p.kind is p.VAR_KEYWORD for p in parameters)
     accepted = dict.fromkeys([*own, *(method.common if takes_common else ())])
     if unknown := sorted(set(options) - set(accepted)):
-        raise TypeError(f"{method.__name__} has no option {unknown[0]!r}; options: {', '.join(accepted)}")
+        begun = [name for name in accepted if name.startswith(unknown[0])]
+        near = begun or get_close_matches(unknown[0], accepted, n=1, cutoff=0.75)
+        hint = f" ({near[0]}?)" if near else ""
+        raise TypeError(f"{method.__name__} has no option {unknown[0]!r}{hint}; options: {', '.join(accepted)}")

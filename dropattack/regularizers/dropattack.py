@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,7 +42,6 @@ class DropAttack(Regularizer):
             embedding's output.
         norm: `"l2"`, or `"linf"`: steps of ε sign(g).
         weight: λ.
-        parallel: Removed, and ignored with a warning: it changed only when the passes ran, and was not faster.
         common: See `Regularizer`.
 
     Raises:
@@ -66,7 +64,6 @@ class DropAttack(Regularizer):
         relative: bool = False,
         norm: Norm = "l2",
         weight: float = 1.0,
-        parallel: bool | None = None,
         **common: Unpack[Common],
     ) -> None:
         self.epsilon = RELATIVE_EPSILON if epsilon is None else non_negative(epsilon, "epsilon")
@@ -79,13 +76,6 @@ class DropAttack(Regularizer):
         self.relative = boolean(relative, "relative") or epsilon is None
         self.norm = one_of(norm, "norm", ("l2", "linf"))
         self.weight = non_negative(weight, "weight")
-        if parallel is not None:
-            warnings.warn(
-                "DropAttack's parallel was removed and is ignored: the objective is the same, and running the passes "
-                "concurrently was not faster on a GPU; leave it out",
-                DeprecationWarning,
-                stacklevel=2,
-            )
         super().__init__(model, required(targets, model, "DropAttack"), **common)
 
     def _resolved(self) -> None:

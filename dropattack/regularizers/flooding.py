@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from dropattack.regularizers.base import Common, Regularizer
-from dropattack.regularizers.checks import non_negative
+from dropattack.regularizers.checks import check_options, non_negative
 from dropattack.regularizers.passes import Passes
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Flooding(Regularizer):
     is_linear = False
 
     def __init__(self, model: nn.Module, level: float = 0.1, **common: Unpack[Common]) -> None:
+        check_options(type(self), common)  # it takes no targets
         self.level = non_negative(level, "level")
         super().__init__(model, None, **common)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dropattack.regularizers.agreement import Comparison, Divergence
 from dropattack.regularizers.base import Common, Regularizer
-from dropattack.regularizers.checks import non_negative
+from dropattack.regularizers.checks import check_options, non_negative
 from dropattack.regularizers.passes import Output, Passes
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class RDrop(Regularizer):
     def __init__(
         self, model: nn.Module, alpha: float = 1.0, divergence: Divergence | None = None, **common: Unpack[Common]
     ) -> None:
+        check_options(type(self), common)  # it takes no targets
         self.alpha = non_negative(alpha, "alpha")
         self._agreement = Agreement("R-Drop", divergence, common)
         super().__init__(model, None, **common)

@@ -307,7 +307,10 @@ class Activation:
 
     def _perturb(self, x: Any, keep: Tensor | None) -> Tensor:
         if not isinstance(x, Tensor) or not x.is_floating_point():
-            raise RuntimeError(f"attack target {self.name!r} gives {type(x).__name__}, not a floating-point tensor")
+            raise RuntimeError(
+                f"attack target {self.name!r} gives {type(x).__name__}, not a floating-point tensor"
+                f"{': name its weights instead' if isinstance(x, tuple) else ''}"
+            )
         # A call inside a backward is gradient checkpointing, which recomputes the module: use the same perturbation.
         if torch._C._current_graph_task_id() == -1:
             if self._calls:

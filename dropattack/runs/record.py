@@ -56,7 +56,6 @@ _CUT = "is not a complete JSON record (truncated?)"
 _NOT_IDENTITY = ("paths", "tracker", "rerun", "settings")
 _NOT_IDENTITY_WITHIN = {
     "trainer": ("device", "threads", "kernels", "progress", "checkpoint", "eval_batch_size", "probe_gradients"),
-    "reg": ("parallel",),  # of earlier configs; ignored now
     "model": ("recipe",),  # defaults of the trainer, whose own keys hold the values used
 }
 

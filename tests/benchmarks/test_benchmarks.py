@@ -224,3 +224,12 @@ def test_resumes_where_it_was_interrupted(tmp_path, monkeypatch):
     bench.main([*output, "mnist-lenet", "--rounds", "7"])
     assert asked[2:] == ["mnist-lenet"]
     assert [cell["workload"] for cell in json.loads((tmp_path / "b.json").read_text())["cells"]] == asked[:2]
+
+
+def test_a_key_that_came_later_discards_nothing(tmp_path):
+    machine = {"cpu": "AMD EPYC", "gpu": None}
+    path = tmp_path / "cpu.json"
+    path.write_text(json.dumps({"schema": 1, "machine": machine, "quick": False, "cells": [{"workload": "w"}]}))
+    found = bench._read(path, {"machine": {**machine, "jobs": None}, "quick": False})
+    assert found["cells"] == [{"workload": "w"}]
+    assert bench._read(path, {"machine": {**machine, "jobs": 2}, "quick": False})["cells"] == []

@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dropattack import FGM, INPUT, PGD, SAM, DropAttack, FreeLB, Identity, Output, RandomAttack, RDrop
+from dropattack import FGM, INPUT, PGD, SAM, DropAttack, Flooding, FreeLB, Identity, Output, RandomAttack, RDrop
 from dropattack.regularizers import functional
 from dropattack.regularizers.rows import EmbeddingRows
 from dropattack.regularizers.targets import Activation, Weight
@@ -136,7 +135,7 @@ def test_no_grad_and_logits_and_targets_outside_the_forward(model, forward):
     model.unused = nn.Linear(2, 2)
     with pytest.raises(RuntimeError, match="'unused' was not called: is it part of this model's forward"):
         FGM(model, "unused").backward(forward)
-    with pytest.raises(RuntimeError, match="'rnn' gives tuple, not a floating-point tensor"):
+    with pytest.raises(RuntimeError, match="'rnn' gives tuple, not a floating-point tensor: name its weights"):
         FGM(model, "rnn").backward(forward)
     with pytest.raises(RuntimeError, match="no floating-point tensor to attack: for token ids, attack the embedding"):
         FGM(model, INPUT).backward(forward)
@@ -265,17 +264,15 @@ def test_tied_and_sparse_embeddings_are_exact(method):
     torch.testing.assert_close(gradient(sparse, "0.weight"), gradient(dense, "0.weight"))
 
 
-def test_parallel_is_ignored_with_a_warning():
-    model, x, y = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3)), torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])
-    gradients = []
-    for options in ({}, {"parallel": True}, {"parallel": True, "grouping": "joint"}, {"grouping": "joint"}):
-        model.zero_grad()
-        with pytest.warns(DeprecationWarning, match="parallel was removed") if "parallel" in options else nullcontext():
-            reg = DropAttack(model, ["0.weight", "1.weight"], seed=1, **options)
-        reg.backward(lambda: F.cross_entropy(model(x), y))
-        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
-    assert torch.equal(gradients[0], gradients[1])
-    assert torch.equal(gradients[2], gradients[3])
+@pytest.mark.parametrize("method", [RDrop, Flooding])
+def test_targets_of_a_method_without_them_are_refused(method):
+    with pytest.raises(TypeError, match=rf"^{method.__name__} has no option 'targets'; options: "):
+        method(nn.Linear(2, 2), targets=["weight"])
+
+
+def test_the_nearest_option_is_named():
+    with pytest.raises(TypeError, match=r"^DropAttack has no option 'epsilom' \(epsilon\?\); options: targets, "):
+        DropAttack(nn.Linear(2, 2), "weight", epsilom=1.0)
 
 
 def test_ids_may_change_between_the_passes():
