@@ -364,3 +364,8 @@ def test_bad_input_that_only_the_model_detects(tmp_path):
     assert "Traceback" not in err
     assert out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reason_that_several_runs_share_is_said_once(capsys):
+    cli._say_unfinished({"seed=0": ("missing", "no column"), "seed=1": ("missing", "no column"), "x": ("error", "NaN")})
+    assert capsys.readouterr().err == "  2 missing (no column):\n    seed=0\n    seed=1\n  error: x (NaN)\n"

@@ -26,7 +26,8 @@ SHOWN = ("scale", "paths", "tracker")  # overrides that affect only where things
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("table", __doc__)
-    parser.add_argument("name", help="a table of conf/table/, or a file that ends with .yaml")
+    known = ", ".join(sorted(path.stem for path in (experiment.CONF / "table").glob("*.yaml")))
+    parser.add_argument("name", help=f"a table of conf/table/ ({known}), or a file that ends with .yaml")
     parser.add_argument(
         "--scale", default="mini", choices=SCALES, help="size of data and networks (default: %(default)s)"
     )

@@ -18,6 +18,7 @@ MINI = (
     "mini: real data cut down for two CPU cores, and small networks that a bag of words with logistic regression beats "
     "on the text data sets; an indication, not a result"
 )
+CONTROL = "randomattack"
 EPOCHS = "Both sides of a comparison have the same number of epochs, so DropAttack took longer."
 NAMES = {"imdb": "IMDB", "agnews": "AG News", "pheme": "PHEME", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 
@@ -35,7 +36,7 @@ class ScaleAnswer:
         controls: for each of `cells` the random direction against plain training, None where it was not run.
         longer: for each of `cells` DropAttack against plain training for as many passes, None where it was not run. Its
             verdict is by the p-value without correction.
-        others: DropAttack against each other method.
+        others: DropAttack against each other method and the random direction.
     """
 
     scale: str
@@ -52,7 +53,7 @@ def answers(claims: Claims, found: Sequence[Found]) -> list[ScaleAnswer]:
     """Return the answer of each scale that has a comparison, the most credible scale first."""
     every = [cell for cell in cells(claims.pooled, found, claims.scales) if cell.counts]
     made = []
-    controls = _beside(replace(claims.pooled, method="randomattack"), claims, found)
+    controls = _beside(replace(claims.pooled, method=CONTROL), claims, found)
     longer = {
         place: replace(cell, verdict=verdict(cell.difference, cell.difference.p, claims.margin))
         for place, cell in _beside(replace(claims.pooled, against="longer"), claims, found).items()
@@ -118,7 +119,10 @@ def in_short(found: Sequence[ScaleAnswer]) -> list[str]:
         said.append(f"{where}, DropAttack gives {_gains(longer)}.")
     if controls := [cell for one in credible for cell in one.controls if cell]:
         said.append(f"The control, the same masks and lengths along a random direction, gives {_gains(controls)}.")
-    if others := [rival for one in credible for rival in one.others if rival.difference.n >= MIN_SEEDS]:
+    rivals_there = [rival for one in credible for rival in one.others if rival.difference.n >= MIN_SEEDS]
+    if directly := [rival for rival in rivals_there if rival.other == CONTROL]:
+        said.append(f"Compared with this control directly, DropAttack's verdicts are: {_against(directly)}.")
+    if others := [rival for rival in rivals_there if rival.other != CONTROL]:
         said.append(f"Against the other methods, its verdicts are: {_against(others)}.")
     return [*(said or [_summary(one) for one in found]), *filter(None, [cost(found)])]
 
@@ -195,7 +199,10 @@ def _against(chosen: Sequence[Rival]) -> str:
             if one.verdict == word:
                 place = dataset_name(one.dataset), one.table.rpartition(", ")[2]
                 methods.setdefault(place, set()).add(one.other)
-        places = [f"{name} ({scale}: {', '.join(sorted(own))})" for (name, scale), own in sorted(methods.items())]
+        places = []
+        for (name, scale), own in sorted(methods.items()):
+            named = "" if own == {CONTROL} else f": {', '.join(sorted(own))}"
+            places.append(f"{name} ({scale}{named})")
         said += [f"{word} on {', '.join(places)}"] if places else []
     return "; ".join(said)
 
@@ -225,12 +232,12 @@ def _beside(claim: Claim, claims: Claims, found: Sequence[Found]) -> dict[tuple[
 
 
 def _others(found: Sequence[Found]) -> dict[str, tuple[Rival, ...]]:
-    """Return by scale the comparisons with other methods, without the controls, which have their own sentences."""
+    """Return by scale the comparisons with other methods, without `longer`, which has its own sentences."""
     compared = [one for one in without_methods(found) if one.table.kind == "comparison" and one.table.seeds > 1]
     every = rivals({f"{one.table.name}, {one.scale}": one.frame for one in compared})
     named: dict[str, tuple[Rival, ...]] = {}
     for one in every:
-        if one.other not in ("randomattack", "longer"):
+        if one.other != "longer":
             scale = one.table.rpartition(", ")[2]
             named[scale] = (*named.get(scale, ()), one)
     return named

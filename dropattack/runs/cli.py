@@ -197,10 +197,20 @@ def _sweep(hydra_main: Callable[[], Any], overrides: list[str]) -> int:
     states = {path: record.state(path) for path in runs}
     counts = Counter(states.values())
     experiment.say(", ".join(f"{number} {state}" for state, number in sorted(counts.items())))
-    for line, path in records.items():
-        if states[path] != "finished":
-            experiment.say(f"  {states[path]}: {line} ({record.why(path)})")
+    _say_unfinished({line: (states[path], record.why(path)) for line, path in records.items()
+                     if states[path] != "finished"})  # fmt: skip
     return code if code else int(counts["finished"] < len(runs))
+
+
+def _say_unfinished(runs: Mapping[str, tuple[str, str]]) -> None:
+    """Report each unfinished run's state and reason, and a reason that several share once."""
+    shared = Counter(runs.values())
+    for (state, why), number in shared.items():
+        lines = [line for line, own in runs.items() if own == (state, why)]
+        if number == 1:
+            experiment.say(f"  {state}: {lines[0]} ({why})")
+        else:
+            experiment.say("\n".join([f"  {number} {state} ({why}):", *(f"    {line}" for line in lines)]))
 
 
 def say_untuned(configs: Iterable[Mapping[str, Any]]) -> None:

@@ -47,7 +47,8 @@ def test_what_there_is_not_is_an_error(name, options, error, message):
 def test_an_option_that_a_method_does_not_have_is_an_error_where_it_is_made_directly_too():
     model = NETWORKS[0].build()
     with pytest.raises(
-        TypeError, match=r"^DropAttack has no option 'eps' \(epsilon\?\); options: targets, epsilon, p, steps, .*schedule$"
+        TypeError,
+        match=r"^DropAttack has no option 'eps' \(epsilon\?\); options: targets, epsilon, p, steps, .*schedule$",
     ):
         da.DropAttack(model, "embed.weight", eps=3)
 

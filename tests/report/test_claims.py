@@ -260,6 +260,10 @@ def test_the_sentences_have_the_numbers_of_the_records():
         "Against the other methods, its verdicts are: equivalent on MNIST (full: dropout, fgm); not known on IMDB "
         "(full: fgm)."
     )
+    direct = answer.Rival("midi, midi", "mnist", "cnn", "mnist", "randomattack", "", difference, 1.0, EQUIVALENT)
+    assert answer.in_short([replace(found[0], others=(direct,))])[1] == (
+        "Compared with this control directly, DropAttack's verdicts are: equivalent on MNIST (midi)."
+    )
     assert answer.cost(found) == "A step of DropAttack takes 3.6 times as long as a plain one in these runs."
 
 
