@@ -29,7 +29,6 @@ class Search:
         chosen: the chosen settings.
         accuracy: the best mean validation accuracy of a trial, in percent.
         trials: number of settings that were tried.
-        seeds: seeds of the chosen trial.
         edge: settings whose chosen value is the lowest or highest that was tried.
         seconds: time of all trials; NaN if unknown.
     """
@@ -41,7 +40,6 @@ class Search:
     chosen: Mapping[str, Any]
     accuracy: float
     trials: int
-    seeds: int
     edge: tuple[str, ...]
     seconds: float
 
@@ -69,11 +67,10 @@ def _read(path: Path) -> Search:
         content = json.loads(path.read_text(encoding="utf-8"))
         trials = [trial for trial in content["trials"] if trial["validation_accuracy"] is not None]
         chosen = dict(content["chosen"])
-        own: dict[str, Any] = next((trial for trial in trials if trial["settings"] == chosen), {})
         return Search(
             place=" / ".join([*data, model_label(model, AT_SCALE.get((scale, model)))]), scale=scale, method=method,
             repeat=repeat, chosen=chosen, accuracy=100 * max(trial["validation_accuracy"] for trial in trials),
-            trials=len(content["trials"]), seeds=len(own.get("seeds") or [0]),
+            trials=len(content["trials"]),
             edge=tuple(name.rpartition(".")[2] for name in content["at_edge"]),
             seconds=float(content.get("seconds", math.nan)),
         )  # fmt: skip

@@ -45,7 +45,7 @@ print(_resident("VmRSS"))
 
 @pytest.mark.skipif(not STATUS.exists(), reason="reads /proc")
 def test_memory_is_kept_beyond_two_gigabytes():
-    """R-Drop on a small encoder frees more at the end of each step: mapping it again took a tenth of the step."""
+    """R-Drop on a small encoder frees more at the end of each step: mapping it again takes time in each step."""
     done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
     accepted, kept, returned = done.stdout.split()
     if accepted != "True":
