@@ -15,6 +15,8 @@ from dropattack.regularizers.targets import Activation, Target, Weight
 INPUT = "<input>"
 """Names the first floating-point tensor that the model is called with."""
 
+_TABLES = (nn.Embedding, nn.EmbeddingBag)
+
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """Return the model inside `torch.compile`, DataParallel and DistributedDataParallel."""
@@ -84,7 +86,7 @@ def resolve_activations(model: nn.Module, names: str | Iterable[str], method: st
     modules = dict(model.named_modules())
     names = [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
     owners = {n: n.removesuffix(".weight") for n in names if isinstance(n, str) and n.endswith(".weight")}
-    tables = {n: owner for n, owner in owners.items() if isinstance(modules.get(owner), nn.Embedding)}
+    tables = {n: owner for n, owner in owners.items() if isinstance(modules.get(owner), _TABLES)}
     found = resolve(model, [tables.get(n, n) for n in names])
     for target in found:
         if not isinstance(target, Activation):
@@ -111,13 +113,13 @@ def default_target(model: nn.Module) -> str:
     """Return the default target: the weight of the input embedding, or the input of an image model.
 
     That is the embedding of `model.get_input_embeddings()` where there is one (Hugging Face), else the only
-    `nn.Embedding`, else `INPUT` of a model with a convolution.
+    `nn.Embedding` or `nn.EmbeddingBag`, else `INPUT` of a model with a convolution.
 
     Raises:
         ValueError: That is ambiguous; the message lists the choices.
     """
     model = unwrapped(model)
-    tables = {name: module for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
+    tables = {name: module for name, module in model.named_modules() if isinstance(module, _TABLES)}
     getter = getattr(model, "get_input_embeddings", None)
     own = getter() if callable(getter) else None
     found = [name for name, module in tables.items() if module is own] or list(tables)
@@ -138,7 +140,7 @@ def _weight(name: str, parameters: dict[str, nn.Parameter], modules: dict[str, n
     places = [n.rpartition(".") for n, p in parameters.items() if p is parameter]
     if len(places) == 1 and isinstance(module, nn.Embedding) and is_row_wise(module, leaf):
         return EmbeddingRows(name, parameter, module)
-    is_table = any(isinstance(modules[owner], nn.Embedding) and leaf == "weight" for owner, _, leaf in places)
+    is_table = any(isinstance(modules[owner], _TABLES) and leaf == "weight" for owner, _, leaf in places)
     return Weight(name, parameter, is_table)
 
 
@@ -184,7 +186,7 @@ def required(targets: str | Iterable[str] | None, model: object, method: str) ->
     if targets is not None:
         return targets
     model = unwrapped(_module(model, method))
-    tables = [f"{name}.weight" for name, m in model.named_modules() if isinstance(m, nn.Embedding)]
+    tables = [f"{name}.weight" for name, m in model.named_modules() if isinstance(m, _TABLES)]
     names = [name for name, p in model.named_parameters() if _attackable(p)]
     shown = list(dict.fromkeys([*(t for t in tables if t in names), *names]))
     raise TypeError(

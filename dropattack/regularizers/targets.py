@@ -70,7 +70,7 @@ class Weight:
     """A parameter, whole.
 
     Attributes:
-        is_table: Whether it is an `nn.Embedding`'s weight: a batch uses only some of its rows.
+        is_table: Whether it belongs to an `nn.Embedding` or `nn.EmbeddingBag`: a batch uses only some of its rows.
     """
 
     per_example = False

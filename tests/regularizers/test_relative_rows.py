@@ -68,6 +68,32 @@ def test_a_relative_strength_is_a_part_of_the_same_rows_where_the_matrix_is_atta
         assert_close(taken(weights(rows)), taken(weights(whole)))
 
 
+class Bag(nn.Module):
+    """A classifier on the sum of a text's word vectors: looked up and added, or by `nn.EmbeddingBag`."""
+
+    def __init__(self, embed: nn.Module) -> None:
+        super().__init__()
+        self.embed, self.out = embed, nn.Linear(6, 3)
+        self.double()
+
+    def forward(self, ids):
+        vectors = self.embed(ids)
+        return self.out(vectors.sum(1) if vectors.dim() == 3 else vectors)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("method", sorted(set(RELATIVE) - {"randomattack"}))
+def test_an_embedding_bag_is_attacked_as_the_embedding_whose_rows_it_adds_up(method, sparse):
+    torch.manual_seed(0)
+    rows = Bag(nn.Embedding(10, 6, padding_idx=0))
+    bag = Bag(nn.EmbeddingBag(10, 6, mode="sum", padding_idx=0, sparse=sparse))
+    bag.load_state_dict(rows.state_dict())
+    one, other = (moved_by(RELATIVE[method](model), model) for model in (rows, bag))
+    assert one == pytest.approx(other, abs=1e-12)
+    assert max(one) > 0.1
+    assert_close(taken(weights(rows)), taken(weights(bag)))
+
+
 def test_a_relative_strength_of_a_tied_matrix_is_a_part_of_all_of_it():
     """The head's softmax gives each row a gradient, whether the batch has that word or not."""
     torch.manual_seed(0)

@@ -192,6 +192,7 @@ def test_targets_are_found():
     assert names == ["embed.weight", "embed.weight", da.INPUT, "bert.embeddings.word_embeddings.weight"]
     assert [t.name for t in da.FreeLB(TEXT.build()).targets] == ["embed"]
     assert da.FGM(nn.Embedding(9, 4)).targets[0].name == "weight"
+    assert da.FGM(nn.EmbeddingBag(9, 4)).targets[0].name == "weight"
 
 
 def test_targets_that_are_ambiguous_are_listed():
