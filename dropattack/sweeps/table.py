@@ -152,6 +152,14 @@ def _is_seed(override: str) -> bool:
     return override.startswith("seed=")
 
 
+def narrowed(grids: Sequence[Sequence[str]], only: Sequence[str]) -> Iterator[list[str]]:
+    """Yield each grid with the values in `only` alone (`reg=fgm` of `reg=none,fgm`), unless it has no such cell."""
+    keys = {override.partition("=")[0] for override in only}
+    for grid in grids:
+        if any(set(only) <= set(cell) for cell in cells(grid)):
+            yield [*(override for override in grid if override.partition("=")[0] not in keys), *only]
+
+
 def run_cells(
     table: TableConfig, folder: Path, engine: Engine, *, scale: str, output: Path, extra: Sequence[str] = (),
     only: Sequence[str] = (),
@@ -184,7 +192,7 @@ def run_cells(
     if todo and engine.launcher in SLURM:  # check that it is installed
         launching.check_hydra(experiment.CONF, [f"hydra/launcher={engine.launcher}", *todo[0]], sweep=True)
     if engine.launcher in SLURM:
-        for grid in grids if todo else ():
+        for grid in narrowed(grids, only) if todo else ():
             launch_by_hydra(grid, engine)
     elif todo:
         launch(todo, engine)

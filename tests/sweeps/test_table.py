@@ -126,6 +126,13 @@ def test_only_some_cells_are_run_and_reported(tmp_path, monkeypatch):
         problems("reg=sam")
 
 
+def test_slurm_gets_only_the_cells_that_are_asked_for():
+    grids = [["dataset=digits,mnist", "reg=none,fgm", "seed=0,1"], ["dataset=pheme", "+note=x", "seed=0"]]
+    assert list(sweeps.narrowed(grids, ())) == grids
+    assert list(sweeps.narrowed(grids, ["reg=fgm", "dataset=mnist"])) == [["seed=0,1", "reg=fgm", "dataset=mnist"]]
+    assert list(sweeps.narrowed(grids, ["seed=0"])) == [[*grids[0][:2], "seed=0"], grids[1]]
+
+
 def test_an_untuned_method_is_not_compared_with_tuned_ones(tmp_path, monkeypatch):
     launched = []
     monkeypatch.setattr(sweeps, "launch", lambda runs, engine: launched.extend(runs))
