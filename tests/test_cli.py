@@ -101,6 +101,14 @@ def test_help_names_every_choice(capsys):
     assert max(len(line) for line in text.splitlines()) <= 120
 
 
+def test_help_of_a_sweep_says_what_a_sweep_does(capsys):
+    assert cli.main(lambda: None, ["--help"], program="dropattack sweep") == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Train a model for every combination")
+    assert "dropattack sweep dataset=digits" in text
+    assert max(len(line) for line in text.splitlines()) <= 120
+
+
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [

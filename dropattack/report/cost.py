@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -150,6 +151,13 @@ def _table(head: tuple[str, ...], body: Sequence[tuple[str, ...]], *, right: int
 
 
 def main(arguments: list[str]) -> None:
-    if len(arguments) != 1:
-        raise SystemExit("give one file: python -m benchmarks.table results/bench/cpu.json")
-    print(markdown(json.loads(Path(arguments[0]).read_text(encoding="utf-8"))), end="")
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.table", description="Print a benchmark's table and promises."
+    )
+    parser.add_argument("file", type=Path, help="such as results/bench/cpu.json")
+    file = parser.parse_args(arguments).file
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        parser.error(f"{file}: {error.strerror}")
+    print(markdown(json.loads(text)), end="")

@@ -39,8 +39,14 @@ class CellError(Exception):
     """A cell of a sweep failed, which was reported. Always picklable, so a worker can pass it on."""
 
 
+PURPOSE = "Train a model on a dataset with a regularizer, and write one JSON record of it."
+SWEEP_PURPOSE = """\
+Train a model for every combination of the values (give several with commas), and write one JSON record of each run.
+Same as `dropattack run --multirun`. Finished runs are skipped, and a run that fails does not stop the others.
+`hydra/launcher=joblib hydra.launcher.n_jobs=2` trains two at a time. For a whole table, see `dropattack table`.
+"""
 HELP = """\
-Train a model on a dataset with a regularizer, and write one JSON record of it.
+{purpose}
 
   {program} [GROUP=CHOICE …] [KEY=VALUE …]
 
@@ -58,14 +64,20 @@ Common keys (`{program} --cfg job` shows all of them, for the given choices):
   rerun=true                        run again even if there is a finished record
 
 Examples:
-  {program} dataset=digits model=cnn reg=none scale=smoke tracker=none     a few seconds, no download
-  {program} dataset=imdb model=lstm reg=dropattack scale=mini              real data on two CPU cores
-  {program} experiment=notebook_imdb                                       as the authors ran it
-  {sweep} reg=none,fgm,dropattack seed=0,1,2 scale=mini       a sweep; done cells are skipped
+{examples}
 
 Give the same command again to resume a stopped run. A run that is done is not run again.
 The last line on stdout is the record's path. Exit codes: 0 done, 2 bad input, 1 failed or diverged, 130 Ctrl-C.
 """
+EXAMPLES = """\
+  {program} dataset=digits model=cnn reg=none scale=smoke tracker=none     a few seconds, no download
+  {program} dataset=imdb model=lstm reg=dropattack scale=mini              real data on two CPU cores
+  {program} experiment=notebook_imdb                                       as the authors ran it
+  {program} --multirun reg=none,fgm,dropattack seed=0,1,2 scale=mini       a sweep; done cells are skipped"""
+SWEEP_EXAMPLES = """\
+  {program} dataset=digits model=cnn scale=smoke tracker=none reg=none,dropattack seed=0,1
+  {program} scale=mini reg=none,fgm,dropattack seed=0,1,2 hydra/launcher=joblib hydra.launcher.n_jobs=2
+  {program} dataset=digits model=cnn scale=mini reg=dropattack 'reg.epsilon=0.5,1,2'"""
 
 
 def main(
@@ -301,5 +313,7 @@ def help_text(conf: Path, program: str = "dropattack run") -> str:
     for group in GROUPS:
         names = [f"{name}*" if name == str(defaults.get(group) or "null") else name for name in choices(conf, group)]
         lines += textwrap.wrap(f"  {group:<11} {', '.join(names)}", 100, subsequent_indent=" " * 14)
-    sweep = program if program.endswith("sweep") else f"{program} --multirun"
-    return HELP.format(groups="\n".join(lines), program=program, sweep=sweep)
+    purpose, examples = (SWEEP_PURPOSE, SWEEP_EXAMPLES) if program.endswith("sweep") else (PURPOSE, EXAMPLES)
+    return HELP.format(
+        purpose=purpose.rstrip(), groups="\n".join(lines), program=program, examples=examples.format(program=program)
+    )

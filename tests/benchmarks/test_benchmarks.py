@@ -15,6 +15,7 @@ from benchmarks import run as bench
 from benchmarks.methods import METHODS, Steps
 from benchmarks.workloads import WORKLOADS, Setup
 from dropattack.errors import UserError
+from dropattack.report.cost import main as cost_page
 from dropattack.report.cost import markdown, measures, promises, rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,6 +104,12 @@ PAGES = [path for path in sorted((ROOT / "results" / "bench").glob("*.md")) if p
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_committed_pages_equal_their_json(path):
     assert path.read_text() == markdown(json.loads(path.with_suffix(".json").read_text()))
+
+
+def test_the_table_of_a_file_that_is_not_there_is_an_error(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cost_page([str(tmp_path / "none.json")])
+    assert "none.json: No such file or directory" in capsys.readouterr().err
 
 
 def test_promises(result):
