@@ -1,36 +1,61 @@
-"""Side effects of a forward: buffers, plain attributes of modules and random states."""
+"""Side effects of a forward: buffers, plain attributes of modules, weights that it writes, and random states."""
 
 import random
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dropattack.regularizers import functional
+
 _PLAIN = (bool, int, float, str, Tensor, type(None))
 _NO_TENSORS = {bool, int, float, str, type(None), tuple, list, dict, OrderedDict, set}
+# Sizes in elements. A small tensor is copied in every step, since any forward may begin to write it; a large weight is
+# not copied before it is known to change.
+_SMALL, _LARGE = 65_536, 4_000_000
+# These write their statistics in train mode and never read them, and leave them alone in eval mode. Other classes
+# derived from BatchNorm (batch renormalisation) may read theirs.
+_STATISTICS = frozenset(
+    [
+        *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+        *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+    ]
+)
 
 
 class Moving:
     """Remembers from step to step which tensors of the modules a forward changes in place, so that others need no copy.
 
-    Most models have none, and some have large tensors that stay.
+    Most models have none, and some have large tensors that stay. The first step that sees a forward write a large
+    weight (of a teacher, a moving average) leaves it as the first forward did, but its further forwards start from
+    there.
     """
 
+    STEPS = 2  # in which everything is looked at: a teacher that starts as its student's equal stays so in the first
+
     def __init__(self) -> None:
-        self.known = False
+        self._seen = 0
         self.slots: set[tuple[int, str]] = set()
 
+    @property
+    def known(self) -> bool:
+        return self._seen >= self.STEPS
+
+    def see(self) -> None:
+        """Count a step."""
+        self._seen += 1
+
     def forget(self) -> None:
-        """Copy everything in the next step, because the model or its mode has changed."""
-        self.known = False
+        """Look at everything again, because the model or its mode has changed."""
+        self._seen = 0
 
 
 class _Entry:
-    """A module's buffers and plain attributes at one moment, and the tensors among them."""
+    """A module's buffers and plain attributes at one moment, the tensors among them, and its weights."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
@@ -39,6 +64,10 @@ class _Entry:
         for values in (self.buffers, self.attributes):
             if not _NO_TENSORS.issuperset(map(type, values.values())):
                 self.tensors += [(name, value) for name, value in values.items() if isinstance(value, Tensor)]
+        # Only plain ones: the values of a sharded or quantised weight cannot be told from its place. An embedding with
+        # max_norm writes the rows that it looks up, and a further forward of the same rows writes nothing new.
+        if getattr(module, "max_norm", None) is None:
+            self.tensors += [(name, p) for name, p in module._parameters.items() if type(p) is nn.Parameter]
 
     def is_unchanged(self) -> bool:
         """Return whether each name still has the same object; contents may differ."""
@@ -72,6 +101,7 @@ class _Snapshot:
         modules: In the same order as those of `before`.
         copies: Called with each module, attribute name and tensor.
         before: An earlier snapshot, of which unchanged entries are used again.
+        sums: Called with each tensor that is not copied: whether to take sums, which tell if it changes.
     """
 
     def __init__(
@@ -79,36 +109,53 @@ class _Snapshot:
         modules: Iterable[nn.Module],
         copies: Callable[[nn.Module, str, Tensor], bool],
         before: "_Snapshot | None" = None,
+        sums: Callable[[Tensor], bool] = lambda value: False,
     ) -> None:
         if before is None:
             self.entries = [_Entry(module) for module in modules]
         else:
             self.entries = [entry if entry.is_unchanged() else _Entry(entry.module) for entry in before.entries]
-        self.versions: dict[tuple[int, str], tuple[Tensor, int | None]] = {}
+        self.places: dict[tuple[int, str], tuple[Tensor, tuple[int, int] | None]] = {}
+        self.sums: dict[tuple[int, str], Tensor] = {}
         self.copies: dict[tuple[int, str], tuple[nn.Module, Tensor, Tensor]] = {}
         for entry in self.entries:
             for name, value in entry.tensors:
                 slot = id(entry.module), name
                 if copies(entry.module, name, value):
                     self.copies[slot] = entry.module, value, value.detach().clone()
-                self.versions[slot] = value, _version(value)
+                elif sums(value):
+                    self.sums[slot] = _sums(value)
+                self.places[slot] = value, _place(value)
 
     def put_back(self) -> None:
         for entry in self.entries:
             entry.put_back()
-        if self.copies:
-            with torch.no_grad():
-                for _, value, copy in self.copies.values():
-                    value.copy_(copy)
+        _write(self.copies.values())
 
 
-def _version(x: Tensor) -> int | None:
-    return None if x.is_inference() else x._version
+def _write(copies: Iterable[tuple[nn.Module, Tensor, Tensor]]) -> None:
+    with torch.no_grad():
+        for _, value, copy in copies:
+            if value.shape != copy.shape:  # an observer, which takes its size from the first batch
+                value.resize_(copy.shape)
+            value.copy_(copy)
+
+
+def _place(x: Tensor) -> tuple[int, int] | None:
+    """Return what changes when a tensor is written or its `.data` is set; a write to `x.data` does not show."""
+    if x.is_inference() or x.is_meta:
+        return None
+    return x._version, x.data_ptr() if type(x) in (Tensor, nn.Parameter) and x.layout is torch.strided else 0
+
+
+def _sums(x: Tensor) -> Tensor:
+    """Return two numbers that differ after nearly every change of the values."""
+    x = x.detach()
+    return torch.stack([x.sum(dtype=torch.float64), torch.linalg.vector_norm(x.float(), dtype=torch.float64)])
 
 
 def _writes_statistics(module: nn.Module) -> bool:
-    """Return whether this is BatchNorm in train mode, which writes its statistics and never reads them."""
-    return isinstance(module, nn.modules.batchnorm._NormBase) and module.training
+    return module.training and type(module) in _STATISTICS
 
 
 class State:
@@ -117,21 +164,34 @@ class State:
     That is: a BatchNorm's statistics, the vectors of spectral norm, a counter, and the `weight` that weight norm
     computes see the first forward, as in a plain step. With `same_dropout` every forward also starts from the random
     state of the first (torch's, Python's, NumPy's), and the step leaves what the first left.
+
+    Args:
+        modules: All of the model.
+        parameters: All of the model.
+        moving: What earlier steps have found.
+        same_dropout: Whether all forwards draw the same random numbers.
+        attacked: `id`s of the weights that the method moves, and puts back itself.
     """
 
     def __init__(
-        self, modules: list[nn.Module], parameters: Iterable[Tensor], moving: Moving, same_dropout: bool
+        self,
+        modules: list[nn.Module],
+        parameters: Iterable[Tensor],
+        moving: Moving,
+        same_dropout: bool,
+        attacked: Collection[int] = (),
     ) -> None:
-        self._modules, self._moving, self._same_dropout = modules, moving, same_dropout
+        self._modules, self._moving, self._same_dropout, self._attacked = modules, moving, same_dropout, attacked
         self._devices = sorted({p.device.index for p in parameters if p.is_cuda}) if same_dropout else []
         self._start: _Snapshot | None = None
         self._after: _Snapshot | None = None
+        self._unchanged: list[tuple[nn.Module, Tensor, Tensor]] = []
         self._forwards = 0
 
     def before_forward(self) -> None:
         self._forwards += 1
         if self._forwards == 1:
-            self._start = _Snapshot(self._modules, self._is_copied)
+            self._start = _Snapshot(self._modules, self._is_copied, sums=self._is_summed)
             if self._same_dropout:
                 self._random_before = self._random()
             return
@@ -146,36 +206,56 @@ class State:
         # Now, and not before the second forward: by then the weights are moved, and an attribute may be a view of one.
         assert self._start is not None
         self._after = _Snapshot(self._modules, self._is_changed, self._start)
-        self._start.copies = {slot: c for slot, c in self._start.copies.items() if slot in self._after.copies}
+        changed = self._after.copies.keys()
+        if not self._moving.known:  # a later forward of the step may write what the first did not
+            unchanged = (c for slot, c in self._start.copies.items() if slot not in changed)
+            self._unchanged = [copy for copy in unchanged if not copy[1].requires_grad]
+        self._start.copies = {slot: c for slot, c in self._start.copies.items() if slot in changed}
         self._moving.slots |= {slot for slot, (m, *_) in self._after.copies.items() if not _writes_statistics(m)}
-        self._moving.known = True
+        self._moving.see()
         if self._same_dropout:
             self._random_after = self._random()
 
     def _is_copied(self, module: nn.Module, name: str, value: Tensor) -> bool:
-        if value.grad_fn is not None or value.is_meta or value.is_inference() or _writes_statistics(module):
+        if value.grad_fn is not None or value.is_meta or value.is_inference() or type(module) in _STATISTICS:
             return False
-        return not self._moving.known or (id(module), name) in self._moving.slots
+        if id(value) in self._attacked:
+            return False
+        if (id(module), name) in self._moving.slots:
+            return True
+        if isinstance(value, nn.Parameter):
+            return not self._moving.known and value.numel() <= _LARGE
+        return not self._moving.known or value.numel() <= _SMALL
+
+    def _is_summed(self, value: Tensor) -> bool:
+        if self._moving.known or value.is_meta or id(value) in self._attacked:
+            return False
+        return isinstance(value, nn.Parameter) and value.numel() > _LARGE
 
     def _is_changed(self, module: nn.Module, name: str, value: Tensor) -> bool:
         """Return whether the first forward wrote into this tensor; a new tensor in its place needs no copy."""
-        if _writes_statistics(module):
+        if _writes_statistics(module) and not isinstance(value, nn.Parameter):
             return True  # without a new version
         slot = (id(module), name)
-        before, version = self._start.versions.get(slot, (None, None)) if self._start else (None, None)
-        if value is not before or value.grad_fn is not None or value.is_meta:
+        assert self._start is not None
+        before, place = self._start.places.get(slot, (None, None))
+        if value is not before or value.grad_fn is not None or value.is_meta or id(value) in self._attacked:
             return False
-        if _version(value) != version:
+        if slot in self._moving.slots or _place(value) != place:
             return True
-        # Some kernels write without a new version: the values themselves are compared, where they were copied.
-        copied = self._start.copies.get(slot) if self._start else None
-        return copied is not None and (slot in self._moving.slots or not torch.equal(copied[2], value))
+        if self._moving.known and not functional.is_at_hand(value):
+            return False
+        # Some kernels, and all writes to `.data`, make no new version: the values themselves are compared.
+        if slot in self._start.copies:
+            return not torch.equal(self._start.copies[slot][2], value)
+        return slot in self._start.sums and not torch.equal(self._start.sums[slot], _sums(value))
 
     def restore(self) -> None:
         if self._forwards < 2:
             return
         if self._after is not None:
             self._after.put_back()
+        _write(self._unchanged)
         if self._same_dropout:
             self._set_random(self._random_after)
 

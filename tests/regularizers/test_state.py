@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dropattack import FGM, DropAttack, Output, RDrop
+from dropattack import FGM, SAM, DropAttack, Output, RDrop
 from dropattack.regularizers import state
 from tests.regularizers import by_hand
 from tests.regularizers.by_hand import assert_close, taken, weights
@@ -167,23 +167,24 @@ def test_r_drops_second_forward_starts_where_the_first_did():
         assert model[0].calls == calls
 
 
-def test_what_stays_is_copied_once(monkeypatch):
+def test_what_stays_is_copied_in_two_steps(monkeypatch):
     model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).double()
-    model.register_buffer("large", torch.zeros(1000))
+    model.register_buffer("large", torch.zeros(100_000))
     copied = []
     original = state._Snapshot
 
     class Snapshot(original):
-        def __init__(self, *args):
-            super().__init__(*args)
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
             copied.append({name for _, name in self.copies})
 
     monkeypatch.setattr(state, "_Snapshot", Snapshot)
     reg = FGM(model, "0.weight")
-    for _ in range(2):
+    for _ in range(3):
         reg.backward(loss_of(model))
     statistics = {"running_mean", "running_var", "num_batches_tracked"}
-    assert copied == [{"large"}, statistics, set(), statistics]
+    everything = {"large", "bias"}
+    assert copied == [everything, statistics, everything, statistics, set(), statistics]
 
 
 @pytest.mark.parametrize("relative", [0.1, 0.3])
@@ -203,3 +204,197 @@ def test_a_relative_radius_is_that_of_the_output_before_it_is_changed_in_place(r
     DropAttack(model, "norm", epsilon=relative, p=1.0, relative=True).backward(loss_of(model))
     clean, moved = model.seen
     torch.testing.assert_close((moved - clean).norm(dim=1) / clean.norm(dim=1), torch.full((3,), relative).double())
+
+
+# Weights that the forward itself writes, and tensors that a later step begins to write.
+
+
+class Teacher(nn.Module):
+    """A student beside the moving average of its weights, which `write` updates in the forward."""
+
+    def __init__(self, write) -> None:
+        super().__init__()
+        self.student = nn.Linear(4, 3).double()
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        self.write = write
+
+    def forward(self, x):
+        with torch.no_grad():
+            for p, q in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
+                self.write(p, q)
+        return self.student(x) - 0.5 * self.teacher(x)
+
+
+def in_place(p, q):
+    p.mul_(0.9).add_(q, alpha=0.1)
+
+
+def by_data(p, q):
+    p.data.mul_(0.9).add_(q.data, alpha=0.1)
+
+
+def by_a_new_tensor(p, q):
+    p.data = 0.9 * p.data + 0.1 * q.data
+
+
+@pytest.mark.parametrize("write", [in_place, by_data, by_a_new_tensor])
+@pytest.mark.parametrize(
+    "make", [lambda m: FGM(m, "student.weight"), lambda m: SAM(m, rho=0.5), lambda m: DropAttack(m, "student.*", p=1.0)]
+)
+def test_a_teacher_that_the_forward_updates_averages_what_a_plain_step_would(write, make):
+    torch.manual_seed(0)
+    model = Teacher(write)
+    plain, reg = copy.deepcopy(model), make(model)
+    for _ in range(3):
+        reg.backward(loss_of(model))
+        loss_of(plain)()
+        assert_close(weights(model.teacher), weights(plain.teacher))
+
+
+@pytest.mark.parametrize("write", [in_place, by_data, by_a_new_tensor])
+def test_a_teacher_too_large_to_copy_is_known_by_its_sums(write, monkeypatch):
+    monkeypatch.setattr(state, "_LARGE", 0)
+    torch.manual_seed(0)
+    model = Teacher(write)
+    model.student.weight.data += 0.1
+    plain, reg = copy.deepcopy(model), FGM(model, "student.weight")
+    for _ in range(3):
+        reg.backward(loss_of(model))
+        loss_of(plain)()
+        assert_close(weights(model.teacher), weights(plain.teacher))
+
+
+@pytest.mark.parametrize("write", [in_place, by_data, by_a_new_tensor])
+def test_every_pass_starts_with_the_teacher_that_the_step_found(write):
+    torch.manual_seed(0)
+    model = Teacher(write)
+    reg = FGM(model, "student.weight")
+    for _ in range(2):  # only the first step in which it changes does not know of it
+        reg.backward(loss_of(model))
+        taken(weights(model))
+        model.student.weight.data += 0.1
+    hand = copy.deepcopy(model)
+    start = copy.deepcopy(hand.teacher.state_dict())
+
+    def loss():
+        hand.teacher.load_state_dict(start)
+        return loss_of(hand)()
+
+    wanted = by_hand.fgm(loss, weights(hand.student), [hand.student.weight], 1.0)
+    reg.backward(loss_of(model))
+    assert_close(taken(weights(model.student)), wanted)
+
+
+class Starting(nn.Module):
+    """ActNorm: its first forward sets a weight by the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.shift = nn.Linear(4, 3), nn.Parameter(torch.zeros(3))
+        self.register_buffer("ready", torch.tensor(False))
+        self.double()
+
+    def forward(self, x):
+        z = self.linear(x)
+        if not self.ready:
+            self.shift.data.copy_(-z.detach().mean(0))
+            self.ready.fill_(True)
+        return z + self.shift
+
+
+@pytest.mark.parametrize("make", [lambda m: FGM(m, "linear.weight"), lambda m: SAM(m, rho=0.5)])
+def test_a_weight_that_the_first_batch_sets_is_set_by_the_clean_pass(make):
+    torch.manual_seed(0)
+    model = Starting()
+    plain = copy.deepcopy(model)
+    make(model).backward(loss_of(model))
+    loss_of(plain)()
+    assert torch.equal(model.shift, plain.shift)
+    assert model.ready
+
+
+class Late(nn.Module):
+    """Begins to write a buffer in its second forward, and reads it."""
+
+    def __init__(self, through_data: bool) -> None:
+        super().__init__()
+        self.linear, self.through_data = nn.Linear(4, 3), through_data
+        self.register_buffer("mean", torch.zeros(3))
+        self.register_buffer("calls", torch.tensor(0))
+        self.double()
+
+    def forward(self, x):
+        z = self.linear(x)
+        self.calls += 1
+        if self.calls > 1:
+            (self.mean.data if self.through_data else self.mean).lerp_(z.detach().mean(0), 0.1)
+        return z - self.mean.clone()
+
+
+@pytest.mark.parametrize("through_data", [False, True])
+def test_a_buffer_that_a_later_step_begins_to_write(through_data):
+    torch.manual_seed(0)
+    model = Late(through_data)
+    plain, reg = copy.deepcopy(model), FGM(model, "linear.weight", epsilon=0.5)
+    for _ in range(3):
+        start = copy.deepcopy(plain.state_dict())
+
+        def loss(start=start):
+            plain.load_state_dict({**plain.state_dict(), "mean": start["mean"], "calls": start["calls"]})
+            return F.cross_entropy(plain(X), Y)
+
+        wanted = by_hand.fgm(loss, weights(plain), [plain.linear.weight], 0.5)
+        reg.backward(loss_of(model))
+        assert_close(taken(weights(model)), wanted)
+        plain.load_state_dict(start)
+        plain(X)
+        assert torch.equal(model.mean, plain.mean)
+
+
+class Renormalised(nn.BatchNorm1d):
+    """Reads its statistics while it trains."""
+
+    def forward(self, x):
+        out = (x - self.running_mean) / self.running_var.sqrt()
+        super().forward(x)
+        return out
+
+
+def test_a_batchnorm_of_the_users_own_may_read_its_statistics():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3), Renormalised(3)).double()
+    reg = FGM(model, "0.weight")
+    for _ in range(2):
+        start, hand = copy.deepcopy(model[1].state_dict()), copy.deepcopy(model)
+
+        def loss(start=start, hand=hand):
+            hand[1].load_state_dict(start)
+            return F.cross_entropy(hand(X), Y)
+
+        reg.backward(loss_of(model))
+        assert_close(taken(weights(model)), by_hand.fgm(loss, weights(hand), [hand[0].weight], 1.0))
+        assert model[1].num_batches_tracked == start["num_batches_tracked"] + 1
+
+
+class Observed(nn.Module):
+    """Resizes a buffer to the first batch, as observers of quantisation do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 3).double()
+        self.register_buffer("largest", torch.zeros(0).double())
+
+    def forward(self, x):
+        out = self.linear(x)
+        if not self.largest.numel():
+            self.largest.resize_(3).zero_()
+        self.largest.copy_(torch.maximum(self.largest, out.detach().abs().amax(0)))
+        return out
+
+
+def test_a_buffer_that_takes_its_size_from_the_first_batch():
+    model = Observed()
+    plain = copy.deepcopy(model)
+    FGM(model, "linear.weight").backward(loss_of(model))
+    plain(X)
+    assert torch.equal(model.largest, plain.largest)
