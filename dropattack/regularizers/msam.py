@@ -32,7 +32,7 @@ class MSAM(Regularizer):
         common: See `Regularizer`.
 
     Raises:
-        RuntimeError: In `backward`, where no optimizer was handed in.
+        RuntimeError: In `backward`, where no optimizer was handed in, or its momentum has another name.
     """
 
     passes = 1
@@ -71,11 +71,18 @@ class MSAM(Regularizer):
         norm = global_norm([m for _, m in momenta])
         skipped = self._count_skipped(norm) if momenta else None
         shifts = rescale_together([m for _, m in momenta], -self.rho * self._factor(), norm, skipped)
+        run.hold_hooks()
         with self._shifted([t for t, _ in momenta], shifts):
             run()
 
     def _momentum(self, target: Target) -> Tensor | None:
         assert self._optimizer is not None
         assert isinstance(target, Weight)
-        state = self._optimizer.state.get(target.parameter, {})
-        return upcast(state.get("momentum_buffer", state.get("exp_avg")))
+        state = self._optimizer.state.get(target.parameter) or {}
+        known = [name for name in ("momentum_buffer", "exp_avg") if name in state]
+        if state and not known:
+            raise RuntimeError(
+                f"MSAM reads momentum_buffer or exp_avg, and {type(self._optimizer).__name__} keeps "
+                f"{', '.join(map(str, state))}: take SGD(momentum=…), Adam or AdamW"
+            )
+        return upcast(state[known[0]]) if known else None

@@ -54,18 +54,23 @@ class SAM(Regularizer):
     def _attack(self, run: Passes) -> None:
         run(keep=False, read=self.targets)
         moved = [t for t in self.targets if t.gradient is not None]
-        directions = self._directions(moved, [t.gradient for t in moved if t.gradient is not None])
+        gradients = [t.gradient for t in moved if t.gradient is not None]
+        directions = self._directions(moved, gradients, run)
         slopes = [self._in_units(t, d) for t, d in zip(moved, directions, strict=True)]
         norm = global_norm(slopes)
         skipped = self._count_skipped(norm)
+        self._follow(moved, gradients, run, norm)
         rho = self.rho * self._factor()
         scaled = [self._in_units(t, s) for t, s in zip(moved, slopes, strict=True)]
         shifts = rescale_together(scaled, rho, norm, skipped)
         with self._shifted(moved, shifts):
             run()
 
-    def _directions(self, targets: Sequence[Target], gradients: Sequence[Tensor]) -> Sequence[Tensor]:
+    def _directions(self, targets: Sequence[Target], gradients: Sequence[Tensor], run: Passes) -> Sequence[Tensor]:
         return gradients
+
+    def _follow(self, targets: Sequence[Target], gradients: Sequence[Tensor], run: Passes, norm: Tensor) -> None:
+        """Keep what later steps need of these gradients; `norm` [] is that of their directions."""
 
     def _in_units(self, target: Target, x: Tensor) -> Tensor:
         """|w| x for ASAM, x for SAM."""

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import dropattack as da
-from dropattack.regularizers import Regularizer
+from dropattack.regularizers import Regularizer, functional
 from tests.regularizers.methods import quiet
 from tests.regularizers.networks import NETWORKS, Network, fast_on
 
@@ -244,6 +244,31 @@ def test_without_dropout_r_drop_and_r_at_have_nothing_to_agree_on():
     torch.testing.assert_close(losses.total, losses.clean + (losses.adversarial[0] + losses.adversarial[1]) / 2)
 
 
+def test_a_relative_strength_on_a_weight_that_is_zero_is_counted():
+    model, batch = TEXT.build(), TEXT.batch()
+    torch.nn.init.zeros_(model.head.weight)
+    for make in (da.FGM, da.RandomAttack):
+        reg = make(model, "head.weight", 0.1, relative=True)
+        reg.backward(lambda: TEXT.forward(model, batch))
+        assert reg.skipped == 1
+
+
+def test_a_state_saved_before_the_first_draw_draws_the_same():
+    model, batch = TEXT.build(), TEXT.batch()
+    first = da.DropAttack(model, "head.weight", start_step=1)
+    first.backward(lambda: TEXT.forward(model, batch))
+    state = copy.deepcopy(first.state_dict())
+    torch.manual_seed(9)
+    second = da.DropAttack(model, "head.weight", start_step=1)
+    second.load_state_dict(state)
+    found = []
+    for reg in (first, second):
+        model.zero_grad()
+        reg.backward(lambda: TEXT.forward(model, batch))
+        found.append(model.head.weight.grad.clone())
+    assert torch.equal(*found)
+
+
 def test_msam_asks_for_an_optimizer_with_momentum():
     model, batch = TEXT.build(), TEXT.batch()
     reg = da.MSAM(model)
@@ -257,6 +282,60 @@ def test_msam_asks_for_an_optimizer_with_momentum():
     model.zero_grad()
     TEXT.forward(model, batch).loss.backward()
     assert all(torch.equal(a, p.grad) for a, p in zip(got, model.parameters(), strict=True)), "no momentum yet: plain"
+
+
+def test_msam_asks_for_a_momentum_that_it_knows():
+    class Other(torch.optim.SGD):
+        def step(self):
+            for p in self.param_groups[0]["params"]:
+                self.state[p]["state1"] = p.grad.clone()
+
+    model, batch = TEXT.build(), TEXT.batch()
+    reg, optimizer = da.MSAM(model), Other(model.parameters(), 0.1, momentum=0.9)
+    reg.follow(optimizer)
+    reg.backward(lambda: TEXT.forward(model, batch))
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="reads momentum_buffer or exp_avg, and Other keeps state1"):
+        reg.backward(lambda: TEXT.forward(model, batch))
+
+
+def f_sam(scales, bad=None, waiting=True):
+    """Return the gradients, before scaling, of five steps of F-SAM; step `bad` has a loss that is not finite."""
+    torch.manual_seed(0)
+    layer, found = torch.nn.Linear(4, 3).double(), []
+    reg = da.FSAM(layer, rho=0.5)
+    for step in range(5):
+        x = torch.randn(5, 4).double()
+        loss = (lambda x=x: layer(x).square().mean() * float("nan")) if step == bad else (
+            lambda x=x: layer(x).exp().mean())  # fmt: skip
+        scale = scales[step % len(scales)]
+        reg.backward(loss, backward=lambda loss, scale=scale: (loss * scale).backward())
+        if step != bad:
+            found.append(layer.weight.grad / scale)
+        layer.zero_grad()
+    assert reg.skipped == (bad is not None)
+    return found, reg.state_dict()["own"]
+
+
+@pytest.mark.parametrize("at_hand", [True, False], ids=["cpu", "as on a GPU"])
+def test_the_running_mean_of_f_sam_is_that_of_unscaled_usable_gradients(at_hand, monkeypatch):
+    if not at_hand:
+        monkeypatch.setattr(functional, "is_at_hand", lambda x: False)
+    (plain, mean), (scaled, of_scaled) = f_sam([1.0]), f_sam([2.0**16, 2.0**15, 0.25])
+    torch.testing.assert_close(scaled, plain)
+    torch.testing.assert_close(of_scaled, mean)
+    for bad in (0, 2):
+        gradients, mean = f_sam([1.0], bad)
+        assert all(g.isfinite().all() for g in (*gradients, *mean.values()))
+    # A bad first batch leaves no mean: the second one starts it.
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(4, 3).double()
+    reg = da.FSAM(layer)
+    reg.backward(lambda: layer(torch.ones(1, 4).double()).sum() * float("inf"))
+    layer.zero_grad()
+    assert reg.state_dict().get("own", {}) == {}
+    reg.backward(lambda: layer(torch.ones(1, 4).double()).sum())
+    torch.testing.assert_close(reg.state_dict()["own"]["weight"], torch.ones(3, 4).double())
 
 
 def test_the_running_mean_of_f_sam_goes_on_where_it_was_saved():
