@@ -219,18 +219,27 @@ class Activation:
         self.optional = self.reached = False
         self.batch_dim: int | None = None
         self.sequence_first: str | None = None
-        self._calls = self._forward = 0
-        self._open = self._read = False
+        self._calls = self._forward = self._forwards_before = 0
+        self._open = self._read = self._has_varied = False
+        self._of_input = of_input
         self._padding_id = module.padding_idx if isinstance(module, nn.Embedding) else None
         self.begin()
+        self._install()
+
+    def _install(self) -> None:
         # Installed as long as the regularizer lives, and asleep outside a pass: a compiled model keeps the hooks of its
         # first call.
         _Hook.keep_out_of_graphs()
-        if of_input:
-            handle = module.register_forward_pre_hook(_Hook(self, Activation._on_input), with_kwargs=True)
+        if self._of_input:
+            handle = self.attacked.register_forward_pre_hook(_Hook(self, Activation._on_input), with_kwargs=True)
         else:
-            handle = module.register_forward_hook(_Hook(self, Activation._on_output), with_kwargs=True)
+            handle = self.attacked.register_forward_hook(_Hook(self, Activation._on_output), with_kwargs=True)
         weakref.finalize(self, handle.remove)
+        self._is_installed = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state of a copy, whose hook is installed in its first pass."""
+        return {**self.__dict__, "_is_installed": False}
 
     def begin(self) -> None:
         self.gradient: Tensor | None = None
@@ -254,7 +263,10 @@ class Activation:
     @contextmanager
     def listening(self, *, read: bool, keep: bool, last: bool) -> Iterator[None]:
         _Hook.keep_out_of_graphs()
+        if not self._is_installed:
+            self._install()
         self._open, self._read, self._calls = True, read and not last, 0
+        self._forwards_before, self._has_varied = self._forward, False
         self.applied = None
         self._parts.clear()
         if self._read:
@@ -312,7 +324,10 @@ class Activation:
                 f"{': name its weights instead' if isinstance(x, tuple) else ''}"
             )
         # A call inside a backward is gradient checkpointing, which recomputes the module: use the same perturbation.
-        if torch._C._current_graph_task_id() == -1:
+        is_again = torch._C._current_graph_task_id() != -1
+        if is_again and self._has_varied:
+            raise RuntimeError(self._recomputed())
+        if not is_again:
             if self._calls:
                 raise RuntimeError(
                     f"attack target {self.name!r} is called twice in one forward: attack its weight instead"
@@ -332,8 +347,9 @@ class Activation:
             value = self._examples_first(x.detach())
             if keep is not None and self.batch_dim:
                 keep = keep.movedim(self.batch_dim, 0)
-            shift = self._shift
+            shift, before = self._shift, self.applied
             self.applied = shift if shift is None or isinstance(shift, Tensor) else shift(value, keep)
+            self._has_varied |= self._forward > self._forwards_before + 1 and self.applied is not before
             # Without a perturbation the model is handed x itself, and may change it in place.
             is_handed_on = self.applied is None and (self._read or self._value is None)
             self._value = value.clone() if is_handed_on else value
@@ -344,7 +360,7 @@ class Activation:
                 r = r.movedim(0, self.batch_dim)
             moved = x + r.to(x)
         if self._read:
-            store = partial(self._store, self._forward)
+            store = partial(self._store, self._forward, is_again)
             if moved.requires_grad:
                 moved.register_hook(store)
             else:  # an image, or the output of a frozen layer; not a leaf, which could not be changed in place
@@ -357,7 +373,15 @@ class Activation:
     def _examples_first(self, x: Tensor) -> Tensor:
         return x.movedim(self.batch_dim, 0) if self.batch_dim else x
 
-    def _store(self, forward: int, gradient: Tensor) -> None:
+    def _recomputed(self) -> str:
+        return (
+            f"attack target {self.name!r} is inside a checkpointed block, and this method makes several forwards per "
+            "pass: a recomputation does not say which it repeats. Attack something outside the block"
+        )
+
+    def _store(self, forward: int, is_again: bool, gradient: Tensor) -> None:
+        if is_again and forward > self._forwards_before + 1:
+            raise RuntimeError(self._recomputed())
         self._parts[forward] = upcast(self._examples_first(gradient.detach()))
         parts = list(self._parts.values())
         self.gradient = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)

@@ -1,11 +1,29 @@
-"""Which dimension of an activation the examples are in."""
+"""Activations as targets: which dimension the examples are in, copies, checkpoints, modules that are left out."""
+
+import copy
+import pickle
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
-from dropattack import FGM, INPUT, PGD, DropAttack, FreeLB
+from dropattack import (
+    FGM,
+    INPUT,
+    PGD,
+    RAT,
+    SMART,
+    VAT,
+    Compose,
+    DropAttack,
+    FreeLB,
+    NEFTune,
+    Output,
+    RandomAttack,
+    RDrop,
+)  # fmt: skip
 from tests.regularizers.by_hand import assert_close, taken, weights
 
 IDS, Y = torch.tensor([[3, 1, 3, 0, 4], [2, 2, 9, 5, 0], [7, 8, 5, 0, 0]]), torch.tensor([0, 2, 1])
@@ -78,3 +96,88 @@ def test_a_batch_dim_that_the_activation_does_not_have():
             RuntimeError, match=rf"'embed' has the shape \(3, 5, 6\), which has no .* batch_dim={batch_dim}"
         ):
             FGM(model, "embed", batch_dim=batch_dim).backward(lambda: F.cross_entropy(model(IDS), Y))
+
+
+# Copies, recomputed forwards, and modules that are left out.
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+@pytest.mark.parametrize("used", [False, True])
+@pytest.mark.parametrize(
+    "make", [*METHODS.values(), lambda m, **_: NEFTune(m, "embed", seed=0)], ids=[*METHODS, "neftune"]
+)
+def test_a_copy_of_a_regularizer_and_its_model_attacks_too(make, used, copied):
+    model = Reader(True)
+    reg = make(model, **({"seed": 0} if make is METHODS["freelb"] else {}))
+    if used:
+        reg.backward(lambda: F.cross_entropy(model(IDS), Y))
+    model.zero_grad()
+    other, again = copied((model, reg))
+    found = []
+    for one, its in ((model, reg), (other, again)):
+        losses = its.backward(lambda one=one: F.cross_entropy(one(IDS), Y))
+        found.append([losses.clean, *losses.adversarial, *taken(weights(one))])
+    assert_close(*found)
+
+
+class Blocks(nn.Module):
+    def __init__(self, reentrant: bool | None) -> None:
+        super().__init__()
+        self.a, self.b, self.out, self.drop = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 3), nn.Dropout(0.3)
+        self.reentrant = reentrant
+        self.double()
+
+    def block(self, x):
+        return torch.tanh(self.b(torch.tanh(self.a(x))))
+
+    def forward(self, x):
+        states = self.block(x) if self.reentrant is None else checkpoint(self.block, x, use_reentrant=self.reentrant)
+        return self.out(self.drop(states))
+
+
+RECOMPUTED = {
+    "fgm": lambda m: FGM(m, "a"),
+    "dropattack": lambda m: DropAttack(m, ["a", "b"], seed=0),
+    "vat": lambda m: VAT(m, "a", seed=0),
+    "rat": lambda m: RAT(m, "a"),
+    "smart": lambda m: SMART(m, "a", eta=0.5, sigma=0.1, seed=0),
+    "fgm and rdrop": lambda m: Compose(FGM(m, "a"), RDrop(m)),
+}
+REFUSED = {("smart", False), ("smart", True), ("fgm and rdrop", True)}
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("name", RECOMPUTED)
+def test_an_attack_inside_a_checkpointed_block_is_exact_or_refused(name, reentrant):
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
+
+    def gradients(how: bool | None):
+        torch.manual_seed(0)
+        model = Blocks(how)
+        torch.manual_seed(3)
+        RECOMPUTED[name](model).backward(lambda: Output(F.cross_entropy(logits := model(x), Y), logits))
+        return taken(weights(model))
+
+    if (name, reentrant) in REFUSED:
+        with pytest.raises(RuntimeError, match="'a' is inside a checkpointed block"):
+            gradients(reentrant)
+    else:
+        assert_close(gradients(reentrant), gradients(None))
+
+
+@pytest.mark.parametrize("make", [NEFTune, RandomAttack, FGM, FreeLB, SMART])
+def test_a_module_that_is_left_out_of_a_step_is_counted(make):
+    torch.manual_seed(0)
+    model, skip = nn.ModuleDict({"a": nn.Linear(4, 4), "out": nn.Linear(4, 3)}), []
+    x = torch.randn(3, 4)
+
+    def forward():
+        logits = model["out"](x if skip else model["a"](x))
+        return Output(F.cross_entropy(logits, Y), logits)
+
+    reg = make(model, "a")
+    reg.backward(forward)
+    assert reg.skipped == 0
+    skip.append(True)
+    reg.backward(forward)
+    assert reg.skipped > 0
