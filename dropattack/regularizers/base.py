@@ -42,9 +42,13 @@ class _Saved(TypedDict):
 
 
 class Saved(_Saved, total=False):
-    """The state of a regularizer, as `state_dict` returns it; `own` is what the method itself keeps."""
+    """The state of a regularizer, as `state_dict` returns it.
+
+    `own` is what the method itself keeps, `seed` that of generators that have not drawn yet (missing in old states).
+    """
 
     own: dict[str, object]
+    seed: int
 
 
 class Regularizer:
@@ -189,9 +193,7 @@ class Regularizer:
             total=total,
             parameters=self._parameters,
             outside=self._outside,
-            state=State(self._modules, self._parameters, self._moving, self.dropout_masks == "shared")
-            if several
-            else None,
+            state=self._state() if several else None,
         )
         try:
             self._attack(run) if attacks else run()
@@ -202,6 +204,10 @@ class Regularizer:
         self._outside = run.outside
         self._calls += 1
         return losses
+
+    def _state(self) -> State:
+        attacked = frozenset(id(t.attacked) for t in self.targets)
+        return State(self._modules, self._parameters, self._moving, self.dropout_masks == "shared", attacked)
 
     def _attack(self, run: Passes) -> None:
         raise NotImplementedError(f"{type(self).__name__} must define _attack(self, run), with one run(...) per pass")
@@ -288,12 +294,12 @@ class Regularizer:
     # Tools for writing a method.
 
     def _step(self, target: Target, length: float | Tensor, along: Tensor | None = None) -> Tensor:
-        """Return `length` · g/‖g‖ for the target's gradient g (or `along`); zero, and counted, if it is unusable."""
+        """Return `length` · g/‖g‖ for the target's gradient g (or `along`); zero, and counted, where unusable."""
         gradient = target.gradient if along is None else along
         if gradient is None:  # it was left out of this step (stochastic depth); `Passes` raises where it never was in
             gradient = torch.zeros_like(target.value())
         norm = functional.l2_norm(gradient, target.per_example)
-        skipped = self._count_skipped(norm)
+        skipped = self._count_skipped(norm, length)
         if self.norm == "l2":
             return functional.rescale(gradient, length, norm, skipped)
         return functional.rescale(gradient.sign(), length, torch.ones_like(norm), skipped)
@@ -305,13 +311,21 @@ class Regularizer:
             return length
         return length * functional.norm(target.measured(), self.norm, target.per_example)
 
-    def _count_skipped(self, norm: Tensor) -> Tensor | None:
-        """Count the norms that are not usable. Return `functional.unusable` of them."""
-        skipped = functional.unusable(norm)
+    def _count_skipped(self, norm: Tensor, length: float | Tensor = 1.0) -> Tensor | None:
+        """Count the norms that are not usable, or whose `length` is zero (a part of a weight that is zero).
+
+        Returns:
+            A bool for each norm, True where it was counted; None where none was.
+        """
+        skipped = functional.unusable(norm * (length > 0) if isinstance(length, Tensor) else norm)
         if skipped is not None:
             count = skipped.sum()
             self._skipped = count if self._skipped is None else self._skipped + count.to(self._skipped.device)
         return skipped
+
+    def _count_left_out(self, targets: Iterable[Target]) -> None:
+        """Count the activations that the latest forward did not compute, so that nothing was added to them."""
+        self._skipped_before += sum(isinstance(t, Activation) and t.applied is None for t in targets)
 
     def _shifted(self, targets: Iterable[Target], shifts: Iterable[Any]) -> AbstractContextManager[None]:
         """Move all `targets` by their `shifts` at once, inside a `with`."""
@@ -338,14 +352,18 @@ class Regularizer:
 
     @property
     def skipped(self) -> int:
-        """Number of perturbations skipped because the norm was zero or not finite. Synchronises with the device."""
+        """Number of perturbations skipped: a norm was zero or not finite, or a module was left out of the step.
+
+        Synchronises with the device.
+        """
         return self._skipped_before + (0 if self._skipped is None else int(self._skipped))
 
     def state_dict(self) -> Saved:
         """Return counters and random states: with these and equal weights, the next step is equal bit for bit."""
         generators = {device: g.get_state() for device, g in self._generators.items()}
         state: Saved = {
-            "method": self._identity(), "calls": self._calls, "skipped": self.skipped, "generators": generators
+            "method": self._identity(), "calls": self._calls, "skipped": self.skipped, "generators": generators,
+            "seed": self.seed,
         }  # fmt: skip
         if own := self._own_state():
             state["own"] = own
@@ -367,6 +385,7 @@ class Regularizer:
         if state.get("method") != self._identity():
             raise ValueError(f"this is {self._identity()}, and the state is of {state.get('method', 'no regularizer')}")
         self._calls, self._skipped_before, self._skipped = int(state["calls"]), int(state["skipped"]), None
+        self.seed = int(state.get("seed", self.seed))
         self._generators = {}
         for device, generator_state in state["generators"].items():
             self._generator(torch.device(device)).set_state(generator_state)

@@ -39,17 +39,26 @@ def global_norm(parts: Sequence[Tensor]) -> Tensor:
     return l2_norm(torch.stack([n.to(norms[0].device) for n in norms])) if norms else torch.zeros(())
 
 
+# The least norm whose sum of squares is not rounded away: 1e-18 in float32.
+_LEAST = {dtype: 10 * torch.finfo(dtype).tiny ** 0.5 for dtype in (torch.float32, torch.float64)}
+
+
 def usable(norm: Tensor) -> Tensor:
-    """Return a bool for each norm: False where it gives no direction because it is zero, inf or nan."""
-    return (norm > 0) & (norm < float("inf"))
+    """Return a bool for each 2-norm: False where it gives no direction because it is zero (to rounding), inf or nan."""
+    return (norm > _LEAST[norm.dtype]) & (norm < float("inf"))
+
+
+def is_at_hand(x: Tensor) -> bool:
+    """Return whether Python can look at the values of `x` without waiting for a device."""
+    return x.device.type == "cpu" and type(x) is Tensor
 
 
 def all_usable(norm: Tensor) -> bool:
     """Return whether all norms are known to be usable. On a GPU, where that would wait for the device, False."""
-    if norm.device.type != "cpu" or type(norm) is not Tensor:
+    if not is_at_hand(norm):
         return False
     low, high = (norm, norm) if norm.dim() == 0 else norm.aminmax()  # nan if one of them is
-    return low.item() > 0 and high.item() < float("inf")
+    return low.item() > _LEAST[norm.dtype] and high.item() < float("inf")
 
 
 def unusable(norm: Tensor) -> Tensor | None:
@@ -74,7 +83,7 @@ def rescale_together(
 
 
 def l2_step(gradient: Tensor, epsilon: float | Tensor, per_example: bool = False) -> Tensor:
-    """Return the step of length ε along the gradient: ε g / ‖g‖₂ (zero if ‖g‖ is zero or not finite).
+    """Return the step of length ε along the gradient: ε g / ‖g‖₂ (zero if ‖g‖ is zero to rounding, or not finite).
 
     Example:
         >>> l2_step(torch.tensor([3.0, 4.0]), epsilon=1.0)

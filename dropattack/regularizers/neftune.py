@@ -51,6 +51,7 @@ class NEFTune(Regularizer):
     def _attack(self, run: Passes) -> None:
         with self._shifted(self.targets, [self._noise] * len(self.targets)):
             run()
+        self._count_left_out(self.targets)
 
     def _noise(self, value: Tensor, keep: Tensor | None) -> Tensor:
         return uniform_start(value.detach(), self.alpha * self._factor(), keep, self._generator(value.device))

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from dropattack.regularizers import functional
 from dropattack.regularizers.checks import kind
 from dropattack.regularizers.gradients import LateHooks, aside
 from dropattack.regularizers.graph import leaves
@@ -41,7 +42,7 @@ class Output:
     Attributes:
         loss: The loss.
         logits: [B, C], or [B, T, C] with an output for each position.
-        mask: [B, T], True where a position counts (not padding); None for all.
+        mask: [B, T], True where a position counts (not padding); None for all that the loss does not ignore.
     """
 
     loss: Tensor
@@ -62,7 +63,7 @@ Forward = Callable[[], Tensor | HasLoss]
 
 def _detached(output: Output) -> Output:
     logits = output.logits.detach() if isinstance(output.logits, Tensor) else output.logits
-    return Output(output.loss.detach(), logits, output.mask)
+    return Output(output.loss.detach().clone(), logits, output.mask)
 
 
 def needed(logits: object, method: str) -> Tensor:
@@ -105,8 +106,11 @@ class Passes:
         self._parameters, self.outside = parameters, outside
         self._state = state
         self._hooks = LateHooks()
+        self._holds_hooks = False
+        self.measures_scale = False
+        self._scale: Tensor | None = None
         if total > 1:
-            self._hooks.hold(parameters)
+            self.hold_hooks()
 
     def __call__(
         self,
@@ -133,19 +137,38 @@ class Passes:
             loss = objective() if objective else self.forward().loss
             self._hold_outside(loss)
             scaled = loss if scale == 1.0 else loss * scale
+            if keep:
+                self._objective = self._objective + scaled.detach()  # a new tensor: backward may divide in place
+            if self.measures_scale:
+                scaled.register_hook(self._note_scale)
             with nullcontext() if keep else aside(self._others(loss)):
                 self._backward(scaled)
         self._check_reached(read, loss)
-        if keep:
-            self._objective = self._objective + scaled.detach()
 
     def _hold_outside(self, loss: Tensor) -> None:
         """Find weights outside the model (a head, a loss's), once and again when the model has changed."""
         if self.outside is None:
             own = set(map(id, self._parameters))
             self.outside = [p for p in leaves(loss) if isinstance(p, nn.Parameter) and id(p) not in own]
-        if self._total > 1:
+        if self._holds_hooks:
             self._hooks.hold(self.outside)
+
+    def hold_hooks(self) -> None:
+        """Delay hooks that may step an optimizer: needed where a pass is not the only one, or finds weights moved."""
+        self._holds_hooks = True
+        self._hooks.hold(self._parameters)
+
+    def _note_scale(self, gradient: Tensor) -> None:
+        self._scale = gradient.detach()
+
+    def scale_on(self, device: torch.device) -> float | Tensor:
+        """Return the factor by which `backward` multiplied the latest loss: loss scaling, accumulation.
+
+        On a GPU it is a tensor [], so that nothing waits for it. It is noted only where `measures_scale` is set.
+        """
+        if self._scale is None:
+            return 1.0
+        return float(self._scale) if functional.is_at_hand(self._scale) else self._scale.to(device)
 
     def _others(self, loss: Tensor) -> list[Tensor]:
         """Return all tensors to which the backward of `loss` may add a gradient, except the targets."""
@@ -194,7 +217,7 @@ class Passes:
         output = Output(loss, getattr(result, "logits", None), getattr(result, "mask", None))
         if self._first is None:
             self._first = _detached(output)
-        self._losses.append(output.loss.detach())
+        self._losses.append(output.loss.detach().clone())
         return output
 
     @property

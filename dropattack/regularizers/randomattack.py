@@ -74,6 +74,7 @@ class RandomAttack(Regularizer):
         for group in [moves] if self.grouping == "joint" else [[move] for move in moves]:
             with self._shifted([t for t, _ in group], [self._random(t, radius) for t, radius in group]):
                 run(scale=self.weight)
+            self._count_left_out(t for t, _ in group)
 
     def _random(self, target: Target, radius: float | Tensor) -> Tensor | Start:
         if target.per_example:
@@ -89,5 +90,5 @@ class RandomAttack(Regularizer):
         if keep is not None:
             d = d * keep
         norm = l2_norm(d, per_example)
-        r = rescale(d, radius, norm, self._count_skipped(norm))
+        r = rescale(d, radius, norm, self._count_skipped(norm, radius))
         return r if self.p == 1 else r.mul_(bernoulli_mask(r, self.p, generator))

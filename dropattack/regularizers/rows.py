@@ -9,7 +9,6 @@ it. A row outside the batch has a zero gradient, so nothing is lost against atta
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from operator import is_not
 from typing import Any
 
 import torch
@@ -70,6 +69,7 @@ class _Lookup:
 
     def __init__(self, ids: Tensor) -> None:
         self.ids = ids
+        self.version = None if ids.is_inference() else ids._version  # a loop may write all batches into one tensor
         self.gradient: Tensor | None = None
 
 
@@ -112,7 +112,7 @@ class EmbeddingRows(Weight):
     def begin(self) -> None:
         super().begin()
         self._rows: Rows | None = None
-        self._looked_up: list[Tensor] = []
+        self._looked_up: list[_Lookup] = []
         self._pending: list[tuple[Rows, Tensor]] = []
 
     @property
@@ -150,7 +150,7 @@ class EmbeddingRows(Weight):
             own = stack.enter_context(isolated([self.parameter], keep))
             yield
         (dense,) = own()
-        found = [(lookup.ids, lookup.gradient) for lookup in lookups if lookup.gradient is not None]
+        found = [lookup for lookup in lookups if lookup.gradient is not None]
         if not found:
             self._dense = dense is not None
             self.gradient = upcast(dense) if read else self.gradient
@@ -179,17 +179,18 @@ class EmbeddingRows(Weight):
             return None
         return node._saved_indices
 
-    def _reduce(self, lookups: list[tuple[Tensor, Tensor]]) -> tuple[Rows, Tensor]:
-        """Return the rows of `lookups` (ids [...] and the gradients [..., D] of their rows), and the sums per row."""
-        ids = [i for i, _ in lookups]
+    def _reduce(self, lookups: list[_Lookup]) -> tuple[Rows, Tensor]:
+        """Return the rows of `lookups`, and the sums of their gradients per row."""
         # The passes of a step look the same ids up, mostly as the very same tensor: sort it once.
-        if self._rows is None or len(ids) != len(self._looked_up) or any(map(is_not, ids, self._looked_up)):
-            rows = Rows.of(torch.cat([i.reshape(-1) for i in ids]))
+        if self._rows is None or len(lookups) != len(self._looked_up) or any(map(_differ, lookups, self._looked_up)):
+            rows = Rows.of(torch.cat([lookup.ids.reshape(-1) for lookup in lookups]))
             if self._rows is None:
-                self._looked_up = ids
+                self._looked_up = lookups
         else:
             rows = self._rows
-        gradient = torch.cat([upcast(g).flatten(0, -2) for _, g in lookups])
+        gradient = torch.cat([upcast(lookup.gradient).flatten(0, -2) for lookup in lookups])
+        for lookup in lookups:  # some are kept to the end of the step
+            lookup.gradient = None
         return rows, rows.sum(gradient, self._module.padding_idx)
 
     def _keep(self, rows: Rows, values: Tensor) -> None:
@@ -265,6 +266,10 @@ class EmbeddingRows(Weight):
 
     def measured(self) -> Tensor:
         return super().measured() if self._rows is None else self.value()
+
+
+def _differ(one: _Lookup, other: _Lookup) -> bool:
+    return one.ids is not other.ids or one.version != other.version
 
 
 def is_row_wise(module: nn.Embedding, leaf: str) -> bool:

@@ -95,7 +95,10 @@ class SMART(Regularizer):
 
         with self._shifted(self.targets, [start] * len(self.targets)):
             moved = run.forward()
+        self._count_left_out(self.targets)
         starts = [t.applied for t in self.targets if isinstance(t, Activation)]  # None: left out of this step
+        if not any(start is not None for start in starts):
+            return list(starts)
         apart = self._comparison.directed(p, moved)
         found = iter(torch.autograd.grad(apart, [s for s in starts if s is not None], allow_unused=True))
         return [None if start is None else self._scaled(next(found)) for start in starts]

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dropattack.regularizers import dropattack, functional, randomattack, rwp
 from dropattack.regularizers.rows import Rows
+from dropattack.regularizers.state import Moving
 from tests.regularizers.methods import METHODS, Method
 from tests.regularizers.networks import NETWORKS, Network, fast_on
 
@@ -274,10 +275,11 @@ class Waits(TorchDispatchMode):
 def test_nothing_waits_for_the_device(method: Method, network: Network, monkeypatch):
     # The path of a GPU, where neither the number of rows nor a norm is known on the host.
     monkeypatch.setattr(Rows, "of", Rows.without_waiting)
-    monkeypatch.setattr(functional, "all_usable", lambda norm: False)
+    monkeypatch.setattr(functional, "is_at_hand", lambda x: False)
     model, batch = network.build(), network.batch()
     reg = make(method, model, network)
-    reg.backward(lambda: network.forward(model, batch))
+    for _ in range(Moving.STEPS):
+        reg.backward(lambda: network.forward(model, batch))
     with Waits() as plain:  # some models wait by themselves: a packed batch for its lengths, say
         network.forward(model, batch).loss.backward()
     with Waits() as step:

@@ -43,7 +43,7 @@ def test_the_path_of_a_gpu_gives_the_same_gradient(make, monkeypatch):
         with monkeypatch.context() as patch:
             if gpu:
                 patch.setattr(Rows, "of", Rows.without_waiting)
-                patch.setattr(functional, "all_usable", lambda norm: False)
+                patch.setattr(functional, "is_at_hand", lambda x: False)
             make(model).backward(lambda model=model, batch=batch: network.forward(model, batch))
         found.append([p.grad for p in model.parameters()])
     for one, two in zip(*found, strict=True):

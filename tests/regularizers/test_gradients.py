@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from dropattack import FGM, PGD, SAM, DropAttack, FreeLB, Identity, RDrop
+from dropattack import FGM, MSAM, PGD, SAM, DropAttack, FreeLB, Identity, RDrop
 from tests.regularizers import by_hand
 from tests.regularizers.by_hand import assert_close, taken, weights
 
@@ -151,6 +151,23 @@ def test_an_optimizer_inside_the_backward_steps_once_with_the_whole_gradient(mak
     assert len(calls) == 2 * len(ps), "the hooks are in their places again"
 
 
+def test_an_optimizer_inside_the_backward_of_msam_moves_the_weights_and_not_the_moved_ones():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(10, 6), nn.Flatten(), nn.Linear(24, 3)).double()
+    momentum = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+    reg = MSAM(model, rho=0.3)
+    reg.follow(momentum)
+    reg.backward(loss_of(model))
+    momentum.step()
+    momentum.zero_grad()
+    reg.backward(loss_of(model))
+    ps = weights(model)
+    wanted, before = taken(ps), [p.detach().clone() for p in ps]
+    stepping(ps)
+    reg.backward(loss_of(model))
+    assert_close([b - p.detach() for b, p in zip(before, ps, strict=True)], [0.5 * w for w in wanted])
+
+
 def test_no_optimizer_steps_after_an_exception():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(10, 6), nn.Flatten(), nn.Linear(24, 3))
@@ -182,6 +199,21 @@ def test_a_matrix_that_only_earlier_passes_used_still_calls_its_hook():
     FGM(model, "0.weight").backward(loss)
     assert len(calls) == 1
     assert model[0].weight.grad.any()
+
+
+def test_a_backward_that_divides_in_place_reports_the_same_losses():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(10, 6), nn.Flatten(), nn.Linear(24, 3)).double()
+
+    def divided_in_place(loss):
+        loss /= 4
+        loss.backward()
+
+    for make in (lambda m: FGM(m, "0.weight"), lambda m: PGD(m, "2.weight"), Identity):
+        one = make(model).backward(loss_of(model), backward=lambda loss: (loss / 4).backward())
+        gradients = taken(weights(model))
+        assert make(model).backward(loss_of(model), backward=divided_in_place) == one
+        assert_close(taken(weights(model)), gradients)
 
 
 # Gradients of gradients.

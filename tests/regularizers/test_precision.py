@@ -61,3 +61,12 @@ def test_16_bit_weights_are_rounded_once(dtype):
     FGM(layer, "weight", epsilon=0.3).backward(forward)
     wide = gradient.float()
     assert torch.equal(seen[1], (before.float() + wide * (0.3 / wide.norm())).to(dtype))
+
+
+@pytest.mark.parametrize("size", [1e-40, 1e-30, 1e-23, 1e-19, 1e-17, 1e-12])
+@pytest.mark.parametrize("n", [1, 100, 10_000])
+def test_the_length_of_a_tiny_gradients_step_is_exact_or_zero(size, n):
+    """Below 1e-18 a float32's square is rounded away, so such a norm says nothing."""
+    for per_example in (False, True):
+        r = l2_step(torch.full((1, n), size), 1.0, per_example)
+        assert float(r.double().norm()) == pytest.approx(1.0 if size * n**0.5 > 2e-18 else 0.0, abs=0.01)

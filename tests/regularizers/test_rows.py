@@ -345,3 +345,22 @@ def test_a_published_model_that_scales_its_embeddings_in_place():
     wanted = by_hand.fgm(loss, ps, [model.transformer.w.weight], 0.5)
     FGM(model, "transformer.w.weight", epsilon=0.5).backward(loss)
     assert_close(taken(ps), wanted)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda m: DropAttack(m, "embed.weight", p=0.0, steps=2), lambda m: PGD(m, "embed.weight")]
+)
+def test_ids_that_a_forward_writes_into_the_same_tensor(make):
+    torch.manual_seed(0)
+    start, views = Reader(), [IDS, IDS.flip(1), IDS.roll(1, 0) * 2 % 10, (IDS + 3) % 10]
+    found = []
+    for in_place in (False, True):
+        model, buffer, drawn = copy.deepcopy(start), torch.empty_like(IDS), iter(views)
+
+        def loss(model=model, buffer=buffer, drawn=drawn, in_place=in_place):
+            ids = next(drawn)
+            return F.cross_entropy(model(buffer.copy_(ids) if in_place else ids), Y)
+
+        make(model).backward(loss)
+        found.append(taken(weights(model)))
+    assert_close(*found)

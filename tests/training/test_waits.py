@@ -126,14 +126,14 @@ def no_waiting() -> ExitStack:
 def test_no_step_waits(family, methods, monkeypatch):
     # A GPU's path: neither the number of rows nor a norm is known on the host.
     monkeypatch.setattr(Rows, "of", Rows.without_waiting)
-    monkeypatch.setattr(functional, "all_usable", lambda norm: False)
+    monkeypatch.setattr(functional, "is_at_hand", lambda x: False)
     monkeypatch.setattr(bert, "_no_padding", on_host(bert._no_padding))
     for method in methods:
         model = FAMILIES[family]()
         if getattr(model, "packed", False):
             model.rnn.forward = on_host(model.rnn.forward)  # reads how many rows each time step has
         steps, batches = stepper(model, method), [batch(model), batch(model, rows=2)]
-        steps.step(batches, learning_rate=1e-3)  # a model's first step finds out which buffers a forward writes to
+        steps.step(batches, learning_rate=1e-3)  # two micro-batches, which find out what a forward writes to
         with no_waiting():
             steps.step(batches, learning_rate=1e-3)
         assert steps.skipped() == 0, method.name
