@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dropattack.integrations.given import checked
 from dropattack.regularizers import Losses, Output, Regularizer
-from dropattack.regularizers.passes import Forward
+from dropattack.regularizers.passes import Forward, HasLoss
 
 if TYPE_CHECKING:  # a mixin: type checkers need to know its base
     from lightning.pytorch import LightningModule as _Base
@@ -58,7 +58,8 @@ class RegularizerMixin(_Base):
     Attributes:
         losses: Those of the latest micro-batch, without logits, so that they do not take memory until the next; None
             before the first.
-        is_clean_pass: Whether `training_step` runs for the first (clean) pass of a step.
+        is_clean_pass: Whether `training_step` runs for the first (clean) pass of a step; with manual optimization,
+            whether what `regularized_step` was given does. True outside.
 
     Raises:
         ValueError: (in `fit`) The strategy shards or copies the model: only one device and DDP are supported.
@@ -140,9 +141,20 @@ class RegularizerMixin(_Base):
         if not isinstance(optimizers, list):  # of several, the caller says which: `regularizer.follow`
             self.regularizer.follow(getattr(optimizers, "optimizer", optimizers))
         self._restore()
-        losses = self.regularizer.backward(forward, backward=self.manual_backward, no_sync=self._no_sync)
+        counted = self._counted(forward) if callable(forward) else forward  # `backward` says what is wrong with it
+        try:
+            losses = self.regularizer.backward(counted, backward=self.manual_backward, no_sync=self._no_sync)
+        finally:
+            self._held.passes = 0
         self._held.losses = replace(losses, logits=None)
         return losses
+
+    def _counted(self, forward: Forward) -> Forward:
+        def counted() -> Tensor | HasLoss:
+            self._held.passes += 1
+            return forward()
+
+        return counted
 
     def log(self, *args: object, **kwargs: object) -> None:
         if self.is_clean_pass:
@@ -306,7 +318,7 @@ class _Held:
         self.restored: list | None = None
         self.losses: Losses | None = None
         self.returned: Any = None  # by `regularized_step` under automatic optimization
-        self.passes = 0  # training steps begun in this step; 0 outside
+        self.passes = 0  # passes begun in this step; 0 outside
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Held, ()

@@ -221,6 +221,48 @@ def test_manual_optimization_of_several_optimizers():
     assert module.trainer.global_step == 2 * 2 * BATCHES
 
 
+def test_only_the_clean_pass_logs_in_manual_optimization_too():
+    class Manual(Two):
+        def training_step(self, batch, batch_idx):
+            x, y = batch
+
+            def forward():
+                loss = F.cross_entropy(self.net(x), y)
+                self.log("inside", loss)
+                seen.append(self.is_clean_pass)
+                return loss
+
+            for optimizer in self.optimizers():  # each begins anew
+                losses = self.regularized_step(forward)
+                self.log("between", losses.clean)
+                assert self.trainer.callback_metrics["inside"].item() == losses.clean.item()
+                assert self.trainer.callback_metrics["between"].item() == losses.clean.item()
+                seen.append(self.is_clean_pass)
+                optimizer.step()
+                optimizer.zero_grad()
+
+    seen = []
+    fit(Manual(), max_epochs=1)
+    assert seen == [True, False, False, True] * 2 * BATCHES
+
+
+def test_an_error_in_a_pass_of_manual_optimization_ends_the_step():
+    class Failing(Two):
+        def training_step(self, batch, batch_idx):
+            def forward():
+                if not self.is_clean_pass:
+                    raise ArithmeticError
+                return F.cross_entropy(self.net(batch[0]), batch[1])
+
+            with pytest.raises(ArithmeticError):
+                self.regularized_step(forward)
+            assert self.is_clean_pass
+            with pytest.raises(TypeError, match="forward must be a function"):
+                self.regularized_step(torch.ones(()))
+
+    fit(Failing(), max_epochs=1)
+
+
 def test_manual_optimization_without_the_regularizer_is_not_silent():
     class Forgetful(Two):
         def training_step(self, batch, batch_idx):
