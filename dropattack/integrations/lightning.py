@@ -13,9 +13,9 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # a mixin: type checkers need to know its base
     from lightning.pytorch import Trainer
 else:
     _Base = object
+
+_KEY = "regularizer"  # in a checkpoint
 
 
 class RegularizerMixin(_Base):
@@ -86,6 +88,10 @@ class RegularizerMixin(_Base):
         before = cls.__mro__[: cls.__mro__.index(RegularizerMixin)]
         if any(base.__name__ == "LightningModule" for base in before):
             raise TypeError(f"{cls.__name__}: RegularizerMixin must come before LightningModule among the bases")
+        for name, then in (("on_save_checkpoint", _save), ("on_load_checkpoint", _load)):
+            owner = next(base for base in cls.__mro__ if name in vars(base))
+            if owner is cls or not issubclass(owner, RegularizerMixin):
+                setattr(cls, name, _extended(getattr(cls, name), then))
 
     def configure_regularizer(self) -> Regularizer:
         """Make the regularizer; called once, in the process that trains."""
@@ -267,20 +273,16 @@ class RegularizerMixin(_Base):
                 stacklevel=2,
             )
 
-    # Checkpoints: Lightning makes them in all processes at once, and writes that of the first.
+    # Checkpoints: Lightning makes them in all processes at once, and writes that of the first. A module may override
+    # these hooks without calling super(), for Lightning's do nothing: `__init_subclass__` extends what it writes.
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         super().on_save_checkpoint(checkpoint)
-        state = self.regularizer.state_dict()
-        states: list[Any] = [state]
-        if dist.is_available() and dist.is_initialized():
-            states = [None] * dist.get_world_size()
-            dist.all_gather_object(states, state)
-        checkpoint["regularizer"] = states
+        _save(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
         super().on_load_checkpoint(checkpoint)
-        self._held.restored = cast("list | None", checkpoint.get("regularizer"))
+        _load(self, checkpoint)
 
     def _restore(self) -> None:
         """Load a checkpoint's state, before the first step, when the module is on its device."""
@@ -304,6 +306,34 @@ def _make_closure(loop: Any, kwargs: Any, optimizer: Any, batch_idx: int) -> Any
     if isinstance(module, RegularizerMixin) and closure._backward_fn is not None:
         closure.closure = torch.enable_grad()(lambda *_: module._passes(loop, closure, optimizer))
     return closure
+
+
+def _save(module: RegularizerMixin, checkpoint: dict[str, object]) -> None:
+    if _KEY in checkpoint:  # by a hook that called super()
+        return
+    state = module.regularizer.state_dict()
+    states: list[Any] = [state]
+    if dist.is_available() and dist.is_initialized():
+        states = [None] * dist.get_world_size()
+        dist.all_gather_object(states, state)
+    checkpoint[_KEY] = states
+
+
+def _load(module: RegularizerMixin, checkpoint: dict[str, object]) -> None:
+    states = checkpoint.get(_KEY)
+    module._held.restored = states if isinstance(states, list) else None
+
+
+def _extended(hook: Callable[..., Any], then: Callable[[Any, dict[str, object]], None]) -> Callable[..., Any]:
+    """Return a module's own hook, with what `then` does after it."""
+
+    @wraps(hook)
+    def extended(self: Any, checkpoint: dict[str, object]) -> Any:
+        result = hook(self, checkpoint)
+        then(self, checkpoint)
+        return result
+
+    return extended
 
 
 class _SkippedError(Exception):

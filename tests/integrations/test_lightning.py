@@ -178,6 +178,63 @@ def test_a_resumed_training_is_the_one_that_was_never_stopped(tmp_path, method, 
     assert all(torch.equal(a, b) for a, b in zip(rest.parameters(), whole.parameters(), strict=True))
 
 
+class Alone(Module):
+    """Lightning's own hooks do nothing, so many modules do not call them."""
+
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["vocabulary"] = ["a"]
+
+    def on_load_checkpoint(self, checkpoint):
+        self.vocabulary = checkpoint["vocabulary"]
+
+
+class Calling(Alone):
+    def on_save_checkpoint(self, checkpoint):
+        super().on_save_checkpoint(checkpoint)
+        assert len(checkpoint["regularizer"]) == 1
+
+    def on_load_checkpoint(self, checkpoint):
+        super().on_load_checkpoint(checkpoint)
+        assert self._held.restored is checkpoint["regularizer"]
+
+
+class Hooks:
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["vocabulary"] = ["a"]
+
+    def on_load_checkpoint(self, checkpoint):
+        self.vocabulary = checkpoint["vocabulary"]
+
+
+class Before(Hooks, Module):
+    """Another mixin comes first."""
+
+
+@pytest.mark.parametrize("kind", [Alone, Calling, Before])
+def test_hooks_of_a_module_do_not_hide_the_regularizers_state(tmp_path, kind):
+    whole, first, rest = Module(), kind(), kind()
+    fit(whole)
+    fit(first, max_epochs=1).save_checkpoint(tmp_path / "first.ckpt")
+    fit(rest, checkpoint=tmp_path / "first.ckpt")
+    assert rest.vocabulary == ["a"]
+    assert rest.regularizer.state_dict()["calls"] == whole.regularizer.state_dict()["calls"] == 2 * BATCHES
+    assert all(torch.equal(a, b) for a, b in zip(rest.parameters(), whole.parameters(), strict=True))
+
+
+def test_a_state_that_a_module_saves_itself_is_its_own(tmp_path):
+    class Own(Alone):
+        def on_save_checkpoint(self, checkpoint):
+            checkpoint["regularizer"] = self.regularizer.state_dict()
+
+        def on_load_checkpoint(self, checkpoint):
+            self.regularizer.load_state_dict(checkpoint["regularizer"])
+
+    first, rest = Own(), Own()
+    fit(first, max_epochs=1).save_checkpoint(tmp_path / "first.ckpt")
+    fit(rest, checkpoint=tmp_path / "first.ckpt")
+    assert rest.regularizer.state_dict()["calls"] == 2 * BATCHES
+
+
 def test_an_averaged_copy_has_no_regularizer():
     module, averaging = Module(), EMAWeightAveraging(decay=0.5)
     fit(module, callbacks=[averaging])
