@@ -224,7 +224,7 @@ class RegularizerMixin(_Base):
             zero_once()  # Lightning's order: step, zero_grad, backward
             closure._backward_fn(loss / micro_batches)
 
-        if self.regularizer.passes > 1:  # set `.grad` aside during the first pass, so zero_grad must come before
+        if self._has_several_passes():  # sets `.grad` aside during the first pass, so zero_grad must come before
             zero_once()
         # Divided in `backward` and not before: an objective need not be linear in the loss.
         loop.output_result_cls = SimpleNamespace(
@@ -247,6 +247,11 @@ class RegularizerMixin(_Base):
             del loop.output_result_cls
         return kind(result.closure_loss.detach() / micro_batches, extra=result.extra)
 
+    def _has_several_passes(self) -> bool:
+        """Return whether this step may have several, also if a strength was 0 when `passes` was counted."""
+        regularizer = self.regularizer
+        return regularizer.passes > 1 or (regularizer._attacks_now() and regularizer._backwards() > 1)
+
     def _no_sync(self) -> Any:
         wrapper = self.trainer.strategy.model
         return wrapper.no_sync() if isinstance(wrapper, DistributedDataParallel) else nullcontext()
@@ -258,7 +263,7 @@ class RegularizerMixin(_Base):
                 f"a regularizer cannot reach weights and gradients inside {type(wrapper).__name__}: "
                 "use one device, or strategy='ddp'"
             )
-        if getattr(wrapper, "static_graph", False) and self.regularizer.passes > 1:
+        if getattr(wrapper, "static_graph", False) and self._has_several_passes():
             raise ValueError(
                 "DDP with static_graph=True must synchronise its first backward, and a regularizer synchronises the "
                 "last of each step: leave static_graph out"

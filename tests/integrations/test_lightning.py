@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from dropattack import FGM, PGD, SAM, DropAttack, FreeLB, Identity, Output, RDrop
+from dropattack import FGM, PGD, SAM, Compose, DropAttack, Flooding, FreeLB, Identity, Output, RDrop, Regularizer
 from dropattack.integrations.lightning import RegularizerMixin
 
 
@@ -139,6 +139,40 @@ def test_lightning_is_the_loop_by_hand(method, accumulate, clip_norm, every, pre
         assert torch.equal(a, b)
     assert module.trainer.global_step == 2 * -(-BATCHES // accumulate)
     assert module.losses == replace(losses, logits=None)
+
+
+@pytest.mark.parametrize("composed", [False, True])
+def test_a_strength_that_is_raised_later(composed):
+    """It is 0 where the method is made, and through the first epoch."""
+
+    def made(m: nn.Module, net: str) -> tuple[Regularizer, FGM]:
+        fgm = FGM(m, f"{net}0.weight", epsilon=0.0)
+        return (Compose(fgm, Flooding(m, level=0.0)) if composed else fgm), fgm
+
+    class Raised(Module):
+        def configure_regularizer(self):
+            regularizer, self.fgm = made(self, "net.")
+            return regularizer
+
+        def on_train_epoch_start(self):
+            _ = self.regularizer
+            self.fgm.epsilon = 0.5 * self.current_epoch
+
+    module, net = Raised(every="epoch"), build()
+    reg, fgm = made(net, "")
+    fit(module)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.5, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+    for epoch in range(2):
+        fgm.epsilon = 0.5 * epoch
+        for x, y in DataLoader(rows(), batch_size=4):
+            optimizer.zero_grad()
+            losses = reg.backward(lambda x=x, y=y: F.cross_entropy(net(x), y))
+            optimizer.step()
+        schedule.step()
+    assert len(losses.adversarial) == 1
+    for a, b in zip(module.net.parameters(), net.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 @each_method
