@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dropattack import RAT, SMART, VAT, Output, RDrop
+from dropattack.regularizers import agreement as agreement_module
 from dropattack.regularizers import functional
 
 T = torch.tensor([[0, 2, -100, -100], [1, 1, 2, 0], [2, -100, 0, 1]])
@@ -173,6 +174,67 @@ def test_other_methods_compare_by_the_same_divergence(method, divergence):
     torch.testing.assert_close(losses.total, wanted)
     with pytest.raises(ValueError, match="divergence must be one of None, 'softmax', 'bernoulli', 'gaussian'"):
         method(model, "0", divergence="kl")
+
+
+@pytest.mark.parametrize("method", [RDrop, RAT, VAT, SMART])
+def test_tasks_may_take_turns(method):
+    """Each step reads its own loss, not the first one's: tags with ignored positions, labels, a mask, a regression."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.5), nn.Linear(16, 3)).double()
+    x, positions = torch.randn(3, 4).double(), torch.randn(3, 4, 4).double()
+
+    def tags(mask: Tensor | None = None) -> Output:
+        z = model(positions)
+        return Output(F.cross_entropy(z.reshape(-1, 3), T.reshape(-1)), z, mask)
+
+    tasks = [
+        lambda: Output(F.cross_entropy(z := model(x), Y), z),
+        tags,
+        lambda: Output(F.binary_cross_entropy_with_logits(z := model(x), LABELS), z),
+        lambda: tags(mask=COUNTS.roll(1, 0)),
+        tags,
+        lambda: Output(F.mse_loss(z := model(x), LABELS), z),
+    ]
+    targets = [] if method is RDrop else ["0.weight" if method is RAT else "0"]
+    used = method(model, *targets, seed=0)
+    for task in tasks:
+        fresh = method(model, *targets, seed=0)
+        fresh.load_state_dict(used.state_dict())
+        totals = []
+        for regularizer in (used, fresh):
+            torch.manual_seed(1)
+            totals.append(regularizer.backward(task).total)
+        assert torch.equal(*totals)
+
+
+def test_the_search_for_the_logits_stays_out_of_what_was_made_before_them(monkeypatch):
+    """A penalty reaches the model beside the logits, and the model may be as long as its sequences."""
+    weight = torch.ones(4, 4, requires_grad=True)
+    hidden = torch.ones(3, 4)
+    for _ in range(50):
+        hidden = hidden @ weight
+    logits = hidden * 2
+    loss = F.cross_entropy(logits.square(), Y) + hidden.mean()
+    seen = []
+
+    class Looking(agreement_module._Behind):
+        def __contains__(self, node):
+            seen.append(node)
+            return super().__contains__(node)
+
+    monkeypatch.setattr(agreement_module, "_Behind", Looking)
+    found = agreement_module.nodes_between(loss, logits)
+    names = {type(node).__name__ for node in found}
+    assert names == {"AddBackward0", "NllLossBackward0", "LogSoftmaxBackward0", "PowBackward0"}
+    assert len(seen) < 10
+
+
+def test_logits_that_are_a_leaf():
+    logits = torch.ones(3, 3, requires_grad=True)
+    loss = F.cross_entropy(logits, Y)
+    assert len(agreement_module.nodes_between(loss, logits)) == 2
+    copied = logits.clone()
+    assert len(agreement_module.nodes_between(F.cross_entropy(copied, Y), copied)) == 2
 
 
 def test_a_mask_counts():
