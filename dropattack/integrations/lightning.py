@@ -52,7 +52,8 @@ class RegularizerMixin(_Base):
 
     `training_step` runs once per pass, and so do the hooks around the backward. Only the first pass logs: in the others
     `self.log` does nothing. Draw augmentations in `on_after_batch_transfer`, so that all passes see the same batch, and
-    update metrics only `if self.is_clean_pass`. For R-Drop return `{"loss": loss, "logits": logits}`.
+    update metrics only `if self.is_clean_pass`. For R-Drop return `{"loss": loss, "logits": logits}`, or call
+    `self.regularized_step(lambda: Output(loss, logits, mask))` with the positions that count.
 
     With several optimizers Lightning requires manual optimization: there, call `regularized_step` in place of
     `manual_backward`.
@@ -210,15 +211,16 @@ class RegularizerMixin(_Base):
         def forward() -> Output:
             nonlocal result
             held.passes += 1
-            found, returned = closure._step_fn(), held.returned
+            found, returned, mask = closure._step_fn(), held.returned, None
             held.returned = None
             if found.closure_loss is None and returned is not None:
                 loss = returned if isinstance(returned, Tensor) else returned.loss
                 found = kind(loss, extra={"logits": getattr(returned, "logits", None)})
+                mask = getattr(returned, "mask", None)
             if found.closure_loss is None:
                 raise _SkippedError
             result = result or found
-            return Output(found.closure_loss, found.extra.get("logits"))
+            return Output(found.closure_loss, found.extra.get("logits"), mask)
 
         def backward(loss: Tensor) -> None:
             zero_once()  # Lightning's order: step, zero_grad, backward

@@ -1,6 +1,7 @@
 """The distribution that two sets of logits stand for, and the divergence between them."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -101,14 +102,14 @@ def meaning(
     """Return how the loss reads the logits [B, …]. Errors name the `method`.
 
     Raises:
-        ValueError: The loss does not show it, a softmax is over a single class, or the loss reads some of the positions
-            and no mask says which.
+        ValueError: The loss does not show it, a softmax is over a single class, or neither the loss nor a mask shows
+            which of the positions [B, T] count.
     """
     on_the_way = nodes_between(loss, logits)
     names = {type(node).__name__ for node in on_the_way}
-    if not names.intersection((*_SOFTMAX, *_BERNOULLI, *_GAUSSIAN)):
-        names = _nearest(loss)
     if divergence is None:
+        if not names.intersection((*_SOFTMAX, *_BERNOULLI, *_GAUSSIAN)):
+            names = _nearest(loss)
         found: list[Divergence] = []
         if names.intersection(_SOFTMAX):
             found.append("softmax")
@@ -132,15 +133,16 @@ def meaning(
             f"{method} compares softmaxes, and logits of shape {tuple(logits.shape)} leave no choice between classes: "
             "say divergence='bernoulli' or 'gaussian', or return logits [B, C]"
         )
-    if logits.dim() < 3 or has_mask or not names.intersection(("NllLossBackward0", "NllLoss2DBackward0")):
+    if logits.dim() < 3 or has_mask:
         return Meaning(divergence, dim)
-    ignored = _ignored(on_the_way, logits, dim)
+    positions = logits.movedim(dim, -1).shape[:-1]
+    ignored = next((marked for marked in _ignored(on_the_way) if marked.numel() == positions.numel()), None)
     if ignored is None:
         raise ValueError(
             f"the loss does not have a label for each position of the logits, whose shape is {tuple(logits.shape)}: "
             "return dropattack.Output(loss, logits, mask) with the positions that count"
         )
-    return Meaning(divergence, dim, ignored)
+    return Meaning(divergence, dim, ignored.reshape(positions))
 
 
 def _class_dim(on_the_way: list[Any], names: set[str], logits: Tensor) -> int:
@@ -155,15 +157,14 @@ def _class_dim(on_the_way: list[Any], names: set[str], logits: Tensor) -> int:
     return -1 if logits.shape[-1] == shape[dim] else logits.shape.index(shape[dim])
 
 
-def _ignored(on_the_way: list[Any], logits: Tensor, dim: int) -> Tensor | None:
-    """Return where the loss ignores positions, in the shape of the logits without their classes; None: not known."""
+def _ignored(on_the_way: list[Any]) -> Iterator[Tensor]:
+    """Yield where the loss ignores something: `ignore_index`, or what it fills with a constant (as label smoothing)."""
     for node in on_the_way:
         if type(node).__name__ in ("NllLossBackward0", "NllLoss2DBackward0"):
-            labels = node._saved_target
-            if labels.numel() * logits.shape[dim] == logits.numel():
-                shape = logits.movedim(dim, -1).shape[:-1]
-                return labels.reshape(shape) == (node._saved_ignore_index + 2**63) % 2**64 - 2**63
-    return None
+            yield node._saved_target == (node._saved_ignore_index + 2**63) % 2**64 - 2**63
+    for node in on_the_way:
+        if type(node).__name__ == "MaskedFillBackward0":
+            yield node._saved_mask.expand(tuple(node._input_metadata[0].shape))
 
 
 class Comparison:

@@ -378,6 +378,34 @@ def test_regularized_step_is_a_loss_returned(options):
     assert any(not torch.equal(a, b) for a, b in zip(calling.net.parameters(), build().parameters(), strict=True))
 
 
+@pytest.mark.parametrize("manual", [False, True])
+def test_regularized_step_hands_on_which_positions_count(manual):
+    """Of a loss that does not show them."""
+    counts = torch.tensor([True, False]).expand(4, 2)
+
+    class Tagging(Module):
+        def __init__(self):
+            super().__init__("rdrop", "epoch")
+            self.automatic_optimization, self.seen = not manual, []
+
+        def training_step(self, batch, batch_idx):
+            x = torch.stack([batch[0], -batch[0]], 1)
+
+            def forward():
+                logits = self.net(x)
+                self.seen.append(logits.detach())
+                loss = -logits.log_softmax(-1)[counts].mean()
+                return Output(loss, logits, counts)
+
+            self.regularized_step(forward)
+
+    module = Tagging()
+    fit(module, max_epochs=1)
+    p, q = (z.log_softmax(-1)[counts] for z in module.seen[-2:])
+    agreement = module.losses.total - (module.losses.clean + module.losses.adversarial[0]) / 2
+    torch.testing.assert_close(agreement, ((p.exp() - q.exp()) * (p - q)).sum(-1).mean())  # α = 2
+
+
 def test_a_trainer_that_goes_on_with_a_plain_module_trains_it_plainly():
     class Bare(L.LightningModule):
         training_step, configure_optimizers = Module.training_step, Module.configure_optimizers

@@ -34,6 +34,21 @@ def focal(z: Tensor) -> Tensor:
 
 
 COUNTS = T >= 0
+
+
+def smoothed(z: Tensor) -> Tensor:
+    """As in the Hugging Face Trainer: without `ignore_index`, and in place."""
+    each = -z.log_softmax(-1)
+    labelled = each.gather(-1, T.clamp(min=0).unsqueeze(-1)).masked_fill_(~COUNTS.unsqueeze(-1), 0.0)
+    all_ = each.sum(-1, keepdim=True).masked_fill_(~COUNTS.unsqueeze(-1), 0.0)
+    return (0.9 * labelled.sum() + 0.1 * all_.sum() / 3) / COUNTS.sum()
+
+
+def soft(z: Tensor) -> Tensor:
+    """Return the loss of each position, padding or not. The labels are probabilities."""
+    return F.cross_entropy(z.transpose(1, 2), F.one_hot(T.clamp(min=0), 3).double().transpose(1, 2), reduction="none")
+
+
 CASES = {
     "classes": ((3,), lambda z: F.cross_entropy(z, Y), softmax, None),
     "smoothed": ((3,), lambda z: F.cross_entropy(z, Y, label_smoothing=0.1), softmax, None),
@@ -49,6 +64,14 @@ CASES = {
     "huber": ((2,), lambda z: F.huber_loss(z, LABELS[:, :2]), gaussian, None),
     "flattened": ((4, 3), lambda z: F.cross_entropy(z.reshape(-1, 3), T.reshape(-1)), softmax, COUNTS),
     "transposed": ((4, 3), lambda z: F.cross_entropy(z.transpose(1, 2), T), softmax, COUNTS),
+    "smoothed positions": ((4, 3), smoothed, softmax, COUNTS),
+    "padding filled": ((4, 3), lambda z: soft(z).masked_fill(~COUNTS, 0.0).mean(), softmax, COUNTS),
+    "padding filled, flat": (
+        (4, 3),
+        lambda z: soft(z).view(-1).masked_fill(~COUNTS.view(-1), 0.0).mean(),
+        softmax,
+        COUNTS,
+    ),
     "classes second": ((3, 4), lambda z: F.cross_entropy(z, T), softmax, COUNTS),
     "classes second, square": ((3, 3), lambda z: F.cross_entropy(z, T[:, :3]), softmax, COUNTS[:, :3]),
     "transposed, square": ((3, 3), lambda z: F.cross_entropy(z.transpose(1, 2), T[:, :3]), softmax, COUNTS[:, :3]),
@@ -242,6 +265,7 @@ def test_a_mask_counts():
     for loss in (
         lambda z: F.cross_entropy(z.reshape(-1, 3), T.reshape(-1)),
         lambda z: F.cross_entropy(z[:, :-1].reshape(-1, 3), T[:, 1:].reshape(-1)),
+        lambda z: soft(z)[mask.bool()].mean(),
     ):
         found, seen = agreement((4, 3), loss, mask)
         torch.testing.assert_close(found, by_hand(softmax, seen, mask.bool()))
@@ -268,6 +292,16 @@ def test_what_cannot_be_known_is_asked_for(shape, loss, mask, message):
         agreement(shape, loss, mask)
     with pytest.raises(ValueError, match="divergence must be one of None, 'softmax', 'bernoulli', 'gaussian'"):
         RDrop(nn.Linear(2, 2), divergence="kl")
+
+
+@pytest.mark.parametrize("divergence", [None, "softmax"])
+def test_a_loss_that_does_not_show_its_positions_asks_for_a_mask(divergence):
+    for loss in (lambda z: soft(z)[COUNTS].mean(), lambda z: (soft(z) * COUNTS).mean()):
+        with pytest.raises(ValueError, match=r"a label for each position .*Output\(loss, logits, mask\)"):
+            agreement((4, 3), loss, divergence=divergence)
+    ruled_out = torch.tensor([False] * 11 + [True])  # as long as there are positions
+    with pytest.raises(ValueError, match=r"a label for each position"):
+        agreement((4, 12), lambda z: z.masked_fill(ruled_out, -9.0).log_softmax(-1)[..., :3].mean())
 
 
 def test_classes_that_are_ruled_out_count_as_nothing():
