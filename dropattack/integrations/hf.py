@@ -7,7 +7,7 @@ import copy
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,9 @@ class RegularizerMixin(_Base):
     is saved in every checkpoint beside the other random states, and restored from it.
 
     The loss in the logs is the objective's: for FGM about twice the clean loss. `losses` has the parts.
+
+    Methods that compare logits, such as `RDrop`, take a `mask` beside `logits` in the model's or `compute_loss`'s
+    outputs: see `Output`.
 
     Args:
         regularizer: The name of a method, such as `"fgm"`, a function that makes the regularizer of a model, or a
@@ -121,14 +124,16 @@ class RegularizerMixin(_Base):
                     )
                 self._empty_cache()
                 loss = loss.mean() if self.args.n_gpu > 1 else loss
-                logits = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
-                if logits is None and regularizer.needs_logits:
+                loss = loss if whole == 1 else loss * whole
+                if not regularizer.needs_logits:  # over a vocabulary they are large: no pass keeps them for the next
+                    return Output(loss)
+                logits, mask = _named(outputs, "logits"), _named(outputs, "mask")
+                if logits is None:
                     raise ValueError(
                         f"{type(regularizer).__name__} compares logits, and {type(unwrapped(model)).__name__} returned "
                         "none under that name: let it return a dict or ModelOutput with logits (return_dict=True)"
                     )
-                # Logits over a vocabulary are large: where no method compares them, no pass keeps them for the next.
-                return Output(loss if whole == 1 else loss * whole, logits if regularizer.needs_logits else None)
+                return Output(loss, logits, mask)
 
             # In `backward` and not in `forward`, so that objectives that are not linear in the loss are scaled too.
             losses = regularizer.backward(
@@ -182,6 +187,10 @@ class RegularizerMixin(_Base):
 
     def _state_file(self, folder: str) -> str:
         return os.path.join(folder, f"regularizer_state_{self.args.process_index}.pth")
+
+
+def _named(outputs: object, name: str) -> Any:
+    return outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
 
 
 class RegularizedTrainer(RegularizerMixin, Trainer):

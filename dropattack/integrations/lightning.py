@@ -13,9 +13,9 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -24,13 +24,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dropattack.integrations.given import checked
 from dropattack.regularizers import Losses, Output, Regularizer
-from dropattack.regularizers.passes import Forward
+from dropattack.regularizers.passes import Forward, HasLoss
 
 if TYPE_CHECKING:  # a mixin: type checkers need to know its base
     from lightning.pytorch import LightningModule as _Base
     from lightning.pytorch import Trainer
 else:
     _Base = object
+
+_KEY = "regularizer"  # in a checkpoint
 
 
 class RegularizerMixin(_Base):
@@ -50,7 +52,8 @@ class RegularizerMixin(_Base):
 
     `training_step` runs once per pass, and so do the hooks around the backward. Only the first pass logs: in the others
     `self.log` does nothing. Draw augmentations in `on_after_batch_transfer`, so that all passes see the same batch, and
-    update metrics only `if self.is_clean_pass`. For R-Drop return `{"loss": loss, "logits": logits}`.
+    update metrics only `if self.is_clean_pass`. For R-Drop return `{"loss": loss, "logits": logits}`, or call
+    `self.regularized_step(lambda: Output(loss, logits, mask))` with the positions that count.
 
     With several optimizers Lightning requires manual optimization: there, call `regularized_step` in place of
     `manual_backward`.
@@ -58,7 +61,8 @@ class RegularizerMixin(_Base):
     Attributes:
         losses: Those of the latest micro-batch, without logits, so that they do not take memory until the next; None
             before the first.
-        is_clean_pass: Whether `training_step` runs for the first (clean) pass of a step.
+        is_clean_pass: Whether `training_step` runs for the first (clean) pass of a step; with manual optimization,
+            whether what `regularized_step` was given does. True outside.
 
     Raises:
         ValueError: (in `fit`) The strategy shards or copies the model: only one device and DDP are supported.
@@ -85,6 +89,10 @@ class RegularizerMixin(_Base):
         before = cls.__mro__[: cls.__mro__.index(RegularizerMixin)]
         if any(base.__name__ == "LightningModule" for base in before):
             raise TypeError(f"{cls.__name__}: RegularizerMixin must come before LightningModule among the bases")
+        for name, then in (("on_save_checkpoint", _save), ("on_load_checkpoint", _load)):
+            owner = next(base for base in cls.__mro__ if name in vars(base))
+            if owner is cls or not issubclass(owner, RegularizerMixin):
+                setattr(cls, name, _extended(getattr(cls, name), then))
 
     def configure_regularizer(self) -> Regularizer:
         """Make the regularizer; called once, in the process that trains."""
@@ -140,9 +148,20 @@ class RegularizerMixin(_Base):
         if not isinstance(optimizers, list):  # of several, the caller says which: `regularizer.follow`
             self.regularizer.follow(getattr(optimizers, "optimizer", optimizers))
         self._restore()
-        losses = self.regularizer.backward(forward, backward=self.manual_backward, no_sync=self._no_sync)
+        counted = self._counted(forward) if callable(forward) else forward  # `backward` says what is wrong with it
+        try:
+            losses = self.regularizer.backward(counted, backward=self.manual_backward, no_sync=self._no_sync)
+        finally:
+            self._held.passes = 0
         self._held.losses = replace(losses, logits=None)
         return losses
+
+    def _counted(self, forward: Forward) -> Forward:
+        def counted() -> Tensor | HasLoss:
+            self._held.passes += 1
+            return forward()
+
+        return counted
 
     def log(self, *args: object, **kwargs: object) -> None:
         if self.is_clean_pass:
@@ -192,21 +211,22 @@ class RegularizerMixin(_Base):
         def forward() -> Output:
             nonlocal result
             held.passes += 1
-            found, returned = closure._step_fn(), held.returned
+            found, returned, mask = closure._step_fn(), held.returned, None
             held.returned = None
             if found.closure_loss is None and returned is not None:
                 loss = returned if isinstance(returned, Tensor) else returned.loss
                 found = kind(loss, extra={"logits": getattr(returned, "logits", None)})
+                mask = getattr(returned, "mask", None)
             if found.closure_loss is None:
                 raise _SkippedError
             result = result or found
-            return Output(found.closure_loss, found.extra.get("logits"))
+            return Output(found.closure_loss, found.extra.get("logits"), mask)
 
         def backward(loss: Tensor) -> None:
             zero_once()  # Lightning's order: step, zero_grad, backward
             closure._backward_fn(loss / micro_batches)
 
-        if self.regularizer.passes > 1:  # set `.grad` aside during the first pass, so zero_grad must come before
+        if self._has_several_passes():  # sets `.grad` aside during the first pass, so zero_grad must come before
             zero_once()
         # Divided in `backward` and not before: an objective need not be linear in the loss.
         loop.output_result_cls = SimpleNamespace(
@@ -229,6 +249,11 @@ class RegularizerMixin(_Base):
             del loop.output_result_cls
         return kind(result.closure_loss.detach() / micro_batches, extra=result.extra)
 
+    def _has_several_passes(self) -> bool:
+        """Return whether this step may have several, also if a strength was 0 when `passes` was counted."""
+        regularizer = self.regularizer
+        return regularizer.passes > 1 or (regularizer._attacks_now() and regularizer._backwards() > 1)
+
     def _no_sync(self) -> Any:
         wrapper = self.trainer.strategy.model
         return wrapper.no_sync() if isinstance(wrapper, DistributedDataParallel) else nullcontext()
@@ -240,7 +265,7 @@ class RegularizerMixin(_Base):
                 f"a regularizer cannot reach weights and gradients inside {type(wrapper).__name__}: "
                 "use one device, or strategy='ddp'"
             )
-        if getattr(wrapper, "static_graph", False) and self.regularizer.passes > 1:
+        if getattr(wrapper, "static_graph", False) and self._has_several_passes():
             raise ValueError(
                 "DDP with static_graph=True must synchronise its first backward, and a regularizer synchronises the "
                 "last of each step: leave static_graph out"
@@ -255,20 +280,16 @@ class RegularizerMixin(_Base):
                 stacklevel=2,
             )
 
-    # Checkpoints: Lightning makes them in all processes at once, and writes that of the first.
+    # Checkpoints: Lightning makes them in all processes at once, and writes that of the first. A module may override
+    # these hooks without calling super(), for Lightning's do nothing: `__init_subclass__` extends what it writes.
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         super().on_save_checkpoint(checkpoint)
-        state = self.regularizer.state_dict()
-        states: list[Any] = [state]
-        if dist.is_available() and dist.is_initialized():
-            states = [None] * dist.get_world_size()
-            dist.all_gather_object(states, state)
-        checkpoint["regularizer"] = states
+        _save(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
         super().on_load_checkpoint(checkpoint)
-        self._held.restored = cast("list | None", checkpoint.get("regularizer"))
+        _load(self, checkpoint)
 
     def _restore(self) -> None:
         """Load a checkpoint's state, before the first step, when the module is on its device."""
@@ -294,6 +315,34 @@ def _make_closure(loop: Any, kwargs: Any, optimizer: Any, batch_idx: int) -> Any
     return closure
 
 
+def _save(module: RegularizerMixin, checkpoint: dict[str, object]) -> None:
+    if _KEY in checkpoint:  # by a hook that called super()
+        return
+    state = module.regularizer.state_dict()
+    states: list[Any] = [state]
+    if dist.is_available() and dist.is_initialized():
+        states = [None] * dist.get_world_size()
+        dist.all_gather_object(states, state)
+    checkpoint[_KEY] = states
+
+
+def _load(module: RegularizerMixin, checkpoint: dict[str, object]) -> None:
+    states = checkpoint.get(_KEY)
+    module._held.restored = states if isinstance(states, list) else None
+
+
+def _extended(hook: Callable[..., Any], then: Callable[[Any, dict[str, object]], None]) -> Callable[..., Any]:
+    """Return a module's own hook, with what `then` does after it."""
+
+    @wraps(hook)
+    def extended(self: Any, checkpoint: dict[str, object]) -> Any:
+        result = hook(self, checkpoint)
+        then(self, checkpoint)
+        return result
+
+    return extended
+
+
 class _SkippedError(Exception):
     """`training_step` returned None."""
 
@@ -306,7 +355,7 @@ class _Held:
         self.restored: list | None = None
         self.losses: Losses | None = None
         self.returned: Any = None  # by `regularized_step` under automatic optimization
-        self.passes = 0  # training steps begun in this step; 0 outside
+        self.passes = 0  # passes begun in this step; 0 outside
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Held, ()

@@ -1,6 +1,7 @@
 """The distribution that two sets of logits stand for, and the divergence between them."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -35,12 +36,30 @@ class Meaning(NamedTuple):
     Attributes:
         divergence: Which distribution each position has.
         class_dim: Where in the logits the classes are.
-        has_ignored: Whether the loss leaves out positions that a label marks (`ignore_index`).
+        ignored: Where the loss leaves out positions, in the shape of the logits without their classes; None: nowhere.
     """
 
     divergence: Divergence
     class_dim: int = -1
-    has_ignored: bool = False
+    ignored: Tensor | None = None
+
+
+class _Behind:
+    """The nodes at which a search from the loss can end: the logits' own, and all that were made before these.
+
+    Autograd numbers its nodes in the order in which it makes them, and a node depends on earlier ones alone.
+    """
+
+    def __init__(self, ends: list[Any]) -> None:
+        self._ends = ends
+        self._first = min(map(self._number, ends))
+
+    def __contains__(self, node: Any) -> bool:
+        return node in self._ends or self._number(node) < self._first
+
+    @staticmethod
+    def _number(node: Any) -> int:
+        return (node._sequence_nr() + 1) % 2**64 - 1  # -1: a leaf's
 
 
 def nodes_between(loss: Tensor, logits: Tensor) -> list[Any]:
@@ -53,7 +72,7 @@ def nodes_between(loss: Tensor, logits: Tensor) -> list[Any]:
         end = end.next_functions[0][0]
         ends.append(end)
     before = defaultdict(list)
-    for node, following in nodes(loss, stops=ends):
+    for node, following in nodes(loss, stops=_Behind(ends)):
         before[following].append(node)
     found = dict.fromkeys(node for end in ends for node in before.get(end, ()))
     open_ = list(found)
@@ -83,14 +102,14 @@ def meaning(
     """Return how the loss reads the logits [B, …]. Errors name the `method`.
 
     Raises:
-        ValueError: The loss does not show it, a softmax is over a single class, or the loss reads some of the positions
-            and no mask says which.
+        ValueError: The loss does not show it, a softmax is over a single class, or neither the loss nor a mask shows
+            which of the positions [B, T] count.
     """
     on_the_way = nodes_between(loss, logits)
     names = {type(node).__name__ for node in on_the_way}
-    if not names.intersection((*_SOFTMAX, *_BERNOULLI, *_GAUSSIAN)):
-        names = _nearest(loss)
     if divergence is None:
+        if not names.intersection((*_SOFTMAX, *_BERNOULLI, *_GAUSSIAN)):
+            names = _nearest(loss)
         found: list[Divergence] = []
         if names.intersection(_SOFTMAX):
             found.append("softmax")
@@ -114,14 +133,16 @@ def meaning(
             f"{method} compares softmaxes, and logits of shape {tuple(logits.shape)} leave no choice between classes: "
             "say divergence='bernoulli' or 'gaussian', or return logits [B, C]"
         )
-    if logits.dim() < 3 or has_mask or not names.intersection(("NllLossBackward0", "NllLoss2DBackward0")):
+    if logits.dim() < 3 or has_mask:
         return Meaning(divergence, dim)
-    if _ignored(loss, logits, dim) is None:
+    positions = logits.movedim(dim, -1).shape[:-1]
+    ignored = next((marked for marked in _ignored(on_the_way) if marked.numel() == positions.numel()), None)
+    if ignored is None:
         raise ValueError(
             f"the loss does not have a label for each position of the logits, whose shape is {tuple(logits.shape)}: "
             "return dropattack.Output(loss, logits, mask) with the positions that count"
         )
-    return Meaning(divergence, dim, has_ignored=True)
+    return Meaning(divergence, dim, ignored.reshape(positions))
 
 
 def _class_dim(on_the_way: list[Any], names: set[str], logits: Tensor) -> int:
@@ -136,15 +157,14 @@ def _class_dim(on_the_way: list[Any], names: set[str], logits: Tensor) -> int:
     return -1 if logits.shape[-1] == shape[dim] else logits.shape.index(shape[dim])
 
 
-def _ignored(loss: Tensor, logits: Tensor, dim: int) -> Tensor | None:
-    """Return where the loss ignores positions, in the shape of the logits without their classes; None: nowhere."""
-    for node in nodes_between(loss, logits):
+def _ignored(on_the_way: list[Any]) -> Iterator[Tensor]:
+    """Yield where the loss ignores something: `ignore_index`, or what it fills with a constant (as label smoothing)."""
+    for node in on_the_way:
         if type(node).__name__ in ("NllLossBackward0", "NllLoss2DBackward0"):
-            labels = node._saved_target
-            if labels.numel() * logits.shape[dim] == logits.numel():
-                shape = logits.movedim(dim, -1).shape[:-1]
-                return labels.reshape(shape) == (node._saved_ignore_index + 2**63) % 2**64 - 2**63
-    return None
+            yield node._saved_target == (node._saved_ignore_index + 2**63) % 2**64 - 2**63
+    for node in on_the_way:
+        if type(node).__name__ == "MaskedFillBackward0":
+            yield node._saved_mask.expand(tuple(node._input_metadata[0].shape))
 
 
 class Comparison:
@@ -152,7 +172,7 @@ class Comparison:
 
     Args:
         method: The method's name, for errors.
-        divergence: What the logits are; None: as the first loss reads them.
+        divergence: What the logits are; None: as the loss of each comparison reads them, for tasks may take turns.
 
     Raises (in a comparison): ValueError as `meaning`, if there are no logits, or if a mask does not fit them.
     """
@@ -160,7 +180,6 @@ class Comparison:
     def __init__(self, method: str, divergence: Divergence | None) -> None:
         self._method = method
         self._divergence = one_of(divergence, "divergence", (None, "softmax", "bernoulli", "gaussian"))
-        self._meaning: Meaning | None = None
 
     def logits(self, output: Output) -> Tensor:
         return needed(output.logits, self._method)
@@ -175,12 +194,10 @@ class Comparison:
 
     def _apart(self, divergences: Any, p: Tensor, q: Tensor, seen: Output) -> Tensor:
         """`seen`: the output, with its graph, that tells which positions count."""
-        logits = self.logits(seen)
-        if self._meaning is None:
-            self._meaning = meaning(seen.loss, logits, self._divergence, seen.mask is not None, self._method)
-        meant, mask = self._meaning, seen.mask
-        if mask is None and meant.has_ignored:
-            ignored = _ignored(seen.loss, logits, meant.class_dim)
+        mask = seen.mask
+        meant = meaning(seen.loss, self.logits(seen), self._divergence, mask is not None, self._method)
+        if mask is None:
+            ignored = meant.ignored
             mask = None if ignored is None else ~ignored
         p, q = (upcast(x.unsqueeze(-1) if x.dim() < 2 else x.movedim(meant.class_dim, -1)) for x in (p, q))
         if mask is not None and mask.shape != p.shape[:-1]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from torch.nn import functional as F
-from transformers import Trainer
+from transformers import BertForTokenClassification, BertLMHeadModel, Trainer
 
 from dropattack import FGM, MSAM, RAT, SMART, VAT, CreAT, Flooding, RDrop
 from dropattack.integrations.hf import RegularizedTrainer, RegularizerMixin
@@ -105,6 +105,55 @@ def test_the_gradient_is_that_of_a_loop_by_hand(tmp_path, make, accumulate: int,
     assert (found - wanted).norm() <= tolerance * wanted.norm()
     assert trainer.losses is not None
     assert trainer.losses.logits is None
+
+
+class Tagged(Rows):
+    """A label for each word, and none for some."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.labels = self.ids % 3
+        self.labels[:, 4:] = -100
+
+
+def agreement(trainer: Trainer, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """R-Drop's term in one step with α = 2, and that by hand over the positions that count."""
+    seen = []
+    trainer.model.register_forward_hook(lambda module, args, output: seen.append(output["logits"].detach()))
+    trainer.train()
+    one, two = seen
+    p, q = one.log_softmax(-1)[counts], two.log_softmax(-1)[counts]
+    found = trainer.losses.total - (trainer.losses.clean + trainer.losses.adversarial[0]) / 2
+    return found, ((p.exp() - q.exp()) * (p - q)).sum(-1).mean()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_positions_without_a_label_are_left_out_of_the_divergence(tmp_path, smoothing):
+    rows, config = Tagged(), bert().config
+    options = arguments(tmp_path, max_steps=1, label_smoothing_factor=smoothing)
+    trainer = OurTrainer(
+        model=BertForTokenClassification(config), args=options, train_dataset=rows, regularizer=METHODS["rdrop"]
+    )
+    torch.testing.assert_close(*agreement(trainer, rows.labels[:4] >= 0))
+
+
+def test_a_smoothed_loss_of_shifted_labels_asks_for_a_mask(tmp_path):
+    class Masked(OurTrainer):
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            counts = F.pad(inputs["labels"][:, 1:] >= 0, (0, 1))
+            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+            return loss, {"logits": outputs.logits, "mask": counts}
+
+    rows, config = Tagged(), bert().config
+    config.is_decoder = True
+    options = {
+        "args": arguments(tmp_path, max_steps=1, label_smoothing_factor=0.1), "train_dataset": rows,
+        "regularizer": METHODS["rdrop"],
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="does not have a label for each position"):
+        OurTrainer(model=BertLMHeadModel(config), **options).train()
+    counts = F.pad(rows.labels[:4, 1:] >= 0, (0, 1))
+    torch.testing.assert_close(*agreement(Masked(model=BertLMHeadModel(config), **options), counts))
 
 
 @pytest.mark.parametrize("name", ["dropattack", "freelb"])

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from dropattack import FGM, PGD, SAM, DropAttack, FreeLB, Identity, Output, RDrop
+from dropattack import FGM, PGD, SAM, Compose, DropAttack, Flooding, FreeLB, Identity, Output, RDrop, Regularizer
 from dropattack.integrations.lightning import RegularizerMixin
 
 
@@ -141,6 +141,40 @@ def test_lightning_is_the_loop_by_hand(method, accumulate, clip_norm, every, pre
     assert module.losses == replace(losses, logits=None)
 
 
+@pytest.mark.parametrize("composed", [False, True])
+def test_a_strength_that_is_raised_later(composed):
+    """It is 0 where the method is made, and through the first epoch."""
+
+    def made(m: nn.Module, net: str) -> tuple[Regularizer, FGM]:
+        fgm = FGM(m, f"{net}0.weight", epsilon=0.0)
+        return (Compose(fgm, Flooding(m, level=0.0)) if composed else fgm), fgm
+
+    class Raised(Module):
+        def configure_regularizer(self):
+            regularizer, self.fgm = made(self, "net.")
+            return regularizer
+
+        def on_train_epoch_start(self):
+            _ = self.regularizer
+            self.fgm.epsilon = 0.5 * self.current_epoch
+
+    module, net = Raised(every="epoch"), build()
+    reg, fgm = made(net, "")
+    fit(module)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.5, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+    for epoch in range(2):
+        fgm.epsilon = 0.5 * epoch
+        for x, y in DataLoader(rows(), batch_size=4):
+            optimizer.zero_grad()
+            losses = reg.backward(lambda x=x, y=y: F.cross_entropy(net(x), y))
+            optimizer.step()
+        schedule.step()
+    assert len(losses.adversarial) == 1
+    for a, b in zip(module.net.parameters(), net.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
 @each_method
 def test_16_mixed_unscales_before_it_clips_and_skips_overflow(method):
     def scaled(scale: float) -> tuple[Module, torch.amp.GradScaler]:
@@ -178,6 +212,63 @@ def test_a_resumed_training_is_the_one_that_was_never_stopped(tmp_path, method, 
     assert all(torch.equal(a, b) for a, b in zip(rest.parameters(), whole.parameters(), strict=True))
 
 
+class Alone(Module):
+    """Lightning's own hooks do nothing, so many modules do not call them."""
+
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["vocabulary"] = ["a"]
+
+    def on_load_checkpoint(self, checkpoint):
+        self.vocabulary = checkpoint["vocabulary"]
+
+
+class Calling(Alone):
+    def on_save_checkpoint(self, checkpoint):
+        super().on_save_checkpoint(checkpoint)
+        assert len(checkpoint["regularizer"]) == 1
+
+    def on_load_checkpoint(self, checkpoint):
+        super().on_load_checkpoint(checkpoint)
+        assert self._held.restored is checkpoint["regularizer"]
+
+
+class Hooks:
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["vocabulary"] = ["a"]
+
+    def on_load_checkpoint(self, checkpoint):
+        self.vocabulary = checkpoint["vocabulary"]
+
+
+class Before(Hooks, Module):
+    """Another mixin comes first."""
+
+
+@pytest.mark.parametrize("kind", [Alone, Calling, Before])
+def test_hooks_of_a_module_do_not_hide_the_regularizers_state(tmp_path, kind):
+    whole, first, rest = Module(), kind(), kind()
+    fit(whole)
+    fit(first, max_epochs=1).save_checkpoint(tmp_path / "first.ckpt")
+    fit(rest, checkpoint=tmp_path / "first.ckpt")
+    assert rest.vocabulary == ["a"]
+    assert rest.regularizer.state_dict()["calls"] == whole.regularizer.state_dict()["calls"] == 2 * BATCHES
+    assert all(torch.equal(a, b) for a, b in zip(rest.parameters(), whole.parameters(), strict=True))
+
+
+def test_a_state_that_a_module_saves_itself_is_its_own(tmp_path):
+    class Own(Alone):
+        def on_save_checkpoint(self, checkpoint):
+            checkpoint["regularizer"] = self.regularizer.state_dict()
+
+        def on_load_checkpoint(self, checkpoint):
+            self.regularizer.load_state_dict(checkpoint["regularizer"])
+
+    first, rest = Own(), Own()
+    fit(first, max_epochs=1).save_checkpoint(tmp_path / "first.ckpt")
+    fit(rest, checkpoint=tmp_path / "first.ckpt")
+    assert rest.regularizer.state_dict()["calls"] == 2 * BATCHES
+
+
 def test_an_averaged_copy_has_no_regularizer():
     module, averaging = Module(), EMAWeightAveraging(decay=0.5)
     fit(module, callbacks=[averaging])
@@ -185,64 +276,6 @@ def test_an_averaged_copy_has_no_regularizer():
     assert copied._held.regularizer is None
     assert copied.regularizer.model is copied
     assert module.regularizer.model is module
-
-
-class Two(Module):
-    """Two optimizers, which Lightning steps by manual optimization alone."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-
-    def configure_regularizer(self):
-        return PGD(self, "net.0", steps=2)
-
-    def configure_optimizers(self):
-        return [torch.optim.SGD(self.net[i].parameters(), lr=0.1) for i in (0, 2)]
-
-    def training_step(self, batch, batch_idx):
-        x, y = batch
-        for optimizer in self.optimizers():
-            self.toggle_optimizer(optimizer)
-            before = [p.clone() for p in self.parameters()]
-            losses = self.regularized_step(lambda: F.cross_entropy(self.net(x), y))
-            assert losses == self.losses
-            optimizer.step()
-            optimizer.zero_grad()
-            mine = {id(p) for group in optimizer.param_groups for p in group["params"]}
-            for p, old in zip(self.parameters(), before, strict=True):
-                assert torch.equal(p, old) != (id(p) in mine)
-            self.untoggle_optimizer(optimizer)
-
-
-def test_manual_optimization_of_several_optimizers():
-    module = Two()
-    fit(module)
-    assert module.trainer.global_step == 2 * 2 * BATCHES
-
-
-def test_manual_optimization_without_the_regularizer_is_not_silent():
-    class Forgetful(Two):
-        def training_step(self, batch, batch_idx):
-            self.manual_backward(F.cross_entropy(self.net(batch[0]), batch[1]))
-
-    with pytest.warns(UserWarning, match="trained without its regularizer"):
-        fit(Forgetful())
-
-
-@pytest.mark.parametrize("options", [{}, {"accumulate_grad_batches": 2, "precision": "bf16-mixed"}], ids=str)
-def test_regularized_step_is_a_loss_returned(options):
-    class Calling(Module):
-        def training_step(self, batch, batch_idx):
-            x, y = batch
-            losses = self.regularized_step(lambda: F.cross_entropy(self.net(x), y), batch_idx)
-            self.log("loss", losses.clean)
-
-    calling, returning = Calling(), Module()
-    for module in (calling, returning):
-        fit(module, **options)
-    assert all(torch.equal(a, b) for a, b in zip(calling.parameters(), returning.parameters(), strict=True))
-    assert any(not torch.equal(a, b) for a, b in zip(calling.net.parameters(), build().parameters(), strict=True))
 
 
 def test_a_trainer_that_goes_on_with_a_plain_module_trains_it_plainly():

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dropattack import RAT, SMART, VAT, Output, RDrop
+from dropattack.regularizers import agreement as agreement_module
 from dropattack.regularizers import functional
 
 T = torch.tensor([[0, 2, -100, -100], [1, 1, 2, 0], [2, -100, 0, 1]])
@@ -33,6 +34,21 @@ def focal(z: Tensor) -> Tensor:
 
 
 COUNTS = T >= 0
+
+
+def smoothed(z: Tensor) -> Tensor:
+    """As in the Hugging Face Trainer: without `ignore_index`, and in place."""
+    each = -z.log_softmax(-1)
+    labelled = each.gather(-1, T.clamp(min=0).unsqueeze(-1)).masked_fill_(~COUNTS.unsqueeze(-1), 0.0)
+    all_ = each.sum(-1, keepdim=True).masked_fill_(~COUNTS.unsqueeze(-1), 0.0)
+    return (0.9 * labelled.sum() + 0.1 * all_.sum() / 3) / COUNTS.sum()
+
+
+def soft(z: Tensor) -> Tensor:
+    """Return the loss of each position, padding or not. The labels are probabilities."""
+    return F.cross_entropy(z.transpose(1, 2), F.one_hot(T.clamp(min=0), 3).double().transpose(1, 2), reduction="none")
+
+
 CASES = {
     "classes": ((3,), lambda z: F.cross_entropy(z, Y), softmax, None),
     "smoothed": ((3,), lambda z: F.cross_entropy(z, Y, label_smoothing=0.1), softmax, None),
@@ -48,6 +64,14 @@ CASES = {
     "huber": ((2,), lambda z: F.huber_loss(z, LABELS[:, :2]), gaussian, None),
     "flattened": ((4, 3), lambda z: F.cross_entropy(z.reshape(-1, 3), T.reshape(-1)), softmax, COUNTS),
     "transposed": ((4, 3), lambda z: F.cross_entropy(z.transpose(1, 2), T), softmax, COUNTS),
+    "smoothed positions": ((4, 3), smoothed, softmax, COUNTS),
+    "padding filled": ((4, 3), lambda z: soft(z).masked_fill(~COUNTS, 0.0).mean(), softmax, COUNTS),
+    "padding filled, flat": (
+        (4, 3),
+        lambda z: soft(z).view(-1).masked_fill(~COUNTS.view(-1), 0.0).mean(),
+        softmax,
+        COUNTS,
+    ),
     "classes second": ((3, 4), lambda z: F.cross_entropy(z, T), softmax, COUNTS),
     "classes second, square": ((3, 3), lambda z: F.cross_entropy(z, T[:, :3]), softmax, COUNTS[:, :3]),
     "transposed, square": ((3, 3), lambda z: F.cross_entropy(z.transpose(1, 2), T[:, :3]), softmax, COUNTS[:, :3]),
@@ -175,11 +199,73 @@ def test_other_methods_compare_by_the_same_divergence(method, divergence):
         method(model, "0", divergence="kl")
 
 
+@pytest.mark.parametrize("method", [RDrop, RAT, VAT, SMART])
+def test_tasks_may_take_turns(method):
+    """Each step reads its own loss, not the first one's: tags with ignored positions, labels, a mask, a regression."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.5), nn.Linear(16, 3)).double()
+    x, positions = torch.randn(3, 4).double(), torch.randn(3, 4, 4).double()
+
+    def tags(mask: Tensor | None = None) -> Output:
+        z = model(positions)
+        return Output(F.cross_entropy(z.reshape(-1, 3), T.reshape(-1)), z, mask)
+
+    tasks = [
+        lambda: Output(F.cross_entropy(z := model(x), Y), z),
+        tags,
+        lambda: Output(F.binary_cross_entropy_with_logits(z := model(x), LABELS), z),
+        lambda: tags(mask=COUNTS.roll(1, 0)),
+        tags,
+        lambda: Output(F.mse_loss(z := model(x), LABELS), z),
+    ]
+    targets = [] if method is RDrop else ["0.weight" if method is RAT else "0"]
+    used = method(model, *targets, seed=0)
+    for task in tasks:
+        fresh = method(model, *targets, seed=0)
+        fresh.load_state_dict(used.state_dict())
+        totals = []
+        for regularizer in (used, fresh):
+            torch.manual_seed(1)
+            totals.append(regularizer.backward(task).total)
+        assert torch.equal(*totals)
+
+
+def test_the_search_for_the_logits_stays_out_of_what_was_made_before_them(monkeypatch):
+    """A penalty reaches the model beside the logits, and the model may be as long as its sequences."""
+    weight = torch.ones(4, 4, requires_grad=True)
+    hidden = torch.ones(3, 4)
+    for _ in range(50):
+        hidden = hidden @ weight
+    logits = hidden * 2
+    loss = F.cross_entropy(logits.square(), Y) + hidden.mean()
+    seen = []
+
+    class Looking(agreement_module._Behind):
+        def __contains__(self, node):
+            seen.append(node)
+            return super().__contains__(node)
+
+    monkeypatch.setattr(agreement_module, "_Behind", Looking)
+    found = agreement_module.nodes_between(loss, logits)
+    names = {type(node).__name__ for node in found}
+    assert names == {"AddBackward0", "NllLossBackward0", "LogSoftmaxBackward0", "PowBackward0"}
+    assert len(seen) < 10
+
+
+def test_logits_that_are_a_leaf():
+    logits = torch.ones(3, 3, requires_grad=True)
+    loss = F.cross_entropy(logits, Y)
+    assert len(agreement_module.nodes_between(loss, logits)) == 2
+    copied = logits.clone()
+    assert len(agreement_module.nodes_between(F.cross_entropy(copied, Y), copied)) == 2
+
+
 def test_a_mask_counts():
     mask = torch.tensor([[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1]])
     for loss in (
         lambda z: F.cross_entropy(z.reshape(-1, 3), T.reshape(-1)),
         lambda z: F.cross_entropy(z[:, :-1].reshape(-1, 3), T[:, 1:].reshape(-1)),
+        lambda z: soft(z)[mask.bool()].mean(),
     ):
         found, seen = agreement((4, 3), loss, mask)
         torch.testing.assert_close(found, by_hand(softmax, seen, mask.bool()))
@@ -206,6 +292,16 @@ def test_what_cannot_be_known_is_asked_for(shape, loss, mask, message):
         agreement(shape, loss, mask)
     with pytest.raises(ValueError, match="divergence must be one of None, 'softmax', 'bernoulli', 'gaussian'"):
         RDrop(nn.Linear(2, 2), divergence="kl")
+
+
+@pytest.mark.parametrize("divergence", [None, "softmax"])
+def test_a_loss_that_does_not_show_its_positions_asks_for_a_mask(divergence):
+    for loss in (lambda z: soft(z)[COUNTS].mean(), lambda z: (soft(z) * COUNTS).mean()):
+        with pytest.raises(ValueError, match=r"a label for each position .*Output\(loss, logits, mask\)"):
+            agreement((4, 3), loss, divergence=divergence)
+    ruled_out = torch.tensor([False] * 11 + [True])  # as long as there are positions
+    with pytest.raises(ValueError, match=r"a label for each position"):
+        agreement((4, 12), lambda z: z.masked_fill(ruled_out, -9.0).log_softmax(-1)[..., :3].mean())
 
 
 def test_classes_that_are_ruled_out_count_as_nothing():
