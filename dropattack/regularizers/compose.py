@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -23,7 +24,8 @@ class Compose(Regularizer):
 
     Args:
         *methods: Built over the same model. Each keeps its own `every`, `start_step`, `warmup`, `schedule`, `seed` and
-            random numbers. `state_dict`, `follow` and `skipped` cover all of them.
+            random numbers. `state_dict`, `follow` and `skipped` cover all of them. A `Compose` among them stands for
+            its methods.
 
     Raises:
         TypeError: An argument is not a method.
@@ -37,7 +39,10 @@ class Compose(Regularizer):
             raise TypeError(f"Compose takes methods, as in Compose(FGM(model), AWP(model)), not {kind(wrong[0])}")
         if not methods:
             raise ValueError("Compose needs at least one method")
-        self.methods = methods
+        self.methods: tuple[Regularizer, ...] = tuple(
+            m for one in methods for m in (one.methods if isinstance(one, Compose) else (one,))
+        )
+        methods = self.methods
         models = {id(m.model): m.model for m in methods if m.model is not None}
         if len(models) > 1:
             raise ValueError("Compose needs methods over one model, and these have several")
@@ -160,6 +165,12 @@ class _FirstPass:
     @property
     def first(self) -> Output:
         return self._run.first
+
+    def measure_scale(self) -> None:
+        self._run.measure_scale()
+
+    def scale_on(self, device: torch.device) -> float | Tensor:
+        return self._run.scale_on(device)
 
     def put_back(self) -> None:
         """Restore the results of the first pass, which a method's own passes have replaced."""

@@ -69,7 +69,7 @@ class FSAM(SAM):
         self._attacked |= now
 
     def _attack(self, run: Passes) -> None:
-        run.measures_scale = True
+        run.measure_scale()
         super()._attack(run)
 
     def _directions(self, targets: Sequence[Target], gradients: Sequence[Tensor], run: Passes) -> Sequence[Tensor]:

@@ -107,7 +107,7 @@ class Passes:
         self._state = state
         self._hooks = LateHooks()
         self._holds_hooks = False
-        self.measures_scale = False
+        self._measures_scale = False
         self._scale: Tensor | None = None
         if total > 1:
             self.hold_hooks()
@@ -139,7 +139,7 @@ class Passes:
             scaled = loss if scale == 1.0 else loss * scale
             if keep:
                 self._objective = self._objective + scaled.detach()  # a new tensor: backward may divide in place
-            if self.measures_scale:
+            if self._measures_scale:
                 scaled.register_hook(self._note_scale)
             with nullcontext() if keep else aside(self._others(loss)):
                 self._backward(scaled)
@@ -158,13 +158,16 @@ class Passes:
         self._holds_hooks = True
         self._hooks.hold(self._parameters)
 
+    def measure_scale(self) -> None:
+        self._measures_scale = True
+
     def _note_scale(self, gradient: Tensor) -> None:
         self._scale = gradient.detach()
 
     def scale_on(self, device: torch.device) -> float | Tensor:
         """Return the factor by which `backward` multiplied the latest loss: loss scaling, accumulation.
 
-        On a GPU it is a tensor [], so that nothing waits for it. It is noted only where `measures_scale` is set.
+        On a GPU it is a tensor [], so that nothing waits for it. Call `measure_scale` before the pass.
         """
         if self._scale is None:
             return 1.0

@@ -140,3 +140,36 @@ def test_each_method_starts_from_the_clean_point(target):
     for name, gradient in got.items():
         torch.testing.assert_close(gradient, first[name] + second[name] - plain[name], rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(total, first_loss + second_loss - plain_loss)
+
+
+def test_a_composition_in_a_composition_stands_for_its_methods():
+    network = TEXT
+    found = []
+    for nested in (False, True):
+        model, batch = network.build(), network.batch()
+        one, two, lead = da.FGM(model), da.FGM(model, "head.weight", 0.5), da.SAM(model, rho=0.1)
+        reg = da.Compose(one, da.Compose(two, lead)) if nested else da.Compose(one, two, lead)
+        for _ in range(2):
+            reg.backward(lambda model=model, batch=batch: network.forward(model, batch))
+        found.append([reg.passes, reg.state_dict()["method"], *(p.grad for p in model.parameters())])
+    assert found[0][:2] == found[1][:2]
+    assert all(torch.equal(a, b) for a, b in zip(found[0][2:], found[1][2:], strict=True))
+
+
+def test_f_sam_in_a_composition_is_f_sam():
+    network = TEXT
+    found = []
+    for make in (
+        lambda m: da.FSAM(m, rho=0.1),
+        lambda m: da.Compose(da.FSAM(m, rho=0.1), da.FGM(m, "head.weight", 0.0)),
+    ):
+        model, batch = network.build(), network.batch()
+        reg = make(model)
+        for scale in (1.0, 8.0, 2.0):
+            model.zero_grad()
+            reg.backward(
+                lambda model=model, batch=batch: network.forward(model, batch),
+                backward=lambda loss, scale=scale: (loss * scale).backward(),
+            )
+        found.append([p.grad for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
