@@ -36,6 +36,8 @@ def gain_against_cost(
 ) -> Path:
     """Plot each method's gain over the baseline against its cost: one panel per data set and model.
 
+    The cost is the time of a step, or its passes where a run has no time of its own.
+
     A small mark is one seed's paired difference, the large mark the mean, the line its 95 % interval. If the interval
     crosses the grey line, these seeds show no difference. Overlapping marks are moved slightly apart horizontally.
 
@@ -60,13 +62,18 @@ def by_data(compared: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
 def gain_panel(compared: pd.DataFrame, baseline: str = "none") -> Panel:
     """Describe the chart of `gain_against_cost` for one data set and model."""
     first = compared.iloc[0]
-    rows = compared[(compared["method"] != baseline) & (compared["pairs"] > 0)].sort_values("cost", kind="stable")
+    rows = compared[(compared["method"] != baseline) & (compared["pairs"] > 0)]
+    # Runs that shared a GPU have no time of their own: one axis for all, so the passes of all.
+    timed = bool(rows["cost"].notna().all())
+    rows = rows.assign(x=rows["cost" if timed else "passes"]).sort_values("x", kind="stable")
     said = "; ".join(
-        f"{row.method_label} {difference_and_interval(row.difference)} at {row.cost:.1f}×" for row in rows.itertuples()
+        f"{row.method_label} {difference_and_interval(row.difference)} at "
+        f"{f'{row.x:.1f}×' if timed else f'{row.x:.3g} passes'}"
+        for row in rows.itertuples()
     )
     return Panel(
         f"{first['dataset_label']} · {first['model']}", f"test accuracy, difference to {baseline}, points",
-        partial(_gains, rows=rows, baseline=baseline), said or "no pair of runs", width=4.4, height=3.0,
+        partial(_gains, rows=rows, baseline=baseline, timed=timed), said or "no pair of runs", width=4.4, height=3.0,
     )  # fmt: skip
 
 
@@ -117,10 +124,10 @@ def reach(differences: Sequence[PairedDifference]) -> float:
     return max(min(max([means, *ends]), 4 * means if means else math.inf), 1e-9)
 
 
-def _gains(ax: Axes, rows: pd.DataFrame, baseline: str) -> None:
+def _gains(ax: Axes, rows: pd.DataFrame, baseline: str, timed: bool) -> None:
     ax.axhline(0, color="#999999", lw=1, zorder=1)
     farthest = reach(list(rows["difference"]))
-    marks = [_Mark(x, row, farthest) for x, row in zip(_spread(rows["cost"].tolist()), rows.itertuples(), strict=True)]
+    marks = [_Mark(x, row, farthest) for x, row in zip(_spread(rows["x"].tolist()), rows.itertuples(), strict=True)]
     for one in marks:
         d = one.difference
         if not math.isnan(d.low):
@@ -136,8 +143,8 @@ def _gains(ax: Axes, rows: pd.DataFrame, baseline: str) -> None:
     _label(ax, marks)
     ax.annotate(baseline, (1, 0), (0.01, -9), xycoords=("axes fraction", "data"), textcoords="offset points",
                 ha="right", color="#777777", fontsize=8)  # fmt: skip
-    ax.set_xlabel(f"time of a training step, relative to {baseline}", color=INK)
-    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
+    ax.set_xlabel(f"time of a training step, relative to {baseline}" if timed else "passes per step", color=INK)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}{'×' if timed else ''}")
     signed_ticks(ax.yaxis)
 
 

@@ -48,7 +48,7 @@ def gain_against_cost(compared: pd.DataFrame, baseline: str = "none") -> list[Fi
     """Draw each method's gain against its cost per step, one figure per data set and model with several seeds."""
     made = []
     for (dataset, model), rows in figures.by_data(compared):
-        pairs = rows[(rows["method"] != baseline) & (rows["pairs"] > 1) & rows["cost"].notna()]
+        pairs = rows[(rows["method"] != baseline) & (rows["pairs"] > 1)]
         if not pairs.empty:
             legend = keys((row.method, str(row.method_label)) for row in pairs.itertuples())
             note = "small mark: one seed · large mark: mean · line: 95 % interval"

@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import matplotlib.image
 import pytest
@@ -20,6 +21,17 @@ def test_one_seed_and_no_baseline_can_be_drawn(write_run, tmp_path):
     write_run("fgm")
     write_run("fgm", dataset="pydoc", model="lstm")
     assert gain_against_cost(compare(read_records(tmp_path).frame), tmp_path / "few.png", title="t").is_file()
+
+
+def test_runs_without_a_time_of_their_own_are_drawn_by_their_passes(runs, tmp_path):
+    compared = compare(read_records(runs).frame)
+    compared["cost"] = math.nan
+    text = gain_against_cost(compared, tmp_path / "shared.svg", title="t").read_text(encoding="utf-8")
+    assert "passes per step" in text
+    assert "relative to" not in text
+    drawn = compared[(compared["method"] != "none") & (compared["pairs"] > 0)]["method"]
+    assert len(drawn) > 0
+    assert all(f"<!-- {method} -->" in text or f">{method}<" in text for method in drawn)
 
 
 def test_empty_table_can_be_drawn(tmp_path):
