@@ -28,6 +28,8 @@ from dropattack.analysis.tables import difference_and_interval
 from dropattack.statistics import PairedDifference, estimate
 
 NOTE = "line: mean over seeds · band: 95 % interval, cut where it is wide"
+COLUMNS = 4  # panels side by side
+MANY = 10  # methods in a panel, from which on each has a row of its own
 Curve = tuple[Key, list[tuple[float, Any]]]
 
 
@@ -51,7 +53,8 @@ def gain_against_cost(
     Returns:
         `path`.
     """
-    return save([gain_panel(rows, baseline) for _, rows in by_data(compared)], path, title=title, note=note)
+    panels = [gain_panel(rows, baseline) for _, rows in by_data(compared)]
+    return save(panels, path, title=title, note=note, columns=min(len(panels), COLUMNS))
 
 
 def by_data(compared: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
@@ -71,6 +74,13 @@ def gain_panel(compared: pd.DataFrame, baseline: str = "none") -> Panel:
         f"{f'{row.x:.1f}×' if timed else f'{row.x:.3g} passes'}"
         for row in rows.itertuples()
     )
+    if len(rows) >= MANY:
+        rows = rows.iloc[::-1]  # the cheapest at the bottom
+        return Panel(
+            f"{first['dataset_label']} · {first['model']}, with the {'time' if timed else 'passes'} of a step", "",
+            partial(_gain_rows, rows=rows, baseline=baseline, timed=timed), said, width=5.2,
+            height=0.6 + 0.22 * len(rows), left=1.9, grid="x",
+        )  # fmt: skip
     return Panel(
         f"{first['dataset_label']} · {first['model']}", f"test accuracy, difference to {baseline}, points",
         partial(_gains, rows=rows, baseline=baseline, timed=timed), said or "no pair of runs", width=4.4, height=3.0,
@@ -148,14 +158,33 @@ def _gains(ax: Axes, rows: pd.DataFrame, baseline: str, timed: bool) -> None:
     signed_ticks(ax.yaxis)
 
 
+def _gain_rows(ax: Axes, rows: pd.DataFrame, baseline: str, timed: bool) -> None:
+    ax.axvline(0, color="#999999", lw=1, zorder=1)
+    farthest = reach(list(rows["difference"]))
+    names = []
+    for y, row in enumerate(rows.itertuples()):
+        d: PairedDifference = row.difference
+        if not math.isnan(d.low):
+            draw_interval(ax, [max(d.low, -farthest), min(d.high, farthest)], [y, y], row.method)
+        mark(ax, d.mean, y, row.method, size=45, says=f"{row.method_label}: {difference_and_interval(d)}")
+        for value in d.values:
+            mark(ax, value, y, row.method, size=10, hollow=True)
+        names.append(f"{row.method_label}, {f'{row.x:.1f}×' if timed else f'{row.x:.3g} passes'}")
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(-0.7, len(names) - 0.3)
+    ax.tick_params(axis="y", labelcolor=INK)
+    ax.set_xlabel(f"test accuracy, difference to {baseline}, points", color=INK)
+    signed_ticks(ax.xaxis)
+
+
 class _Mark:
     """One method in a panel: its position and extent."""
 
     def __init__(self, x: float, row: Any, farthest: float) -> None:
         self.x, self.name, self.method = x, str(row.method_label), row.method
         self.difference: PairedDifference = row.difference
-        ends = [max(-farthest, min(farthest, end)) for end in (self.difference.low, self.difference.high)]
-        reached = [v for v in (*self.difference.values, *ends) if not math.isnan(v)]
+        ends = [end for end in (self.difference.low, self.difference.high) if not math.isnan(end)]
+        reached = [*self.difference.values, *(max(-farthest, min(farthest, end)) for end in ends)]
         self.low, self.high = min(reached), max(reached)
 
 

@@ -142,8 +142,10 @@ def _comparison(
     ran = "; ".join(f"{what}: {', '.join(names)}" for what, names in provenance(records.frame).items())
     left_out = [f"Left out: {left}." for left in records.left_out]
     found = sorted({row.n for row in compared.itertuples()})
-    counted = f"{' to '.join(map(str, sorted({found[0], found[-1]})))} seeds" if found else "no seeds"
-    legend = f"small mark: one seed · large mark: mean · line: 95 % interval over {counted}, cut where it is wide"
+    seeds_of = " to ".join(map(str, sorted({found[0], found[-1]}))) if found else "no"
+    legend = "mark: one seed"
+    if max(found, default=0) > 1:
+        legend = f"small {legend} · large mark: mean · line: 95 % interval over {seeds_of} seeds, cut where it is wide"
     notes = (*notes, *seen_before(records.frame["settings"]), f"Ran on {ran}.", *left_out)
     made = tables.comparison_table(compared, notes, baseline, seeds=seeds, published=published, plan=plan)
     return compared, made, legend

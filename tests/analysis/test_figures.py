@@ -34,6 +34,18 @@ def test_runs_without_a_time_of_their_own_are_drawn_by_their_passes(runs, tmp_pa
     assert all(f"<!-- {method} -->" in text or f">{method}<" in text for method in drawn)
 
 
+def test_many_methods_have_a_row_each(write_run, tmp_path):
+    methods = ["fgm", "pgd", "freelb", "dropattack", "sam", "awp", "rwp", "vat", "rat", "smart", "rdrop", "creat"]
+    for method in ("none", *methods):
+        for seed in (0, 1):
+            write_run(method, seed=seed)
+    compared = compare(read_records(tmp_path).frame)
+    text = gain_against_cost(compared, tmp_path / "many.svg", title="t").read_text(encoding="utf-8")
+    passes = {"fgm": 2, "dropattack": 3}
+    assert all(f">{method}, {passes.get(method, 1)}.0×<" in text for method in methods)
+    assert "with the time of a step" in text
+
+
 def test_empty_table_can_be_drawn(tmp_path):
     assert gain_against_cost(compare(read_records(tmp_path).frame), tmp_path / "none.svg", title="t").is_file()
 
