@@ -75,7 +75,7 @@ def gain_panel(compared: pd.DataFrame, baseline: str = "none") -> Panel:
         for row in rows.itertuples()
     )
     if len(rows) >= MANY:
-        rows = rows.iloc[::-1]  # the cheapest at the bottom
+        rows = rows.iloc[::-1]  # the cheapest at the top
         return Panel(
             f"{first['dataset_label']} · {first['model']}, with the {'time' if timed else 'passes'} of a step", "",
             partial(_gain_rows, rows=rows, baseline=baseline, timed=timed), said, width=5.2,
