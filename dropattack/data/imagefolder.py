@@ -17,6 +17,7 @@ from dropattack.data.types import Dataset, ImageSplit, check_choice
 from dropattack.errors import UserError
 
 MODES = {"rgb": "RGB", "grey": "L"}  # ours → Pillow's
+DECODER = 2  # increase when the same files give other pixels
 
 
 def load(
@@ -31,7 +32,8 @@ def load(
 ) -> Dataset:
     """Return the images in `path/{train,val,test}/class/*`, or in `path/class/*`; splits that are missing are carved.
 
-    Pixels are uint8 [N, 3 or 1, size, size]: every image is resized (bilinear, antialiased) without keeping its aspect.
+    Pixels are uint8 [N, 3 or 1, size, size]: every image is turned upright, as EXIF says, and resized (bilinear,
+    antialiased) without keeping its aspect.
 
     Args:
         root: the data folder, where relative paths are looked for too.
@@ -56,7 +58,7 @@ def load(
     parts = {}
     for split, place in _places(folder).items():
         files = _files(place)
-        key = {"content": digest(root, place), "size": size, "mode": mode}
+        key = {"content": digest(root, place), "size": size, "mode": mode, "decoder": DECODER}
         arrays, _ = cached(cache, f"imagefolder-{split}-pixels", key, partial(_decoded, files, size, mode))
         names = [name for _, name in files]
         parts[split] = OwnSplit(ImageSplit(arrays["pixels"], np.zeros(len(files), dtype=np.int64)), names, str(place))
@@ -87,17 +89,37 @@ def _files(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _decoded(files: list[tuple[Path, str]], size: int, mode: str) -> Content:
-    from PIL import Image
-
-    channels = len(Image.new(MODES[mode], (1, 1)).getbands())
-    pixels = np.empty((len(files), size, size, channels), np.uint8)
+    channels = {"RGB": 3, "L": 1}[MODES[mode]]
+    pixels = np.empty((len(files), channels, size, size), np.uint8)
     for row, (file, _) in enumerate(files):
         try:
-            with Image.open(file) as image:
-                # JPEG decodes at a fraction of the size where that is enough; other formats ignore it.
-                image.draft(MODES[mode], (2 * size, 2 * size))
-                small = image.convert(MODES[mode]).resize((size, size), Image.Resampling.BILINEAR)
-            pixels[row] = np.asarray(small).reshape(size, size, channels)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            pixels[row] = pixels_of(file, channels, size, size)
+        except (OSError, ValueError, SyntaxError) as error:
             raise UserError(f"{file} cannot be decoded as an image; replace or remove the file.") from error
-    return {"pixels": np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))}, {}
+    return {"pixels": pixels}, {}
+
+
+def pixels_of(file: Path, channels: int, height: int, width: int) -> np.ndarray:
+    """Return an image as a model reads it, in training and in prediction: uint8 [1 (grey) or 3 (colour), H, W].
+
+    Raises:
+        UserError: its pixels have more than 8 bits, and which of their values are black and white is not known.
+        OSError: the file cannot be read as an image, as with ValueError and SyntaxError.
+        ValueError: the same.
+    """
+    from PIL import Image, ImageOps
+
+    mode = "L" if channels == 1 else "RGB"
+    try:
+        with Image.open(file) as image:
+            if image.mode[0] in "IF":  # I;16, I and F: Pillow cuts them off at 255, and nearly all is white
+                raise UserError(
+                    f"{file} has more than 8 bits per pixel (Pillow's mode {image.mode}): convert it to 8 bits, with "
+                    "the values that are to be black and white."
+                )
+            # JPEG decodes at a fraction of the size where that is enough; other formats ignore it.
+            image.draft(mode, (2 * max(height, width), 2 * max(height, width)))
+            small = ImageOps.exif_transpose(image).convert(mode).resize((width, height), Image.Resampling.BILINEAR)
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from error
+    return np.ascontiguousarray(np.asarray(small).reshape(height, width, channels).transpose(2, 0, 1))

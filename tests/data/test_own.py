@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dropattack.data import content, glue, hf, imagefolder, tables
 from dropattack.data.encode import encode
@@ -13,6 +14,7 @@ from dropattack.data.text import PretrainedTokenizer
 from dropattack.errors import UserError
 from dropattack.runs import experiment, record
 from dropattack.runs.config import compose
+from dropattack.runs.reader import Reader
 from tests.data.makers import encoded_image, texts, write_table
 
 ROWS = texts(60)
@@ -192,6 +194,35 @@ def test_folders_of_images_with_splits(tmp_path):
         image_folder(tmp_path / "own" / split, count, blue)
     made = imagefolder.load(root=tmp_path, path=str(tmp_path / "own"), size=8)
     assert [len(split) for split in made.splits.values()] == [16, 6, 8]
+
+
+def test_images_are_turned_upright_and_deep_ones_refused(tmp_path):
+    upright = Image.fromarray(np.repeat(np.uint8([[0, 255], [0, 255]]), 8, 0).repeat(8, 1))
+    turned, turn = upright.rotate(90), upright.getexif()
+    turn[0x0112] = 6  # shown after a quarter turn to the right
+    turned.save(tmp_path / "turned.png", exif=turn)
+    upright.save(tmp_path / "upright.png")
+    one, other = (imagefolder.pixels_of(tmp_path / f"{name}.png", 1, 4, 4) for name in ("upright", "turned"))
+    assert (one == other).all()
+    for place in ("a", "b"):
+        (tmp_path / "deep" / place).mkdir(parents=True)
+        Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(tmp_path / "deep" / place / "0.png")
+    with pytest.raises(UserError, match=r"0\.png has more than 8 bits per pixel .* convert it to 8 bits"):
+        imagefolder.load(root=tmp_path, path="deep", size=4)
+
+
+def test_a_prediction_reads_an_image_as_the_training_did(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
+    for start, name in ((0, "a"), (20, "b")):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for number in range(5):
+            large = Image.fromarray(np.roll(pixels, start + 4 * number, 0)).resize((600, 400))
+            large.save(tmp_path / "own" / name / f"{number}.jpg")
+    made = imagefolder.load(root=tmp_path, path="own", size=16)
+    reader = Reader("image", made.classes, image_shape=(3, 16, 16))
+    read = reader.images(sorted((tmp_path / "own" / "a").iterdir())).inputs.numpy()
+    trained = np.concatenate([split.pixels for split in made.splits.values()])
+    assert all(any((one == other).all() for other in trained) for one in read)
 
 
 def identity(folder: Path, path: str, *extra: str) -> tuple[str, dict]:
