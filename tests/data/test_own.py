@@ -264,6 +264,20 @@ def test_content_of_folders(tmp_path):
     assert content.digest(tmp_path, "a", "nowhere") is None
 
 
+def test_the_content_of_linked_folders_counts(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "store" / name).mkdir(parents=True)
+        (tmp_path / "store" / name / "x").write_text(name)
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "inside").symlink_to(tmp_path / "store" / name)
+    assert content.digest(tmp_path, "a") != content.digest(tmp_path, "b")
+    (tmp_path / "copy" / "inside").mkdir(parents=True)
+    (tmp_path / "copy" / "inside" / "x").write_text("a")
+    assert content.digest(tmp_path, "a") == content.digest(tmp_path, "copy")
+    (tmp_path / "a" / "around").symlink_to(tmp_path / "a")
+    assert content.digest(tmp_path, "a") == content.digest(tmp_path, "copy")
+
+
 def test_glue_on_disk(tmp_path):
     rows = {"sentence1": ROWS.texts, "sentence2": texts(60, seed=3).texts, "label": ROWS.labels}
     for split in ("train", "validation"):
