@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dropattack.commands import inputs
 from dropattack.data import content, glue, hf, imagefolder, tables
 from dropattack.data.encode import encode
 from dropattack.data.labels import in_order, names_of
@@ -76,6 +77,27 @@ def test_every_format_holds_the_same_data(name, tmp_path):
     for split in made.splits.values():
         assert split.labels.tolist() == [truth[text] for text in split.texts]
         assert np.bincount(split.labels).tolist() == [len(split) // 2] * 2
+
+
+@pytest.mark.parametrize("name", ["own.csv", "own.tsv"])
+@pytest.mark.parametrize(("first", "last"), [('"Wow, what a film', '"Never again'), ('"Well', 'he said "no" to it')])
+def test_rows_between_open_quotes_are_not_one_row(name, first, last, tmp_path):
+    separator = {".csv": ",", ".tsv": "\t"}[Path(name).suffix]
+    rows = [[f"film {number}", str(number % 2)] for number in range(30)]
+    rows[5][0], rows[9][0] = first, last
+    (tmp_path / name).write_text("\n".join(map(separator.join, [["text", "label"], *rows])) + "\n")
+    for read in (lambda: tables.load(root=tmp_path, path=name), lambda: inputs.read_table(tmp_path / name)):
+        with pytest.raises(UserError, match=r"own\.[ct]sv.* a quote is left open .*write a quote within"):
+            read()
+
+
+def test_quoted_texts_may_have_lines(tmp_path):
+    lines = [f'"He said ""no"",\nfilm {number}",{number % 2}' for number in range(30)]
+    (tmp_path / "own.csv").write_text("\r\n".join(["text,label", *lines]) + "\r\n", newline="")
+    made = tables.load(root=tmp_path, path="own.csv")
+    assert sum(map(len, made.splits.values())) == 30
+    assert made.train.texts[0].startswith('He said "no",\nfilm')
+    assert len(inputs.read_table(tmp_path / "own.csv")["text"]) == 30
 
 
 def test_the_split_depends_on_its_own_seed_alone(tmp_path):
