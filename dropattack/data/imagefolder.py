@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,22 +56,45 @@ def load(
     folder = locate(path, root)
     if not folder.is_dir():
         raise UserError(f"There is no folder {path}; set dataset.path to a folder with one folder of images per class.")
-    parts = {}
-    for split, place in _places(folder).items():
+    parts, places = {}, _places(folder)
+    left_out = [] if places["train"] == folder else [
+        place.name for place in sorted(folder.iterdir()) if place.is_dir() and place not in places.values()
+    ]  # fmt: skip
+    others = 0
+    for split, place in places.items():
         files = _files(place)
+        others += _count_others(place)
         key = {"content": digest(root, place), "size": size, "mode": mode, "decoder": DECODER}
         arrays, _ = cached(cache, f"imagefolder-{split}-pixels", key, partial(_decoded, files, size, mode))
         names = [name for _, name in files]
         parts[split] = OwnSplit(ImageSplit(arrays["pixels"], np.zeros(len(files), dtype=np.int64)), names, str(place))
     notes: dict[str, Any] = {"source": f"images: {folder.name}", "resized": f"{size} × {size}, {mode}"}
+    if left_out:
+        notes["splits_left_out"] = left_out
+    if others:
+        notes["files_left_out"] = others
     return finish_own("imagefolder", parts, notes, test_fraction=test_fraction, **subset)
 
 
 def _places(folder: Path) -> dict[str, Path]:
     """Return the folder of each split; `folder` itself is train if it has no folder of that name."""
-    named = {SPLIT_NAMES[place.name.lower()]: place for place in sorted(folder.iterdir())
-             if place.is_dir() and place.name.lower() in SPLIT_NAMES}  # fmt: skip
+    named: dict[str, Path] = {}
+    for place in sorted(folder.iterdir()):
+        split = SPLIT_NAMES.get(place.name.lower()) if place.is_dir() else None
+        if split is not None and split in named:
+            raise UserError(f"{folder} has two folders for {split}, {named[split].name} and {place.name}: rename one.")
+        if split is not None:
+            named[split] = place
     return named if "train" in named else {"train": folder}
+
+
+def _count_others(folder: Path) -> int:
+    """Return the number of files in the folders of classes that are not read: they have another suffix."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    found = (Path(name) for place in folder.iterdir() if place.is_dir()
+             for _, _, files in os.walk(place, followlinks=True) for name in files)  # fmt: skip
+    return sum(not file.name.startswith(".") and file.suffix.lower() not in IMG_EXTENSIONS for file in found)
 
 
 def _files(folder: Path) -> list[tuple[Path, str]]:

@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 from PIL import Image
 
 from dropattack.commands import inputs
-from dropattack.data import content, glue, hf, imagefolder, tables
+from dropattack.data import content, glue, hf, imagefolder, sets, tables
 from dropattack.data.encode import encode
 from dropattack.data.labels import in_order, names_of
 from dropattack.data.text import PretrainedTokenizer
@@ -216,6 +217,27 @@ def test_folders_of_images_with_splits(tmp_path):
         image_folder(tmp_path / "own" / split, count, blue)
     made = imagefolder.load(root=tmp_path, path=str(tmp_path / "own"), size=8)
     assert [len(split) for split in made.splits.values()] == [16, 6, 8]
+
+
+def test_what_a_folder_of_images_leaves_out_is_said(tmp_path):
+    for blue, split in enumerate(("train", "val", "holdout")):
+        image_folder(tmp_path / "own" / split, 10, 80 * blue)
+    (tmp_path / "own" / "val" / "cats" / "x.gif").write_bytes(b"")
+    (tmp_path / "own" / "val" / "cats" / ".DS_Store").write_bytes(b"")
+    made = imagefolder.load(root=tmp_path, path="own", size=8)
+    assert (made.notes["splits_left_out"], made.notes["files_left_out"]) == (["holdout"], 1)
+    said = sets.warnings(made.name, {"test": 1}, {**made.notes, "test_images_in_train": 0})
+    assert ["holdout left out" in said[0], "1 files left out" in said[1]] == [True, True]
+    image_folder(tmp_path / "own" / "validation", 2)
+    with pytest.raises(UserError, match="two folders for validation, val and validation: rename one"):
+        imagefolder.load(root=tmp_path, path="own", size=8)
+
+
+def test_two_splits_for_one_are_refused(tmp_path):
+    rows = datasets.Dataset.from_dict({"text": [f"t {row}" for row in range(9)], "label": [0, 1, 2] * 3})
+    datasets.DatasetDict({"train": rows, "validation": rows, "dev": rows}).save_to_disk(str(tmp_path / "own"))
+    with pytest.raises(UserError, match="two splits for validation, one of them dev"):
+        hf.load(root=tmp_path, path="own")
 
 
 def test_images_are_turned_upright_and_deep_ones_refused(tmp_path):
