@@ -22,7 +22,7 @@ from dropattack import plugins
 from dropattack.errors import DivergedError, UserError, counted, printable
 from dropattack.files import disk_problem
 from dropattack.runs import attacked, build, kernels, record
-from dropattack.runs.checks import check
+from dropattack.runs.checks import check, with_reals
 from dropattack.runs.config import compose
 from dropattack.runs.resolvers import register_resolvers
 
@@ -54,6 +54,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     register_resolvers()
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     check(values, CONF)
+    values = with_reals(values)
     plugins.load(values["plugins"])
     build.check_targets(values)
     attacked.check(values)
