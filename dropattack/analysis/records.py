@@ -24,7 +24,7 @@ from dropattack.analysis.equivalent import Equivalent
 from dropattack.errors import UserError, one_line
 from dropattack.runs import record, store
 from dropattack.runs.checks import is_name
-from dropattack.runs.record import identity
+from dropattack.runs.record import identifying, identity
 
 # Settings chosen by the method: the regularizer, what `reg=dropout`, `reg=mixup` and others set in the model or the
 # trainer and, in tuned settings, the learning rate.
@@ -166,7 +166,8 @@ def _row(path: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     if settings.get("dataset.subset_seed") == config["seed"]:  # each seed drew its own training rows
         del settings["dataset.subset_seed"]
         data = found["data"].get("notes", {}).get("drawn_from", data)
-    shared = {key: value for key, value in settings.items() if not is_chosen(key)}
+    known = flatten(identifying(config))  # a file of the user's own counts by its content, wherever it is
+    shared = {key: known[key] for key in settings if not is_chosen(key)}
     chosen = {key: value for key, value in settings.items() if is_chosen(key)}
     for key in [key for key in settings if key.startswith("reg.plain.")]:  # trained longer than the methods beside it
         own = f"trainer.{key.removeprefix('reg.plain.')}"

@@ -128,7 +128,7 @@ def _replaced(value: Any, old: str, new: str) -> Any:
     return new if value == old else value
 
 
-def _identifying(config: Mapping[str, Any]) -> dict[str, Any]:
+def identifying(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the identity without the places of files that are identified by their content."""
     kept = identity(config)
     for group, names in _OWN.items():
@@ -159,7 +159,7 @@ def _anonymous(value: Any, folders: list[tuple[str, str]]) -> Any:
 
 def run_id(config: Mapping[str, Any]) -> str:
     """Return 12 hexadecimal digits that are equal exactly for the same experiment under this record schema."""
-    canonical = json.dumps({"schema": SCHEMA, **_identifying(config)}, sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps({"schema": SCHEMA, **identifying(config)}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 

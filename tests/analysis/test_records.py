@@ -4,6 +4,7 @@ import math
 import pytest
 
 from dropattack.analysis.records import differences, distinguishing, flatten, read_records
+from dropattack.runs import record
 
 
 def reasons(records) -> dict[str, str]:
@@ -76,6 +77,16 @@ def test_seeds_that_draw_their_own_rows_share_a_context(write_run, tmp_path, dra
         data = {"fingerprint": f"rows of {draw}", "train": 100, "notes": {"drawn_from": "all rows"}}
         write_run("none", seed=seed, subset_seed=draw, changes={"data": data})
     assert read_records(tmp_path).frame["context"].nunique() == contexts
+
+
+@pytest.mark.parametrize(("contents", "contexts"), [(["c", "c"], 1), (["c", "d"], 2), ([None, None], 2)])
+def test_the_place_of_a_users_own_data_is_no_context(write_run, tmp_path, contents, contexts):
+    for path, content, method in zip(["a.csv", "else/b.csv"], contents, ["none", "fgm"], strict=True):
+        found = record.read(write_run(method, dataset="csv"))
+        options = {**found["config"]["dataset"], "path": path, "content": content}
+        record.write(tmp_path / f"{method}.json", {**found, "config": {**found["config"], "dataset": options}})
+    frame = read_records(tmp_path / "none.json", tmp_path / "fgm.json").frame
+    assert frame["context"].nunique() == contexts
 
 
 def test_files_beside_weights_are_no_records(write_run, tmp_path):
