@@ -296,6 +296,22 @@ def test_a_run_is_identified_by_the_content_of_its_data(tmp_path, monkeypatch):
     assert record.run_id(record.identity(values)) == record.run_id(values), "a record's config has the run's identity"
 
 
+def test_a_run_is_identified_by_the_content_of_its_vectors(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table(tmp_path, "own.csv")
+
+    def known(text: str, name: str = "v.txt") -> str:
+        Path("v.txt").write_text(text)
+        return identity(tmp_path, "own.csv", f"model.vectors={name}")[0]
+
+    assert known("a 1 2\n") == known("a 1 2\n")
+    assert known("a 1 2\n") != known("a 1 23\n")
+    assert known("a 1\n", "glove") == known("b 23\n", "glove")
+    asked = ["dataset=csv", "dataset.path=own.csv", "model.vectors=v.txt"]
+    values = experiment.resolve(compose(experiment.CONF, asked))
+    assert record.run_id(record.identity(values)) == record.run_id(values)
+
+
 def test_content_of_folders(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x").write_text("1")
