@@ -80,6 +80,8 @@ NEUTRAL: dict[str, tuple[Any, tuple[str, ...]]] = {
 }
 
 
+# Names that may be those of a folder: a column called `data` is not the data folder.
+_NO_PATHS = ("text_column", "text_pair_column", "label_column", "split_column", "config_name")
 # The options that name a user's own files. Where `content` of the group identifies them, their places do not count.
 _OWN = {"dataset": ("path", "validation_path", "test_path"), "model": ("pretrained",)}
 
@@ -147,7 +149,7 @@ def _folders(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _anonymous(value: Any, folders: list[tuple[str, str]]) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _anonymous(item, folders) for key, item in value.items()}
+        return {str(key): item if str(key) in _NO_PATHS else _anonymous(item, folders) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_anonymous(item, folders) for item in value]
     if isinstance(value, str):
