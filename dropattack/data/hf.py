@@ -78,7 +78,7 @@ def load(
             order = known
         if name in parts:
             raise UserError(f"{path} has two splits for {name}, one of them {split}: save it without one of them.")
-        parts |= rows_of(rows, columns, where, None, name)
+        parts |= rows_of(rows, columns, where, None, name, named=known is not None)
     if "train" not in parts:
         raise UserError(f"{path} has no split train; its splits are {', '.join(found)}.")
     notes: dict[str, Any] = {"source": f"datasets: {Path(path).name if Path(path).is_absolute() else path}"}

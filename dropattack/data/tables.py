@@ -159,8 +159,9 @@ def check_quotes(path: Path, separator: str, cells: Iterable[Any]) -> None:
 
 
 def rows_of(
-    columns_by_name: Any, columns: Sequence[str], where: str, splits: Sequence[Any] | None, split: str
-) -> dict[str, OwnSplit]:
+    columns_by_name: Any, columns: Sequence[str], where: str, splits: Sequence[Any] | None, split: str, *,
+    named: bool = False,
+) -> dict[str, OwnSplit]:  # fmt: skip
     """Return the checked rows of a table as parts: all of them as `split`, or by the values of its split column.
 
     Args:
@@ -169,6 +170,7 @@ def rows_of(
         where: the table, for errors.
         splits: the value of the split column of each row, if there is one.
         split: the split of all rows, if there is no split column.
+        named: the labels are the names of classes as they are; None is missing.
 
     Raises:
         UserError: an empty text, a missing label, or an unknown split.
@@ -176,7 +178,10 @@ def rows_of(
     *texts, labels = (list(columns_by_name[column]) for column in columns)
     for column, values in zip(columns, texts, strict=False):
         _check_texts(values, f"{where}, column {column}")
-    names = names_of(labels, f"{where}, column {columns[-1]}")
+    at = f"{where}, column {columns[-1]}"
+    if not named or None in labels:
+        labels = names_of(labels, at)
+    names = list(map(str, labels))
     pairs = texts[1] if len(texts) > 1 else None
     whole = OwnSplit(TextSplit(texts[0], np.zeros(len(names), dtype=np.int64), pairs), names, where)
     if splits is None:

@@ -80,6 +80,10 @@ def test_every_format_holds_the_same_data(name, tmp_path):
         assert np.bincount(split.labels).tolist() == [len(split) // 2] * 2
 
 
+def test_a_label_with_an_underscore_is_a_word():
+    assert names_of(["1_0", "10", "1"], "t") == ["1_0", "10", "1"]
+
+
 @pytest.mark.parametrize("name", ["own.csv", "own.tsv"])
 @pytest.mark.parametrize(("first", "last"), [('"Wow, what a film', '"Never again'), ('"Well', 'he said "no" to it')])
 def test_rows_between_open_quotes_are_not_one_row(name, first, last, tmp_path):
@@ -238,6 +242,17 @@ def test_two_splits_for_one_are_refused(tmp_path):
     datasets.DatasetDict({"train": rows, "validation": rows, "dev": rows}).save_to_disk(str(tmp_path / "own"))
     with pytest.raises(UserError, match="two splits for validation, one of them dev"):
         hf.load(root=tmp_path, path="own")
+
+
+@pytest.mark.parametrize("names", [["True", "False"], ["02", "01"], ["1.0", "2.0"], ["b", " a "]])
+def test_the_names_of_class_labels_stay_as_they_are(names, tmp_path):
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
+    rows = {"text": [f"t {row}" for row in range(40)], "label": [0, 1] * 20}
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "own"))
+    made = hf.load(root=tmp_path, path="own")
+    assert made.classes == tuple(names)
+    for split in made.splits.values():
+        assert [int(text.split()[1]) % 2 for text in split.texts] == split.labels.tolist()
 
 
 def test_images_are_turned_upright_and_deep_ones_refused(tmp_path):
