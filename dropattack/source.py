@@ -184,13 +184,46 @@ def digest(modules: Iterable[str]) -> str:
 
 
 def digest_of_other(name: str) -> str:
-    """Return 12 hexadecimal digits over the syntax trees of all files of a plug-in, like `digest`."""
+    """Return 12 hexadecimal digits over the syntax trees of a plug-in, like `digest`.
+
+    These are all files of its package, and the modules beside it that it imports, with what these import.
+    """
     top = others[name]
-    files = sorted(top.parent.rglob("*.py")) if top.name == "__init__.py" else [top]
+    home = top.parent.parent if top.name == "__init__.py" else top.parent
+    files, todo = _files_of(top), _files_of(top)
+    while todo and not _is_library(home):
+        new = [path for path in _beside(todo.pop(), home) if path not in files]
+        files += new
+        todo += new
     total = hashlib.sha256()
-    for path in files:
+    own = [path for path in files if path.is_relative_to(top.parent)] if top.name == "__init__.py" else [top]
+    for path in own:
         total.update(f"{path.relative_to(top.parent).as_posix()}\n{_plain(path)}\n".encode())
+    for path in sorted(set(files) - set(own)):
+        total.update(f"{path.relative_to(home).as_posix()}\n{_plain(path)}\n".encode())
     return total.hexdigest()[:12]
+
+
+def _files_of(top: Path) -> list[Path]:
+    """Return the files of a module, or of the package whose `__init__.py` it is."""
+    return sorted(top.parent.rglob("*.py")) if top.name == "__init__.py" else [top]
+
+
+def _beside(file: Path, home: Path) -> Iterator[Path]:
+    """Yield the files of the top modules in the folder `home` that a file imports."""
+    for node in _running(_tree(file)):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module]
+        for name in {name.partition(".")[0] for name in names} - {PACKAGE}:
+            for place in (home / f"{name}.py", home / name / "__init__.py"):
+                if place.is_file():
+                    yield from _files_of(place)
+
+
+def _is_library(folder: Path) -> bool:
+    """Return whether a folder holds installed packages, whose versions a record has."""
+    return folder.name in ("site-packages", "dist-packages")
 
 
 @cache

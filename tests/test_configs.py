@@ -203,6 +203,23 @@ def test_check_reads_a_plain_mapping():
         check(config, CONF)
 
 
+@pytest.mark.parametrize(
+    ("reg", "whole", "real"),
+    [
+        ("fgm", "reg.epsilon=1", "reg.epsilon=1.0"),
+        ("none", "dataset.fraction=1", "dataset.fraction=1.0"),
+        ("none", "trainer.clip_norm=1", "trainer.clip_norm=1.0"),
+        ("none", "model.dropout=0", "model.dropout=0.0"),
+        ("fgm+rdrop", "reg.rdrop.alpha=2", "reg.rdrop.alpha=2.0"),
+    ],
+)
+def test_a_whole_number_is_the_same_run_as_the_real_one(reg, whole, real):
+    runs = [experiment.Run.asked(["dataset=digits", "model=cnn", f"reg={reg}", one]) for one in (whole, real)]
+    assert runs[0].config == runs[1].config
+    assert runs[0].run_id == runs[1].run_id
+    assert isinstance(runs[0].config["trainer"]["epochs"], int)
+
+
 def test_the_cells_of_a_sweep_are_all_combinations_and_the_last_override_counts():
     given = ["reg=fgm,pgd", "seed=range(2)", "trainer.epochs=3", "reg.targets=[input,hidden]", "trainer.epochs=4"]
     common = ["trainer.epochs=4", "reg.targets=[input,hidden]"]

@@ -129,6 +129,25 @@ def test_the_code_of_a_plug_in_is_a_part_of_the_run(write, tmp_path):
     assert changed[1] != before[1]
 
 
+def test_what_a_plug_in_imports_from_its_folder_is_a_part_of_the_run(write, tmp_path):
+    helper = write("import json\n\nSCALE = 1\n")
+    middle = write(f"def scale():\n    from {helper} import SCALE\n\n    return SCALE\n")
+    write("SCALE = 3\n")  # not imported
+    alone = write(METHOD)
+    name = write(f"import {middle}\n{METHOD}")
+
+    def known(plugin: str, scale: int) -> str:
+        (tmp_path / f"{helper}.py").write_text(f"import json\n\nSCALE = {scale}  # {plugin}\n")
+        for cached in (source._tree, source._plain, source._imports):
+            cached.cache_clear()
+        values = experiment.resolve(compose(CONF, ["dataset=digits", "model=cnn", f"plugins=[{plugin}]"]))
+        return record.run_id(values)
+
+    assert known(name, 1) == known(name, 1)
+    assert known(name, 1) != known(name, 2)
+    assert known(alone, 1) == known(alone, 2)
+
+
 def test_the_folder_of_config_dir(write, tmp_path):
     name = write(METHOD)
     (tmp_path / "mine" / "reg").mkdir(parents=True)

@@ -90,6 +90,12 @@ def test_identity_does_not_depend_on_folders():
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
+def test_a_column_called_like_a_folder_keeps_its_name():
+    dataset = {**CONFIG["dataset"], "text_column": "data", "label_column": "outputs"}
+    kept = record.identity({**CONFIG, "dataset": dataset, "paths": {"data": "data", "output": "outputs"}})
+    assert (kept["dataset"]["text_column"], kept["dataset"]["label_column"]) == ("data", "outputs")
+
+
 def test_committed_records_keep_their_identity():
     """Also with the options that their method has got since, at the values that leave it as it was."""
     committed = [json.loads(text) for path in RESULTS.glob("*/records.jsonl") for _, text in jsonl.lines(path)]

@@ -22,7 +22,7 @@ from dropattack.analysis.drawing import (
     save,
     signed_ticks,
 )  # fmt: skip
-from dropattack.analysis.records import with_number
+from dropattack.analysis.records import differences, is_chosen, with_number
 from dropattack.analysis.svg import tag
 from dropattack.analysis.tables import difference_and_interval
 from dropattack.statistics import PairedDifference, estimate
@@ -113,9 +113,14 @@ def accuracy_panel(frame: pd.DataFrame, x: str) -> tuple[Panel, tuple[Key, ...]]
     """
     lines: list[Curve] = []
     for method in sorted(frame["method"].unique(), key=rank):
-        cells = frame[frame["method"] == method].groupby("x")
-        points = [(float(x), estimate((100 * cell["test_accuracy"]).tolist())) for x, cell in cells]
-        lines.append((Key(method, method), points))
+        runs = frame[frame["method"] == method]
+        others = [{key: value for key, value in own.items() if is_chosen(key) and key != x} for own in runs["settings"]]
+        kinds = list({str(sorted(one.items(), key=str)): one for one in others}.values())
+        for dash, (kind, apart) in enumerate(zip(kinds, differences(kinds), strict=True)):
+            said = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in apart.items())
+            cells = runs[[one == kind for one in others]].groupby("x")
+            points = [(float(at), estimate((100 * cell["test_accuracy"]).tolist())) for at, cell in cells]
+            lines.append((Key(method, f"{method} ({said})" if said else method, dash), points))
     name, first = x.rpartition(".")[2], frame.iloc[0]
 
     panel = Panel(f"{first['dataset']} · {first['model']}", "test accuracy, %", partial(curves, lines=lines, x=name),

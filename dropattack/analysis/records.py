@@ -24,7 +24,7 @@ from dropattack.analysis.equivalent import Equivalent
 from dropattack.errors import UserError, one_line
 from dropattack.runs import record, store
 from dropattack.runs.checks import is_name
-from dropattack.runs.record import identity
+from dropattack.runs.record import identifying, identity
 
 # Settings chosen by the method: the regularizer, what `reg=dropout`, `reg=mixup` and others set in the model or the
 # trainer and, in tuned settings, the learning rate.
@@ -166,7 +166,8 @@ def _row(path: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     if settings.get("dataset.subset_seed") == config["seed"]:  # each seed drew its own training rows
         del settings["dataset.subset_seed"]
         data = found["data"].get("notes", {}).get("drawn_from", data)
-    shared = {key: value for key, value in settings.items() if not is_chosen(key)}
+    known = flatten(identifying(config))  # a file of the user's own counts by its content, wherever it is
+    shared = {key: known[key] for key in settings if not is_chosen(key)}
     chosen = {key: value for key, value in settings.items() if is_chosen(key)}
     for key in [key for key in settings if key.startswith("reg.plain.")]:  # trained longer than the methods beside it
         own = f"trainer.{key.removeprefix('reg.plain.')}"
@@ -260,8 +261,16 @@ def training_rows(runs: pd.DataFrame) -> str:
 
 
 def with_number(frame: pd.DataFrame, setting: str) -> pd.DataFrame:
-    """Return the runs in which `setting` is a number, with that number in column `x`."""
-    values = [settings.get(setting) for settings in frame["settings"]]
+    """Return the runs in which `setting` is a number, with that number in column `x`.
+
+    A record leaves out an option that is newer than records, if it changes nothing (`record.NEUTRAL`). It has
+    that value in runs of methods of which other runs name the option, and in all runs if it is not the method's.
+    """
+    neutral, _ = record.NEUTRAL.get(setting, (None, ()))
+    naming = {method for method, own in zip(frame["method"], frame["settings"], strict=True) if setting in own}
+    having = naming if setting.startswith("reg.") or not naming else set(frame["method"])
+    values = [settings.get(setting, neutral if method in having else None)
+              for method, settings in zip(frame["method"], frame["settings"], strict=True)]  # fmt: skip
     known = [
         isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) for value in values
     ]

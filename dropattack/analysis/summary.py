@@ -1,6 +1,6 @@
 """Write tables and figures from records: print them, or write them to a folder in results/."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -12,11 +12,13 @@ from dropattack.analysis.curves import gradient_figure
 from dropattack.analysis.data_efficiency import data_efficiency_table, heading
 from dropattack.analysis.encoders import seen_before
 from dropattack.analysis.heatmap import heatmap
-from dropattack.analysis.records import Records, read_records
+from dropattack.analysis.records import METHOD, Records, read_records
 from dropattack.analysis.references import read_references, with_references
 from dropattack.analysis.training_gradients import gradient_table, with_norms
 from dropattack.errors import UserError
 from dropattack.runs import store
+from dropattack.runs.checks import IN_TRAINER
+from dropattack.runs.record import NEUTRAL
 from dropattack.statistics import Plan
 
 
@@ -26,7 +28,8 @@ def summarize(
 ) -> pd.DataFrame:  # fmt: skip
     """Print the comparison of all methods with `baseline`.
 
-    Below the table come `note`, seeds that have no pair, the provenance of the runs, and every record left out.
+    Below the table come `note`, seeds that have no pair, other settings than those of the method, the provenance of the
+    runs, and every record left out.
 
     Args:
         records: the runs.
@@ -40,8 +43,9 @@ def summarize(
     Returns:
         The result of `compare`.
     """
-    unpaired = _unpaired(compare(records.frame, baseline), baseline)
-    compared, made, legend = _comparison(records, *filter(None, (note, *unpaired)), baseline=baseline)
+    first = compare(records.frame, baseline)
+    said = (note, *_unpaired(first, baseline), *_other_settings(first, baseline))
+    compared, made, legend = _comparison(records, *filter(None, said), baseline=baseline)
     if console is None:
         print(tables.markdown(made), end="")
     else:
@@ -67,6 +71,23 @@ def _unpaired(compared: pd.DataFrame, baseline: str) -> list[str]:
         for row in compared.itertuples()
         if row.method != baseline and 0 < row.pairs < row.n
     ]
+
+
+def _other_settings(compared: pd.DataFrame, baseline: str) -> Iterator[str]:
+    """Say which methods also differ from the baseline in settings that they do not set themselves."""
+    for _, shared in compared.groupby("context", sort=False):
+        plain = shared[shared["method"] == baseline]
+        for row in shared[(shared["method"] != baseline) & (shared["why"] == "")].itertuples():
+            own, theirs = row.settings, plain.iloc[0]["settings"]
+            option = IN_TRAINER.get(row.method, ("",))[0]
+            set_here = [*(("model.dropout",) if any(key.endswith(".rate") for key in (*own, *theirs)) else ()),
+                        *(key for key in METHOD if option and key.startswith(f"trainer.{option}"))]  # fmt: skip
+            pairs = {key: tuple(one.get(key, NEUTRAL.get(key, (None,))[0]) for one in (own, theirs))
+                     for key in METHOD if key != "reg" and key not in set_here}  # fmt: skip
+            if differing := {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}:
+                where = f"{row.method_label} on {row.dataset_label} / {row.model}"
+                listed = (f"{key} is {mine}, and {other} for {baseline}" for key, (mine, other) in differing.items())
+                yield f"{where}: {'; '.join(listed)}."
 
 
 def render(

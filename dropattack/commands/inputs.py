@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dropattack.commands.parsing import add_places
+from dropattack.data.tables import check_quotes
 from dropattack.errors import UserError
 from dropattack.runs import store
 from dropattack.runs.reader import IMAGES
@@ -173,6 +175,7 @@ def read_table(path: Path, *, blank: bool = False) -> dict[str, list[object]]:
     for number, row in enumerate(body, 1):
         if len(row) != len(header):
             raise UserError(f"{path}, row {number}: {len(row)} cells, but there are {len(header)} columns")
+    check_quotes(path, TABLES.get(path.suffix.lower(), ","), itertools.chain.from_iterable(body))
     return {name.strip(): [row[place] for row in body] for place, name in enumerate(header)}
 
 

@@ -7,6 +7,8 @@ same file in another folder is the same run.
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -46,11 +48,23 @@ def digest(root: str | Path, *paths: str | Path | None) -> str | None:
 
 def _of_folder(folder: Path) -> bytes:
     total = hashlib.sha256()
-    inside = sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file())
+    inside = sorted((path.relative_to(folder).as_posix(), path) for path in _files(folder))
     for name, path in inside:
         if not any(part.startswith(".") for part in name.split("/")):
             total.update(name.encode(errors="surrogateescape") + b"\0" + _of_file(path))
     return total.digest()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield all files below a folder, also those of folders that are links; a link to a folder around it is left out.
+
+    `rglob` does not follow such links, so two folders of links would have the same content.
+    """
+    for place, folders, files in os.walk(folder, followlinks=True):
+        here = Path(place)
+        around = {here.resolve(), *here.resolve().parents}
+        folders[:] = [name for name in folders if (here / name).resolve() not in around]
+        yield from (path for path in map(here.joinpath, files) if path.is_file())
 
 
 def _of_file(path: Path) -> bytes:

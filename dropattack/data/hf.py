@@ -76,7 +76,9 @@ def load(
         if (known := getattr(table.features[label_column], "names", None)) is not None:
             rows[label_column] = [_name(label, known) for label in rows[label_column]]
             order = known
-        parts |= rows_of(rows, columns, where, None, name)
+        if name in parts:
+            raise UserError(f"{path} has two splits for {name}, one of them {split}: save it without one of them.")
+        parts |= rows_of(rows, columns, where, None, name, named=known is not None)
     if "train" not in parts:
         raise UserError(f"{path} has no split train; its splits are {', '.join(found)}.")
     notes: dict[str, Any] = {"source": f"datasets: {Path(path).name if Path(path).is_absolute() else path}"}

@@ -50,6 +50,8 @@ def names_of(values: Sequence[Any], where: str) -> list[str]:
 
 
 def _number(text: str) -> float | None:
+    if "_" in text:  # 1_0 is a word; Python would read it as 10
+        return None
     try:
         number = float(text)
     except ValueError:

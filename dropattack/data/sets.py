@@ -83,8 +83,12 @@ def counted(splits: Mapping[str, AnySplit], rows: Mapping[str, list[Hashable]]) 
 
 
 def warnings(name: str, sizes: Mapping[str, int], notes: Mapping[str, Any]) -> list[str]:
-    """Return the warnings that follow from the counts of `counted`, one sentence each."""
+    """Return the warnings that follow from the counts of `counted` and from what was left out, one sentence each."""
     said = []
+    if left_out := notes.get("splits_left_out"):
+        said.append(f"{name}: {', '.join(left_out)} left out, which are not splits that a run reads")
+    if others := notes.get("files_left_out"):
+        said.append(f"{name}: {others} files left out, whose names do not end like those of images")
     for kind in ("texts", "images"):
         if leaked := notes.get(f"test_{kind}_in_train"):
             said.append(f"{name}: {leaked} of {sizes['test']} test {kind} also occur in train or validation "

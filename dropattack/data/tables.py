@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import gzip
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +110,9 @@ def read(path: Path, columns: Sequence[str], split_column: str | None = None) ->
             # Without a header, because pandas renames columns of the same name and guesses at rows that are too long.
             frame = pd.read_csv(path, header=None, keep_default_na=False, skip_blank_lines=True, **options)
             frame = frame.iloc[1:].set_axis(frame.iloc[0].tolist(), axis=1)
+            check_quotes(path, SEPARATORS[suffix], frame.to_numpy().flat)
+    except UserError:
+        raise
     except Exception as error:  # of several libraries: not UTF-8, truncated, no table, out of columns
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UserError(f"{path} cannot be read ({reason[:200]}); is it a complete {suffix} file in UTF-8?") from error
@@ -125,9 +131,37 @@ def read(path: Path, columns: Sequence[str], split_column: str | None = None) ->
     return frame
 
 
+def check_quotes(path: Path, separator: str, cells: Iterable[Any]) -> None:
+    """Check that no cell with a line break is several rows, between the open quote of one and a quote of another.
+
+    A quoted cell ends with a quote, and then comes a separator or the end of the line. Tables with tabs often have
+    texts with quotes of their own, and no cell of such a table has both a tab and a line break.
+
+    Raises:
+        UserError: names the line.
+    """
+    broken = [cell for cell in cells if isinstance(cell, str) and ("\n" in cell or "\r" in cell)]
+    if not broken:
+        return
+    remedy = 'write a quote within a quoted text twice (""), or save the table as .jsonl or .parquet'
+    if separator == "\t" and (joined := [cell for cell in broken if separator in cell]):
+        raise UserError(f"{path}: a quote is left open in {joined[0]!r:.60}, and the rows after it are lost; {remedy}.")
+    csv.field_size_limit(sys.maxsize)
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file, delimiter=separator, strict=True)
+        try:
+            for _ in rows:
+                pass
+        except csv.Error as error:
+            where = f"{path}, line {rows.line_num}"
+            raise UserError(f"{where}: a quote is left open there or before ({error}); {remedy}.") from error
+
+
 def rows_of(
-    columns_by_name: Any, columns: Sequence[str], where: str, splits: Sequence[Any] | None, split: str
-) -> dict[str, OwnSplit]:
+    columns_by_name: Any, columns: Sequence[str], where: str, splits: Sequence[Any] | None, split: str, *,
+    named: bool = False,
+) -> dict[str, OwnSplit]:  # fmt: skip
     """Return the checked rows of a table as parts: all of them as `split`, or by the values of its split column.
 
     Args:
@@ -136,6 +170,7 @@ def rows_of(
         where: the table, for errors.
         splits: the value of the split column of each row, if there is one.
         split: the split of all rows, if there is no split column.
+        named: the labels are the names of classes as they are; None is missing.
 
     Raises:
         UserError: an empty text, a missing label, or an unknown split.
@@ -143,7 +178,10 @@ def rows_of(
     *texts, labels = (list(columns_by_name[column]) for column in columns)
     for column, values in zip(columns, texts, strict=False):
         _check_texts(values, f"{where}, column {column}")
-    names = names_of(labels, f"{where}, column {columns[-1]}")
+    at = f"{where}, column {columns[-1]}"
+    if not named or None in labels:
+        labels = names_of(labels, at)
+    names = list(map(str, labels))
     pairs = texts[1] if len(texts) > 1 else None
     whole = OwnSplit(TextSplit(texts[0], np.zeros(len(names), dtype=np.int64), pairs), names, where)
     if splits is None:

@@ -6,6 +6,7 @@ milliseconds, and names the key as typed.
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import re
@@ -175,6 +176,8 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "tracker.mode": _one_of("auto", "online", "offline", "disabled"),
     "tracker.folder": _PATH,
 }
+# Keys whose values are real numbers: 1 is 1.0 there.
+REAL = tuple(key for key, (_, wanted) in CHECKS.items() if wanted.startswith("a number"))
 OPTIONAL = {"reg.epsilon": ("freelb", "dropattack", "randomattack")}  # null: the method's own rule
 # Required keys. Those of OURS are also the only allowed ones; the constructors check the other groups' options.
 KINDS = {"dataset": ("name", "kind", "_target_"), "model": ("name", "kind", "_target_"), "reg": ("name", "_target_"),
@@ -220,6 +223,24 @@ def check(config: dict[str, Any], conf: Path) -> None:
     _check_mixup(config)
     _check_dropout(config)
     _check_undone(config)
+
+
+def with_reals(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a checked config with real numbers where options are real: `reg.epsilon=1` and `1.0` are the same run.
+
+    The options of a plug-in stay as they are, because only its code knows their types.
+    """
+    regs = {"reg": config["reg"], **methods(config["reg"])}
+    places = [f"{place}.{key[4:]}" for key in REAL if key.startswith("reg.") for place in regs]
+    places += [key for key in REAL if not key.startswith("reg.")]
+    made = copy.deepcopy(config)
+    for key in places:
+        place, _, last = key.rpartition(".")
+        found, options = _lookup(made, place)
+        own = str(options.get("_target_", "dropattack.")).startswith("dropattack.") if found else False
+        if own and isinstance(value := options.get(last), int):
+            options[last] = float(value)
+    return made
 
 
 def _check_averaging(trainer: dict[str, Any]) -> None:

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from dropattack import plugins
+from dropattack.data.content import digest
 from dropattack.errors import DivergedError, UserError, counted, printable
 from dropattack.files import disk_problem
 from dropattack.runs import attacked, build, kernels, record
-from dropattack.runs.checks import check
+from dropattack.runs.checks import check, with_reals
 from dropattack.runs.config import compose
 from dropattack.runs.resolvers import register_resolvers
 
@@ -46,7 +47,7 @@ CONF = (PACKAGE if INSTALLED else PACKAGE.parent) / "conf"
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
-    """Return the config as plain values, checked, with the digest of each plug-in's code.
+    """Return the config as plain values, checked, with digests of each plug-in's code and of the user's own vectors.
 
     Raises:
         UserError: an invalid value, or a model that does not fit the data.
@@ -54,10 +55,17 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     register_resolvers()
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     check(values, CONF)
+    values = with_reals(values)
     plugins.load(values["plugins"])
     build.check_targets(values)
     attacked.check(values)
-    return {**values, "plugins": plugins.digests(plugins.used(values))}
+    return {**values, **_vectors(values["model"].get("vectors")), "plugins": plugins.digests(plugins.used(values))}
+
+
+def _vectors(file: str | None) -> dict[str, Any]:
+    """Return a key of the config that identifies word vectors of the user's own, whose path alone says too little."""
+    found = None if file in (None, "glove") else digest(".", str(file))
+    return {} if found is None else {"vectors": found}
 
 
 @dataclass(frozen=True)

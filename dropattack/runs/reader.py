@@ -153,7 +153,8 @@ class Reader:
             UserError: the model reads text, there is no image, or a file is not an image.
         """
         import numpy as np
-        from PIL import Image, UnidentifiedImageError
+
+        from dropattack.data.imagefolder import pixels_of
 
         if self.kind != "image" or self.image_shape is None:
             raise UserError("this model classifies texts, not images")
@@ -165,13 +166,9 @@ class Reader:
         pixels = np.empty((len(paths), channels, height, width), np.uint8)
         for row, path in enumerate(paths):
             try:
-                with Image.open(path) as image:
-                    plain = image.convert("L" if channels == 1 else "RGB")
-            except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+                pixels[row] = pixels_of(path, channels, height, width)
+            except (OSError, ValueError, SyntaxError) as error:
                 raise UserError(f"{path} cannot be read as an image ({error})") from error
-            if plain.size != (width, height):
-                plain = plain.resize((width, height), Image.Resampling.BILINEAR)
-            pixels[row] = np.asarray(plain).reshape(height, width, channels).transpose(2, 0, 1)
         return _split(pixels, labels, None)
 
     def fitted(self) -> Any:

@@ -80,6 +80,8 @@ NEUTRAL: dict[str, tuple[Any, tuple[str, ...]]] = {
 }
 
 
+# Names that may be those of a folder: a column called `data` is not the data folder.
+_NO_PATHS = ("text_column", "text_pair_column", "label_column", "split_column", "config_name")
 # The options that name a user's own files. Where `content` of the group identifies them, their places do not count.
 _OWN = {"dataset": ("path", "validation_path", "test_path"), "model": ("pretrained",)}
 
@@ -128,7 +130,7 @@ def _replaced(value: Any, old: str, new: str) -> Any:
     return new if value == old else value
 
 
-def _identifying(config: Mapping[str, Any]) -> dict[str, Any]:
+def identifying(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the identity without the places of files that are identified by their content."""
     kept = identity(config)
     for group, names in _OWN.items():
@@ -147,7 +149,7 @@ def _folders(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _anonymous(value: Any, folders: list[tuple[str, str]]) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _anonymous(item, folders) for key, item in value.items()}
+        return {str(key): item if str(key) in _NO_PATHS else _anonymous(item, folders) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_anonymous(item, folders) for item in value]
     if isinstance(value, str):
@@ -159,7 +161,7 @@ def _anonymous(value: Any, folders: list[tuple[str, str]]) -> Any:
 
 def run_id(config: Mapping[str, Any]) -> str:
     """Return 12 hexadecimal digits that are equal exactly for the same experiment under this record schema."""
-    canonical = json.dumps({"schema": SCHEMA, **_identifying(config)}, sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps({"schema": SCHEMA, **identifying(config)}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 

@@ -187,21 +187,24 @@ def run_cells(
     for path in places.values():
         if record.is_done(path) is None and kept.get(path.stem, {}).get("status") in record.DONE:
             record.write(path, kept[path.stem])  # reuse committed records
-    todo = [cell for cell in chosen if record.is_done(places[" ".join(cell)]) is None]
+    todo = [cell for cell in chosen if asked[" ".join(cell)].done() is None]  # all of them with rerun=true
     _check_tuned(table, [asked[" ".join(cell)].config for cell in todo])
     if todo and engine.launcher in SLURM:  # check that it is installed
         launching.check_hydra(experiment.CONF, [f"hydra/launcher={engine.launcher}", *todo[0]], sweep=True)
     if engine.launcher in SLURM:
         for grid in narrowed(grids, only) if todo else ():
             launch_by_hydra(grid, engine)
-    elif todo:
-        launch(todo, engine)
+    failed = launch(todo, engine) if todo and engine.launcher not in SLURM else {}
     states = {cell: record.state(path) for cell, path in places.items()}
     made = [record.read(places[cell]) for cell, state in states.items() if state != "missing"]
     for name in store.keep(folder, made):  # from earlier settings or seeds of the table
         print(f"no longer a run of table {table.name}: {name}", file=sys.stderr)
     asked_for = [" ".join(cell) for cell in chosen]
-    return [f"{states[cell]}: {cell} ({record.why(places[cell])})" for cell in asked_for if states[cell] != "finished"]
+    said = {cell: f"{states[cell]}: {cell} ({record.why(places[cell])})" for cell in asked_for
+            if states[cell] != "finished"}  # fmt: skip
+    again = {cell: f"not repeated: {cell} ({failed[cell]}; its earlier result is kept)" for cell in asked_for
+             if cell in failed}  # fmt: skip
+    return list((again | said).values())
 
 
 def runs_kept(table: TableConfig, folder: Path, *, scale: str, output: Path) -> list[str]:

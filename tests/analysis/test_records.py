@@ -3,7 +3,9 @@ import math
 
 import pytest
 
-from dropattack.analysis.records import differences, distinguishing, flatten, read_records
+from dropattack.analysis.figures import accuracy_panel
+from dropattack.analysis.records import differences, distinguishing, flatten, read_records, with_number
+from dropattack.runs import record
 
 
 def reasons(records) -> dict[str, str]:
@@ -76,6 +78,40 @@ def test_seeds_that_draw_their_own_rows_share_a_context(write_run, tmp_path, dra
         data = {"fingerprint": f"rows of {draw}", "train": 100, "notes": {"drawn_from": "all rows"}}
         write_run("none", seed=seed, subset_seed=draw, changes={"data": data})
     assert read_records(tmp_path).frame["context"].nunique() == contexts
+
+
+@pytest.mark.parametrize(("contents", "contexts"), [(["c", "c"], 1), (["c", "d"], 2), ([None, None], 2)])
+def test_the_place_of_a_users_own_data_is_no_context(write_run, tmp_path, contents, contexts):
+    for path, content, method in zip(["a.csv", "else/b.csv"], contents, ["none", "fgm"], strict=True):
+        found = record.read(write_run(method, dataset="csv"))
+        options = {**found["config"]["dataset"], "path": path, "content": content}
+        record.write(tmp_path / f"{method}.json", {**found, "config": {**found["config"], "dataset": options}})
+    frame = read_records(tmp_path / "none.json", tmp_path / "fgm.json").frame
+    assert frame["context"].nunique() == contexts
+
+
+def test_a_value_that_records_leave_out_is_a_number_too(write_run, tmp_path):
+    for value in (0.0, 0.1):
+        write_run("none", trainer={"label_smoothing": value})
+    for every in (1, 2):
+        write_run("fgm", every=every)
+    frame = read_records(tmp_path).frame
+    assert sorted(with_number(frame, "trainer.label_smoothing")["x"]) == [0.0, 0.0, 0.0, 0.1]
+    assert sorted(with_number(frame, "reg.every")["x"]) == [1, 2]
+    assert with_number(frame, "trainer.mixup").empty
+    assert sorted(with_number(frame, "dataset.fraction")["x"]) == [1.0] * 4
+
+
+def test_a_curve_does_not_mix_settings(write_run, tmp_path):
+    for fraction in (0.5, 1.0):
+        write_run("none", fraction=fraction)
+        for epsilon in (0.1, 0.3):
+            write_run("fgm", fraction=fraction, epsilon=epsilon)
+    frame = read_records(tmp_path).frame
+    _, keys = accuracy_panel(with_number(frame, "dataset.fraction"), "dataset.fraction")
+    assert [(key.label, key.dash) for key in keys] == [("none", 0), ("fgm (epsilon=0.1)", 0), ("fgm (epsilon=0.3)", 1)]
+    shown = with_number(frame, "reg.epsilon")
+    assert [key.label for key in accuracy_panel(shown, "reg.epsilon")[1]] == ["fgm"]
 
 
 def test_files_beside_weights_are_no_records(write_run, tmp_path):

@@ -3,7 +3,8 @@
 import pytest
 from omegaconf import OmegaConf
 
-from dropattack.analysis.summary import render
+from dropattack.analysis.records import read_records
+from dropattack.analysis.summary import render, summarize
 from dropattack.errors import UserError
 from dropattack.runs.experiment import CONF
 
@@ -61,3 +62,13 @@ def test_reference_file_names_existing_tables_and_data_sets():
     for entry in reference.values():
         assert set(entry) - {"source"} <= datasets
         assert entry["source"]
+
+
+def test_other_settings_than_those_of_the_method_are_said(write_run, tmp_path, capsys):
+    write_run("none")
+    write_run("fgm", trainer={"learning_rate": 0.01})
+    write_run("dropout", rate=0.5)
+    write_run("mixup", trainer={"mixup": 0.2})
+    summarize(read_records(tmp_path), None, None, title="", console=None)
+    said = [line for line in capsys.readouterr().out.splitlines() if "for none" in line]
+    assert said == ["fgm on digits / cnn: trainer.learning_rate is 0.01, and 0.001 for none."]

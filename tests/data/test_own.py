@@ -3,16 +3,20 @@
 import json
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
+from PIL import Image
 
-from dropattack.data import content, glue, hf, imagefolder, tables
+from dropattack.commands import inputs
+from dropattack.data import content, glue, hf, imagefolder, sets, tables
 from dropattack.data.encode import encode
 from dropattack.data.labels import in_order, names_of
 from dropattack.data.text import PretrainedTokenizer
 from dropattack.errors import UserError
 from dropattack.runs import experiment, record
 from dropattack.runs.config import compose
+from dropattack.runs.reader import Reader
 from tests.data.makers import encoded_image, texts, write_table
 
 ROWS = texts(60)
@@ -74,6 +78,31 @@ def test_every_format_holds_the_same_data(name, tmp_path):
     for split in made.splits.values():
         assert split.labels.tolist() == [truth[text] for text in split.texts]
         assert np.bincount(split.labels).tolist() == [len(split) // 2] * 2
+
+
+def test_a_label_with_an_underscore_is_a_word():
+    assert names_of(["1_0", "10", "1"], "t") == ["1_0", "10", "1"]
+
+
+@pytest.mark.parametrize("name", ["own.csv", "own.tsv"])
+@pytest.mark.parametrize(("first", "last"), [('"Wow, what a film', '"Never again'), ('"Well', 'he said "no" to it')])
+def test_rows_between_open_quotes_are_not_one_row(name, first, last, tmp_path):
+    separator = {".csv": ",", ".tsv": "\t"}[Path(name).suffix]
+    rows = [[f"film {number}", str(number % 2)] for number in range(30)]
+    rows[5][0], rows[9][0] = first, last
+    (tmp_path / name).write_text("\n".join(map(separator.join, [["text", "label"], *rows])) + "\n")
+    for read in (lambda: tables.load(root=tmp_path, path=name), lambda: inputs.read_table(tmp_path / name)):
+        with pytest.raises(UserError, match=r"own\.[ct]sv.* a quote is left open .*write a quote within"):
+            read()
+
+
+def test_quoted_texts_may_have_lines(tmp_path):
+    lines = [f'"He said ""no"",\nfilm {number}",{number % 2}' for number in range(30)]
+    (tmp_path / "own.csv").write_text("\r\n".join(["text,label", *lines]) + "\r\n", newline="")
+    made = tables.load(root=tmp_path, path="own.csv")
+    assert sum(map(len, made.splits.values())) == 30
+    assert made.train.texts[0].startswith('He said "no",\nfilm')
+    assert len(inputs.read_table(tmp_path / "own.csv")["text"]) == 30
 
 
 def test_the_split_depends_on_its_own_seed_alone(tmp_path):
@@ -194,6 +223,67 @@ def test_folders_of_images_with_splits(tmp_path):
     assert [len(split) for split in made.splits.values()] == [16, 6, 8]
 
 
+def test_what_a_folder_of_images_leaves_out_is_said(tmp_path):
+    for blue, split in enumerate(("train", "val", "holdout")):
+        image_folder(tmp_path / "own" / split, 10, 80 * blue)
+    (tmp_path / "own" / "val" / "cats" / "x.gif").write_bytes(b"")
+    (tmp_path / "own" / "val" / "cats" / ".DS_Store").write_bytes(b"")
+    made = imagefolder.load(root=tmp_path, path="own", size=8)
+    assert (made.notes["splits_left_out"], made.notes["files_left_out"]) == (["holdout"], 1)
+    said = sets.warnings(made.name, {"test": 1}, {**made.notes, "test_images_in_train": 0})
+    assert ["holdout left out" in said[0], "1 files left out" in said[1]] == [True, True]
+    image_folder(tmp_path / "own" / "validation", 2)
+    with pytest.raises(UserError, match="two folders for validation, val and validation: rename one"):
+        imagefolder.load(root=tmp_path, path="own", size=8)
+
+
+def test_two_splits_for_one_are_refused(tmp_path):
+    rows = datasets.Dataset.from_dict({"text": [f"t {row}" for row in range(9)], "label": [0, 1, 2] * 3})
+    datasets.DatasetDict({"train": rows, "validation": rows, "dev": rows}).save_to_disk(str(tmp_path / "own"))
+    with pytest.raises(UserError, match="two splits for validation, one of them dev"):
+        hf.load(root=tmp_path, path="own")
+
+
+@pytest.mark.parametrize("names", [["True", "False"], ["02", "01"], ["1.0", "2.0"], ["b", " a "]])
+def test_the_names_of_class_labels_stay_as_they_are(names, tmp_path):
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
+    rows = {"text": [f"t {row}" for row in range(40)], "label": [0, 1] * 20}
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "own"))
+    made = hf.load(root=tmp_path, path="own")
+    assert made.classes == tuple(names)
+    for split in made.splits.values():
+        assert [int(text.split()[1]) % 2 for text in split.texts] == split.labels.tolist()
+
+
+def test_images_are_turned_upright_and_deep_ones_refused(tmp_path):
+    upright = Image.fromarray(np.repeat(np.uint8([[0, 255], [0, 255]]), 8, 0).repeat(8, 1))
+    turned, turn = upright.rotate(90), upright.getexif()
+    turn[0x0112] = 6  # shown after a quarter turn to the right
+    turned.save(tmp_path / "turned.png", exif=turn)
+    upright.save(tmp_path / "upright.png")
+    one, other = (imagefolder.pixels_of(tmp_path / f"{name}.png", 1, 4, 4) for name in ("upright", "turned"))
+    assert (one == other).all()
+    for place in ("a", "b"):
+        (tmp_path / "deep" / place).mkdir(parents=True)
+        Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(tmp_path / "deep" / place / "0.png")
+    with pytest.raises(UserError, match=r"0\.png has more than 8 bits per pixel .* convert it to 8 bits"):
+        imagefolder.load(root=tmp_path, path="deep", size=4)
+
+
+def test_a_prediction_reads_an_image_as_the_training_did(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
+    for start, name in ((0, "a"), (20, "b")):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for number in range(5):
+            large = Image.fromarray(np.roll(pixels, start + 4 * number, 0)).resize((600, 400))
+            large.save(tmp_path / "own" / name / f"{number}.jpg")
+    made = imagefolder.load(root=tmp_path, path="own", size=16)
+    reader = Reader("image", made.classes, image_shape=(3, 16, 16))
+    read = reader.images(sorted((tmp_path / "own" / "a").iterdir())).inputs.numpy()
+    trained = np.concatenate([split.pixels for split in made.splits.values()])
+    assert all(any((one == other).all() for other in trained) for one in read)
+
+
 def identity(folder: Path, path: str, *extra: str) -> tuple[str, dict]:
     overrides = ["dataset=csv", f"dataset.path={path}", "scale=smoke", f"paths.data={folder / 'data'}", *extra]
     values = experiment.resolve(compose(experiment.CONF, overrides))
@@ -221,6 +311,22 @@ def test_a_run_is_identified_by_the_content_of_its_data(tmp_path, monkeypatch):
     assert record.run_id(record.identity(values)) == record.run_id(values), "a record's config has the run's identity"
 
 
+def test_a_run_is_identified_by_the_content_of_its_vectors(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table(tmp_path, "own.csv")
+
+    def known(text: str, name: str = "v.txt") -> str:
+        Path("v.txt").write_text(text)
+        return identity(tmp_path, "own.csv", f"model.vectors={name}")[0]
+
+    assert known("a 1 2\n") == known("a 1 2\n")
+    assert known("a 1 2\n") != known("a 1 23\n")
+    assert known("a 1\n", "glove") == known("b 23\n", "glove")
+    asked = ["dataset=csv", "dataset.path=own.csv", "model.vectors=v.txt"]
+    values = experiment.resolve(compose(experiment.CONF, asked))
+    assert record.run_id(record.identity(values)) == record.run_id(values)
+
+
 def test_content_of_folders(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x").write_text("1")
@@ -231,6 +337,20 @@ def test_content_of_folders(tmp_path):
     (tmp_path / "a" / "y").write_text("2")
     assert content.digest(tmp_path, "a") != before
     assert content.digest(tmp_path, "a", "nowhere") is None
+
+
+def test_the_content_of_linked_folders_counts(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "store" / name).mkdir(parents=True)
+        (tmp_path / "store" / name / "x").write_text(name)
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "inside").symlink_to(tmp_path / "store" / name)
+    assert content.digest(tmp_path, "a") != content.digest(tmp_path, "b")
+    (tmp_path / "copy" / "inside").mkdir(parents=True)
+    (tmp_path / "copy" / "inside" / "x").write_text("a")
+    assert content.digest(tmp_path, "a") == content.digest(tmp_path, "copy")
+    (tmp_path / "a" / "around").symlink_to(tmp_path / "a")
+    assert content.digest(tmp_path, "a") == content.digest(tmp_path, "copy")
 
 
 def test_glue_on_disk(tmp_path):

@@ -111,7 +111,7 @@ def test_no_run_follows_the_file_as_it_is_now(tmp_path, monkeypatch, capsys):
 def test_only_some_cells_are_run_and_reported(tmp_path, monkeypatch):
     table = sweeps.TableConfig("t", "T", "comparison", (("dataset=digits", "model=cnn", "reg=none,fgm"),), 2)
     launched = []
-    monkeypatch.setattr(sweeps, "launch", lambda runs, engine: launched.extend(runs))
+    monkeypatch.setattr(sweeps, "launch", lambda runs, engine: launched.extend(runs) or {})
 
     def problems(*only: str) -> list[str]:
         asked = {"scale": "smoke", "output": tmp_path / "out", "extra": ["tracker=none"]}
@@ -126,6 +126,24 @@ def test_only_some_cells_are_run_and_reported(tmp_path, monkeypatch):
         problems("reg=sam")
 
 
+def test_a_table_is_repeated_on_request(tmp_path, monkeypatch):
+    table = sweeps.TableConfig("t", "T", "comparison", (("dataset=digits", "model=cnn", "reg=none"),), 2)
+    folder, started = tmp_path / "smoke" / "t", []
+
+    def problems(*extra: str) -> list[str]:
+        asked = {"scale": "smoke", "output": tmp_path / "out", "extra": ["tracker=none", *extra]}
+        return sweeps.run_cells(table, folder, Engine("basic"), only=["seed=1"], **asked)
+
+    assert problems() == []
+    monkeypatch.setattr(sweeps, "launch", lambda runs, engine: started.extend(runs) or {" ".join(runs[0]): "no disk"})
+    assert problems() == []
+    assert started == []
+    (said,) = problems("rerun=true")
+    assert len(started) == 1
+    assert said.startswith("not repeated: ")
+    assert said.endswith("(no disk; its earlier result is kept)")
+
+
 def test_slurm_gets_only_the_cells_that_are_asked_for():
     grids = [["dataset=digits,mnist", "reg=none,fgm", "seed=0,1"], ["dataset=pheme", "+note=x", "seed=0"]]
     assert list(sweeps.narrowed(grids, ())) == grids
@@ -135,7 +153,7 @@ def test_slurm_gets_only_the_cells_that_are_asked_for():
 
 def test_an_untuned_method_is_not_compared_with_tuned_ones(tmp_path, monkeypatch):
     launched = []
-    monkeypatch.setattr(sweeps, "launch", lambda runs, engine: launched.extend(runs))
+    monkeypatch.setattr(sweeps, "launch", lambda runs, engine: launched.extend(runs) or {})
     monkeypatch.setattr(sweeps.experiment, "CONF", tmp_path / "conf")
     monkeypatch.setattr(sweeps.cli, "say_untuned", lambda configs: None)
     shutil.copytree(CONF, tmp_path / "conf")
