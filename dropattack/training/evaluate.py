@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -52,21 +51,18 @@ class Tested:
     Attributes:
         metrics: see `evaluate`.
         probabilities: of each class: float32 [N, C].
+        predicted: the class with the largest logit: int64 [N]. Probabilities may round two logits to a tie.
         labels: the true classes: int64 [N].
     """
 
     metrics: dict[str, float]
     probabilities: Tensor
+    predicted: Tensor
     labels: Tensor
-
-    @cached_property
-    def predicted(self) -> Tensor:
-        """The most probable class of each row: int64 [N]."""
-        return self.probabilities.argmax(-1)
 
     @property
     def correct(self) -> Tensor:
-        """True for each row whose most probable class is the true one: bool [N]."""
+        """True for each row whose predicted class is the true one, as in the accuracy: bool [N]."""
         return self.predicted == self.labels
 
 
@@ -77,15 +73,12 @@ def test(model: nn.Module, loader: SplitLoader, *, classes: int, metrics: Sequen
         ValueError: the split is empty.
     """
     totals = _Totals(classes)
-    all_labels, all_probabilities = [], []
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
     for labels, logits in _outputs(model, loader.batches()):
         totals.add(labels, logits)
-        all_labels.append(labels)
-        all_probabilities.append(logits.softmax(-1))
+        found.append((logits.softmax(-1), logits.argmax(-1), labels))
     place = torch.from_numpy(np.concatenate(loader.rows()).argsort())  # evaluation sorts texts by length
-    return Tested(
-        totals.metrics(metrics), torch.cat(all_probabilities).cpu()[place], torch.cat(all_labels).cpu()[place]
-    )
+    return Tested(totals.metrics(metrics), *(torch.cat(parts).cpu()[place] for parts in zip(*found, strict=True)))
 
 
 def _outputs(
