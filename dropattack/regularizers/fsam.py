@@ -82,10 +82,10 @@ class FSAM(SAM):
                 directions[i] = direction
         return directions
 
-    def _follow(self, targets: Sequence[Target], gradients: Sequence[Tensor], run: Passes, norm: Tensor) -> None:
+    def _remember(self, targets: Sequence[Target], gradients: Sequence[Tensor], run: Passes, norm: Tensor) -> None:
         named = {target.name: gradient for target, gradient in zip(targets, gradients, strict=True)}
         if not functional.is_at_hand(norm):
-            self._follow_without_waiting(named, run, norm)
+            self._remember_without_waiting(named, run, norm)
             return
         scale = float(run.scale_on(norm.device))
         if not (norm < float("inf") and scale > 0):
@@ -98,7 +98,7 @@ class FSAM(SAM):
             self._average |= zip(known, averages, strict=True)
         self._average |= {name: gradient / scale for name, gradient in named.items() if name not in self._average}
 
-    def _follow_without_waiting(self, named: dict[str, Tensor], run: Passes, norm: Tensor) -> None:
+    def _remember_without_waiting(self, named: dict[str, Tensor], run: Passes, norm: Tensor) -> None:
         """Do the same on a GPU, where it is not known here whether the gradients are usable."""
         none_yet = torch.zeros((), dtype=torch.bool, device=norm.device)
         groups = defaultdict(list)

@@ -59,7 +59,7 @@ class SAM(Regularizer):
         slopes = [self._in_units(t, d) for t, d in zip(moved, directions, strict=True)]
         norm = global_norm(slopes)
         skipped = self._count_skipped(norm)
-        self._follow(moved, gradients, run, norm)
+        self._remember(moved, gradients, run, norm)
         rho = self.rho * self._factor()
         scaled = [self._in_units(t, s) for t, s in zip(moved, slopes, strict=True)]
         shifts = rescale_together(scaled, rho, norm, skipped)
@@ -69,7 +69,7 @@ class SAM(Regularizer):
     def _directions(self, targets: Sequence[Target], gradients: Sequence[Tensor], run: Passes) -> Sequence[Tensor]:
         return gradients
 
-    def _follow(self, targets: Sequence[Target], gradients: Sequence[Tensor], run: Passes, norm: Tensor) -> None:
+    def _remember(self, targets: Sequence[Target], gradients: Sequence[Tensor], run: Passes, norm: Tensor) -> None:
         """Keep what later steps need of these gradients; `norm` [] is that of their directions."""
 
     def _in_units(self, target: Target, x: Tensor) -> Tensor:
