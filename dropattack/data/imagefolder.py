@@ -17,7 +17,7 @@ from dropattack.data.splits import SubsetOptions
 from dropattack.data.types import Dataset, ImageSplit, check_choice
 from dropattack.errors import UserError
 
-MODES = {"rgb": "RGB", "grey": "L"}  # ours → Pillow's
+CHANNELS = {"rgb": 3, "grey": 1}
 DECODER = 2  # increase when the same files give other pixels
 
 
@@ -48,7 +48,7 @@ def load(
     Raises:
         UserError: no folder, an empty one, an image that cannot be decoded, or too few images or classes.
     """
-    check_choice("imagefolder", "mode", mode, tuple(MODES))
+    check_choice("imagefolder", "mode", mode, tuple(CHANNELS))
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         raise UserError(f"Dataset imagefolder: size={size} must be a whole number of pixels, at least 1.")
     if path is None:
@@ -113,7 +113,7 @@ def _files(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _decoded(files: list[tuple[Path, str]], size: int, mode: str) -> Content:
-    channels = {"RGB": 3, "L": 1}[MODES[mode]]
+    channels = CHANNELS[mode]
     pixels = np.empty((len(files), channels, size, size), np.uint8)
     for row, (file, _) in enumerate(files):
         try:

@@ -5,15 +5,17 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Literal, TypedDict
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from dropattack.regularizers import functional
+from dropattack.regularizers.activations import Activation
 from dropattack.regularizers.checks import at_least_one, check_options, integer, kind, one_of, whole
 from dropattack.regularizers.gradients import is_sharded
 from dropattack.regularizers.naming import resolve, unwrapped
 from dropattack.regularizers.passes import Forward, Losses, Passes
+from dropattack.regularizers.persistent import Persistent
 from dropattack.regularizers.state import Moving, State
-from dropattack.regularizers.targets import Activation, Target, Weight, shifted
+from dropattack.regularizers.targets import Target, Weight, shifted
 
 DropoutMasks = Literal["fresh", "shared"]
 Norm = Literal["l2", "linf"]
@@ -34,24 +36,7 @@ class Common(TypedDict, total=False):
     schedule: Schedule | None
 
 
-class _Saved(TypedDict):
-    method: str
-    calls: int
-    skipped: int
-    generators: dict[str, Tensor]
-
-
-class Saved(_Saved, total=False):
-    """The state of a regularizer, as `state_dict` returns it.
-
-    `own` is what the method itself keeps, `seed` that of generators that have not drawn yet (missing in old states).
-    """
-
-    own: dict[str, object]
-    seed: int
-
-
-class Regularizer:
+class Regularizer(Persistent):
     """A method: its targets, and the passes of one step.
 
     A subclass sets `passes` and writes `_attack`, which calls `run(...)` once for each forward-backward.
@@ -109,23 +94,18 @@ class Regularizer:
         **unknown: object,
     ) -> None:
         check_options(type(self), unknown)
+        super().__init__(targets if targets is None or isinstance(targets, str) else _listed(targets), seed)
         if model is not None and not isinstance(model, nn.Module):
             raise TypeError(f"model must be the nn.Module itself, not {kind(model)}")
         if model is None and targets is not None:
             raise TypeError(f"{type(self).__name__} needs the model whose weights or modules {targets!r} names")
         self.model = None if model is None else unwrapped(model)
-        self._names = targets if targets is None or isinstance(targets, str) else _listed(targets)
         self._batch_dim = None if batch_dim is None else integer(batch_dim, "batch_dim")
         self.targets: list[Target] = []
         self._moving = Moving()
         self._outside: list[Tensor] | None = None  # weights that the loss reaches and the model does not have
         self._seen: Any = None
         self.dropout_masks = one_of(dropout_masks, "dropout_masks", ("fresh", "shared"))
-        self.seed = torch.initial_seed() if seed is None else integer(seed, "seed")
-        self._generators: dict[str, Generator] = {}
-        self._calls = 0
-        self._skipped: Tensor | None = None
-        self._skipped_before = 0
         self.every = at_least_one(every, "every")
         self.start_step, self.warmup = whole(start_step, "start_step"), whole(warmup, "warmup")
         if schedule is not None and not callable(schedule):
@@ -311,32 +291,9 @@ class Regularizer:
             return length
         return length * functional.norm(target.measured(), self.norm, target.per_example)
 
-    def _count_skipped(self, norm: Tensor, length: float | Tensor = 1.0) -> Tensor | None:
-        """Count the norms that are not usable, or whose `length` is zero (a part of a weight that is zero).
-
-        Returns:
-            A bool for each norm, True where it was counted; None where none was.
-        """
-        skipped = functional.unusable(norm * (length > 0) if isinstance(length, Tensor) else norm)
-        if skipped is not None:
-            count = skipped.sum()
-            self._skipped = count if self._skipped is None else self._skipped + count.to(self._skipped.device)
-        return skipped
-
-    def _count_left_out(self, targets: Iterable[Target]) -> None:
-        """Count the activations that the latest forward did not compute, so that nothing was added to them."""
-        self._skipped_before += sum(isinstance(t, Activation) and t.applied is None for t in targets)
-
     def _shifted(self, targets: Iterable[Target], shifts: Iterable[Any]) -> AbstractContextManager[None]:
         """Move all `targets` by their `shifts` at once, inside a `with`."""
         return shifted(list(zip(targets, shifts, strict=True)))
-
-    def _generator(self, device: torch.device) -> Generator:
-        """Return the method's own generator on a device, separate from torch's global one."""
-        key = str(device)
-        if key not in self._generators:
-            self._generators[key] = Generator(device).manual_seed(self.seed % 2**63)
-        return self._generators[key]
 
     def _check_rnns(self) -> None:
         for module in self._modules:
@@ -347,54 +304,6 @@ class Regularizer:
                 raise RuntimeError(
                     f"cuDNN has no backward for a RNN in eval mode: call train() on {name or 'the model'}"
                 )
-
-    # State.
-
-    @property
-    def skipped(self) -> int:
-        """Number of perturbations skipped: a norm was zero or not finite, or a module was left out of the step.
-
-        Synchronises with the device.
-        """
-        return self._skipped_before + (0 if self._skipped is None else int(self._skipped))
-
-    def state_dict(self) -> Saved:
-        """Return counters and random states: with these and equal weights, the next step is equal bit for bit."""
-        generators = {device: g.get_state() for device, g in self._generators.items()}
-        state: Saved = {
-            "method": self._identity(), "calls": self._calls, "skipped": self.skipped, "generators": generators,
-            "seed": self.seed,
-        }  # fmt: skip
-        if own := self._own_state():
-            state["own"] = own
-        return state
-
-    def _own_state(self) -> dict[str, Any]:
-        """Return what else the method keeps from step to step: tensors and numbers by name."""
-        return {}
-
-    def _load_own_state(self, state: dict[str, Any]) -> None:
-        """Restore the result of `_own_state`; `{}` is the state before the first step."""
-
-    def load_state_dict(self, state: Saved) -> None:
-        """Continue from where `state_dict` was taken.
-
-        Raises:
-            ValueError: It is the state of another method or of other targets.
-        """
-        if state.get("method") != self._identity():
-            raise ValueError(f"this is {self._identity()}, and the state is of {state.get('method', 'no regularizer')}")
-        self._calls, self._skipped_before, self._skipped = int(state["calls"]), int(state["skipped"]), None
-        self.seed = int(state.get("seed", self.seed))
-        self._generators = {}
-        for device, generator_state in state["generators"].items():
-            self._generator(torch.device(device)).set_state(generator_state)
-        self._load_own_state(state.get("own", {}))
-
-    def _identity(self) -> str:
-        """Use the targets' names as given, because what they match may change while a model is unfrozen."""
-        names = [self._names] if isinstance(self._names, str) else self._names or []
-        return f"{type(self).__name__}({', '.join(map(str, names))})"
 
     def __repr__(self) -> str:
         names = ", ".join(t.name for t in self.targets)

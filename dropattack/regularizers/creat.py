@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from dropattack.regularizers.activations import Activation
 from dropattack.regularizers.base import Common, Regularizer
 from dropattack.regularizers.checks import at_least_one, non_negative
 from dropattack.regularizers.functional import add, gaussian, project_l2
 from dropattack.regularizers.naming import chosen, resolve_activations
 from dropattack.regularizers.passes import Output, Passes, needed
-from dropattack.regularizers.targets import Activation, Target, upcast
+from dropattack.regularizers.targets import Target, upcast
 
 if TYPE_CHECKING:
     from typing import Unpack  # Python 3.11, and only for type checkers

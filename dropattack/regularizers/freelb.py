@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from dropattack.regularizers.activations import Activation, Start
 from dropattack.regularizers.base import Common, Regularizer
 from dropattack.regularizers.checks import at_least_one, non_negative
 from dropattack.regularizers.functional import add, project_l2, uniform_start
 from dropattack.regularizers.naming import chosen, resolve_activations
 from dropattack.regularizers.passes import Passes
-from dropattack.regularizers.targets import Activation, Start, Target
+from dropattack.regularizers.targets import Target
 
 if TYPE_CHECKING:
     from typing import Unpack  # Python 3.11, and only for type checkers

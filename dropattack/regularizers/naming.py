@@ -7,10 +7,11 @@ from typing import cast
 
 from torch import nn
 
+from dropattack.regularizers.activations import Activation
 from dropattack.regularizers.checks import kind
 from dropattack.regularizers.gradients import is_sharded
 from dropattack.regularizers.rows import EmbeddingRows, is_row_wise
-from dropattack.regularizers.targets import Activation, Target, Weight
+from dropattack.regularizers.targets import Target, Weight
 
 INPUT = "<input>"
 """Names the first floating-point tensor that the model is called with."""

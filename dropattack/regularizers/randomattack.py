@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 
+from dropattack.regularizers.activations import Start
 from dropattack.regularizers.base import RELATIVE_EPSILON, Common, Regularizer
 from dropattack.regularizers.checks import boolean, non_negative, one_of, probability
 from dropattack.regularizers.functional import bernoulli_mask, gaussian, l2_norm, rescale
 from dropattack.regularizers.naming import chosen
 from dropattack.regularizers.passes import Passes
-from dropattack.regularizers.targets import Start, Target, Weight, upcast
+from dropattack.regularizers.targets import Target, Weight, upcast
 
 if TYPE_CHECKING:
     from typing import Unpack  # Python 3.11, and only for type checkers

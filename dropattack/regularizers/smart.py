@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from dropattack.regularizers.activations import Activation
 from dropattack.regularizers.agreement import Comparison, Divergence
 from dropattack.regularizers.base import Common, Regularizer
 from dropattack.regularizers.checks import non_negative
 from dropattack.regularizers.functional import gaussian, l2_norm, rescale, unusable
 from dropattack.regularizers.naming import chosen, resolve_activations
 from dropattack.regularizers.passes import Passes
-from dropattack.regularizers.targets import Activation, Target, upcast
+from dropattack.regularizers.targets import Target, upcast
 
 if TYPE_CHECKING:
     from typing import Unpack  # Python 3.11, and only for type checkers

@@ -12,8 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dropattack import FGM, INPUT, PGD, SAM, DropAttack, Flooding, FreeLB, Identity, Output, RandomAttack, RDrop
 from dropattack.regularizers import functional
+from dropattack.regularizers.activations import Activation
 from dropattack.regularizers.rows import EmbeddingRows
-from dropattack.regularizers.targets import Activation, Weight
+from dropattack.regularizers.targets import Weight
 from tests.regularizers.networks import NETWORKS, PADDING
 
 LSTM = NETWORKS[0]
