@@ -1,5 +1,6 @@
 """Base class of all methods: one call adds the objective's gradient to `.grad`."""
 
+import inspect
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Literal, TypedDict
@@ -306,8 +307,27 @@ class Regularizer(Persistent):
                 )
 
     def __repr__(self) -> str:
-        names = ", ".join(t.name for t in self.targets)
-        return f"{type(self).__name__}({names})" if names else f"{type(self).__name__}()"
+        names = [t.name for t in self.targets]
+        shown = names if len(names) <= 4 else [*names[:3], f"… and {len(names) - 3} more"]
+        settings = [f"{name}={value!r}" for name, value in self._settings().items()]
+        return f"{type(self).__name__}({', '.join([*shown, *settings])})"
+
+    def _settings(self) -> dict[str, object]:
+        """Return the method's own options, and those of every method that differ from their defaults."""
+        names = [
+            name
+            for name in inspect.signature(type(self)).parameters
+            if name not in ("model", "targets", "seed", "common")
+        ]
+        own = {name: getattr(self, name, None) for name in names}
+        settings: dict[str, object] = {
+            name: value for name, value in own.items() if isinstance(value, bool | int | float | str)
+        }
+        defaults = inspect.signature(Regularizer).parameters
+        for name in ("dropout_masks", "every", "start_step", "warmup", "schedule"):
+            if (value := getattr(self, name)) != defaults[name].default:
+                settings[name] = value
+        return settings
 
 
 def _listed(targets: Any) -> list[Any]:

@@ -44,6 +44,22 @@ class Tied(nn.Module):
         return self.out(self.embed(ids).mean(1))
 
 
+# What it looks like in a log.
+
+
+def test_repr_names_the_targets_and_settings(model):
+    attack = DropAttack(model, "embed.weight", every=2)
+    assert repr(attack) == (
+        "DropAttack(embed.weight, epsilon=0.1, p=0.5, steps=1, mode='paper', grouping='sequential', relative=True, "
+        "norm='l2', weight=1.0, every=2)"
+    )
+    assert (
+        repr(SAM(model))
+        == "SAM(embed.weight, rnn.weight_ih_l0, rnn.weight_hh_l0, … and 4 more, rho=0.05, adaptive=False)"
+    )
+    assert repr(Identity()) == "Identity()"
+
+
 # What a name can be.
 
 
