@@ -42,7 +42,7 @@ class Persistent:
 
     @property
     def skipped(self) -> int:
-        """Number of perturbations skipped: a norm was zero or not finite, or a module was left out of the step.
+        """Number of perturbations skipped because a norm was zero or not finite, or a module was left out of the step.
 
         Synchronises with the device.
         """
