@@ -1,7 +1,7 @@
 """Compare methods: one row per method with its accuracy, paired difference to the baseline, and cost."""
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,9 +31,9 @@ def compare(
     the plan's primary one, and all others. `detects` is the smallest difference that the row's seeds could have
     detected, and `seeds_for_one` the seeds that a difference of 1 would need, with 80 % power at the level of Holm's
     strictest step, 5 % divided by the size of the family. `rows` compares the test rows, if the records hold them.
-    `metrics` has the data set's further metrics, times 100. `cost` and `memory` are ratios to the baseline: median time
-    of a training step, median peak memory. If there is nothing to compare with, `why` gives the reason and the
-    difference is NaN.
+    `metrics` has the data set's further metrics, times 100. `cost` and `memory` are ratios to the baseline (median time
+    of a step, median peak memory) over the runs on kinds of machines that both have. If there is nothing to compare
+    with, `why` gives the reason and the difference is NaN.
 
     Args:
         frame: `read_records(…).frame`.
@@ -122,8 +122,8 @@ def _row(runs: pd.DataFrame, plain: pd.DataFrame, baseline: str, metric: str, fa
         "pairs": difference.n,
         "p": difference.p,
         "rows": None if itself or metric != ACCURACY else _rows(runs, plain),
-        "cost": _ratio(runs["step_seconds"], plain["step_seconds"]),
-        "memory": _ratio(runs["peak_memory_mb"], plain["peak_memory_mb"]),
+        "cost": _ratio(runs, plain, "step_seconds"),
+        "memory": _ratio(runs, plain, "peak_memory_mb"),
         "why": f"no seed in common with {baseline}" if nothing else "",
     }
 
@@ -136,10 +136,20 @@ def _rows(runs: pd.DataFrame, plain: pd.DataFrame) -> RowComparison | None:
     return compare_rows(own, theirs)
 
 
-def _ratio(ours: pd.Series, theirs: pd.Series) -> float:
-    """Return the ratio of the medians; NaN if either is unknown."""
-    own, other = (float(pd.to_numeric(values).median()) for values in (ours, theirs))
+def _ratio(ours: pd.DataFrame, theirs: pd.DataFrame, column: str) -> float:
+    """Return the ratio of the medians over the runs on kinds of machines that both have; NaN if there are none."""
+    kinds = [frame["hardware"].map(_kind) for frame in (ours, theirs)]
+    common = set(kinds[0]) & set(kinds[1])
+    own, other = (
+        float(pd.to_numeric(frame[column][kind.isin(common)]).median())
+        for frame, kind in zip((ours, theirs), kinds, strict=True)
+    )
     return own / other if other > 0 else np.nan
+
+
+def _kind(hardware: Mapping[str, Any] | None) -> str:
+    """Return the machine's GPU or CPU, on which times depend."""
+    return str((hardware or {}).get("gpu") or (hardware or {}).get("cpu"))
 
 
 def by_seed(runs: pd.DataFrame, metric: str = "test_accuracy", factor: float = 100.0) -> dict[int, float]:

@@ -46,11 +46,12 @@ def against_baseline(
                 training_rows(frame[frame["context"] == row.context]) or NOTHING, str(row.pairs),
                 mean_and_spread(plain.iloc[0]["score"]), mean_and_spread(row.score),
                 row.why or difference_and_interval(row.difference), p_value(row.p_holm),
-                row.verdict or NOTHING, seed_count(row.seeds_for_one),
+                row.verdict or NOTHING, row.family or NOTHING, seed_count(row.seeds_for_one),
                 NOTHING if math.isnan(row.cost) else f"{row.cost:.1f}×",
             ))  # fmt: skip
     columns = ("data / model", "method", "table", "training rows", "pairs", "none, %", "with it, %",
-               "difference [95 % interval]", "p (Holm)", "verdict", "seeds for +1", "time a step")  # fmt: skip
+               "difference [95 % interval]", "p (Holm)", "verdict", "family", "seeds for +1",
+               "time a step")  # fmt: skip
     return Table(columns, tuple(rows), 3)
 
 
@@ -75,16 +76,19 @@ class Rival:
     verdict: str
 
 
-def rivals(frames: Mapping[str, pd.DataFrame], method: str = "dropattack") -> list[Rival]:
+def rivals(
+    frames: Mapping[str, pd.DataFrame], method: str = "dropattack", plans: Mapping[str, Plan] | None = None
+) -> list[Rival]:
     """Return comparisons with every other method, paired by seed; p-values are Holm-corrected over all of them.
 
     Args:
-        frames: `read_records(…).frame` by the table's name. Contexts with several cells of the method are skipped.
-        method: the method.
+        frames: `read_records(…).frame` by the table's name.
+        method: the method. Where a context has several cells of it, the one in the plan's primary family is compared.
+        plans: by the table's name.
     """
     found = []
     for table, frame in frames.items():
-        for row in compare(frame, baseline=method).itertuples():
+        for row in compare(_primary(frame, method, (plans or {}).get(table)), baseline=method).itertuples():
             if row.method not in (method, NONE) and not row.why and row.difference.n:
                 found.append((table, row, _negated(row.difference)))
     corrected = holm([difference.p for *_, difference in found])
@@ -93,6 +97,19 @@ def rivals(frames: Mapping[str, pd.DataFrame], method: str = "dropattack") -> li
               verdict(difference, p))
         for (table, row, difference), p in zip(found, corrected, strict=True)
     ]  # fmt: skip
+
+
+def _primary(frame: pd.DataFrame, method: str, plan: Plan | None) -> pd.DataFrame:
+    """Return the frame without those of a context's several cells of the method that the primary family leaves out."""
+    if plan is None or plan.primary is None:
+        return frame
+    family, kept = plan.primary, []
+    for _, shared in frame.groupby("context", sort=False):
+        own = shared[shared["method"] == method]
+        chosen = own[[family.has(method, family.against, settings) for settings in own["settings"]]]
+        several = own["variant"].nunique() > 1 and not chosen.empty
+        kept.append(shared.drop(own.index.difference(chosen.index)) if several else shared)
+    return pd.concat(kept)
 
 
 def _negated(d: PairedDifference) -> PairedDifference:
@@ -104,13 +121,15 @@ def against_others(found: Sequence[Rival], method: str = "dropattack") -> Table:
     rows = [
         (
             f"{one.dataset_label} / {one.model}", one.other_label, one.table, str(one.difference.n),
-            difference_and_interval(one.difference), p_value(one.p_holm),
-            one.verdict,
+            difference_and_interval(one.difference), p_value(one.difference.p), p_value(one.p_holm), one.verdict,
         )
         for one in found
     ]  # fmt: skip
-    columns = ("data / model", "other method", "table", "pairs", f"{method} − other [95 % interval]", "p (Holm)",
+    columns = ("data / model", "other method", "table", "pairs", f"{method} − other [95 % interval]", "p", "p (Holm)",
                f"{method} is")  # fmt: skip
     tested = sum(not math.isnan(one.p_holm) for one in found)
-    note = f"Paired by seed; p-values are corrected by Holm over the {tested} rows."
+    note = (
+        f"Paired by seed. p (Holm) is corrected over the {tested} rows with a p-value, of all tables and scales; p is "
+        "not corrected. Where a table has DropAttack with two strengths, it is the one of the primary comparison."
+    )
     return Table(columns, tuple(rows), 3, (note,))

@@ -27,7 +27,7 @@ class Search:
         method: `recipe` for the recipe of plain training.
         repeat: 0 is the search that counts.
         chosen: the chosen settings.
-        accuracy: the best mean validation accuracy of a trial, in percent.
+        accuracy: mean validation accuracy of the chosen settings over the seeds they were tried with, in percent.
         trials: number of settings that were tried.
         edge: settings whose chosen value is the lowest or highest that was tried.
         seconds: time of all trials; NaN if unknown.
@@ -65,11 +65,11 @@ def _read(path: Path) -> Search:
     *data, model = cell
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        trials = [trial for trial in content["trials"] if trial["validation_accuracy"] is not None]
         chosen = dict(content["chosen"])
+        trials = [trial for trial in content["trials"] if trial["settings"] == chosen]
         return Search(
             place=" / ".join([*data, model_label(model, AT_SCALE.get((scale, model)))]), scale=scale, method=method,
-            repeat=repeat, chosen=chosen, accuracy=100 * max(trial["validation_accuracy"] for trial in trials),
+            repeat=repeat, chosen=chosen, accuracy=100 * trials[0]["validation_accuracy"],
             trials=len(content["trials"]),
             edge=tuple(name.rpartition(".")[2] for name in content["at_edge"]),
             seconds=float(content.get("seconds", math.nan)),

@@ -78,9 +78,9 @@ def comparison_table(
         compared: the result of `compare(…)`.
         notes: printed below the table.
         baseline: the method that the others are compared with.
-        seeds: number of seeds that a complete cell has; incomplete cells are marked.
+        seeds: number of seeds that a complete cell has, where the plan does not say; incomplete cells are marked.
         published: values for an extra column.
-        plan: the plan that `compared` was made with.
+        plan: the plan that `compared` was made with; its rows that have no run are named.
     """
     plan = plan or Plan()
     weighed = bool(compared["memory"].notna().any())
@@ -105,7 +105,7 @@ def comparison_table(
         (
             f"{row.dataset_label} / {row.model}",
             str(row.method_label),
-            str(row.n) if row.n >= seeds else f"{row.n} of {seeds}",
+            _count(row.n, plan.seeds(row.dataset, row.method, row.settings) or seeds),
             mean_and_spread(row.score),
             *(mean_and_spread(row.metrics[name]) if name in row.metrics else NOTHING for name in further),
             *((shown.cell(str(row.dataset), str(row.method_label)),) if shown else ()),
@@ -135,10 +135,25 @@ def comparison_table(
         "Seeds for +1: how many seeds would detect one point. Both are as rough as a standard deviation of n seeds.",
         *((_BY_ROW,) if by_row else ()),
         f"Time a step {'and peak memory on the GPU are' if weighed else 'is'} relative to {baseline} (medians over the "
-        f"runs; on a CPU, of CPU time{'; on a GPU, over the runs that did not share it' if weighed else ''}).",
+        "runs on the same kind of machine; on a CPU, of CPU time"
+        f"{'; on a GPU, over the runs that did not share it' if weighed else ''}).",
         *((f"Published: {published.source}.",) if published else ()),
+        *((f"Planned, but without a finished run: {missing}.",) if (missing := _missing(compared, plan)) else ()),
     )
     return Table(columns, rows, 2, (*explained, *notes))
+
+
+def _count(n: int, planned: int) -> str:
+    return str(n) if n >= planned else f"{n} of {planned}"
+
+
+def _missing(compared: pd.DataFrame, plan: Plan) -> str:
+    """Return the rows of the plan that have no run, by data set: `imdb: dropout, fgm; mnist: pgd`."""
+    found = zip(compared["dataset"], compared["method"], compared["settings"], strict=True)
+    of: dict[str, list[str]] = {}
+    for row in plan.missing(found):
+        of.setdefault(row.dataset, []).append(str(row))
+    return "; ".join(f"{dataset}: {', '.join(rows)}" for dataset, rows in of.items())
 
 
 _EQUAL = (
@@ -200,6 +215,12 @@ def difference_and_interval(difference: PairedDifference) -> str:
 def p_value(p: float) -> str:
     """Format with three digits; very small values become `<0.001`, and NaN (not tested) a dash."""
     return NOTHING if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_words(p: float) -> str:
+    """Format as `p = 0.012` or `p < 0.001`."""
+    text = p_value(p)
+    return f"p {text[0]} {text[1:]}" if text.startswith("<") else f"p = {text}"
 
 
 def signed(value: float) -> str:

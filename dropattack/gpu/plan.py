@@ -15,7 +15,7 @@ METHODS = ("fgm", "pgd", "freelb", "dropattack", "dropattack-joint", "rdrop", "s
 COMPILED = ("fgm", "dropattack", "sam")
 RUNS = (1, 8, 16)
 RECORDS = "records.jsonl"
-TABLES = ("paper", "paper_cifar10")
+TABLES = ("paper",)
 START = "import torch, transformers, accelerate, sklearn; torch.cuda.is_available() and torch.zeros(1).cuda()"
 EVER = 1e9  # the budget alone limits the stage
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from dropattack.analysis.findings import Rival, rivals
-from dropattack.analysis.tables import difference_and_interval, p_value, signed
+from dropattack.analysis.tables import difference_and_interval, p_words, signed
 from dropattack.report.claims import Claim, Claims, Evidence, cells
 from dropattack.report.gather import Found
 from dropattack.report.methods import without_methods
@@ -19,6 +19,7 @@ MINI = (
     "on the text data sets; an indication, not a result"
 )
 CONTROL = "randomattack"
+PRETRAINED = "pretrained"  # the claim on pretrained encoders
 EPOCHS = "Both sides of a comparison have the same number of epochs, so DropAttack took longer."
 NAMES = {"imdb": "IMDB", "agnews": "AG News", "pheme": "PHEME", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 
@@ -37,6 +38,7 @@ class ScaleAnswer:
         longer: for each of `cells` DropAttack against plain training for as many passes, None where it was not run. Its
             verdict is by the p-value without correction.
         others: DropAttack against each other method and the random direction.
+        encoders: DropAttack against plain training with a pretrained encoder, which is not in the pooled difference.
     """
 
     scale: str
@@ -47,6 +49,7 @@ class ScaleAnswer:
     controls: tuple[Evidence | None, ...] = ()
     longer: tuple[Evidence | None, ...] = ()
     others: tuple[Rival, ...] = ()
+    encoders: tuple[Evidence, ...] = ()
 
 
 def answers(claims: Claims, found: Sequence[Found]) -> list[ScaleAnswer]:
@@ -59,6 +62,8 @@ def answers(claims: Claims, found: Sequence[Found]) -> list[ScaleAnswer]:
         for place, cell in _beside(replace(claims.pooled, against="longer"), claims, found).items()
     }
     others = _others(found)
+    claim = next((one for one in claims.claims if one.id == PRETRAINED), None)
+    pretrained = [cell for cell in cells(claim, found, claims.scales) if cell.counts] if claim else []
     for scale in claims.scales:
         own = tuple(cell for cell in every if cell.scale == scale)
         if not own:
@@ -68,7 +73,8 @@ def answers(claims: Claims, found: Sequence[Found]) -> list[ScaleAnswer]:
         said = pooled_verdict(pooled, pooled.p if pooled else math.nan, claims.margin)
         places = [(cell.scale, cell.table, cell.dataset) for cell in own]
         control, long = (tuple(map(beside.get, places)) for beside in (controls, longer))
-        made.append(ScaleAnswer(scale, own, pooled, said, posterior, control, long, others.get(scale, ())))
+        encoders = tuple(cell for cell in pretrained if cell.scale == scale)
+        made.append(ScaleAnswer(scale, own, pooled, said, posterior, control, long, others.get(scale, ()), encoders))
     return made
 
 
@@ -79,9 +85,12 @@ def headline(found: Sequence[ScaleAnswer]) -> str:
     if not verdicts or not better:
         return "Nobody can say yes yet."
     where = "wherever it was tested" if better == len(verdicts) else "on some data sets"
-    passes = _verdicts([cell for one in found if one.scale in CREDIBLE for cell in one.longer if cell])
     said = f"At equal epochs, DropAttack beats plain training {where}"
-    return f"{said}; at an equal number of passes it is {passes.replace('; ', ', ')}." if passes else f"{said}."
+    longer = [cell for one in found if one.scale in CREDIBLE for cell in one.longer if cell]
+    if not longer:
+        return f"{said}."
+    scales = " and ".join(dict.fromkeys(cell.scale for cell in longer))
+    return f"{said}; at an equal number of passes ({scales}) it is {_verdicts(longer).replace('; ', ', ')}."
 
 
 def sentences(found: Sequence[ScaleAnswer]) -> list[str]:
@@ -94,6 +103,7 @@ def sentences(found: Sequence[ScaleAnswer]) -> list[str]:
                 said += [_equal_time(longer)] if longer else []
             if one.pooled:
                 said.append(_pooled(one))
+            said += [_comparison(cell) for cell in one.encoders]
             said += [EPOCHS] if EPOCHS not in said else []
         else:
             said.append(_summary(one))
@@ -114,6 +124,8 @@ def in_short(found: Sequence[ScaleAnswer]) -> list[str]:
         where = "Against plain training for the same number of epochs"
         said.append(f"{where}, DropAttack's verdicts are: {verdicts}.")
         said += [_pooled(one) for one in credible if one.pooled]
+    if encoders := [cell for one in credible for cell in one.encoders]:
+        said.append(f"With a pretrained encoder, DropAttack's verdicts are: {_verdicts(encoders, _numbers)}.")
     if longer := [cell for one in credible for cell in one.longer if cell]:
         where = "Against plain training for as many passes (intervals not corrected)"
         said.append(f"{where}, DropAttack gives {_gains(longer)}.")
@@ -160,7 +172,7 @@ def _comparison(cell: Evidence) -> str:
     return (
         f"On {dataset_name(cell.dataset)} at {cell.scale} scale ({cell.model}{rows}), {words}: its accuracy is "
         f"{abs(d.mean):.2f} points {sign} {seeds} [{signed(d.low)}, {signed(d.high)}]; "
-        f"{_p(cell.p)} after correction for the planned comparisons."
+        f"{p_words(cell.p)} after correction for the planned comparisons."
     )
 
 
@@ -168,7 +180,7 @@ def _pooled(one: ScaleAnswer) -> str:
     assert one.pooled is not None
     return (
         f"Over {one.pooled.k} data sets at {one.scale} scale the pooled difference is {interval(one.pooled)} points, "
-        f"{_p(one.pooled.p)}: {one.verdict}."
+        f"{p_words(one.pooled.p)}: {one.verdict}."
     )
 
 
@@ -216,11 +228,6 @@ def _numbers(cell: Evidence) -> str:
     return f"{cell.scale}: {signed(d.mean)} points [{signed(d.low)}, {signed(d.high)}], {d.n} seeds"
 
 
-def _p(p: float) -> str:
-    text = p_value(p)
-    return f"p {text[0]} {text[1:]}" if text.startswith("<") else f"p = {text}"
-
-
 def interval(pooled: Pooled) -> str:
     """Format as `+0.31 [−0.20, +0.82]`."""
     return f"{signed(pooled.mean)} [{signed(pooled.low)}, {signed(pooled.high)}]"
@@ -234,7 +241,9 @@ def _beside(claim: Claim, claims: Claims, found: Sequence[Found]) -> dict[tuple[
 def _others(found: Sequence[Found]) -> dict[str, tuple[Rival, ...]]:
     """Return by scale the comparisons with other methods, without `longer`, which has its own sentences."""
     compared = [one for one in without_methods(found) if one.table.kind == "comparison" and one.table.seeds > 1]
-    every = rivals({f"{one.table.name}, {one.scale}": one.frame for one in compared})
+    tables = {f"{one.table.name}, {one.scale}": one for one in compared}
+    plans = {name: one.table.plan for name, one in tables.items()}
+    every = rivals({name: one.frame for name, one in tables.items()}, plans=plans)
     named: dict[str, tuple[Rival, ...]] = {}
     for one in every:
         if one.other != "longer":
@@ -251,7 +260,7 @@ def _equal_time(cell: Evidence) -> str:
     gain = difference_and_interval(cell.difference)
     return (
         f"Against plain training for as many passes (more epochs, a learning rate of its own), DropAttack gave {gain} "
-        f"points on {_name(cell)}: {cell.verdict}; {_p(cell.difference.p)}, not corrected."
+        f"points on {_name(cell)}: {cell.verdict}; {p_words(cell.difference.p)}, not corrected."
     )
 
 

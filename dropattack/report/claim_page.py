@@ -11,6 +11,7 @@ from dropattack.analysis.tables import (
     difference_and_interval,
     markdown,
     p_value,
+    p_words,
     save,
     seed_count,
 )
@@ -176,8 +177,8 @@ def ranking_words(claims: Claims, found: Sequence[Found]) -> list[str]:
             listed = sorted(zip(ranked.mean, claims.ranked, strict=True))
             said.append(
                 f"Mean ranks at {scale} over {ranked.n} data sets and models ({', '.join(names)}; 1 is best): "
-                f"{', '.join(f'{method} {mean:.2f}' for mean, method in listed)}. Friedman's test: p = "
-                f"{p_value(ranked.p)}. Nemenyi's critical difference at 5 %: {ranked.critical:.2f}."
+                f"{', '.join(f'{method} {mean:.2f}' for mean, method in listed)}. Friedman's test: "
+                f"{p_words(ranked.p)}. Nemenyi's critical difference at 5 %: {ranked.critical:.2f}."
             )
     return said or ["Mean ranks need at least two data sets on which all methods ran; there are none."]
 
@@ -185,7 +186,7 @@ def ranking_words(claims: Claims, found: Sequence[Found]) -> list[str]:
 def details(one: Outcome, margin: float) -> str:
     """Return the section of one claim."""
     claim = one.claim
-    result = f" ({one.scale}): {effect(one)}, p = {p_value(one.p)}, {seeds(one.cells)} seeds" if one.cells else ""
+    result = f" ({one.scale}): {effect(one)}, {p_words(one.p)}, {seeds(one.cells)} seeds" if one.cells else ""
     quantity = f", `{claim.quantity}`" if claim.quantity else ""
     lines = [
         f"### {claim.id}\n",

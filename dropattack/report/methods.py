@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from dropattack.analysis.drawing import rank
-from dropattack.analysis.tables import difference_and_interval, mean_and_spread, p_value
+from dropattack.analysis.tables import difference_and_interval, mean_and_spread, p_words
 from dropattack.errors import counted
 from dropattack.report.gather import Found
 
@@ -46,8 +46,11 @@ def _sentence(row: Any) -> str:
         return f"{where}: {result}, the baseline."
     if row.why:
         return f"{where}: {result}, not compared ({row.why})."
-    difference = f"{difference_and_interval(row.difference)} beside {BASELINE} (p = {p_value(row.p_holm)})"
-    return f"{where}: {result}, {difference}: {row.verdict}, at {counted(row.passes, 'pass', 'es')} per step."
+    passes = f"at {counted(row.passes, 'pass', 'es')} per step"
+    if row.difference.n > 1 and not any(row.difference.values):
+        return f"{where}: {result}, the accuracy of plain training in every seed: no effect at these settings, {passes}."
+    difference = f"{difference_and_interval(row.difference)} against plain training ({p_words(row.p_holm)})"
+    return f"{where}: {result}, {difference}: {row.verdict}, {passes}."
 
 
 def without_methods(tables: Sequence[Found]) -> list[Found]:

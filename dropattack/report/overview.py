@@ -31,7 +31,8 @@ def overview(found: Sequence[Found], baseline: str = "none") -> Part | None:
 def against_others(found: Sequence[Found], method: str = "dropattack") -> Part | None:
     """Compare the method with every other, one column each; return None if no table has both."""
     tables = {f"{one.table.title} ({one.scale})": one for one in _with_seeds(found)}
-    pairs = rivals({name: one.frame for name, one in tables.items()}, method)
+    plans = {name: one.table.plan for name, one in tables.items()}
+    pairs = rivals({name: one.frame for name, one in tables.items()}, method, plans)
     others = sorted({one.other for one in pairs}, key=rank)
     groups = []
     for name in tables:

@@ -19,9 +19,9 @@ from dropattack.statistics.paired import (
     paired_difference,
     verdict,
 )
-from dropattack.statistics.plan import Plan, Primary
+from dropattack.statistics.plan import Plan, PlannedRow, Primary
 
 __all__ = [
     "BETTER", "EQUIVALENT", "MARGIN", "MIN_SEEDS", "UNKNOWN", "VERDICTS", "WORSE", "Estimate", "PairedDifference",
-    "Plan", "Primary", "equivalence", "estimate", "holm", "paired_difference", "verdict",
+    "Plan", "PlannedRow", "Primary", "equivalence", "estimate", "holm", "paired_difference", "verdict",
 ]  # fmt: skip

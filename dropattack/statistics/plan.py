@@ -1,6 +1,6 @@
 """A table's plan: the margin of equivalence, and the few comparisons that were meant to answer its question."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,13 +32,65 @@ class Primary:
 
 
 @dataclass(frozen=True)
+class PlannedRow:
+    """A row that a table is to have: a method on a data set.
+
+    Attributes:
+        dataset: name of the data set.
+        method: name of the method.
+        settings: the method's settings that the table names, as written there, such as `{"reg.epsilon": "5.0"}`.
+        seeds: number of seeds.
+    """
+
+    dataset: str
+    method: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    seeds: int = 0
+
+    def fits(self, dataset: str, method: str, settings: Mapping[str, Any]) -> bool:
+        """Return whether a row with these flat settings can be this one."""
+        same = all(_same(settings.get(key), text) for key, text in self.settings.items())
+        return (dataset, method) == (self.dataset, self.method) and same
+
+    def __str__(self) -> str:
+        settings = ", ".join(f"{key.removeprefix('reg.')}={value.lower()}" for key, value in self.settings.items())
+        return f"{self.method} ({settings})" if settings else self.method
+
+
+def _same(value: Any, text: str) -> bool:
+    try:
+        return float(value) == float(text)
+    except (TypeError, ValueError):
+        return str(value).lower() == text.lower()
+
+
+@dataclass(frozen=True)
 class Plan:
     """The question of a table.
 
     Attributes:
         margin: differences within ± margin points are equivalent.
         primary: None: all comparisons of the table are one family.
+        rows: what the table is to have; empty if that is not known.
     """
 
     margin: float = MARGIN
     primary: Primary | None = None
+    rows: tuple[PlannedRow, ...] = ()
+
+    def seeds(self, dataset: str, method: str, settings: Mapping[str, Any]) -> int:
+        """Return the number of seeds that a row is to have; 0 if that is not known."""
+        own = [row for row in self.rows if row.fits(dataset, method, settings)]
+        return max(own, key=lambda row: len(row.settings)).seeds if own else 0  # the one that says most about itself
+
+    def missing(self, found: Iterable[tuple[str, str, Mapping[str, Any]]]) -> list[PlannedRow]:
+        """Return the planned rows that are not among those found, each a data set, a method and flat settings."""
+        left = list(found)
+        lacking = []
+        for row in sorted(self.rows, key=lambda row: -len(row.settings)):  # a row without settings takes what is left
+            own = next((one for one in left if row.fits(*one)), None)
+            if own is None:
+                lacking.append(row)
+            else:
+                left.remove(own)
+        return [row for row in self.rows if row in lacking]

@@ -153,7 +153,7 @@ class Search:
             OmegaConf.update(chosen, setting.replace("trainer.", "model.recipe.", 1) if is_recipe else setting, value)
         path.parent.mkdir(parents=True, exist_ok=True)
         header = (
-            f"# @package _global_\n# The best of {len(trials)} settings on validation: results/tuning/{name}.json\n"
+            f"# @package _global_\n# Chosen among {len(trials)} settings on validation: results/tuning/{name}.json\n"
         )
         path.write_text(header + OmegaConf.to_yaml(chosen))
 

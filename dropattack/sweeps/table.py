@@ -18,6 +18,7 @@ from dropattack.runs.experiment import Run
 from dropattack.runs.yaml_io import read_yaml
 from dropattack.statistics import MARGIN, Plan, Primary
 from dropattack.sweeps.launch import SLURM, Engine, launch, launch_by_hydra
+from dropattack.sweeps.planned import planned_rows
 
 KINDS: dict[str, tuple[str, ...]] = {
     "comparison": (),
@@ -70,7 +71,9 @@ def load_table(conf: Path, name: str, seeds: int | None = None) -> TableConfig:
     if seeds is not None:  # overrides the seeds of all grids
         grids = tuple(tuple(o for o in grid if not _is_seed(o)) for grid in grids)
     wanted = seeds or values["seeds"]
-    plan = Plan(float(values.get("margin", MARGIN)), _primary(values["primary"]) if "primary" in values else None)
+    primary = _primary(values["primary"]) if "primary" in values else None
+    rows = planned_rows(grids, wanted, conf / "experiment") if values["kind"] == "comparison" else ()
+    plan = Plan(float(values.get("margin", MARGIN)), primary, rows)
     return TableConfig(name, values["title"], values["kind"], grids, wanted, values.get("x"), values.get("y"), plan)
 
 

@@ -3,6 +3,7 @@ import pytest
 from dropattack.analysis.compare import compare
 from dropattack.analysis.findings import against_baseline, against_others, rivals
 from dropattack.analysis.records import read_records
+from dropattack.statistics import Plan, Primary
 
 
 def test_comparison_with_none_has_the_words_of_its_table(runs):
@@ -13,7 +14,7 @@ def test_comparison_with_none_has_the_words_of_its_table(runs):
         (f"{d}", "dropattack", "vision, mini") for d in ("digits / cnn", "pydoc / lstm")
     ]
     own = compared[(compared["method"] == "dropattack") & (compared["dataset"] == "digits")].iloc[0]
-    assert rows[0][-3] == own["verdict"]
+    assert rows[0][-4] == own["verdict"]
     assert rows[0][8] == f"{own['p_holm']:.3f}"
     assert rows[0][7].startswith("+3.00 [")
 
@@ -33,9 +34,12 @@ def test_comparison_with_every_other_method_has_the_sign_reversed(write_run, tmp
     assert float(rows["pgd"][-2]) == pytest.approx(1 / 16, abs=1e-3)
 
 
-def test_context_with_two_settings_of_the_method_is_skipped(write_run, tmp_path):
+def test_context_with_two_settings_of_the_method_is_skipped_unless_the_plan_chooses(write_run, tmp_path):
     for seed in range(3):
         write_run("fgm", seed=seed)
         write_run("dropattack", seed=seed)
         write_run("dropattack", seed=seed, epsilon=1.0)
-    assert rivals({"t": read_records(tmp_path).frame}) == []
+    frames = {"t": read_records(tmp_path).frame}
+    assert rivals(frames) == []
+    (fgm,) = rivals(frames, plans={"t": Plan(primary=Primary("dropattack", where={"reg.epsilon": 1.0}))})
+    assert (fgm.other, fgm.difference.n) == ("fgm", 3), "the one that the plan asks about is compared"

@@ -24,7 +24,10 @@ def test_chosen_settings_at_the_edge_of_the_search_are_marked(write, tmp_path):
     chosen = {"trainer.learning_rate": 0.006600001, "reg.relative": True, "reg.epsilon": 0.3}
     write("mini-mnist-cnn-dropattack", edge=["reg.epsilon"])
     path = tmp_path / "mini-mnist-cnn-dropattack.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"chosen": chosen}))
+    content = json.loads(path.read_text()) | {"chosen": chosen}
+    content["trials"][1]["settings"] = chosen
+    content["trials"][0]["validation_accuracy"] = 0.95  # on one seed, say; it was not chosen
+    path.write_text(json.dumps(content))
     (row,) = chosen_settings(tmp_path).rows
     assert row == ("mnist / cnn (mini)", "dropattack", "learning_rate=0.0066, relative=true, epsilon=0.3", "90.00", "3",
                    "epsilon")  # fmt: skip

@@ -13,7 +13,7 @@ from dropattack.analysis.records import read_records
 from dropattack.analysis.references import read_references, with_references
 from dropattack.errors import UserError
 from dropattack.runs import record
-from dropattack.statistics import UNKNOWN, Plan, Primary
+from dropattack.statistics import UNKNOWN, Plan, PlannedRow, Primary
 from dropattack.statistics.power import detectable_effect
 
 
@@ -37,6 +37,28 @@ def test_differences_are_in_points_and_paired_by_seed(compared):
     assert row["pairs"] == 3
     assert row["cost"] == pytest.approx(3.0)
     assert row["memory"] == pytest.approx(160 / 120)
+
+
+def test_times_are_compared_on_one_kind_of_machine_alone(write_run, tmp_path):
+    cpu = {"device": "cpu", "gpu": None, "cores": 2}
+    for seed, name in enumerate(("AMD", "AMD", "Intel")):
+        slow = 0.1 if name == "Intel" else 0.01
+        write_run("none", seed=seed, step_seconds=slow, changes={"hardware": {**cpu, "cpu": name}})
+        write_run("fgm", seed=seed, changes={"hardware": {**cpu, "cpu": "Intel"}})
+        write_run("pgd", seed=seed, changes={"hardware": {**cpu, "cpu": "ARM"}})
+    found = compare(read_records(tmp_path).frame)
+    assert one(found, "digits", "fgm")["cost"] == pytest.approx(0.2), "of the one plain run on that CPU"
+    assert math.isnan(one(found, "digits", "pgd")["cost"])
+
+
+def test_rows_of_the_plan_without_a_run_are_named(runs):
+    frame = read_records(runs).frame
+    rows = (PlannedRow("digits", "fgm", seeds=5), PlannedRow("digits", "pgd", {"reg.epsilon": "1.0"}, 5),
+            PlannedRow("imdb", "none", seeds=3))  # fmt: skip
+    made = tables.comparison_table(compare(frame), seeds=3, plan=Plan(rows=rows))
+    assert made.notes[-1] == "Planned, but without a finished run: digits: pgd (epsilon=1.0); imdb: none."
+    counts = {row[1]: row[2] for row in made.rows if row[0].startswith("digits")}
+    assert (counts["fgm"], counts["none"]) == ("3 of 5", "3")
 
 
 def test_runs_are_paired_by_their_seed_and_not_by_their_place(write_run, tmp_path):

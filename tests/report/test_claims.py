@@ -16,7 +16,7 @@ from dropattack.report.claims import CONTRADICTED, NOT_TESTED, OUTCOMES, SUPPORT
 from dropattack.report.findings import findings
 from dropattack.report.page import build
 from dropattack.runs.experiment import CONF
-from dropattack.statistics import BETTER, EQUIVALENT, UNKNOWN, WORSE, Plan, Primary, paired_difference
+from dropattack.statistics import BETTER, EQUIVALENT, UNKNOWN, WORSE, Primary, paired_difference
 from dropattack.statistics.pooled import pool
 from dropattack.sweeps.table import TableConfig, load_table
 from tests.report import folders
@@ -154,6 +154,20 @@ def test_equal_time_is_reported_beside_its_comparison(quick_git, tmp_path):
     assert answer.sentences([found])[1].startswith("Against plain training for as many passes")
 
 
+def test_an_encoder_is_reported_beside_the_answer_and_not_pooled(quick_git, tmp_path):
+    for method in ("none", "dropattack"):
+        for seed in range(3):
+            folders.run(tmp_path / "midi" / "vision", method, seed=seed)
+            folders.run(tmp_path / "midi" / "half_data", method, seed=seed, dataset="agnews", model="bert")
+    entry = {"id": "pretrained", "test": "pooled", "datasets": [], "tables": ["half_data"]}
+    (found,) = answer.answers(read_claims(written(tmp_path, entry), TABLES), tables(tmp_path))
+    assert [cell.dataset for cell in found.encoders] == ["agnews"]
+    assert [cell.dataset for cell in found.cells] == ["mnist"]
+    assert "With a pretrained encoder, DropAttack's verdicts are: better on AG News (midi: +2.0" in " ".join(
+        answer.in_short([found])
+    )
+
+
 def test_two_seeds_decide_nothing(quick_git, tmp_path):
     for method in ("none", "dropattack"):
         for seed in range(2):
@@ -243,8 +257,8 @@ def test_the_sentences_have_the_numbers_of_the_records():
     better = replace(control, verdict=BETTER)
     longer, worse = replace(found[0], longer=(better,)), replace(control, dataset="mnist", verdict=WORSE)
     assert answer.headline([replace(found[0], cells=(better,), longer=(better, worse))]) == (
-        "At equal epochs, DropAttack beats plain training wherever it was tested; at an equal number of passes it is "
-        "better on IMDB, worse on MNIST."
+        "At equal epochs, DropAttack beats plain training wherever it was tested; at an equal number of passes "
+        "(full) it is better on IMDB, worse on MNIST."
     )
     assert answer.in_short([longer])[1] == (
         "Against plain training for as many passes (intervals not corrected), DropAttack gives +1.50 [+0.26, +2.74] on "
@@ -286,9 +300,9 @@ def test_the_report_opens_with_the_answer(tmp_path, filled, make):
 def test_every_outcome_is_a_word_of_the_page():
     assert len(set(OUTCOMES)) == 5
     assert isinstance(load_table(CONF, "paper"), TableConfig)
-    assert load_table(CONF, "paper").plan == Plan(
-        primary=Primary("dropattack", "none", ("imdb", "agnews", "mnist", "pheme", "cifar10"), {"reg.relative": True},
-                        "before the first run (results/PLAN.md)")
+    assert load_table(CONF, "paper").plan.primary == Primary(
+        "dropattack", "none", ("imdb", "agnews", "mnist", "pheme", "cifar10"), {"reg.relative": True},
+        "before the first run (results/PLAN.md)",
     )  # fmt: skip
 
 

@@ -1,10 +1,12 @@
 """results/methods.md: a sentence per method and data set, with the numbers of the table."""
 
-from dropattack.analysis.tables import p_value
+from dropattack.analysis.tables import p_words
 from dropattack.report import gather
 from dropattack.report.methods import NOT_RUN, methods_page, without_methods
+from dropattack.runs import record
 from dropattack.runs.experiment import CONF
 from dropattack.sweeps.table import load_table
+from tests.report import folders
 
 
 def test_each_method_has_the_numbers_of_its_row(filled, monkeypatch):
@@ -18,6 +20,18 @@ def test_each_method_has_the_numbers_of_its_row(filled, monkeypatch):
         assert f"{row.score.mean:.2f}" in parts[row.method]
         assert f"On {row.dataset_label} with {row.model}: " in parts[row.method]
         if row.method != "none" and not row.why:
-            said = f"beside none (p = {p_value(row.p_holm)}): {row.verdict}, at {row.passes:g} pass"
+            said = f"against plain training ({p_words(row.p_holm)}): {row.verdict}, at {row.passes:g} pass"
             assert said in parts[row.method]
     assert without_methods([found]) == []
+
+
+def test_a_method_without_any_effect_has_no_verdict(quick_git, tmp_path, monkeypatch):
+    for seed in range(3):
+        same = folders.run(tmp_path / "mini" / "vision", "none", seed=seed)
+        folders.run(tmp_path / "mini" / "vision", "flooding", seed=seed, accuracy=record.read(same)["test"]["accuracy"])
+    (found,) = gather.tables(tmp_path, [load_table(CONF, "vision")])[0]
+    monkeypatch.setattr("dropattack.report.methods.TABLE", "vision")
+    said = methods_page([found], []).split("\n## flooding\n")[1]
+    assert "the accuracy of plain training in every seed: no effect at these settings, at 1 pass per step." in said
+    assert "not known" not in said
+    assert "equivalent" not in said

@@ -97,7 +97,7 @@ def test_numbers_equal_those_of_compare(tree, filled, name, section):
 def test_section_of_a_method_has_its_rows_of_every_table(tree):
     shown = rows_of(tree, "method-dropattack")
     assert len(shown) == 2 + 4 + 4  # vision, half_data, ablation
-    assert shown[1][:3] == ["mnist / cnn", "dropattack", "4 of 5"]
+    assert shown[1][:3] == ["mnist / cnn", "dropattack", "4 of 10"]
 
 
 def test_every_picture_has_a_description(tree):

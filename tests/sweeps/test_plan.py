@@ -23,11 +23,40 @@ def load(tmp_path, **more):
 
 def test_plan_of_a_table(tmp_path):
     assert load(tmp_path) == Plan(MARGIN, None)
+    assert load(tmp_path, kind="curve", x="reg.epsilon", grids=[["dataset=imdb", "reg=fgm"]]).rows == ()
     assert load(tmp_path, margin=1).margin == 1.0
     more = {**PRIMARY, "where": {"reg.epsilon": 1.0}, "declared": "before"}
     assert load(tmp_path, primary=more).primary == Primary(
         "fgm", "none", ("imdb", "mnist"), {"reg.epsilon": 1.0}, "before"
     )
+
+
+def test_rows_of_a_table_come_from_its_grids(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    preset = {"defaults": ["_self_", {"override /dataset": "pheme"}, {"override /reg": "dropattack"}]}
+    (tmp_path / "experiment" / "own.yaml").write_text(yaml.safe_dump(preset))
+    grids = [["dataset=imdb,mnist", "reg=none,fgm", "seed=range(3)"], ["experiment=own"],
+             ["experiment=own", "reg=fgm", "reg.epsilon=1,5"], ["dataset=imdb", "reg=none", "seed=3,4"]]  # fmt: skip
+    plan = load(tmp_path, grids=grids)
+    assert [(row.dataset, str(row), row.seeds) for row in plan.rows] == [
+        ("imdb", "none", 5), ("imdb", "fgm", 3), ("mnist", "none", 3), ("mnist", "fgm", 3), ("pheme", "dropattack", 2),
+        ("pheme", "fgm (epsilon=1)", 2), ("pheme", "fgm (epsilon=5)", 2),
+    ]  # fmt: skip
+    assert plan.seeds("imdb", "none", {}) == 5
+    assert plan.seeds("pheme", "fgm", {"reg.epsilon": 5.0}) == 2
+    assert plan.seeds("pheme", "sam", {}) == 0, "not of this table"
+    found = [("imdb", "none", {}), ("mnist", "none", {}), ("pheme", "fgm", {"reg.epsilon": 1.0})]
+    assert [f"{row.dataset} {row}" for row in plan.missing(found)] == [
+        "imdb fgm", "mnist fgm", "pheme dropattack", "pheme fgm (epsilon=5)"
+    ]  # fmt: skip
+
+
+def test_a_row_without_settings_is_not_found_in_one_that_has_its_own(tmp_path):
+    grids = [["dataset=imdb", "reg=dropattack"], ["dataset=imdb", "reg=dropattack", "reg.relative=true"]]
+    plan = load(tmp_path, grids=grids)
+    relative = ("imdb", "dropattack", {"reg.relative": True, "reg.epsilon": 0.1})
+    assert [str(row) for row in plan.missing([relative])] == ["dropattack"]
+    assert plan.missing([relative, ("imdb", "dropattack", {"reg.relative": False})]) == []
 
 
 def test_seeds_that_are_asked_for_replace_those_of_every_grid(tmp_path):
