@@ -48,7 +48,7 @@ def _sentence(row: Any) -> str:
         return f"{where}: {result}, not compared ({row.why})."
     passes = f"at {counted(row.passes, 'pass', 'es')} per step"
     if row.difference.n > 1 and not any(row.difference.values):
-        return f"{where}: {result}, the accuracy of plain training in every seed: no effect at these settings, {passes}."
+        return f"{where}: {result}, as accurate as plain training in every seed (no effect seen), {passes}."
     difference = f"{difference_and_interval(row.difference)} against plain training ({p_words(row.p_holm)})"
     return f"{where}: {result}, {difference}: {row.verdict}, {passes}."
 
