@@ -38,7 +38,7 @@ class Activation:
         self.batch_dim: int | None = None
         self.sequence_first: str | None = None
         self._calls = self._forward = self._forwards_before = 0
-        self._open = self._read = self._has_varied = False
+        self._open = self._read = self._is_read_now = self._has_varied = False
         self._of_input = of_input
         self._padding_id = module.padding_idx if isinstance(module, nn.Embedding) else None
         self.begin()
@@ -74,9 +74,10 @@ class Activation:
     def result(self, result: Any) -> None:
         self.gradient, self._value = result
 
-    def again(self) -> None:
+    def again(self, read: bool = True) -> None:
         self._calls = 0
         self._forward += 1
+        self._is_read_now = read
 
     @contextmanager
     def listening(self, *, read: bool, keep: bool, last: bool) -> Iterator[None]:
@@ -122,20 +123,21 @@ class Activation:
     def _on_output(self, args: tuple, kwargs: dict, output: Any) -> Any:
         ids = args[0] if args else kwargs.get("input")
         keep = None if self._padding_id is None or ids is None else (ids != self._padding_id).unsqueeze(-1)
-        return self._perturb(output, keep)
+        return self._perturb(output, keep, is_shared=any(output is x for x in (*args, *kwargs.values())))
 
     def _on_input(self, args: tuple, kwargs: dict) -> Any:
         for i, x in enumerate(args):
             if isinstance(x, Tensor) and x.is_floating_point():
-                return (*args[:i], self._perturb(x, None), *args[i + 1 :]), kwargs
+                return (*args[:i], self._perturb(x, None, is_shared=True), *args[i + 1 :]), kwargs
         for name, x in kwargs.items():
             if isinstance(x, Tensor) and x.is_floating_point():
-                return args, {**kwargs, name: self._perturb(x, None)}
+                return args, {**kwargs, name: self._perturb(x, None, is_shared=True)}
         raise RuntimeError(
             "the model's input has no floating-point tensor to attack: for token ids, attack the embedding instead"
         )
 
-    def _perturb(self, x: Any, keep: Tensor | None) -> Tensor:
+    def _perturb(self, x: Any, keep: Tensor | None, *, is_shared: bool) -> Tensor:
+        """Return x, moved if there is a perturbation; `is_shared`: x is also used elsewhere, unmoved."""
         if not isinstance(x, Tensor) or not x.is_floating_point():
             raise RuntimeError(
                 f"attack target {self.name!r} gives {type(x).__name__}, not a floating-point tensor"
@@ -177,7 +179,9 @@ class Activation:
             if self.batch_dim and r.dim() == x.dim():
                 r = r.movedim(0, self.batch_dim)
             moved = x + r.to(x)
-        if self._read:
+        if self._read and self._is_read_now:
+            if moved is x and x.requires_grad and (is_shared or x.is_leaf):
+                moved = x.clone()  # so that the hook sees the gradient of this use alone, and goes with the graph
             store = partial(self._store, self._forward, is_again)
             if moved.requires_grad:
                 moved.register_hook(store)

@@ -126,7 +126,7 @@ def meaning(
             )
         divergence = found[0]
     if divergence != "softmax":
-        return Meaning(divergence)
+        return Meaning(divergence, 1 if logits.dim() > 3 else -1)  # [B, C, H, W], as convolutions give them
     dim = _class_dim(on_the_way, names, logits)
     if logits.dim() < 2 or logits.shape[dim] < 2:
         raise ValueError(
@@ -136,7 +136,9 @@ def meaning(
     if logits.dim() < 3 or has_mask:
         return Meaning(divergence, dim)
     positions = logits.movedim(dim, -1).shape[:-1]
-    ignored = next((marked for marked in _ignored(on_the_way) if marked.numel() == positions.numel()), None)
+    marked = [one for one in _ignored(on_the_way) if one.numel() == positions.numel()]
+    # A flat one of a time-major loss has the positions in another order.
+    ignored = next((one for one in marked if one.dim() > 1 or not any(map(_moves_first, on_the_way))), None)
     if ignored is None:
         raise ValueError(
             f"the loss does not have a label for each position of the logits, whose shape is {tuple(logits.shape)}: "
@@ -150,18 +152,33 @@ def _class_dim(on_the_way: list[Any], names: set[str], logits: Tensor) -> int:
     if softmax is None or logits.dim() < 3:
         return -1
     shape = tuple(softmax._input_metadata[0].shape)
-    dim = (softmax._saved_dim + 2**63) % 2**64 - 2**63
+    dim = _signed(softmax._saved_dim)
     turned = any(name.startswith(("Transpose", "Permute", "TBackward", "Movedim")) for name in names)
     if shape == tuple(logits.shape) and not turned:
         return dim
     return -1 if logits.shape[-1] == shape[dim] else logits.shape.index(shape[dim])
 
 
+def _moves_first(node: Any) -> bool:
+    """Return whether this node exchanges the first of three or more dimensions for another."""
+    dims = len(node._input_metadata[0].shape)
+    if dims < 3:
+        return False
+    if type(node).__name__ == "PermuteBackward0":
+        return _signed(node._saved_dims[0]) % dims != 0
+    name = "TransposeBackward0"
+    return type(node).__name__ == name and 0 in (_signed(node._saved_dim0) % dims, _signed(node._saved_dim1) % dims)
+
+
+def _signed(number: int) -> int:
+    return (number + 2**63) % 2**64 - 2**63
+
+
 def _ignored(on_the_way: list[Any]) -> Iterator[Tensor]:
     """Yield where the loss ignores something: `ignore_index`, or what it fills with a constant (as label smoothing)."""
     for node in on_the_way:
         if type(node).__name__ in ("NllLossBackward0", "NllLoss2DBackward0"):
-            yield node._saved_target == (node._saved_ignore_index + 2**63) % 2**64 - 2**63
+            yield node._saved_target == _signed(node._saved_ignore_index)
     for node in on_the_way:
         if type(node).__name__ == "MaskedFillBackward0":
             yield node._saved_mask.expand(tuple(node._input_metadata[0].shape))

@@ -47,7 +47,8 @@ class Regularizer(Persistent):
         targets: What is attacked: see `resolve`.
         dropout_masks: `"fresh"` draws new masks in every pass of a step, `"shared"` repeats those of the first. (cuDNN
             draws the masks between an RNN's layers itself; they are always fresh.)
-        seed: Seeds the method's own random numbers; None takes `torch.initial_seed()`.
+        seed: Seeds the method's own random numbers; None: a number derived from `torch.initial_seed()`. (Not that seed
+            itself, with which a method would draw the numbers of the initial weights again.)
         batch_dim: The batch dimension of an attacked activation. None: the first, or an error if a module of the model
             takes sequences first (`batch_first=False`), because it may be another.
         every: Attack every n-th call, from `start_step` on; the other calls are plain steps.

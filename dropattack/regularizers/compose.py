@@ -143,6 +143,7 @@ class _FirstPass:
         self._run, self._targets = run, targets
         self._done = False
         self._results: dict[Target, Any] = {}
+        self._factor: float | Tensor = 1.0
 
     def __call__(
         self,
@@ -151,16 +152,27 @@ class _FirstPass:
         scale: float = 1.0,
         keep: bool = True,
         read: Collection[Target] = (),
+        moved: Collection[Target] = (),
     ) -> None:
         if self._done:
-            self._run(objective, scale=scale, keep=keep, read=read)
+            self._run(objective, scale=scale, keep=keep, read=read, moved=moved)
             return
-        self._run(objective, scale=scale, keep=keep, read=[*dict.fromkeys([*read, *self._targets])])
+        if scale == 0 and self._targets:
+            raise ValueError(
+                "the method that replaces L(θ) gives its first pass no weight, so that it has no direction for the "
+                "others: take RWP's alpha below 1"
+            )
+        self._run(objective, scale=scale, keep=keep, read=[*dict.fromkeys([*read, *self._targets])], moved=moved)
         self._done = True
         self._results = {t: t.result for t in self._targets}
+        self._factor = self._factor * scale
 
-    def forward(self) -> Output:
-        return self._run.forward()
+    def forward(self, *, read: bool = True) -> Output:
+        return self._run.forward(read=read)
+
+    def turned(self, factor: Tensor) -> None:
+        if not self._done:
+            self._factor = factor
 
     @property
     def first(self) -> Output:
@@ -173,9 +185,11 @@ class _FirstPass:
         return self._run.scale_on(device)
 
     def put_back(self) -> None:
-        """Restore the results of the first pass, which a method's own passes have replaced."""
+        """Restore the results of the first pass, which a method's own passes have replaced: gradients of L(θ)."""
         for target, result in self._results.items():
             target.result = result
+            if target.gradient is not None and not (isinstance(self._factor, float) and self._factor == 1):
+                target.gradient = target.gradient / self._factor
 
 
 class _Follower:
@@ -190,8 +204,8 @@ class _Follower:
             self._run(objective, **options)
         self._done = True
 
-    def forward(self) -> Output:
-        return self._run.forward() if self._done else self._run.first
+    def forward(self, *, read: bool = True) -> Output:
+        return self._run.forward(read=read) if self._done else self._run.first
 
     @property
     def first(self) -> Output:

@@ -36,6 +36,8 @@ class Flooding(Regularizer):
         level = self.level * self._factor()
 
         def objective() -> Tensor:
-            return (run.forward().loss - level).abs() + level
+            apart = run.forward().loss - level
+            run.turned(apart.detach().sign())
+            return apart.abs() + level
 
         run(objective)

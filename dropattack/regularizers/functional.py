@@ -50,7 +50,7 @@ def usable(norm: Tensor) -> Tensor:
 
 def is_at_hand(x: Tensor) -> bool:
     """Return whether Python can look at the values of `x` without waiting for a device."""
-    return x.device.type == "cpu" and type(x) is Tensor
+    return x.device.type == "cpu" and type(x) in (Tensor, torch.nn.Parameter)
 
 
 def all_usable(norm: Tensor) -> bool:

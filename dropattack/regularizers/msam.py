@@ -68,12 +68,18 @@ class MSAM(Regularizer):
         if self._optimizer is None:
             raise RuntimeError("MSAM reads the optimizer's momentum: call reg.follow(optimizer) before the first step")
         momenta = [(t, m) for t in self.targets if (m := self._momentum(t)) is not None]
+        if not momenta and not any(t.attacked is p for g in self._optimizer.param_groups for p in g["params"]
+                                   for t in self.targets):  # fmt: skip
+            raise RuntimeError(
+                "the optimizer that MSAM follows steps none of its targets (it may step copies of the weights): call "
+                "reg.follow(optimizer) with the one that steps this model"
+            )
         norm = global_norm([m for _, m in momenta])
         skipped = self._count_skipped(norm) if momenta else None
         shifts = rescale_together([m for _, m in momenta], -self.rho * self._factor(), norm, skipped)
         run.hold_hooks()
         with self._shifted([t for t, _ in momenta], shifts):
-            run()
+            run(moved=self.targets)
 
     def _momentum(self, target: Target) -> Tensor | None:
         assert self._optimizer is not None

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from dropattack.regularizers import functional
 from dropattack.regularizers.checks import kind
-from dropattack.regularizers.gradients import LateHooks, aside
-from dropattack.regularizers.graph import leaves
+from dropattack.regularizers.gradients import LateHooks, aside, is_sharded
+from dropattack.regularizers.graph import leaves, nodes
 from dropattack.regularizers.state import State
 from dropattack.regularizers.targets import Target, listening
 
@@ -41,7 +41,8 @@ class Output:
 
     Attributes:
         loss: The loss.
-        logits: [B, C], or [B, T, C] with an output for each position.
+        logits: [B, C], or [B, T, C] with an output for each position. Independent labels and regression have their
+            outputs in the last dimension too, but in the second one of four or more: [B, C, H, W].
         mask: [B, T], True where a position counts (not padding); None for all that the loss does not ignore.
     """
 
@@ -119,6 +120,7 @@ class Passes:
         scale: float = 1.0,
         keep: bool = True,
         read: Collection[Target] = (),
+        moved: Collection[Target] = (),
     ) -> None:
         """Make one forward-backward pass at the current point.
 
@@ -127,6 +129,7 @@ class Passes:
             scale: Weight of this pass in the objective.
             keep: Whether the pass's gradient belongs to the objective, or only gives the next step's direction.
             read: The targets whose own gradient of this pass is wanted (`target.gradient`).
+            moved: Weights that are moved without having been read, so that it is the loss's graph that must show them.
         """
         self._done += 1
         last = self._done == self._total
@@ -143,7 +146,17 @@ class Passes:
                 scaled.register_hook(self._note_scale)
             with nullcontext() if keep else aside(self._others(loss)):
                 self._backward(scaled)
-        self._check_reached(read, loss)
+        if self._state is not None:
+            self._state.after_pass()
+        missing = [target for target in read if target.gradient is None]
+        for target in read:
+            target.reached = target.reached or target.gradient is not None
+        self._check_reached(missing, read, loss)
+        if unseen := [target for target in moved if not target.reached]:
+            self._check_reached(self._find_unused(unseen, loss), moved, loss)
+
+    def turned(self, factor: Tensor) -> None:
+        """Say by what factor an objective has multiplied the gradient of the loss; `Compose` asks for it."""
 
     def _hold_outside(self, loss: Tensor) -> None:
         """Find weights outside the model (a head, a loss's), once and again when the model has changed."""
@@ -179,11 +192,16 @@ class Passes:
         attacked = {id(target.attacked) for target in self._targets}
         return [p for key, p in found.items() if key not in attacked]
 
-    def _check_reached(self, read: Collection[Target], loss: Tensor) -> None:
+    def _find_unused(self, unseen: Collection[Target], loss: Tensor) -> list[Target]:
+        """Return the weights that are not in the graph of `loss`, where it shows all that it depends on."""
+        hides = any(type(node).__name__ == "CheckpointFunctionBackward" for _, node in nodes(loss))  # a reentrant one
+        used = set(map(id, leaves(loss)))
+        for target in unseen:
+            target.reached = hides or is_sharded(target.attacked) or id(target.attacked) in used
+        return [target for target in unseen if not target.reached]
+
+    def _check_reached(self, missing: Sequence[Target], read: Collection[Target], loss: Tensor) -> None:
         """Check that each target is reached by some step, and one of them by this step (think of stochastic depth)."""
-        missing = [target for target in read if target.gradient is None]
-        for target in read:
-            target.reached = target.reached or target.gradient is not None
         if not missing:
             return
         if len(missing) == len(read) and not {id(p) for p in self._parameters}.intersection(map(id, leaves(loss))):
@@ -199,10 +217,10 @@ class Passes:
                 "(If it is left out at random, name it by a glob: 'layers.*.weight')"
             )
 
-    def forward(self) -> Output:
-        """Run the caller's `forward` once."""
+    def forward(self, *, read: bool = True) -> Output:
+        """Run the caller's `forward` once; with `read=False` the targets do not read its gradient."""
         for target in self._targets:
-            target.again()
+            target.again(read)
         if self._state is not None:
             self._state.before_forward()
         torch.clear_autocast_cache()  # under an outer autocast it holds casts of the weights as another pass had them

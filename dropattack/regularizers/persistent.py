@@ -1,5 +1,6 @@
-"""What a method keeps from step to step, and its `state_dict`."""
+"""Counters and random generators that a method keeps from step to step, and its `state_dict`."""
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any, TypedDict
 
@@ -29,12 +30,17 @@ class Saved(_Saved, total=False):
     seed: int
 
 
+def _own_seed() -> int:
+    """Return a seed that follows from torch's, and is another: that one's numbers have become the initial weights."""
+    return int.from_bytes(hashlib.sha256(f"{torch.initial_seed()}/dropattack".encode()).digest()[:7], "big")
+
+
 class Persistent:
     """The counters and random generators of a method; `Regularizer` documents `seed`."""
 
     def __init__(self, names: str | list[Any] | None, seed: int | None) -> None:
         self._names = names  # of the targets, as given
-        self.seed = torch.initial_seed() if seed is None else integer(seed, "seed")
+        self.seed = _own_seed() if seed is None else integer(seed, "seed")
         self._generators: dict[str, Generator] = {}
         self._calls = 0
         self._skipped: Tensor | None = None
@@ -101,7 +107,7 @@ class Persistent:
         self.seed = int(state.get("seed", self.seed))
         self._generators = {}
         for device, generator_state in state["generators"].items():
-            self._generator(torch.device(device)).set_state(generator_state)
+            self._generator(torch.device(device)).set_state(generator_state.cpu())
         self._load_own_state(state.get("own", {}))
 
     def _identity(self) -> str:

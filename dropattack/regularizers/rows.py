@@ -59,6 +59,16 @@ class Rows:
         at, found = rows._find(self.index)
         return values[at] * (found if self.used is None else found & self.used).unsqueeze(-1)
 
+    def add(self, r: Tensor, matrix: Tensor, values: Tensor) -> None:
+        """Add `r` [n, D] to these rows of `matrix`, which has `values` there; 16-bit sums are rounded once."""
+        if r.dtype == matrix.dtype:
+            matrix.index_add_(0, self.index, r if self.used is None else r * self.used.unsqueeze(-1))
+            return
+        moved = values + r
+        if self.used is not None:  # the slots that are left are the last row too, and must write the same
+            moved = torch.where(self.used.unsqueeze(-1), moved, moved.index_select(0, self.used.sum().reshape(1) - 1))
+        matrix.index_copy_(0, self.index, moved.to(matrix.dtype))
+
     def _find(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         at = torch.searchsorted(self.index, ids.contiguous()).clamp_(max=len(self.index) - 1)
         return at, self.index[at] == ids
@@ -183,12 +193,13 @@ class EmbeddingRows(Weight):
         """Return the rows of `lookups`, and the sums of their gradients per row."""
         # The passes of a step look the same ids up, mostly as the very same tensor: sort it once.
         if self._rows is None or len(lookups) != len(self._looked_up) or any(map(_differ, lookups, self._looked_up)):
-            rows = Rows.of(torch.cat([lookup.ids.reshape(-1) for lookup in lookups]))
+            rows = Rows.of(torch.cat([lookup.ids.reshape(-1) for lookup in lookups]).long())
             if self._rows is None:
                 self._looked_up = lookups
         else:
             rows = self._rows
-        gradient = torch.cat([upcast(lookup.gradient).flatten(0, -2) for lookup in lookups])
+        found = [upcast(lookup.gradient) for lookup in lookups]
+        gradient = torch.cat([one.reshape(-1, one.shape[-1]) for one in found])
         for lookup in lookups:  # some are kept to the end of the step
             lookup.gradient = None
         return rows, rows.sum(gradient, self._module.padding_idx)
@@ -245,14 +256,12 @@ class EmbeddingRows(Weight):
             with super().shifted(r):
                 yield
             return
-        index, used = self._rows.index, self._rows.used
-        if used is not None:
-            r = r * used.unsqueeze(-1)
+        index = self._rows.index
         with torch.no_grad():
             backup = self.parameter.index_select(0, index)
         try:
             with torch.no_grad():
-                self.parameter.index_add_(0, index, r.to(self.parameter.dtype))
+                self._rows.add(r, self.parameter, backup)
             yield
         finally:
             with torch.no_grad():

@@ -60,7 +60,7 @@ class RWP(Regularizer):
         # An embedding matrix alone is read: its rows of the batch are known after that.
         run(scale=1 - self.alpha, read=[t for t in self.targets if isinstance(t, EmbeddingRows)])
         with self._shifted(self.targets, [self._noise(t) for t in self.targets]):
-            run(scale=self.alpha)
+            run(scale=self.alpha, moved=self.targets)
 
     def _noise(self, target: Target) -> Tensor:
         w = upcast(target.value())

@@ -95,7 +95,7 @@ class SMART(Regularizer):
             return (noise if keep is None else noise * keep).requires_grad_()
 
         with self._shifted(self.targets, [start] * len(self.targets)):
-            moved = run.forward()
+            moved = run.forward(read=False)
         self._count_left_out(self.targets)
         starts = [t.applied for t in self.targets if isinstance(t, Activation)]  # None: left out of this step
         if not any(start is not None for start in starts):

@@ -150,7 +150,7 @@ def _place(x: Tensor) -> tuple[int, int] | None:
 
 def _sums(x: Tensor) -> Tensor:
     """Return two numbers that differ after nearly every change of the values."""
-    x = x.detach()
+    x = torch.view_as_real(x.detach()) if x.is_complex() else x.detach()
     return torch.stack([x.sum(dtype=torch.float64), torch.linalg.vector_norm(x.float(), dtype=torch.float64)])
 
 
@@ -183,6 +183,8 @@ class State:
     ) -> None:
         self._modules, self._moving, self._same_dropout, self._attacked = modules, moving, same_dropout, attacked
         self._devices = sorted({p.device.index for p in parameters if p.is_cuda}) if same_dropout else []
+        if others := {p.device.type for p in parameters} - {"cpu", "cuda", "meta"} if same_dropout else ():
+            raise RuntimeError(f"dropout_masks='shared' works on CPUs and CUDA devices, not on {', '.join(others)}")
         self._start: _Snapshot | None = None
         self._after: _Snapshot | None = None
         self._unchanged: list[tuple[nn.Module, Tensor, Tensor]] = []
@@ -195,15 +197,21 @@ class State:
             if self._same_dropout:
                 self._random_before = self._random()
             return
+        self.after_pass()
         assert self._start is not None
         self._start.put_back()
         if self._same_dropout:
             self._set_random(self._random_before)
 
     def after_forward(self) -> None:
-        if self._forwards > 1:
+        if self._forwards == 1 and self._same_dropout:
+            self._random_after = self._random()
+
+    def after_pass(self) -> None:
+        """Keep what the first forward and its backward have left; a pass may make several forwards before that."""
+        # Before anything is moved for the second pass, because an attribute may be a view of a weight.
+        if self._after is not None:
             return
-        # Now, and not before the second forward: by then the weights are moved, and an attribute may be a view of one.
         assert self._start is not None
         self._after = _Snapshot(self._modules, self._is_changed, self._start)
         changed = self._after.copies.keys()
@@ -213,8 +221,6 @@ class State:
         self._start.copies = {slot: c for slot, c in self._start.copies.items() if slot in changed}
         self._moving.slots |= {slot for slot, (m, *_) in self._after.copies.items() if not _writes_statistics(m)}
         self._moving.see()
-        if self._same_dropout:
-            self._random_after = self._random()
 
     def _is_copied(self, module: nn.Module, name: str, value: Tensor) -> bool:
         if value.grad_fn is not None or value.is_meta or value.is_inference() or type(module) in _STATISTICS:
@@ -223,8 +229,12 @@ class State:
             return False
         if (id(module), name) in self._moving.slots:
             return True
+        if value.layout is not torch.strided:  # a write to a sparse tensor shows in its version alone
+            return False
         if isinstance(value, nn.Parameter):
-            return not self._moving.known and value.numel() <= _LARGE
+            # A small teacher on a CPU may begin later, by `.data`, which makes no new version.
+            may_begin = not value.requires_grad and value.numel() <= _SMALL and functional.is_at_hand(value)
+            return may_begin or (not self._moving.known and value.numel() <= _LARGE)
         return not self._moving.known or value.numel() <= _SMALL
 
     def _is_summed(self, value: Tensor) -> bool:

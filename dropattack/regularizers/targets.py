@@ -37,8 +37,8 @@ class Target(Protocol):
     def begin(self) -> None:
         """Forget the last step."""
 
-    def again(self) -> None:
-        """Before each forward of a pass."""
+    def again(self, read: bool = True) -> None:
+        """Before each forward of a pass; `read`: whether its gradient is a part of the pass's."""
 
     def listening(self, *, read: bool, keep: bool, last: bool) -> AbstractContextManager[None]:
         """Watch one pass: `read` its own gradient; `keep` it in `.grad`; `last` of the step."""
@@ -87,7 +87,7 @@ class Weight:
     def result(self, result: Any) -> None:
         self.gradient = result
 
-    def again(self) -> None:
+    def again(self, read: bool = True) -> None:
         pass
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""What a table's grids ask for: the methods on each data set, with settings and numbers of seeds."""
+"""The rows that a table's grids ask for: methods on each data set, with settings and numbers of seeds."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache

@@ -26,6 +26,7 @@ from dropattack import (
 )  # fmt: skip
 from tests.regularizers.by_hand import assert_close, taken, weights
 
+X = torch.randn(3, 4, generator=torch.Generator().manual_seed(1)).double()
 IDS, Y = torch.tensor([[3, 1, 3, 0, 4], [2, 2, 9, 5, 0], [7, 8, 5, 0, 0]]), torch.tensor([0, 2, 1])
 
 
@@ -181,3 +182,74 @@ def test_a_module_that_is_left_out_of_a_step_is_counted(make):
     skip.append(True)
     reg.backward(forward)
     assert reg.skipped > 0
+
+
+class Shortcut(nn.Module):
+    """The attacked module hands on a tensor that is also used beside it: r moves the one use and not the other."""
+
+    def __init__(self, point: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.point, self.f, self.g = nn.Linear(4, 4), point, nn.Linear(4, 3), nn.Linear(4, 3)
+        self.double()
+
+    def forward(self, x, r=0.0):
+        h = self.a(x)
+        moved = self.point(h) + r
+        return self.f(moved) + self.g(h)
+
+
+@pytest.mark.parametrize(
+    "point",
+    [nn.Identity(), nn.Dropout(0.0), nn.Dropout(0.5).eval(), nn.Flatten(), nn.ReLU(inplace=True)],
+    ids=["identity", "no dropout", "dropout in eval mode", "flatten", "relu in place"],
+)
+def test_direction_is_that_of_the_attacked_use_alone(point):
+    model, x = Shortcut(point), torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).double()
+    r = torch.zeros(3, 4).double().requires_grad_()
+    (g,) = torch.autograd.grad(F.cross_entropy(model(x, r), Y), [r])
+    moved = 0.5 * g / g.norm(dim=1, keepdim=True)
+    (F.cross_entropy(model(x), Y) + F.cross_entropy(model(x, moved), Y)).backward()
+    wanted = taken(weights(model))
+    FGM(model, "point", epsilon=0.5).backward(lambda: F.cross_entropy(model(x), Y))
+    assert_close(taken(weights(model)), wanted)
+
+
+def test_direction_of_an_input_that_the_loss_reads_too():
+    model, x = nn.Linear(4, 3).double(), torch.randn(3, 4).double().requires_grad_()
+    (g,) = torch.autograd.grad(F.cross_entropy(model(x), Y), [x])
+    moved = x.detach() + 0.5 * g / g.norm(dim=1, keepdim=True)
+    (F.cross_entropy(model(x.detach()), Y) + F.cross_entropy(model(moved), Y)).backward()
+    wanted = taken(weights(model))
+    FGM(model, INPUT, epsilon=0.5).backward(lambda: F.cross_entropy(model(x), Y) + (x**3).sum())
+    assert_close(taken(weights(model)), wanted)
+
+
+class Prompt(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.randn(1, 4).double())
+
+    def forward(self):
+        return self.p
+
+
+def test_an_attacked_parameter_keeps_no_hooks():
+    model = nn.ModuleDict({"prompt": Prompt(), "linear": nn.Linear(4, 3).double()})
+    reg = FGM(model, "prompt", epsilon=0.5)
+    for _ in range(3):
+        reg.backward(lambda: F.cross_entropy(model["linear"](X + model["prompt"]()), Y))
+    assert not model["prompt"].p._backward_hooks
+
+
+def test_a_gradient_inside_the_objective_is_not_read_by_the_other_method(monkeypatch):
+    """SMART's ascent differentiates its KL: FGM's direction is that of the objective alone."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+    asked = []
+    smart = SMART(model, "1", eta=0.5, sigma=0.3, seed=1)
+    inner = smart._ascended
+    monkeypatch.setattr(smart, "_ascended", lambda run, p: (asked.append(len(smart.targets[0]._parts)), inner(run, p),
+                        asked.append(len(smart.targets[0]._parts)))[1])  # fmt: skip
+    Compose(smart, FGM(model, "1", epsilon=0.5)).backward(lambda: Output(F.cross_entropy(z := model(X), Y), z))
+    assert asked == [0, 0]

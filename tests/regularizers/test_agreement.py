@@ -340,3 +340,20 @@ def test_a_tuple_or_a_dict_says_what_to_return(result):
     model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5))
     with pytest.raises(ValueError, match=r"not (tuple|dict): return dropattack.Output\(loss, logits\)"):
         RDrop(model).backward(lambda: result(z := model(torch.ones(3, 4)), F.cross_entropy(z, Y)))
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 16), (1, 8, 8), (1, 16, 4)])
+def test_images_of_labels_have_one_output_per_pixel(shape):
+    labels = (torch.arange(3 * 64) % 3 == 0).double().view(3, *shape)
+    found, seen = agreement(shape, lambda z: F.binary_cross_entropy_with_logits(z, labels))
+    torch.testing.assert_close(found, by_hand(bernoulli, seen, None, 1))
+
+
+def test_a_time_major_loss_has_its_positions_in_another_order():
+    def flat(z):
+        return F.cross_entropy(z.transpose(0, 1).reshape(-1, 3), T.t().reshape(-1))
+
+    with pytest.raises(ValueError, match=r"return dropattack.Output\(loss, logits, mask\)"):
+        agreement((4, 3), flat)
+    found, seen = agreement((4, 3), flat, COUNTS)
+    torch.testing.assert_close(found, by_hand(softmax, seen, COUNTS))

@@ -173,3 +173,34 @@ def test_f_sam_in_a_composition_is_f_sam():
             )
         found.append([p.grad for p in model.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def small() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    return nn.Linear(4, 3).double(), torch.randn(6, 4).double(), torch.randint(3, (6,))
+
+
+@pytest.mark.parametrize("lead", [lambda m: da.Flooding(m, 3.0), lambda m: da.RWP(m, alpha=0.4, seed=1)])
+def test_the_others_ascend_the_loss_whatever_the_first_pass_is_worth(lead):
+    """Below its level Flooding turns the gradient round."""
+    model, x, y = small()
+    alone = da.FGM(model, da.INPUT, epsilon=0.5).backward(lambda: F.cross_entropy(model(x), y))
+    both = da.Compose(lead(model), da.FGM(model, da.INPUT, epsilon=0.5)).backward(lambda: F.cross_entropy(model(x), y))
+    torch.testing.assert_close(both.adversarial[-1], alone.adversarial[0])
+
+
+def test_accumulated_directions_do_not_depend_on_the_weight_of_the_first_pass():
+    model, x, y = small()
+    seen = []
+    model.register_forward_pre_hook(lambda module, args: seen.append(module.weight.detach().clone()))
+    options = {"epsilon": 0.5, "p": 1.0, "steps": 2, "mode": "notebook"}
+    for lead in ([], [da.RWP(model, "bias", alpha=0.4, gamma=0.0001, seed=1)]):
+        da.Compose(*lead, da.DropAttack(model, "weight", **options)).backward(lambda: F.cross_entropy(model(x), y))
+    torch.testing.assert_close(seen[-1], seen[2])
+
+
+def test_a_first_pass_without_weight_is_refused():
+    model, x, y = small()
+    reg = da.Compose(da.RWP(model, alpha=1.0), da.FGM(model, da.INPUT, epsilon=0.5))
+    with pytest.raises(ValueError, match="take RWP's alpha below 1"):
+        reg.backward(lambda: F.cross_entropy(model(x), y))

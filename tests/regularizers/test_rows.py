@@ -14,6 +14,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.checkpoint import checkpoint
 
 from dropattack import FGM, INPUT, PGD, SAM, DropAttack
+from dropattack.regularizers.rows import Rows
 from tests.regularizers import by_hand
 from tests.regularizers.by_hand import assert_close, taken, weights
 
@@ -364,3 +365,38 @@ def test_ids_that_a_forward_writes_into_the_same_tensor(make):
         make(model).backward(loss)
         found.append(taken(weights(model)))
     assert_close(*found)
+
+
+@pytest.mark.parametrize("make", [FGM, SAM, lambda m: PGD(m, steps=2), lambda m: DropAttack(m, "0.weight", p=1.0)])
+def test_ids_of_32_bits_are_those_of_64(make):
+    def gradients(ids):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(16, 3)).double()
+        before = [w.detach().clone() for w in weights(model)]
+        make(model).backward(lambda: F.cross_entropy(model(ids), Y))
+        assert all(map(torch.equal, weights(model), before))
+        return taken(weights(model))
+
+    assert_close(gradients(IDS.int()), gradients(IDS))
+
+
+def test_an_id_without_a_dimension():
+    torch.manual_seed(0)
+    kind, head = nn.Embedding(3, 4), nn.Linear(4, 3)
+    model = nn.ModuleDict({"kind": kind, "head": head}).double()
+    loss = lambda: F.cross_entropy(head(torch.ones(3, 4).double() + kind(torch.tensor(1))), Y)  # noqa: E731
+    wanted = by_hand.fgm(loss, weights(model), [kind.weight], 0.5)
+    FGM(model, "kind.weight", epsilon=0.5).backward(loss)
+    assert_close(taken(weights(model)), wanted)
+
+
+@pytest.mark.parametrize("rows", [Rows.of, Rows.without_waiting])
+def test_moved_rows_of_16_bits_are_rounded_once(rows):
+    torch.manual_seed(0)
+    matrix, ids = torch.randn(20, 8).bfloat16(), torch.tensor([3, 5, 3, 19, 7, 7])
+    found = rows(ids)
+    r = 0.1 * torch.randn(len(found.index), 8)
+    wanted, index = matrix.clone(), found.index[: len(ids.unique())]
+    wanted[index] = (matrix[index].float() + r[: len(index)]).bfloat16()
+    found.add(r, matrix, matrix.index_select(0, found.index))
+    assert torch.equal(matrix, wanted)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dropattack import FGM, SAM, DropAttack, Output, RDrop
+from dropattack import FGM, INPUT, PGD, SAM, DropAttack, Identity, Output, RDrop
 from dropattack.regularizers import state
 from tests.regularizers import by_hand
 from tests.regularizers.by_hand import assert_close, taken, weights
@@ -398,3 +398,75 @@ def test_a_buffer_that_takes_its_size_from_the_first_batch():
     FGM(model, "linear.weight").backward(loss_of(model))
     plain(X)
     assert torch.equal(model.largest, plain.largest)
+
+
+@pytest.mark.parametrize("make", [lambda m: FGM(m, "linear.weight", epsilon=0.5), SAM, lambda m: PGD(m, INPUT)])
+def test_what_a_backward_hook_keeps_is_that_of_the_first_pass(make):
+    class Watched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 3).double()
+            self.last, self.seen = None, 0
+            self.register_buffer("total", torch.zeros(()).double())
+            self.register_full_backward_hook(type(self).watch)
+
+        def watch(self, given, gradients):
+            self.last = gradients[0].norm()
+            self.seen += 1
+            self.total += self.last
+
+        def forward(self, x):
+            return self.linear(x)
+
+    def kept(make):
+        torch.manual_seed(0)
+        model = Watched()
+        reg = make(model)
+        for _ in range(5):
+            reg.backward(lambda: F.cross_entropy(model(X.clone().requires_grad_()), Y))
+        return model.seen, model.last, model.total
+
+    seen, *norms = kept(make)
+    once, *wanted = kept(Identity)
+    assert seen == once == 5
+    assert_close(norms, wanted)
+
+
+def test_a_teacher_that_begins_late_and_by_its_data_sees_one_pass():
+    def run(make):
+        torch.manual_seed(0)
+        model = nn.ModuleDict({"student": nn.Linear(4, 3), "teacher": nn.Linear(4, 3).requires_grad_(False)}).double()
+        reg = make(model)
+        for step in range(5):
+
+            def loss(step=step):
+                for t, s in zip(weights(model["teacher"]), weights(model["student"]), strict=True):
+                    if step >= 3:
+                        t.data.mul_(0.5).add_(0.5 * s.data)
+                return F.cross_entropy(model["student"](X), Y)
+
+            reg.backward(loss)
+        return weights(model["teacher"])
+
+    assert_close(run(lambda m: FGM(m, "student.weight", epsilon=0.5)), run(lambda m: Identity(m)))
+
+
+@pytest.mark.parametrize("layout", ["to_sparse", "to_sparse_csr"])
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+def test_a_model_with_a_sparse_buffer(layout):
+    class Graph(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 3).double()
+            self.register_buffer("edges", getattr(torch.eye(3).double(), layout)())
+
+        def forward(self, x):
+            return self.edges @ self.linear(x)
+
+    torch.manual_seed(0)
+    model = Graph()
+    wanted = by_hand.sam(loss_of(model), weights(model), 0.1)
+    reg = SAM(model, rho=0.1)
+    for _ in range(3):
+        reg.backward(loss_of(model))
+        assert_close(taken(weights(model)), wanted)

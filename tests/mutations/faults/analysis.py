@@ -33,4 +33,10 @@ FAULTS = (
     Fault("analysis/records.py", "Seeds that each drew their own training rows are not compared.",
           'data = found["data"].get("notes", {}).get("drawn_from", data)',
           "pass", "tests/analysis/test_records.py"),
+    Fault("analysis/compare.py", "Times of different processors are compared.",
+          "common = set(kinds[0]) & set(kinds[1])", "common = set(kinds[0]) | set(kinds[1])",
+          "tests/analysis/test_tables.py", "kind_of_machine"),
+    Fault("statistics/plan.py", "A row without settings of its own hides one that is missing.",
+          "for row in sorted(self.rows, key=lambda row: -len(row.settings)):", "for row in self.rows:",
+          "tests/sweeps/test_plan.py", "without_settings"),
 )  # fmt: skip
