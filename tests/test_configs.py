@@ -162,7 +162,13 @@ def test_a_model_of_the_wrong_kind_lists_the_fitting_ones(dataset, model):
 def test_reg_dropout_sets_the_models_dropout():
     config = experiment.resolve(compose(CONF, ["reg=dropout"]))
     assert config["model"]["dropout"] == config["reg"]["rate"] == 0.5
-    assert experiment.resolve(compose(CONF, ["reg=dropout", "model.dropout=0.2"]))["model"]["dropout"] == 0.2
+    with pytest.raises(UserError, match=r"sets model.dropout to reg.rate=0.5, and something else set it to 0.2: leave"):
+        experiment.resolve(compose(CONF, ["reg=dropout", "model.dropout=0.2"]))
+
+
+def test_longer_training_is_not_cut_short():
+    with pytest.raises(UserError, match=r"trainer.max_steps=4 ends that early: leave trainer.max_steps out"):
+        experiment.resolve(compose(CONF, ["reg=longer", "trainer.max_steps=4"]))
 
 
 @pytest.mark.parametrize(("name", "key", "value"), [

@@ -96,6 +96,17 @@ def test_a_column_called_like_a_folder_keeps_its_name():
     assert (kept["dataset"]["text_column"], kept["dataset"]["label_column"]) == ("data", "outputs")
 
 
+def test_an_output_folder_may_be_called_like_a_data_set():
+    same = {**CONFIG, "dataset": {"name": "digits", "root": "digits/own"}, "model": {"name": "cnn", "cell": "lstm"}}
+    for folder in ("digits", "cnn", "lstm", "outputs"):
+        config = {**same, "paths": {"data": "data", "output": folder}}
+        kept = record.identity(config)
+        assert (kept["dataset"]["name"], kept["model"]) == ("digits", {"name": "cnn", "cell": "lstm"})
+    roots = [record.identity({**same, "paths": {"data": "data", "output": folder}})["dataset"]["root"]
+             for folder in ("digits", "outputs")]  # fmt: skip
+    assert roots == ["<output>/own", "digits/own"], "a place below it is one"
+
+
 def test_committed_records_keep_their_identity():
     """Also with the options that their method has got since, at the values that leave it as it was."""
     committed = [json.loads(text) for path in RESULTS.glob("*/records.jsonl") for _, text in jsonl.lines(path)]
@@ -106,7 +117,7 @@ def test_committed_records_keep_their_identity():
     of_some = {
         ("dataset", ("imdb",)): {"drop_rewritten": False},
         ("dataset", ("imdb", "pheme", "agnews", "mnist", "cifar10", "digits", "pydoc")): {"subset_seed": None},
-        ("model", ("bert",)): {"trainable_layers": None},
+        ("model", ("bert",)): {"trainable_layers": None, "content": None},
         ("model", ("lstm", "bigru", "bigru2")): {"pooling": "last"},
     }
     named = {f"{group}.{key}": value for (group, _), own in of_some.items() for key, value in own.items()}
@@ -128,10 +139,10 @@ def test_committed_records_keep_their_identity():
         }  # fmt: skip
         for (group, choices), own in of_some.items():
             if later[group]["name"] in choices:
-                key = next(iter(own))
                 later[group] = {**own, **later[group]}
-                assert record.run_id({**later, group: {**later[group], key: 2}}) != made["run_id"]
-                got.add(f"{group}.{key}")
+                for key in own:
+                    assert record.run_id({**later, group: {**later[group], key: 2}}) != made["run_id"]
+                    got.add(f"{group}.{key}")
         assert record.run_id(later) == made["run_id"], made["run_id"]
         for name in new:
             changed = {**later["reg"], name: "linf" if name == "norm" else 2}

@@ -83,8 +83,7 @@ def _correct(table: pd.DataFrame, baseline: str, primary: Primary | None) -> Non
     compared = (table["method"] != baseline) & (table["why"] == "")
     table["family"] = ""
     if primary is not None:
-        chosen = [primary.has(method, baseline, settings) for method, settings in zip(table["method"],
-                  table["settings"], strict=True)]  # fmt: skip
+        chosen = [primary.has(row.dataset, row.method, baseline, row.settings) for row in table.itertuples()]
         table.loc[compared, "family"] = SECONDARY
         table.loc[compared & np.array(chosen, dtype=bool), "family"] = PRIMARY
         twice = table[table["family"] == PRIMARY]["dataset"]

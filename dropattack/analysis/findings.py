@@ -106,7 +106,7 @@ def _primary(frame: pd.DataFrame, method: str, plan: Plan | None) -> pd.DataFram
     family, kept = plan.primary, []
     for _, shared in frame.groupby("context", sort=False):
         own = shared[shared["method"] == method]
-        chosen = own[[family.has(method, family.against, settings) for settings in own["settings"]]]
+        chosen = own[[family.has(row.dataset, method, family.against, row.settings) for row in own.itertuples()]]
         several = own["variant"].nunique() > 1 and not chosen.empty
         kept.append(shared.drop(own.index.difference(chosen.index)) if several else shared)
     return pd.concat(kept)

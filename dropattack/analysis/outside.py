@@ -101,8 +101,8 @@ def plan_of(frame: pd.DataFrame) -> Plan:
     family = PLAN.primary
     if family is None:
         return PLAN
-    methods = zip(frame["method"], frame["settings"], strict=True)
-    own = frame[[family.has(method, family.against, settings) for method, settings in methods]]
+    anywhere = replace(family, datasets=())  # they are the measures, on one data set
+    own = frame[[anywhere.has(row.dataset, row.method, family.against, row.settings) for row in frame.itertuples()]]
     rows = own.drop_duplicates(["context", "variant"])
     return Plan() if rows["dataset"].duplicated().any() else PLAN
 

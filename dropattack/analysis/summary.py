@@ -15,7 +15,7 @@ from dropattack.analysis.heatmap import heatmap
 from dropattack.analysis.records import METHOD, Records, read_records
 from dropattack.analysis.references import read_references, with_references
 from dropattack.analysis.training_gradients import gradient_table, with_norms
-from dropattack.errors import UserError
+from dropattack.errors import UserError, counted
 from dropattack.runs import store
 from dropattack.runs.checks import IN_TRAINER
 from dropattack.runs.record import NEUTRAL
@@ -63,14 +63,17 @@ def summarize(
     return compared
 
 
-def _unpaired(compared: pd.DataFrame, baseline: str) -> list[str]:
-    """Say which methods share only some of their seeds with the baseline."""
-    return [
-        f"{row.method_label} on {row.dataset_label} / {row.model}: {row.pairs} of its {row.n} seeds are also "
-        f"{baseline}'s, so {row.pairs} pairs are compared."
-        for row in compared.itertuples()
-        if row.method != baseline and 0 < row.pairs < row.n
-    ]
+def _unpaired(compared: pd.DataFrame, baseline: str) -> Iterator[str]:
+    """Name the seeds that a method or the baseline has alone."""
+    for _, shared in compared.groupby("context", sort=False):
+        plain = shared[shared["method"] == baseline]
+        for row in shared[(shared["method"] != baseline) & (shared["pairs"] > 0)].itertuples():
+            own, theirs = set(row.seeds), set(plain.iloc[0]["seeds"])
+            apart = ((row.method_label, own - theirs), (baseline, theirs - own))
+            alone = [f"{whose} alone has {', '.join(map(str, sorted(seeds)))}" for whose, seeds in apart if seeds]
+            if alone:
+                where = f"{row.method_label} on {row.dataset_label} / {row.model}"
+                yield f"{where}: compared over {counted(row.pairs, 'seed')}; {'; '.join(alone)}."
 
 
 def _other_settings(compared: pd.DataFrame, baseline: str) -> Iterator[str]:

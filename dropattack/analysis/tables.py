@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 
 from dropattack.errors import counted
 from dropattack.runs.yaml_io import read_yaml
-from dropattack.statistics import BETTER, MIN_SEEDS, WORSE, Estimate, PairedDifference, Plan
+from dropattack.statistics import BETTER, MIN_SEEDS, WORSE, Estimate, FoundRow, PairedDifference, Plan
 from dropattack.statistics.rows import RowComparison
 
 LATEX = {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
@@ -105,7 +105,7 @@ def comparison_table(
         (
             f"{row.dataset_label} / {row.model}",
             str(row.method_label),
-            _count(row.n, plan.seeds(row.dataset, row.method, row.settings) or seeds),
+            _count(row.n, plan.seeds(FoundRow(row.dataset, row.model, row.method, row.settings)) or seeds),
             mean_and_spread(row.score),
             *(mean_and_spread(row.metrics[name]) if name in row.metrics else NOTHING for name in further),
             *((shown.cell(str(row.dataset), str(row.method_label)),) if shown else ()),
@@ -149,7 +149,7 @@ def _count(n: int, planned: int) -> str:
 
 def _missing(compared: pd.DataFrame, plan: Plan) -> str:
     """Return the rows of the plan that have no run, by data set: `imdb: dropout, fgm; mnist: pgd`."""
-    found = zip(compared["dataset"], compared["method"], compared["settings"], strict=True)
+    found = [FoundRow(row.dataset, row.model, row.method, row.settings) for row in compared.itertuples()]
     of: dict[str, list[str]] = {}
     for row in plan.missing(found):
         of.setdefault(row.dataset, []).append(str(row))

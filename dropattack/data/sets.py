@@ -89,6 +89,8 @@ def warnings(name: str, sizes: Mapping[str, int], notes: Mapping[str, Any]) -> l
         said.append(f"{name}: {', '.join(left_out)} left out, which are not splits that a run reads")
     if others := notes.get("files_left_out"):
         said.append(f"{name}: {others} files left out, whose names do not end like those of images")
+    if absent := notes.get("classes_without_training_rows"):
+        said.append(f"{name}: no training row of {', '.join(absent)} (dataset.train_rows={sizes['train']} leaves none)")
     for kind in ("texts", "images"):
         if leaked := notes.get(f"test_{kind}_in_train"):
             said.append(f"{name}: {leaked} of {sizes['test']} test {kind} also occur in train or validation "

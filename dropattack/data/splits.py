@@ -146,6 +146,8 @@ def finish(
     every, train = train, _subset(name, "train_rows", train, train_rows, fraction, seed, _TRAIN_ROWS, *drawn)
     if drawn and train is not every:
         notes["drawn_from"] = Dataset(name, classes, every, validation, test).fingerprint
+    if absent := [str(one) for i, one in enumerate(classes) if not (train.labels == i).any()]:
+        notes["classes_without_training_rows"] = absent
     made = Dataset(name, classes, train, validation, test, notes)
     rows = {split: sets.examples(one) for split, one in made.splits.items()}
     sets.check_sets(name, made.splits, rows)

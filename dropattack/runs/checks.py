@@ -278,6 +278,16 @@ def _check_undone(config: dict[str, Any]) -> None:
             f"reg={reg['name']} sets model.dropout to reg.rate={reg['rate']}, and something else set it to 0: leave "
             "model.dropout out and set reg.rate"
         )
+    if reg.get("rate") and model.get("dropout") not in (None, reg["rate"]):
+        raise UserError(
+            f"reg={reg['name']} sets model.dropout to reg.rate={reg['rate']}, and something else set it to "
+            f"{model['dropout']}: leave model.dropout out and set reg.rate"
+        )
+    if reg.get("times") and trainer["max_steps"]:
+        raise UserError(
+            f"reg={reg['name']} trains for {reg['times']} × as many epochs, and "
+            f"trainer.max_steps={trainer['max_steps']} ends that early: leave trainer.max_steps out"
+        )
     times, epochs = reg.get("times"), (model.get("recipe") or {}).get("epochs")
     if times and epochs and trainer["epochs"] != times * epochs:
         raise UserError(

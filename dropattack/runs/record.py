@@ -77,11 +77,14 @@ NEUTRAL: dict[str, tuple[Any, tuple[str, ...]]] = {
     "dataset.drop_rewritten": (False, ()),
     "dataset.subset_seed": (None, ()),
     "model.trainable_layers": (None, ()),
+    "model.content": (None, ("hf",)),
 }
 
 
 # Names that may be those of a folder: a column called `data` is not the data folder.
 _NO_PATHS = ("text_column", "text_pair_column", "label_column", "split_column", "config_name")
+# A word is the name of a folder in these alone (and where a key ends with `_path`): `digits` is a data set elsewhere.
+_PLACES = ("root", "cache", "path", "pretrained", "vectors")
 # The options that name a user's own files. Where `content` of the group identifies them, their places do not count.
 _OWN = {"dataset": ("path", "validation_path", "test_path"), "model": ("pretrained",)}
 
@@ -147,14 +150,15 @@ def _folders(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(os.path.abspath(folder), name) for folder, name in named] + named
 
 
-def _anonymous(value: Any, folders: list[tuple[str, str]]) -> Any:
+def _anonymous(value: Any, folders: list[tuple[str, str]], key: str = "") -> Any:
     if isinstance(value, Mapping):
-        return {str(key): item if str(key) in _NO_PATHS else _anonymous(item, folders) for key, item in value.items()}
+        return {str(k): item if str(k) in _NO_PATHS else _anonymous(item, folders, str(k)) for k, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_anonymous(item, folders) for item in value]
+        return [_anonymous(item, folders, key) for item in value]
     if isinstance(value, str):
+        may_be_folder = os.sep in value or key in _PLACES or key.endswith("_path")
         for folder, name in folders:
-            if value == folder or value.startswith(folder.rstrip("/") + "/"):
+            if (value == folder and may_be_folder) or value.startswith(folder.rstrip("/") + "/"):
                 return name + value[len(folder.rstrip("/")) :]
     return value
 

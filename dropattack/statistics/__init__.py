@@ -19,9 +19,10 @@ from dropattack.statistics.paired import (
     paired_difference,
     verdict,
 )
-from dropattack.statistics.plan import Plan, PlannedRow, Primary
+from dropattack.statistics.plan import FoundRow, Plan, PlannedRow, Primary
 
 __all__ = [
-    "BETTER", "EQUIVALENT", "MARGIN", "MIN_SEEDS", "UNKNOWN", "VERDICTS", "WORSE", "Estimate", "PairedDifference",
-    "Plan", "PlannedRow", "Primary", "equivalence", "estimate", "holm", "paired_difference", "verdict",
+    "BETTER", "EQUIVALENT", "MARGIN", "MIN_SEEDS", "UNKNOWN", "VERDICTS", "WORSE", "Estimate", "FoundRow",
+    "PairedDifference", "Plan", "PlannedRow", "Primary", "equivalence", "estimate", "holm", "paired_difference",
+    "verdict",
 ]  # fmt: skip

@@ -1,8 +1,9 @@
 """A table's plan: the margin of equivalence, and the few comparisons that were meant to answer its question."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from dropattack.statistics.paired import MARGIN
 
@@ -25,10 +26,11 @@ class Primary:
     where: Mapping[str, Any] = field(default_factory=dict)
     declared: str = ""
 
-    def has(self, method: str, baseline: str, settings: Mapping[str, Any]) -> bool:
+    def has(self, dataset: str, method: str, baseline: str, settings: Mapping[str, Any]) -> bool:
         """Return whether a row with these flat settings, compared with `baseline`, belongs to the family."""
+        asked = not self.datasets or dataset in self.datasets
         chosen = all(settings.get(key) == value for key, value in self.where.items())
-        return (method, baseline) == (self.method, self.against) and chosen
+        return (method, baseline) == (self.method, self.against) and asked and chosen
 
 
 @dataclass(frozen=True)
@@ -38,30 +40,39 @@ class PlannedRow:
     Attributes:
         dataset: name of the data set.
         method: name of the method.
-        settings: the method's settings that the table names, as written there, such as `{"reg.epsilon": "5.0"}`.
+        settings: the method's settings that the table names, such as `{"reg.epsilon": 5.0}`.
         seeds: number of seeds.
+        model: name of the model; empty if the table does not name it.
     """
 
     dataset: str
     method: str
-    settings: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     seeds: int = 0
+    model: str = ""
 
-    def fits(self, dataset: str, method: str, settings: Mapping[str, Any]) -> bool:
-        """Return whether a row with these flat settings can be this one."""
-        same = all(_same(settings.get(key), text) for key, text in self.settings.items())
-        return (dataset, method) == (self.dataset, self.method) and same
+    def fits(self, row: "FoundRow") -> bool:
+        """Return whether a row can be this one. A setting that a record leaves out may have any value."""
+        same = all(row.settings.get(key, value) == value for key, value in self.settings.items())
+        models = ("", row.model, *re.findall(r"\(model=(.*)\)", row.model))  # `MiniLM (model=bert)` is bert
+        return (row.dataset, row.method) == (self.dataset, self.method) and same and self.model in models
 
     def __str__(self) -> str:
-        settings = ", ".join(f"{key.removeprefix('reg.')}={value.lower()}" for key, value in self.settings.items())
+        settings = ", ".join(f"{key.removeprefix('reg.')}={_plain(value)}" for key, value in self.settings.items())
         return f"{self.method} ({settings})" if settings else self.method
 
 
-def _same(value: Any, text: str) -> bool:
-    try:
-        return float(value) == float(text)
-    except (TypeError, ValueError):
-        return str(value).lower() == text.lower()
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+
+
+class FoundRow(NamedTuple):
+    """A row that a table has; `settings` are flat."""
+
+    dataset: str
+    model: str
+    method: str
+    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -78,19 +89,22 @@ class Plan:
     primary: Primary | None = None
     rows: tuple[PlannedRow, ...] = ()
 
-    def seeds(self, dataset: str, method: str, settings: Mapping[str, Any]) -> int:
+    def seeds(self, found: FoundRow) -> int:
         """Return the number of seeds that a row is to have; 0 if that is not known."""
-        own = [row for row in self.rows if row.fits(dataset, method, settings)]
-        return max(own, key=lambda row: len(row.settings)).seeds if own else 0  # the one that says most about itself
+        own = [row for row in self.rows if row.fits(found)]
+        return max(own, key=lambda row: _alike(row, found)).seeds if own else 0
 
-    def missing(self, found: Iterable[tuple[str, str, Mapping[str, Any]]]) -> list[PlannedRow]:
-        """Return the planned rows that are not among those found, each a data set, a method and flat settings."""
+    def missing(self, found: Iterable[FoundRow]) -> list[PlannedRow]:
+        """Return the planned rows that are not among those found."""
         left = list(found)
-        lacking = []
-        for row in sorted(self.rows, key=lambda row: -len(row.settings)):  # a row without settings takes what is left
-            own = next((one for one in left if row.fits(*one)), None)
-            if own is None:
-                lacking.append(row)
-            else:
-                left.remove(own)
-        return [row for row in self.rows if row in lacking]
+        pairs = [(row, one) for row in self.rows for one in left if row.fits(one)]
+        lacking = list(self.rows)
+        for row, one in sorted(pairs, key=lambda pair: -_alike(*pair)):  # a row without settings takes what is left
+            if row in lacking and one in left:
+                lacking.remove(row)
+                left.remove(one)
+        return lacking
+
+
+def _alike(row: PlannedRow, found: FoundRow) -> int:
+    return sum(key in found.settings for key in row.settings)

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+import yaml
+
 from dropattack.runs.config import cells
 from dropattack.runs.yaml_io import read_yaml
 from dropattack.statistics import PlannedRow
@@ -19,18 +21,26 @@ def planned_rows(grids: Sequence[Sequence[str]], seeds: int, experiments: Path) 
         seeds: per cell, where the grid sets none.
         experiments: the folder of presets, which may choose data set and method.
     """
-    found: dict[tuple[str, str, tuple[tuple[str, str], ...]], set[str]] = {}
+    found: dict[tuple[str, str, str, tuple[tuple[str, str], ...]], set[str]] = {}
     for grid in grids:
         for cell in cells(grid):
             chosen = dict(override.split("=", 1) for override in cell)
             groups = {**_preset(experiments / f"{chosen.get('experiment')}.yaml"), **chosen}
             if "dataset" not in groups or "reg" not in groups:
                 continue
-            settings = tuple(sorted((key, value) for key, value in chosen.items() if key.startswith("reg.")))
-            own = found.setdefault((groups["dataset"], groups["reg"], settings), set())
+            dataset, method = groups["dataset"], groups["reg"]
+            if "dataset.task" in chosen:
+                dataset = f"{dataset}-{chosen['dataset.task']}"
+            settings = {key: value for key, value in chosen.items() if key.startswith("reg.")}
+            if method == "compose":
+                method = "+".join(yaml.safe_load(settings.pop("reg.methods", "[]")))
+            key = dataset, groups.get("model", ""), method, tuple(sorted(settings.items()))
+            own = found.setdefault(key, set())
             own |= {chosen["seed"]} if "seed" in chosen else set(map(str, range(seeds)))
-    return tuple(PlannedRow(dataset, method, dict(settings), len(own)) for (dataset, method, settings), own in
-                 found.items())  # fmt: skip
+    return tuple(
+        PlannedRow(dataset, method, {key: yaml.safe_load(value) for key, value in settings}, len(own), model)
+        for (dataset, model, method, settings), own in found.items()
+    )
 
 
 @cache

@@ -53,7 +53,7 @@ def test_times_are_compared_on_one_kind_of_machine_alone(write_run, tmp_path):
 
 def test_rows_of_the_plan_without_a_run_are_named(runs):
     frame = read_records(runs).frame
-    rows = (PlannedRow("digits", "fgm", seeds=5), PlannedRow("digits", "pgd", {"reg.epsilon": "1.0"}, 5),
+    rows = (PlannedRow("digits", "fgm", seeds=5), PlannedRow("digits", "pgd", {"reg.epsilon": 1.0}, 5),
             PlannedRow("imdb", "none", seeds=3))  # fmt: skip
     made = tables.comparison_table(compare(frame), seeds=3, plan=Plan(rows=rows))
     assert made.notes[-1] == "Planned, but without a finished run: digits: pgd (epsilon=1.0); imdb: none."
@@ -100,6 +100,8 @@ def test_primary_family_has_one_row_per_data_set(runs, write_run):
         compare(frame, plan=Plan(primary=Primary("dropattack")))
     plan = Plan(primary=Primary("dropattack", where={"reg.epsilon": 5.0}))
     assert (compare(frame, plan=plan)["family"] == "primary").sum() == 2
+    plan = Plan(primary=Primary("dropattack", datasets=("pydoc",), where={"reg.epsilon": 5.0}))
+    assert (compare(frame, plan=plan)["family"] == "primary").sum() == 1, "digits was not declared"
 
 
 def test_margin_decides_equivalence(write_run, tmp_path):

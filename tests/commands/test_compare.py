@@ -15,7 +15,8 @@ def test_a_table_of_any_records(digits, tmp_path, capsys):
     assert main(["compare", str(digits["none0"].parent), *written]) == 0
     out = capsys.readouterr().out
     assert re.search(r"^\| digits / cnn \| fgm +\| +2 \|", out, re.MULTILINE)
-    assert "fgm on digits / cnn: 1 of its 2 seeds are also none's, so 1 pairs are compared." in out
+    assert "fgm on digits / cnn: compared over 1 seed; fgm alone has " in out
+    assert "; none alone has " in out
     assert "not known" in out
     frame = pd.read_csv(numbers).set_index("method")
     runs = {name: 100 * record.read(path)["test"]["accuracy"] for name, path in digits.items()}

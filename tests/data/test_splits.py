@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dropattack.data.sets import warnings
 from dropattack.data.splits import carve, finish, stratified_order
 from dropattack.data.types import TextSplit
 from dropattack.errors import UserError
@@ -139,3 +140,13 @@ def test_take_keeps_texts_and_labels_together():
     split = TextSplit(["a", "b", "c"], np.array([0, 1, 2]))
     taken = split.take(np.array([2, 0]))
     assert (taken.texts, taken.labels.tolist()) == (["c", "a"], [2, 0])
+
+
+def test_a_class_that_the_subset_loses_is_named():
+    labels = np.array([0] * 500 + [1] * 500 + [2])
+    split = TextSplit([f"text {i}" for i in range(len(labels))], labels)
+    made = finish(name="toy", classes=("a", "b", "rare"), train=split, test=split.take(np.arange(400, 600)), notes={},
+                  train_rows=20, lenient=True)  # fmt: skip
+    assert made.notes["classes_without_training_rows"] == ["rare"]
+    (said,) = [one for one in warnings("toy", {"train": 20, "test": 200}, made.notes) if "rare" in one]
+    assert said == "toy: no training row of rare (dataset.train_rows=20 leaves none)"

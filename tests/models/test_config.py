@@ -15,7 +15,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
 IMAGES = {"cnn": [(1, 8, 8), (1, 28, 28), (3, 32, 32)], "vgg": [(3, 32, 32)], "cifarnet": [(3, 32, 32)]}
 RECIPE = {"optimizer", "learning_rate", "weight_decay", "batch_size", "epochs", "schedule", "warmup", "clip_norm"}
-KEPT_BY_THE_EXPERIMENT = ("name", "kind", "attack_points", "recipe", "tokenizer", "_target_")
+KEPT_BY_THE_EXPERIMENT = ("name", "kind", "attack_points", "recipe", "tokenizer", "content", "_target_")
 
 
 def load(name: str, scale: str) -> dict:

@@ -8,7 +8,7 @@ import yaml
 
 from dropattack.errors import UserError
 from dropattack.runs.experiment import CONF
-from dropattack.statistics import MARGIN, Plan, Primary
+from dropattack.statistics import MARGIN, FoundRow, Plan, Primary
 from dropattack.sweeps.table import load_table, overrides
 
 TABLE = {"title": "T", "kind": "comparison", "seeds": 2, "grids": [["reg=none"]]}
@@ -42,21 +42,39 @@ def test_rows_of_a_table_come_from_its_grids(tmp_path):
         ("imdb", "none", 5), ("imdb", "fgm", 3), ("mnist", "none", 3), ("mnist", "fgm", 3), ("pheme", "dropattack", 2),
         ("pheme", "fgm (epsilon=1)", 2), ("pheme", "fgm (epsilon=5)", 2),
     ]  # fmt: skip
-    assert plan.seeds("imdb", "none", {}) == 5
-    assert plan.seeds("pheme", "fgm", {"reg.epsilon": 5.0}) == 2
-    assert plan.seeds("pheme", "sam", {}) == 0, "not of this table"
-    found = [("imdb", "none", {}), ("mnist", "none", {}), ("pheme", "fgm", {"reg.epsilon": 1.0})]
-    assert [f"{row.dataset} {row}" for row in plan.missing(found)] == [
+    assert plan.seeds(FoundRow("imdb", "lstm", "none", {})) == 5
+    assert plan.seeds(FoundRow("pheme", "bigru", "fgm", {"reg.epsilon": 5.0})) == 2
+    assert plan.seeds(FoundRow("pheme", "bigru", "sam", {})) == 0, "not of this table"
+    assert missing(plan, ("imdb", "lstm", "none", {}), ("mnist", "cnn", "none", {}),
+                   ("pheme", "bigru", "fgm", {"reg.epsilon": 1.0})) == [
         "imdb fgm", "mnist fgm", "pheme dropattack", "pheme fgm (epsilon=5)"
     ]  # fmt: skip
+
+
+def missing(plan, *found):
+    return [f"{row.dataset} {row}" for row in plan.missing([FoundRow(*one) for one in found])]
+
+
+def test_rows_are_found_by_their_values_whatever_their_form(tmp_path):
+    grids = [["dataset=imdb", "model=lstm", "reg=fgm", "reg.targets=[input],[hidden]", "reg.relative=false"],
+             ["dataset=imdb", "model=lstm", "reg=freelb", "reg.epsilon=null"],
+             ["dataset=imdb", "model=lstm", "reg=compose", "reg.methods=[fgm,awp]"],
+             ["dataset=glue", "dataset.task=rte", "model=bert,hf", "reg=none"]]  # fmt: skip
+    plan = load(tmp_path, grids=grids)
+    fgm = [("imdb", "lstm", "fgm", {"reg.targets": [point]}) for point in ("input", "hidden")]  # false is left out
+    found = [*fgm, ("imdb", "lstm", "freelb", {"reg.epsilon": None}), ("imdb", "lstm", "fgm+awp", {}),
+             ("glue-rte", "MiniLM (model=bert)", "none", {}), ("glue-rte", "hf", "none", {})]  # fmt: skip
+    assert missing(plan, *found) == []
+    assert missing(plan, *found[1:]) == ["imdb fgm (relative=false, targets=['input'])"]
+    assert missing(plan, *found[:-1]) == ["glue-rte none"], "of the other model"
 
 
 def test_a_row_without_settings_is_not_found_in_one_that_has_its_own(tmp_path):
     grids = [["dataset=imdb", "reg=dropattack"], ["dataset=imdb", "reg=dropattack", "reg.relative=true"]]
     plan = load(tmp_path, grids=grids)
-    relative = ("imdb", "dropattack", {"reg.relative": True, "reg.epsilon": 0.1})
-    assert [str(row) for row in plan.missing([relative])] == ["dropattack"]
-    assert plan.missing([relative, ("imdb", "dropattack", {"reg.relative": False})]) == []
+    relative = ("imdb", "lstm", "dropattack", {"reg.relative": True, "reg.epsilon": 0.1})
+    assert missing(plan, relative) == ["imdb dropattack"]
+    assert missing(plan, relative, ("imdb", "lstm", "dropattack", {"reg.relative": False})) == []
 
 
 def test_seeds_that_are_asked_for_replace_those_of_every_grid(tmp_path):
