@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from dropattack.analysis.along import by_context, with_number
 from dropattack.analysis.compare import by_seed, compare
-from dropattack.analysis.records import training_rows, with_number
+from dropattack.analysis.records import training_rows
 from dropattack.analysis.tables import Table, difference_and_interval, mean_and_spread, p_value
 from dropattack.statistics import (
     MARGIN,
@@ -22,8 +23,8 @@ from dropattack.statistics import (
 def heading(x: str, baseline: str = "none") -> str:
     """Return the heading of the table of `data_efficiency_table`."""
     if x.startswith("dataset."):
-        return f"On less data, beside {baseline} on all of it"
-    return f"With fewer {x.rpartition('.')[2]}, beside {baseline} with the most of them"
+        return f"On less data, compared with {baseline} on all of it"
+    return f"With fewer {x.rpartition('.')[2]}, compared with {baseline} with the most of them"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Less:
     """A method at `value` of the setting, against the baseline at `most` of it. The difference is in points."""
 
     dataset: str
+    dataset_label: str
     model: str
     method: str
     method_label: str
@@ -60,16 +62,17 @@ def data_efficiency(frame: pd.DataFrame, x: str, baseline: str = "none", margin:
     frame = with_number(frame, x)
     labels = {(row.context, row.variant): str(row.method_label) for row in compare(frame, baseline).itertuples()}
     found = []
-    for (dataset, model), rows in frame.groupby(["dataset", "model"], sort=True):
+    for dataset, model, rows in by_context(frame, x):
         most = rows["x"].max()
         plain = rows[(rows["method"] == baseline) & (rows["x"] == most)]
         whole = by_seed(plain) if plain["variant"].nunique() == 1 else {}
         for (value, *key), cell in rows[rows["x"] < most].groupby(["x", "context", "variant"], sort=True):
             own = by_seed(cell)
-            about = (str(dataset), str(model), str(cell.iloc[0]["method"]), labels[tuple(key)], value, most)
+            method = str(cell.iloc[0]["method"])
+            about = (str(cell.iloc[0]["dataset"]), dataset, model, method, labels[tuple(key)], value, most)
             score = estimate(list(own.values()))
             found.append((about, score, paired_difference(own, whole), training_rows(cell)))
-    found.sort(key=lambda row: (f"{row[0][0]} / {row[0][1]}", row[0][3], row[0][4]))
+    found.sort(key=lambda row: (f"{row[0][1]} / {row[0][2]}", row[0][4], row[0][5]))
     corrected = holm([difference.p for _, _, difference, _ in found])
     return [
         Less(*about, score, difference, p, verdict(difference, p, margin), rows)
@@ -84,7 +87,7 @@ def data_efficiency_table(frame: pd.DataFrame, x: str, baseline: str = "none", m
     found = data_efficiency(frame, x, baseline, margin)
     cells = tuple(
         (
-            f"{one.dataset} / {one.model}", one.method_label, f"{one.value:g}", str(one.score.n),
+            f"{one.dataset_label} / {one.model}", one.method_label, f"{one.value:g}", str(one.score.n),
             mean_and_spread(one.score), f"{difference_and_interval(one.difference)} ({name} = {one.most:g})",
             p_value(one.p_holm), one.verdict,
         )
@@ -94,7 +97,7 @@ def data_efficiency_table(frame: pd.DataFrame, x: str, baseline: str = "none", m
                f"difference to {baseline} with the most {most_of} [95 % interval]", "p (Holm)", "verdict")  # fmt: skip
     tested = sum(not math.isnan(one.p_holm) for one in found)
     note = (
-        f"Each row beside {baseline} at the largest {name}, paired by seed; p-values are corrected by Holm over the "
-        f"{tested} rows. “Equivalent” means within ± {margin:g} points."
+        f"Each row is compared with {baseline} at the largest {name}, paired by seed; p-values are corrected by Holm "
+        f"over the {tested} rows. “Equivalent” means within ± {margin:g} points."
     )
     return Table(columns, cells, 2, (note,))

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
+from dropattack.analysis.along import by_context, with_number
 from dropattack.analysis.drawing import (
     COLOURS,
     INK,
@@ -22,7 +23,7 @@ from dropattack.analysis.drawing import (
     save,
     signed_ticks,
 )  # fmt: skip
-from dropattack.analysis.records import differences, is_chosen, with_number
+from dropattack.analysis.records import differences, is_chosen
 from dropattack.analysis.svg import tag
 from dropattack.analysis.tables import difference_and_interval
 from dropattack.statistics import PairedDifference, estimate
@@ -99,17 +100,18 @@ def accuracy_against(frame: pd.DataFrame, x: str, path: Path, *, title: str) -> 
     Returns:
         `path`.
     """
-    groups = with_number(frame, x).groupby(["dataset", "model"], sort=True)
-    panels = [accuracy_panel(rows, x)[0] for _, rows in groups]
+    groups = by_context(with_number(frame, x), x)
+    panels = [accuracy_panel(rows, x, f"{dataset} · {model}")[0] for dataset, model, rows in groups]
     return save(panels, path, title=title, note=NOTE)
 
 
-def accuracy_panel(frame: pd.DataFrame, x: str) -> tuple[Panel, tuple[Key, ...]]:
+def accuracy_panel(frame: pd.DataFrame, x: str, title: str) -> tuple[Panel, tuple[Key, ...]]:
     """Return the chart of `accuracy_against` for one data set and model, and the keys of its lines.
 
     Args:
-        frame: the result of `with_number(frame, x)` for one data set and model.
+        frame: the runs of one group of `by_context(with_number(frame, x), x)`.
         x: the setting.
+        title: of the panel.
     """
     lines: list[Curve] = []
     for method in sorted(frame["method"].unique(), key=rank):
@@ -121,9 +123,8 @@ def accuracy_panel(frame: pd.DataFrame, x: str) -> tuple[Panel, tuple[Key, ...]]
             cells = runs[[one == kind for one in others]].groupby("x")
             points = [(float(at), estimate((100 * cell["test_accuracy"]).tolist())) for at, cell in cells]
             lines.append((Key(method, f"{method} ({said})" if said else method, dash), points))
-    name, first = x.rpartition(".")[2], frame.iloc[0]
-
-    panel = Panel(f"{first['dataset']} · {first['model']}", "test accuracy, %", partial(curves, lines=lines, x=name),
+    name = x.rpartition(".")[2]
+    panel = Panel(title, "test accuracy, %", partial(curves, lines=lines, x=name),
                   last_points(lines, name))  # fmt: skip
     return panel, tuple(key for key, _ in lines)
 

@@ -26,7 +26,7 @@ def heatmap(compared: pd.DataFrame, x: str, y: str, path: Path, *, title: str, b
     frame around a square means that its difference is significant after correction over the whole table.
 
     Args:
-        compared: the result of `compare(…)` for one data set and model.
+        compared: the result of `compare(…)`; each data set and model has a panel.
         x: the setting on the horizontal axis.
         y: the setting on the vertical axis.
         path: output file; the suffix selects the format.
@@ -39,12 +39,18 @@ def heatmap(compared: pd.DataFrame, x: str, y: str, path: Path, *, title: str, b
     Raises:
         UserError: no method has both settings.
     """
-    rows = same_settings(compared[compared["method"] != baseline], x, y)
-    return save([square_panel(rows, x, y)], path, title=title, note=NOTE.format(baseline=baseline))
+    rows = compared[compared["method"] != baseline]
+    rows = rows[[x in settings and y in settings for settings in rows["settings"]]]
+    if rows.empty:
+        raise UserError(f"cannot draw a heat map: no finished run of a method has both {x} and {y}")
+    groups = [(f"{data} · {model}", same_settings(own, x, y)) for (data, model), own in rows.groupby(
+        ["dataset_label", "model"], sort=True)]  # fmt: skip
+    panels = [square_panel(own, x, y, name if len(groups) > 1 else "") for name, own in groups]
+    return save(panels, path, title=title, note=NOTE.format(baseline=baseline))
 
 
-def square_panel(rows: pd.DataFrame, x: str, y: str) -> Panel:
-    """Describe the chart of `heatmap`; `rows` are those of `same_settings`."""
+def square_panel(rows: pd.DataFrame, x: str, y: str, title: str = "") -> Panel:
+    """Describe a panel of `heatmap`; `rows` are those of `same_settings`."""
     cells = {(float(row.settings[x]), float(row.settings[y])): row for row in rows.itertuples()}
     xs, ys = (sorted({key[i] for key in cells}) for i in (0, 1))
     names = x.rpartition(".")[2], y.rpartition(".")[2]
@@ -65,7 +71,7 @@ def square_panel(rows: pd.DataFrame, x: str, y: str) -> Panel:
         for (a, b), row in sorted(cells.items())
     )
     width, height = 0.62 + 0.9 * len(xs), 0.78 + 0.55 * len(ys)
-    return Panel("", names[1], draw, said, width, height, grid="")
+    return Panel(title, names[1], draw, said, width, height, grid="")
 
 
 def shown_reach(means: Sequence[float]) -> float:
@@ -75,10 +81,7 @@ def shown_reach(means: Sequence[float]) -> float:
 
 
 def same_settings(rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    """Return the largest group of rows that agree in every setting of the method except `x` and `y`."""
-    rows = rows[[x in settings and y in settings for settings in rows["settings"]]]
-    if rows.empty:
-        raise UserError(f"cannot draw a heat map: no finished run of a method has both {x} and {y}")
+    """Return the largest group of rows, which have both, that agree in every setting of the method but `x` and `y`."""
     other = [str({k: v for k, v in s.items() if is_chosen(k) and k not in (x, y)}) for s in rows["settings"]]
     most = Counter(other).most_common(1)[0][0]
     return rows[[text == most for text in other]]

@@ -95,6 +95,7 @@ def read_records(
             rows.append(outcome)
     rows, strangers = _of_one_code(rows, Equivalent() if equivalent is None else equivalent)
     kept, doubles = _without_doubles(rows)
+    _name_neutral(kept)
     return Records(pd.DataFrame(kept, columns=COLUMNS), (*left_out, *strangers, *doubles))
 
 
@@ -260,23 +261,6 @@ def training_rows(runs: pd.DataFrame) -> str:
     return f"{sizes['train']:,}" if "train" in sizes else ""
 
 
-def with_number(frame: pd.DataFrame, setting: str) -> pd.DataFrame:
-    """Return the runs in which `setting` is a number, with that number in column `x`.
-
-    A record leaves out an option that is newer than records, if it changes nothing (`record.NEUTRAL`). It has
-    that value in runs of methods of which other runs name the option, and in all runs if it is not the method's.
-    """
-    neutral, _ = record.NEUTRAL.get(setting, (None, ()))
-    naming = {method for method, own in zip(frame["method"], frame["settings"], strict=True) if setting in own}
-    having = naming if setting.startswith("reg.") or not naming else set(frame["method"])
-    values = [settings.get(setting, neutral if method in having else None)
-              for method, settings in zip(frame["method"], frame["settings"], strict=True)]  # fmt: skip
-    known = [
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) for value in values
-    ]
-    return frame[known].assign(x=[float(value) for value, there in zip(values, known, strict=True) if there])
-
-
 def _of_one_code(rows: Sequence[dict[str, Any]], equivalent: Equivalent) -> tuple[list[dict[str, Any]], list[LeftOut]]:
     """Return the runs made by the code that made most of those they are compared with, and the others as left out.
 
@@ -334,6 +318,24 @@ def _without_doubles(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any
             left_out += [LeftOut(row["path"], "contradicting", f"test accuracies of the same run: {all_of_them}")
                          for row in (first, *others)]  # fmt: skip
     return kept, left_out
+
+
+def _name_neutral(rows: Sequence[dict[str, Any]]) -> None:
+    """Give each run the options that it leaves out (`record.NEUTRAL`) and that others of its kind name."""
+    named: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        for key in record.NEUTRAL.keys() & row["settings"].keys():
+            named.setdefault(_kind(row, key), set()).add(key)
+    for row in rows:
+        for group in ("reg", "model", "dataset", "trainer"):
+            for key in named.get(_kind(row, f"{group}."), set()):
+                row["settings"].setdefault(key, record.NEUTRAL[key][0])
+
+
+def _kind(row: Mapping[str, Any], key: str) -> tuple[str, str]:
+    """Return the group of an option, and which choice of that group has it."""
+    group = key.partition(".")[0]
+    return group, str(row[{"reg": "method"}.get(group, group)]) if group != "trainer" else ""
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

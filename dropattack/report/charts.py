@@ -9,9 +9,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from dropattack.analysis import figures, heatmap
+from dropattack.analysis.along import by_context, with_number
 from dropattack.analysis.curves import NOTE, learning_panels, norm_panels
 from dropattack.analysis.drawing import Key, Panel, alone, keys
-from dropattack.analysis.records import with_number
 from dropattack.analysis.training_gradients import with_norms
 from dropattack.report.colours import css_class, variable
 from dropattack.report.elements import Facets, Figure
@@ -60,22 +60,25 @@ def gain_against_cost(compared: pd.DataFrame, baseline: str = "none") -> list[Fi
 def accuracy_against(frame: pd.DataFrame, setting: str) -> list[Figure]:
     """Draw test accuracy against a setting: one curve per method, one figure per data set and model."""
     made = []
-    for (dataset, model), rows in with_number(frame, setting).groupby(["dataset", "model"], sort=True):
-        panel, legend = figures.accuracy_panel(rows, setting)
+    for dataset, model, rows in by_context(with_number(frame, setting), setting):
+        panel, legend = figures.accuracy_panel(rows, setting, f"{dataset} · {model}")
         caption = f"{dataset} · {model}: accuracy against {setting.rpartition('.')[2]}"
-        made.append(figure(caption, [panel], legend, Facets(dataset, model), figures.NOTE))
+        made.append(figure(caption, [panel], legend, Facets(rows.iloc[0]["dataset"], model), figures.NOTE))
     return made
 
 
 def heat_map(compared: pd.DataFrame, x: str, y: str, baseline: str = "none") -> list[Figure]:
     """Draw the mean paired difference over two settings; a framed square is significant after Holm's correction."""
     made = []
-    for (dataset, model), rows in compared[compared["method"] != baseline].groupby(["dataset", "model"], sort=True):
+    others = compared[compared["method"] != baseline]
+    for (dataset, model), rows in others.groupby(["dataset_label", "model"], sort=True):
         rows = rows[[_is_number(own.get(x)) and _is_number(own.get(y)) for own in rows["settings"]]]
         if rows.empty:
             continue
         cells = heatmap.same_settings(rows, x, y)
-        facets = Facets(dataset, model, cells.iloc[0]["method"] if cells["method"].nunique() == 1 else "")
+        facets = Facets(
+            cells.iloc[0]["dataset"], model, cells.iloc[0]["method"] if cells["method"].nunique() == 1 else ""
+        )
         made.append(figure(f"{dataset} · {model}: gain over two settings", [heatmap.square_panel(cells, x, y)], (),
                            facets, heatmap.NOTE.format(baseline=baseline)))  # fmt: skip
     return made

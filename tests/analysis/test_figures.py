@@ -7,6 +7,8 @@ import pytest
 from dropattack.analysis.compare import compare
 from dropattack.analysis.drawing import COLOURS
 from dropattack.analysis.figures import _spread, gain_against_cost
+from dropattack.analysis.heatmap import heatmap
+from dropattack.analysis.probe_figures import by_variant
 from dropattack.analysis.records import read_records
 
 
@@ -60,3 +62,23 @@ def test_marks_are_moved_apart_in_order(costs):
     assert placed == sorted(placed)
     assert all(b - a >= 0.06 * 0.5 - 1e-9 for a, b in itertools.pairwise(placed))
     assert sum(placed) == pytest.approx(sum(costs))
+
+
+def test_a_heat_map_has_a_panel_per_data_set(write_run, tmp_path):
+    for dataset in ("digits", "pydoc"):
+        write_run("none", dataset=dataset)
+        for p in (0.3, 0.5):
+            write_run("dropattack", dataset=dataset, p=p, accuracy=0.9 if dataset == "digits" else 0.7)
+    compared = compare(read_records(tmp_path).frame)
+    drawn = heatmap(compared, "reg.epsilon", "reg.p", tmp_path / "map.svg", title="T").read_text()
+    for text in ("digits · cnn", "pydoc · cnn", "+10.00", "−10.00"):
+        assert text in drawn
+
+
+def test_probe_figures_do_not_mix_settings(write_run, tmp_path):
+    for seed in range(2):
+        for epsilon in (0.1, 0.3):
+            write_run("dropattack", seed=seed, epsilon=epsilon)
+    frame = read_records(tmp_path).frame
+    found = {key.label: {own["reg.epsilon"] for own in runs["settings"]} for key, runs in by_variant(frame)}
+    assert found == {"dropattack (epsilon=0.1)": {0.1}, "dropattack (epsilon=0.3)": {0.3}}

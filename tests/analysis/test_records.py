@@ -3,8 +3,11 @@ import math
 
 import pytest
 
+from dropattack.analysis.along import by_context, with_number
+from dropattack.analysis.compare import compare
+from dropattack.analysis.data_efficiency import data_efficiency
 from dropattack.analysis.figures import accuracy_panel
-from dropattack.analysis.records import differences, distinguishing, flatten, read_records, with_number
+from dropattack.analysis.records import differences, distinguishing, flatten, read_records
 from dropattack.runs import record
 
 
@@ -108,10 +111,39 @@ def test_a_curve_does_not_mix_settings(write_run, tmp_path):
         for epsilon in (0.1, 0.3):
             write_run("fgm", fraction=fraction, epsilon=epsilon)
     frame = read_records(tmp_path).frame
-    _, keys = accuracy_panel(with_number(frame, "dataset.fraction"), "dataset.fraction")
+    _, keys = accuracy_panel(with_number(frame, "dataset.fraction"), "dataset.fraction", "digits")
     assert [(key.label, key.dash) for key in keys] == [("none", 0), ("fgm (epsilon=0.1)", 0), ("fgm (epsilon=0.3)", 1)]
     shown = with_number(frame, "reg.epsilon")
-    assert [key.label for key in accuracy_panel(shown, "reg.epsilon")[1]] == ["fgm"]
+    assert [key.label for key in accuracy_panel(shown, "reg.epsilon", "digits")[1]] == ["fgm"]
+
+
+def test_a_curve_does_not_mix_contexts(write_run, tmp_path):
+    """The rate follows from the number of epochs, as in a recipe; the batch size does not."""
+    for epochs, rate in ((1, 0.1), (3, 0.3)):
+        for batch in (4, 32):
+            for method in ("none", "fgm"):
+                trainer = {"batch_size": batch, "decay": rate}
+                write_run(method, epochs=epochs, accuracy=0.01 * (10 * epochs + batch), trainer=trainer)
+    frame = read_records(tmp_path).frame
+    groups = by_context(with_number(frame, "trainer.epochs"), "trainer.epochs")
+    assert {name: sorted(rows["x"]) for name, _, rows in groups} == {
+        "digits (batch_size=4)": [1, 1, 3, 3], "digits (batch_size=32)": [1, 1, 3, 3]
+    }  # fmt: skip
+    found = data_efficiency(frame, "trainer.epochs")
+    assert {one.dataset_label: round(one.difference.mean) for one in found} == {
+        "digits (batch_size=32)": -20, "digits (batch_size=4)": -20
+    }  # fmt: skip
+
+
+def test_an_option_that_records_leave_out_has_a_name_beside_others(write_run, tmp_path):
+    for relative in (True, False):
+        write_run("fgm", relative=relative)
+    write_run("none")
+    frame = read_records(tmp_path).frame
+    assert {row.method_label for row in compare(frame).itertuples()} == {
+        "none", "fgm (relative=True)", "fgm (relative=False)"
+    }  # fmt: skip
+    assert all("reg.relative" not in own for own in frame[frame["method"] == "none"]["settings"])
 
 
 def test_files_beside_weights_are_no_records(write_run, tmp_path):

@@ -246,8 +246,8 @@ def test_less_data_is_compared_with_the_baseline_on_all_data(write_run, tmp_path
 
 @pytest.mark.parametrize(
     ("x", "shown"),
-    [("dataset.fraction", "On less data, beside none on all of it"),
-     ("trainer.epochs", "With fewer epochs, beside none with the most of them")],
+    [("dataset.fraction", "On less data, compared with none on all of it"),
+     ("trainer.epochs", "With fewer epochs, compared with none with the most of them")],
 )  # fmt: skip
 def test_heading_of_data_efficiency(x, shown):
     assert heading(x) == shown
