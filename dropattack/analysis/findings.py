@@ -63,7 +63,10 @@ def _with_strength(row: Any) -> str:
 
 @dataclass(frozen=True)
 class Rival:
-    """A method against another in one cell of a table. `difference` is its accuracy minus the other's, in points."""
+    """A method against another in one cell of a table. `difference` is its accuracy minus the other's, in points.
+
+    `p_holm` is corrected over all tables, and decides the verdict; `p_table` over those of the table.
+    """
 
     table: str
     dataset: str
@@ -74,6 +77,7 @@ class Rival:
     difference: PairedDifference
     p_holm: float
     verdict: str
+    p_table: float = math.nan
 
 
 def rivals(
@@ -92,10 +96,13 @@ def rivals(
             if row.method not in (method, NONE) and not row.why and row.difference.n:
                 found.append((table, row, _negated(row.difference)))
     corrected = holm([difference.p for *_, difference in found])
+    within: list[float] = []
+    for table in dict.fromkeys(table for table, *_ in found):
+        within += holm([difference.p for name, _, difference in found if name == table])
     return [
         Rival(table, row.dataset, row.model, row.dataset_label, row.method, str(row.method_label), difference, p,
-              verdict(difference, p))
-        for (table, row, difference), p in zip(found, corrected, strict=True)
+              verdict(difference, p), own)
+        for (table, row, difference), p, own in zip(found, corrected, within, strict=True)
     ]  # fmt: skip
 
 
@@ -121,15 +128,17 @@ def against_others(found: Sequence[Rival], method: str = "dropattack") -> Table:
     rows = [
         (
             f"{one.dataset_label} / {one.model}", one.other_label, one.table, str(one.difference.n),
-            difference_and_interval(one.difference), p_value(one.difference.p), p_value(one.p_holm), one.verdict,
+            difference_and_interval(one.difference), p_value(one.difference.p), p_value(one.p_table),
+            p_value(one.p_holm), one.verdict,
         )
         for one in found
     ]  # fmt: skip
-    columns = ("data / model", "other method", "table", "pairs", f"{method} − other [95 % interval]", "p", "p (Holm)",
-               f"{method} is")  # fmt: skip
+    columns = ("data / model", "other method", "table", "pairs", f"{method} − other [95 % interval]", "p",
+               "p (Holm, table)", "p (Holm, all)", f"{method} is")  # fmt: skip
     tested = sum(not math.isnan(one.p_holm) for one in found)
     note = (
-        f"Paired by seed. p (Holm) is corrected over the {tested} rows with a p-value, of all tables and scales; p is "
-        "not corrected. Where a table has DropAttack with two strengths, it is the one of the primary comparison."
+        "Paired by seed. p is not corrected; p (Holm, table) is corrected over the rows of the same table, and p (Holm, "
+        f"all), which decides the verdict, over all {tested} rows with a p-value. Where a table has DropAttack with "
+        "two strengths, it is the one of the primary comparison."
     )
     return Table(columns, tuple(rows), 3, (note,))
