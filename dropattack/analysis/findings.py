@@ -137,8 +137,8 @@ def against_others(found: Sequence[Rival], method: str = "dropattack") -> Table:
                "p (Holm, table)", "p (Holm, all)", f"{method} is")  # fmt: skip
     tested = sum(not math.isnan(one.p_holm) for one in found)
     note = (
-        "Paired by seed. p is not corrected; p (Holm, table) is corrected over the rows of the same table, and p (Holm, "
-        f"all), which decides the verdict, over all {tested} rows with a p-value. Where a table has DropAttack with "
-        "two strengths, it is the one of the primary comparison."
+        "Paired by seed. p is not corrected; p (Holm, table) is corrected over the rows of the same table, and "
+        f"p (Holm, all), which decides the verdict, over all {tested} rows with a p-value. Where a table has DropAttack "
+        "with two strengths, it is the one of the primary comparison."
     )
     return Table(columns, tuple(rows), 3, (note,))
