@@ -138,7 +138,7 @@ def against_others(found: Sequence[Rival], method: str = "dropattack") -> Table:
     tested = sum(not math.isnan(one.p_holm) for one in found)
     note = (
         "Paired by seed. p is not corrected; p (Holm, table) is corrected over the rows of the same table, and "
-        f"p (Holm, all), which decides the verdict, over all {tested} rows with a p-value. Where a table has DropAttack "
-        "with two strengths, it is the one of the primary comparison."
+        f"p (Holm, all), which decides the verdict, over all {tested} rows with a p-value. Where a table has "
+        "DropAttack with two strengths, it is the one of the primary comparison."
     )
     return Table(columns, tuple(rows), 3, (note,))
