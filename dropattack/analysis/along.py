@@ -7,20 +7,11 @@ from typing import Any
 import pandas as pd
 
 from dropattack.analysis.records import differences, is_chosen
-from dropattack.runs import record
 
 
 def with_number(frame: pd.DataFrame, setting: str) -> pd.DataFrame:
-    """Return the runs in which `setting` is a number, with that number in column `x`.
-
-    A record leaves out an option that is newer than records, if it changes nothing (`record.NEUTRAL`). It has
-    that value in runs of methods of which other runs name the option, and in all runs if it is not the method's.
-    """
-    neutral, _ = record.NEUTRAL.get(setting, (None, ()))
-    naming = {method for method, own in zip(frame["method"], frame["settings"], strict=True) if setting in own}
-    having = naming if setting.startswith("reg.") or not naming else set(frame["method"])
-    values = [settings.get(setting, neutral if method in having else None)
-              for method, settings in zip(frame["method"], frame["settings"], strict=True)]  # fmt: skip
+    """Return the runs in which `setting` is a number, with that number in column `x`."""
+    values = [own.get(setting) for own in frame["settings"]]
     known = [
         isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) for value in values
     ]

@@ -1,7 +1,7 @@
 """Charts of a table: gain against cost, and accuracy against a setting."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -114,19 +114,24 @@ def accuracy_panel(frame: pd.DataFrame, x: str, title: str) -> tuple[Panel, tupl
         title: of the panel.
     """
     lines: list[Curve] = []
-    for method in sorted(frame["method"].unique(), key=rank):
-        runs = frame[frame["method"] == method]
-        others = [{key: value for key, value in own.items() if is_chosen(key) and key != x} for own in runs["settings"]]
-        kinds = list({str(sorted(one.items(), key=str)): one for one in others}.values())
-        for dash, (kind, apart) in enumerate(zip(kinds, differences(kinds), strict=True)):
-            said = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in apart.items())
-            cells = runs[[one == kind for one in others]].groupby("x")
-            points = [(float(at), estimate((100 * cell["test_accuracy"]).tolist())) for at, cell in cells]
-            lines.append((Key(method, f"{method} ({said})" if said else method, dash), points))
+    for key, runs in by_settings(frame, x):
+        cells = runs.groupby("x")
+        lines.append((key, [(float(at), estimate((100 * cell["test_accuracy"]).tolist())) for at, cell in cells]))
     name = x.rpartition(".")[2]
     panel = Panel(title, "test accuracy, %", partial(curves, lines=lines, x=name),
                   last_points(lines, name))  # fmt: skip
     return panel, tuple(key for key, _ in lines)
+
+
+def by_settings(frame: pd.DataFrame, without: str = "") -> Iterator[tuple[Key, pd.DataFrame]]:
+    """Yield the key and the runs of each method with the same settings, `without` aside, in the usual order."""
+    for method in sorted(frame["method"].unique(), key=rank):
+        runs = frame[frame["method"] == method]
+        chosen = [{k: v for k, v in own.items() if is_chosen(k) and k != without} for own in runs["settings"]]
+        kinds = list({str(sorted(one.items(), key=str)): one for one in chosen}.values())
+        for dash, (kind, apart) in enumerate(zip(kinds, differences(kinds), strict=True)):
+            said = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in apart.items())
+            yield Key(method, f"{method} ({said})" if said else method, dash), runs[[one == kind for one in chosen]]
 
 
 def reach(differences: Sequence[PairedDifference]) -> float:

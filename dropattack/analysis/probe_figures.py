@@ -1,6 +1,5 @@
 """Charts of probes, made from their files alone: accuracy on spoilt inputs, and gradient norms."""
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -8,8 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from dropattack.analysis import history
-from dropattack.analysis.drawing import Key, Panel, curves, draw_interval, last_points, mark, plain, rank, save
-from dropattack.analysis.records import differences, is_chosen
+from dropattack.analysis.drawing import Key, Panel, curves, draw_interval, last_points, mark, plain, save
+from dropattack.analysis.figures import by_settings
 from dropattack.statistics import Estimate, estimate
 
 NAMES = {
@@ -54,7 +53,7 @@ def robustness_panels(frame: pd.DataFrame) -> list[Panel]:
         if not severities:
             continue
         lines = []
-        for key, runs in by_variant(frame):
+        for key, runs in by_settings(frame):
             points = [(CLEAN.get(kind, 0.0), _over_seeds(runs, "robustness.clean"))]
             points += [(float(key.removeprefix(prefix)), _over_seeds(runs, key)) for key in severities]
             if points := sorted(((x, e) for x, e in points if e.n), key=lambda point: point[0]):
@@ -76,7 +75,7 @@ def gradient_panels(frame: pd.DataFrame) -> list[Panel]:
     for kind, label in NORMS.items():
         name = f"gradients.{kind}"
         found = []
-        for key, runs in by_variant(frame):
+        for key, runs in by_settings(frame):
             seeds = [run[name] for run in runs["probes"] if name in run]
             if seeds:
                 found.append((key, seeds))
@@ -101,18 +100,7 @@ def _norms(ax: Axes, found: list[tuple[Key, list[float]]]) -> None:
 
 def methods(frame: pd.DataFrame) -> tuple[Key, ...]:
     """Return the methods in their usual order, with the settings that tell two rows of one apart."""
-    return tuple(key for key, _ in by_variant(frame))
-
-
-def by_variant(frame: pd.DataFrame) -> Iterator[tuple[Key, pd.DataFrame]]:
-    """Yield the key and the runs of each method with the same settings."""
-    for method in sorted(frame["method"].unique(), key=rank):
-        runs = frame[frame["method"] == method]
-        firsts = runs.drop_duplicates("variant")
-        chosen = [{k: v for k, v in own.items() if is_chosen(k)} for own in firsts["settings"]]
-        for dash, (variant, apart) in enumerate(zip(firsts["variant"], differences(chosen), strict=True)):
-            said = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in apart.items())
-            yield Key(method, f"{method} ({said})" if said else method, dash), runs[runs["variant"] == variant]
+    return tuple(key for key, _ in by_settings(frame))
 
 
 def _over_seeds(runs: pd.DataFrame, key: str) -> Estimate:

@@ -273,11 +273,6 @@ def _check_dropout(config: dict[str, Any]) -> None:
 def _check_undone(config: dict[str, Any]) -> None:
     """Check that nothing undoes what a method sets outside its own group: the run would be plain under its name."""
     model, trainer, reg = config["model"], config["trainer"], config["reg"]
-    if reg.get("rate") and model.get("dropout") == 0:
-        raise UserError(
-            f"reg={reg['name']} sets model.dropout to reg.rate={reg['rate']}, and something else set it to 0: leave "
-            "model.dropout out and set reg.rate"
-        )
     if reg.get("rate") and model.get("dropout") not in (None, reg["rate"]):
         raise UserError(
             f"reg={reg['name']} sets model.dropout to reg.rate={reg['rate']}, and something else set it to "

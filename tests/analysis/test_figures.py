@@ -6,9 +6,8 @@ import pytest
 
 from dropattack.analysis.compare import compare
 from dropattack.analysis.drawing import COLOURS
-from dropattack.analysis.figures import _spread, gain_against_cost
+from dropattack.analysis.figures import _spread, by_settings, gain_against_cost
 from dropattack.analysis.heatmap import heatmap
-from dropattack.analysis.probe_figures import by_variant
 from dropattack.analysis.records import read_records
 
 
@@ -80,5 +79,5 @@ def test_probe_figures_do_not_mix_settings(write_run, tmp_path):
         for epsilon in (0.1, 0.3):
             write_run("dropattack", seed=seed, epsilon=epsilon)
     frame = read_records(tmp_path).frame
-    found = {key.label: {own["reg.epsilon"] for own in runs["settings"]} for key, runs in by_variant(frame)}
+    found = {key.label: {own["reg.epsilon"] for own in runs["settings"]} for key, runs in by_settings(frame)}
     assert found == {"dropattack (epsilon=0.1)": {0.1}, "dropattack (epsilon=0.3)": {0.3}}

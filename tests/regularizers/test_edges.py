@@ -13,9 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dropattack import (
     FGM,
     INPUT,
-    MSAM,
     PGD,
-    RWP,
     SAM,
     DropAttack,
     Flooding,
@@ -221,15 +219,6 @@ def test_a_gradient_without_direction_skips_the_attack_and_not_the_step(model, f
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("method", [FGM, PGD, DropAttack, RandomAttack])
-def test_a_weight_outside_the_forward_is_an_error_and_not_a_plain_step(model, forward, method):
-    model.unused = nn.Linear(2, 2)
-    with pytest.raises(RuntimeError, match=r"'unused.weight' got no gradient: is it part of this model's forward"):
-        method(model, ["embed.weight", "unused.weight"]).backward(forward)
-    SAM(model).backward(forward)  # all weights, whichever take part
-    assert model.unused.weight.grad is None
-
-
 def test_per_example_skips_spare_the_other_examples():
     x = torch.tensor([[1.0, 2.0], [0.0, 0.0], [3.0, 4.0]])
     step = functional.l2_step(x, 2.0, per_example=True)
@@ -398,44 +387,3 @@ def test_a_random_direction_is_as_long_as_the_attack_it_stands_for_and_spares_pa
         RandomAttack(model, "embed.weight", p=2)
     with pytest.raises(RuntimeError, match=r"'embed\.weight' got no gradient"):
         RandomAttack(model, "embed.weight").backward(lambda: (model.head.weight**2).sum())
-
-
-@pytest.mark.parametrize("make", [lambda m, t: RWP(m, t, gamma=0.5), lambda m, t: MSAM(m, t, rho=0.5)])
-def test_methods_that_read_no_gradient_refuse_what_the_forward_does_not_use(make):
-    model = nn.ModuleDict({"used": nn.Linear(4, 3), "unused": nn.Linear(4, 3)})
-    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
-    x, y, other = torch.randn(3, 4), torch.tensor([0, 1, 2]), nn.Linear(4, 3)
-
-    def step(targets, network):
-        reg = make(model, targets)
-        reg.follow(optimizer)
-        for _ in range(2):
-            reg.backward(lambda: F.cross_entropy(network(x), y))
-            optimizer.step()
-            optimizer.zero_grad()
-
-    step("*", model["used"])
-    with pytest.raises(RuntimeError, match=r"'unused.weight' got no gradient: is it part of this model's forward\?"):
-        step("unused.weight", model["used"])
-    with pytest.raises(RuntimeError, match="the loss depends on no trainable weight of the model"):
-        step("*", other)
-
-
-def test_msam_refuses_the_optimizer_of_other_weights(model, forward):
-    reg = MSAM(model)
-    reg.follow(torch.optim.SGD([w.detach().clone() for w in model.parameters()], 0.1, momentum=0.9))
-    with pytest.raises(RuntimeError, match="the optimizer that MSAM follows steps none of its targets"):
-        reg.backward(forward)
-
-
-def test_the_default_seed_is_not_that_of_the_initial_weights():
-    torch.manual_seed(0)
-    linear = nn.Linear(4, 8)
-    start, moved = linear.weight.detach().clone(), []
-    linear.register_forward_pre_hook(lambda module, args: moved.append(module.weight.detach().clone()))
-    reg = DropAttack(linear, "weight", epsilon=5.0)
-    reg.backward(lambda: linear(torch.randn(3, 4)).square().sum())
-    assert not torch.equal(moved[1] != start, start < 0), "the mask would repeat the draws of the weights"
-    torch.manual_seed(0)
-    assert DropAttack(nn.Linear(4, 8), "weight").seed == reg.seed, "it follows from torch's"
-    assert DropAttack(nn.Linear(4, 8), "weight", seed=7).seed == 7

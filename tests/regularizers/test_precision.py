@@ -6,6 +6,7 @@ from torch import nn
 
 from dropattack.regularizers import FGM, SAM
 from dropattack.regularizers.functional import l2_norm, l2_step, usable
+from dropattack.regularizers.rows import Rows
 
 INF, NAN = float("inf"), float("nan")
 each_bad = pytest.mark.parametrize("bad", [INF, -INF, NAN])
@@ -70,3 +71,15 @@ def test_the_length_of_a_tiny_gradients_step_is_exact_or_zero(size, n):
     for per_example in (False, True):
         r = l2_step(torch.full((1, n), size), 1.0, per_example)
         assert float(r.double().norm()) == pytest.approx(1.0 if size * n**0.5 > 2e-18 else 0.0, abs=0.01)
+
+
+@pytest.mark.parametrize("rows", [Rows.of, Rows.without_waiting])
+def test_moved_rows_of_16_bits_are_rounded_once(rows):
+    torch.manual_seed(0)
+    matrix, ids = torch.randn(20, 8).bfloat16(), torch.tensor([3, 5, 3, 19, 7, 7])
+    found = rows(ids)
+    r = 0.1 * torch.randn(len(found.index), 8)
+    wanted, index = matrix.clone(), found.index[: len(ids.unique())]
+    wanted[index] = (matrix[index].float() + r[: len(index)]).bfloat16()
+    found.add(r, matrix, matrix.index_select(0, found.index))
+    assert torch.equal(matrix, wanted)

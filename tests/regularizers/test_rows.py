@@ -14,7 +14,6 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.checkpoint import checkpoint
 
 from dropattack import FGM, INPUT, PGD, SAM, DropAttack
-from dropattack.regularizers.rows import Rows
 from tests.regularizers import by_hand
 from tests.regularizers.by_hand import assert_close, taken, weights
 
@@ -388,15 +387,3 @@ def test_an_id_without_a_dimension():
     wanted = by_hand.fgm(loss, weights(model), [kind.weight], 0.5)
     FGM(model, "kind.weight", epsilon=0.5).backward(loss)
     assert_close(taken(weights(model)), wanted)
-
-
-@pytest.mark.parametrize("rows", [Rows.of, Rows.without_waiting])
-def test_moved_rows_of_16_bits_are_rounded_once(rows):
-    torch.manual_seed(0)
-    matrix, ids = torch.randn(20, 8).bfloat16(), torch.tensor([3, 5, 3, 19, 7, 7])
-    found = rows(ids)
-    r = 0.1 * torch.randn(len(found.index), 8)
-    wanted, index = matrix.clone(), found.index[: len(ids.unique())]
-    wanted[index] = (matrix[index].float() + r[: len(index)]).bfloat16()
-    found.add(r, matrix, matrix.index_select(0, found.index))
-    assert torch.equal(matrix, wanted)

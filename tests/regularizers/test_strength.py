@@ -353,3 +353,16 @@ def test_the_running_mean_of_f_sam_goes_on_where_it_was_saved():
     for name, average in whole.state_dict()["own"].items():
         assert torch.equal(average, rest.state_dict()["own"][name])
     assert set(whole.state_dict()["own"]) == {n for n, _ in model.named_parameters()}
+
+
+def test_the_default_seed_is_not_that_of_the_initial_weights():
+    torch.manual_seed(0)
+    linear = nn.Linear(4, 8)
+    start, moved = linear.weight.detach().clone(), []
+    linear.register_forward_pre_hook(lambda module, args: moved.append(module.weight.detach().clone()))
+    reg = da.DropAttack(linear, "weight", epsilon=5.0)
+    reg.backward(lambda: linear(torch.randn(3, 4)).square().sum())
+    assert not torch.equal(moved[1] != start, start < 0), "the mask would repeat the draws of the weights"
+    torch.manual_seed(0)
+    assert da.DropAttack(nn.Linear(4, 8), "weight").seed == reg.seed, "it follows from torch's"
+    assert da.DropAttack(nn.Linear(4, 8), "weight", seed=7).seed == 7
