@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from dropattack.analysis.records import differences, is_chosen
+from dropattack.analysis.settings import differences, is_chosen
 
 
 def with_number(frame: pd.DataFrame, setting: str) -> pd.DataFrame:

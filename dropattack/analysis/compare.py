@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dropattack.analysis.records import differences, distinguishing, is_chosen
+from dropattack.analysis.settings import differences, distinguishing, is_chosen
 from dropattack.errors import UserError, one_line
 from dropattack.statistics import Plan, Primary, estimate, holm, paired_difference, verdict
 from dropattack.statistics.power import detectable, seeds_needed

@@ -23,7 +23,7 @@ from dropattack.analysis.drawing import (
     save,
     signed_ticks,
 )  # fmt: skip
-from dropattack.analysis.records import differences, is_chosen
+from dropattack.analysis.settings import differences, is_chosen
 from dropattack.analysis.svg import tag
 from dropattack.analysis.tables import difference_and_interval
 from dropattack.statistics import PairedDifference, estimate

@@ -11,7 +11,7 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.patches import Rectangle
 
 from dropattack.analysis.drawing import INK, PAGE, WHITE, Panel, save
-from dropattack.analysis.records import is_chosen
+from dropattack.analysis.settings import is_chosen
 from dropattack.analysis.tables import difference_and_interval, signed
 from dropattack.errors import UserError
 from dropattack.statistics import BETTER, WORSE

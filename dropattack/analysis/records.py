@@ -21,17 +21,11 @@ import pandas as pd
 from dropattack import jsonl
 from dropattack.analysis.encoders import dataset_label, model_label
 from dropattack.analysis.equivalent import Equivalent
+from dropattack.analysis.settings import DRAW, flatten, is_chosen, join_draws, name_neutral, plugins_aside
 from dropattack.errors import UserError, one_line
 from dropattack.runs import record, store
 from dropattack.runs.checks import is_name
 from dropattack.runs.record import identifying, identity
-
-# Settings chosen by the method: the regularizer, what `reg=dropout`, `reg=mixup` and others set in the model or the
-# trainer and, in tuned settings, the learning rate.
-METHOD = (
-    *("reg", "model.dropout", "trainer.learning_rate", "trainer.label_smoothing", "trainer.mixup"),
-    *("trainer.average", "trainer.average_decay", "trainer.average_start"),
-)
 
 
 @dataclass(frozen=True)
@@ -93,9 +87,10 @@ def read_records(
             left_out.append(outcome)
         else:
             rows.append(outcome)
+    join_draws(rows)
     rows, strangers = _of_one_code(rows, Equivalent() if equivalent is None else equivalent)
     kept, doubles = _without_doubles(rows)
-    _name_neutral(kept)
+    name_neutral(kept)
     return Records(pd.DataFrame(kept, columns=COLUMNS), (*left_out, *strangers, *doubles))
 
 
@@ -164,15 +159,14 @@ def _row(path: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     config, test, validation = found["config"], found["test"], found["validation"]
     settings = {key: value for key, value in flatten(identity(config)).items() if key != "seed"}
     data = found["data"]["fingerprint"]
-    if settings.get("dataset.subset_seed") == config["seed"]:  # each seed drew its own training rows
-        del settings["dataset.subset_seed"]
-        data = found["data"].get("notes", {}).get("drawn_from", data)
     known = flatten(identifying(config))  # a file of the user's own counts by its content, wherever it is
-    shared = {key: known[key] for key in settings if not is_chosen(key)}
-    chosen = {key: value for key, value in settings.items() if is_chosen(key)}
+    aside = plugins_aside(settings)
+    shared = {key: known[key] for key in settings if not is_chosen(key) and key not in aside}
+    chosen = {key: value for key, value in settings.items() if is_chosen(key) or aside.get(key)}
     for key in [key for key in settings if key.startswith("reg.plain.")]:  # trained longer than the methods beside it
         own = f"trainer.{key.removeprefix('reg.plain.')}"
         chosen[own], shared[own] = shared[own], settings[key]
+    drawn = {key: value for key, value in shared.items() if key != DRAW}
     return {
         "path": path,
         "run_id": str(found["run_id"]),
@@ -182,6 +176,7 @@ def _row(path: Path, found: Mapping[str, Any]) -> dict[str, Any]:
         "method": _name(config["reg"]["name"]),
         "seed": _whole(config["seed"]),
         "context": _digest({**shared, "data": data}),
+        "drawn": _digest({**drawn, "data": found["data"].get("notes", {}).get("drawn_from", data)}),
         "variant": _digest(chosen),
         "settings": settings,
         "test_accuracy": _number(test["accuracy"], most=1),
@@ -318,59 +313,6 @@ def _without_doubles(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any
             left_out += [LeftOut(row["path"], "contradicting", f"test accuracies of the same run: {all_of_them}")
                          for row in (first, *others)]  # fmt: skip
     return kept, left_out
-
-
-def _name_neutral(rows: Sequence[dict[str, Any]]) -> None:
-    """Give each run the options that it leaves out (`record.NEUTRAL`) and that others of its kind name."""
-    named: dict[tuple[str, str], set[str]] = {}
-    for row in rows:
-        for key in record.NEUTRAL.keys() & row["settings"].keys():
-            named.setdefault(_kind(row, key), set()).add(key)
-    for row in rows:
-        for group in ("reg", "model", "dataset", "trainer"):
-            for key in named.get(_kind(row, f"{group}."), set()):
-                row["settings"].setdefault(key, record.NEUTRAL[key][0])
-
-
-def _kind(row: Mapping[str, Any], key: str) -> tuple[str, str]:
-    """Return the group of an option, and which choice of that group has it."""
-    group = key.partition(".")[0]
-    return group, str(row[{"reg": "method"}.get(group, group)]) if group != "trainer" else ""
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten `{"reg": {"epsilon": 5.0}}` to `{"reg.epsilon": 5.0}`; lists stay values."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def differences(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return, for each of several flat settings, its values of the keys that are not the same in all of them."""
-    keys = sorted({key for one in settings for key in one})
-    missing = object()
-    differing = [key for key in keys if any(one.get(key, missing) != settings[0].get(key, missing) for one in settings)]
-    return [{key: one.get(key) for key in differing} for one in settings]
-
-
-def distinguishing(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return, for each of several settings, what distinguishes it, leaving out values that most of them share."""
-    kept: list[dict[str, Any]] = [{} for _ in settings]
-    for key in settings[0]:
-        values = [str(one[key]) for one in settings]
-        common, count = Counter(values).most_common(1)[0]
-        for one, own, value in zip(settings, kept, values, strict=True):
-            if value != common or 2 * count <= len(values):
-                own[key] = one[key]
-    return [own or dict(one) for one, own in zip(settings, kept, strict=True)]  # if nothing is left, show everything
-
-
-def is_chosen(key: str) -> bool:
-    return any(key == group or key.startswith(f"{group}.") for group in METHOD)
 
 
 def _digest(value: Any) -> str:

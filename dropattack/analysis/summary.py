@@ -12,8 +12,9 @@ from dropattack.analysis.curves import gradient_figure
 from dropattack.analysis.data_efficiency import data_efficiency_table, heading
 from dropattack.analysis.encoders import seen_before
 from dropattack.analysis.heatmap import heatmap
-from dropattack.analysis.records import METHOD, Records, read_records
+from dropattack.analysis.records import Records, read_records
 from dropattack.analysis.references import read_references, with_references
+from dropattack.analysis.settings import METHOD
 from dropattack.analysis.training_gradients import gradient_table, with_norms
 from dropattack.errors import UserError, counted
 from dropattack.runs import store

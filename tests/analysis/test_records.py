@@ -7,7 +7,8 @@ from dropattack.analysis.along import by_context, with_number
 from dropattack.analysis.compare import compare
 from dropattack.analysis.data_efficiency import data_efficiency
 from dropattack.analysis.figures import accuracy_panel
-from dropattack.analysis.records import differences, distinguishing, flatten, read_records
+from dropattack.analysis.records import read_records
+from dropattack.analysis.settings import differences, distinguishing, flatten
 from dropattack.runs import record
 
 
@@ -75,12 +76,44 @@ def test_other_data_of_the_same_name_is_another_context(write_run, tmp_path):
     assert read_records(tmp_path).frame["context"].nunique() == 2
 
 
-@pytest.mark.parametrize(("drawn_by", "contexts"), [([0, 1], 1), ([7, 7], 1), ([0, 7], 2)])
+@pytest.mark.parametrize(("drawn_by", "contexts"), [([0, 1], 1), ([7, 7], 1), ([1, 1], 1), ([0, 7], 2)])
 def test_seeds_that_draw_their_own_rows_share_a_context(write_run, tmp_path, drawn_by, contexts):
     for seed, draw in enumerate(drawn_by):
         data = {"fingerprint": f"rows of {draw}", "train": 100, "notes": {"drawn_from": "all rows"}}
         write_run("none", seed=seed, subset_seed=draw, changes={"data": data})
     assert read_records(tmp_path).frame["context"].nunique() == contexts
+
+
+@pytest.mark.parametrize(("mine", "others", "contexts"), [
+    ({"reg._target_": "mine.M", "plugins.mine": "a"}, {}, 1),
+    ({"reg._target_": "mine.M", "plugins.mine": "a"}, {"plugins.mine": "a"}, 1),  # named, but not used
+    ({"reg.fgm._target_": "mine.M", "plugins.mine": "a"}, {}, 1),
+    ({"reg._target_": "mine.M", "model._target_": "mine.N", "plugins.mine": "a"}, {"model._target_": "mine.N"}, 2),
+    ({"model._target_": "mine.sub.N", "plugins.mine.sub": "a"}, {"model._target_": "mine.sub.N"}, 2),
+])  # fmt: skip
+def test_a_plug_in_of_a_method_is_no_context(write_run, tmp_path, mine, others, contexts):
+    for method, settings in (("mine", mine), ("none", others)):
+        found = record.read(write_run(method))
+        config = found["config"]
+        for key, value in settings.items():
+            *groups, last = [key.partition(".")[0], key.partition(".")[2]] if "plugins" in key else key.split(".")
+            inner = config
+            for group in groups:
+                inner = inner.setdefault(group, {})
+            inner[last] = value
+        record.write(tmp_path / f"{method}.json", {**found, "config": config})
+    frame = read_records(tmp_path / "mine.json", tmp_path / "none.json").frame
+    assert frame["context"].nunique() == contexts
+    assert frame.groupby("method")["variant"].nunique().eq(1).all()
+
+
+def test_the_code_of_a_methods_plug_in_is_a_setting_of_the_method(write_run, tmp_path):
+    for seed, digest in enumerate("ab"):
+        found = record.read(write_run("mine", seed=seed, _target_="mine.M"))
+        config = {**found["config"], "plugins": {"mine": digest}}
+        record.write(tmp_path / f"{seed}.json", {**found, "config": config})
+    frame = read_records(tmp_path / "0.json", tmp_path / "1.json").frame
+    assert frame["variant"].nunique() == 2
 
 
 @pytest.mark.parametrize(("contents", "contexts"), [(["c", "c"], 1), (["c", "d"], 2), ([None, None], 2)])
