@@ -1,6 +1,7 @@
 """Linear models on the rows of a table: a network that is below them says little about anything.
 
-Texts: TF-IDF of words and pairs of words with logistic regression, the "bag of words". Images: logistic regression on
+Texts: TF-IDF of words and pairs of words with logistic regression, the "bag of words"; the features of a row with two
+texts are those of both, side by side. Images: logistic regression on
 the pixels, and nearest neighbours. The one setting of each is chosen on validation; the test set is read once, by it.
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from scipy.sparse import hstack
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -51,11 +53,11 @@ def _features(dataset: Dataset) -> dict[str, Any]:
             name: split.pixels.reshape(len(split), -1).astype(np.float32) / 255
             for name, split in dataset.splits.items() if not isinstance(split, TextSplit)
         }  # fmt: skip
+    texts = {name: split for name, split in dataset.splits.items() if isinstance(split, TextSplit)}
     words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
-    words.fit(dataset.train.texts)
-    return {
-        name: words.transform(split.texts) for name, split in dataset.splits.items() if isinstance(split, TextSplit)
-    }
+    words.fit([*dataset.train.texts, *(dataset.train.pairs or ())])
+    return {name: hstack([words.transform(part) for part in (split.texts, split.pairs) if part is not None]).tocsr()
+            for name, split in texts.items()}  # fmt: skip
 
 
 def _candidates(dataset: Dataset) -> dict[str, Iterable[tuple[dict[str, float], Any]]]:
