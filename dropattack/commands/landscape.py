@@ -11,6 +11,7 @@ grid is resumed and a finished one is not recomputed. Figures are made from the 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--output", type=Path, default=Path("outputs/landscape"), help="folder of the figures (default: %(default)s)"
     )
-    parser.add_argument("--grid", type=int, default=51, help="points per side (default: %(default)s)")
+    parser.add_argument("--grid", type=int, default=51, help="points per side, odd (default: %(default)s)")
     parser.add_argument("--span", type=float, default=1.5, help="grid from −span to span (default: %(default)s)")
     parser.add_argument("--rays", type=int, default=0, help="instead of a plane, cuts along this many directions")
     parser.add_argument(
@@ -59,14 +60,9 @@ def run(args: argparse.Namespace) -> int:
     from dropattack.analysis.landscapes import draw
     from dropattack.sweeps.publish import publish
 
-    together = defaultdict(list)
-    for content in contents:
-        about = content["description"]
-        name = content["run"] if content["kind"] == "line" else f"{about['dataset']}-{about['model']}"
-        together[f"{name}-{content['kind']}"].append(content)
     if not args.draw:
         print(args.store)
-    for name, some in together.items():
+    for name, some in together(contents).items():
         print(*(drawn := draw(some, args.output, name)), sep="\n")
         about = {key: some[0]["description"][key] for key in ("dataset", "model", "scale", "split")}
         where = [f"paths.output={args.runs}"] if args.runs else []
@@ -74,6 +70,23 @@ def run(args: argparse.Namespace) -> int:
                 group=args.group or f"{about['dataset']}-{about['model']}-{about['scale']}",
                 overrides=[f"tracker={args.tracker}", *where])  # fmt: skip
     return 0
+
+
+def together(contents: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return the landscapes of each set of figures, by its name; sets of one data set and model are numbered.
+
+    Landscapes of other rows, directions or grids are not drawn on one scale.
+    """
+    sets: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for content in contents:
+        about = content["description"]
+        name = content["run"] if content["kind"] == "line" else f"{about['dataset']}-{about['model']}"
+        way = {key: value for key, value in about.items() if key not in ("run_id", "method", "seed", "from", "to")}
+        sets[f"{name}-{content['kind']}"][json.dumps([way, content["axes"]], sort_keys=True)].append(content)
+    return {
+        f"{name}-{number}" if len(ways) > 1 else name: some
+        for name, ways in sets.items() for number, some in enumerate(ways.values(), 1)
+    }  # fmt: skip
 
 
 def _stored(paths: Sequence[Path], match: str) -> list[dict[str, Any]]:

@@ -49,7 +49,13 @@ class Points:
 def plane(
     model: nn.Module, *, grid: int = 51, span: float = 1.5, seed: int = 0, normalise: Normalise = "filter"
 ) -> Points:
-    """Return the grid θ + a·d₁ + b·d₂ for a, b in [−span, span]; [i, j] is the point a = axes[1][j], b = axes[0][i]."""
+    """Return the grid θ + a·d₁ + b·d₂ for a, b in [−span, span]; [i, j] is the point a = axes[1][j], b = axes[0][i].
+
+    Raises:
+        UserError: `grid` is even, so that no point is the network itself, or the span is negative.
+    """
+    if grid % 2 == 0:
+        raise UserError(f"a plane needs an odd number of points per side, one of which is the network; not {grid}")
     axis = _axis(grid, -span, span)
     first, second = (_direction(model, seed, number, normalise) for number in (0, 1))
     offsets = tuple(((a, first), (b, second)) for b in axis for a in axis)

@@ -96,6 +96,13 @@ def test_landscape_from_records_to_figures(command, published, runs, place, caps
     assert command("landscape", values, "--draw", "--output", place / "landscape") == 0
     assert [path for path, data in before.items() if Path(path).read_bytes() != data] == []  # from the values alone
 
+    other = place / "other.jsonl"
+    assert command("landscape", *runs, *options, "--store", other, "--split", "validation") == 0
+    capsys.readouterr()
+    assert command("landscape", values, other, "--draw", "--output", place / "both") == 0
+    drawn = sorted(path.name for path in (place / "both").glob("*-contour.png"))
+    assert drawn == ["digits-cnn-plane-1-contour.png", "digits-cnn-plane-2-contour.png"]  # no scale for two splits
+
     assert command("landscape", *runs, *options, "--line") == 0
     assert command("landscape", *runs, *options, "--rays", 2) == 0
     capsys.readouterr()

@@ -184,7 +184,13 @@ def test_file_of_another_landscape_is_not_resumed(tmp_path):
     with pytest.raises(UserError, match=r"a\.jsonl, line 1 is damaged"):
         store.landscapes(path)
     with pytest.raises(UserError, match="grid of 0 points"):
-        plane(model, grid=0)
+        rays(model, grid=0)
+
+
+@pytest.mark.parametrize("grid", [0, 2, 50])
+def test_a_plane_holds_the_network_itself(grid):
+    with pytest.raises(UserError, match="odd number of points"):
+        plane(Linear(), grid=grid)
 
 
 def test_infinite_loss_is_written_and_read(tmp_path):
