@@ -105,11 +105,15 @@ def test_a_table_reports_a_missing_launcher(monkeypatch, tmp_path):
         run_cells(table, tmp_path / "kept", Engine("submitit_nowhere"), scale="smoke", output=tmp_path / "out")
 
 
-def test_missing_tuned_settings_are_reported(capsys):
+def test_missing_tuned_settings_are_reported(capsys, tmp_path):
     values = experiment.resolve(compose(experiment.CONF, [*QUICK, "settings=tuned"]))
     cli.say_untuned([values, values])
     assert capsys.readouterr().err.count("nothing was tuned for smoke-digits-cnn-none") == 1
     cli.say_untuned([{**values, "settings": {"name": "paper"}}])
+    file = tmp_path / "settings" / "tuned" / "smoke-digits-cnn-none.yaml"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    cli.say_untuned([values], [tmp_path])  # a folder of --config-dir has them
     assert capsys.readouterr().err == ""
 
 

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -157,6 +158,18 @@ def test_no_home_folder_in_a_record():
     config = changed("model.vectors", str(Path.home() / "glove.txt"))
     assert record.identity(config)["model"]["vectors"] == "~/glove.txt"
     assert str(Path.home()) not in json.dumps(record.blank(config))
+
+
+def test_word_vectors_count_by_their_content(tmp_path):
+    def known(place: str, content: str) -> dict[str, Any]:
+        config = changed("model.vectors", str(tmp_path / place / "mine.txt"))
+        return {**config, "vectors": content}
+
+    one, moved, other = known("here", "abc"), known("there", "abc"), known("here", "def")
+    assert record.run_id(one) == record.run_id(moved) != record.run_id(other)
+    assert record.identity(one)["model"]["vectors"] == "mine.txt"
+    assert record.run_id(record.identity(one)) == record.run_id(one)
+    assert record.run_id(changed("model.vectors", "glove")) != record.run_id(one)
 
 
 def test_only_fixed_fields_of_the_machine():

@@ -15,12 +15,13 @@ INTEGER = re.compile(r"[+-]?\d+")
 MISSING = ("", "nan", "<na>")  # as text, in lower case
 
 
-def names_of(values: Sequence[Any], where: str) -> list[str]:
+def names_of(values: Sequence[Any], where: str, beside: Iterable[Any] = ()) -> list[str]:
     """Return each label as text: words as they are (stripped), whole numbers without a point, `true` and `false`.
 
     Args:
         values: words, integers, whole floating-point numbers, booleans, or such numbers and booleans written as text.
         where: the table and its column, for errors.
+        beside: the labels of the other splits. If one of them is a word, so are all.
 
     Raises:
         UserError: a label is missing, is a list or the like, or the labels are numbers that are not whole.
@@ -35,10 +36,11 @@ def names_of(values: Sequence[Any], where: str) -> list[str]:
             kind = type(text).__name__
             raise UserError(f"{where}, row {row + 1}: the label is a {kind}, not a word or a number.")
         texts.append(str(text))
-    if all(text.lower() in ("true", "false") for text in texts):
+    others = [str(value).strip() for value in beside]
+    if all(text.lower() in ("true", "false") for text in (*texts, *others)):
         return [text.lower() for text in texts]
     numbers = [_number(text) for text in texts]
-    if any(number is None for number in numbers):
+    if None in numbers or None in map(_number, others):
         return texts
     for row, number in enumerate(numbers):
         if number is None or number != round(number):

@@ -67,14 +67,16 @@ def load(
         )
     columns = [text_column, *([] if text_pair_column is None else [text_pair_column]), label_column]
     named = {"train": path, "validation": validation_path, "test": test_path}
+    given = {split: one for split, one in named.items() if one is not None}
+    extras = {split: split_column if split == "train" else None for split in given}
+    frames = {split: read(locate(one, root), columns, extras[split]) for split, one in given.items()}
+    labels = [value for frame in frames.values() for value in frame[label_column].tolist()]
     parts: dict[str, OwnSplit] = {}
-    for split, one in named.items():
-        if one is None:
-            continue
-        extra = split_column if split == "train" else None
-        frame = read(locate(one, root), columns, extra)
+    for split, frame in frames.items():
+        extra = extras[split]
         found = frame.get(extra) if extra is not None else None
-        made = rows_of(frame, columns, str(one), None if found is None else found.tolist(), split)
+        splits = None if found is None else found.tolist()
+        made = rows_of(frame, columns, str(given[split]), splits, split, beside=labels)
         if twice := sorted(made.keys() & parts.keys()):
             raise UserError(
                 f"The split column of {path} has rows of {', '.join(twice)}, and dataset.{twice[0]}_path names others; "
@@ -160,7 +162,7 @@ def check_quotes(path: Path, separator: str, cells: Iterable[Any]) -> None:
 
 def rows_of(
     columns_by_name: Any, columns: Sequence[str], where: str, splits: Sequence[Any] | None, split: str, *,
-    named: bool = False,
+    named: bool = False, beside: Sequence[Any] = (),
 ) -> dict[str, OwnSplit]:  # fmt: skip
     """Return the checked rows of a table as parts: all of them as `split`, or by the values of its split column.
 
@@ -171,6 +173,7 @@ def rows_of(
         splits: the value of the split column of each row, if there is one.
         split: the split of all rows, if there is no split column.
         named: the labels are the names of classes as they are; None is missing.
+        beside: see `labels.names_of`.
 
     Raises:
         UserError: an empty text, a missing label, or an unknown split.
@@ -180,7 +183,7 @@ def rows_of(
         _check_texts(values, f"{where}, column {column}")
     at = f"{where}, column {columns[-1]}"
     if not named or None in labels:
-        labels = names_of(labels, at)
+        labels = names_of(labels, at, beside)
     names = list(map(str, labels))
     pairs = texts[1] if len(texts) > 1 else None
     whole = OwnSplit(TextSplit(texts[0], np.zeros(len(names), dtype=np.int64), pairs), names, where)

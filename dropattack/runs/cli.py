@@ -24,7 +24,7 @@ from dropattack import provenance
 from dropattack.errors import AlreadyRunningError, DivergedError, UserError, counted, missing_package
 from dropattack.files import leave_stdout
 from dropattack.runs import experiment, launching, record
-from dropattack.runs.config import GROUPS, SEARCH, cells, choices, compose, parse
+from dropattack.runs.config import GROUPS, SEARCH, cells, choices, compose, parse, search_folders
 
 CONF = experiment.CONF
 SWEEP = ("-m", "--multirun")
@@ -176,7 +176,7 @@ def _dispatch(hydra_main: Callable[[], Any], arguments: list[str]) -> int:
     if any(override.key_or_group.startswith("hydra") for override in parsed):
         launching.check_hydra(CONF, overrides, sweep=False)
     asked = experiment.Run.of(compose(CONF, overrides))
-    say_untuned([asked.config])
+    say_untuned([asked.config], search_folders(parsed))
     if (found := asked.done()) is not None and found["status"] == "finished":
         experiment.say("already done (rerun=true runs it again)")
         _show(asked.record_path)
@@ -193,7 +193,7 @@ def _sweep(hydra_main: Callable[[], Any], overrides: list[str]) -> int:
         asked[" ".join(cell)] = experiment.Run.of(compose(CONF, own))
     records = {line: one.record_path for line, one in asked.items()}
     launching.check_hydra(CONF, wanted[0], sweep=True)
-    say_untuned(one.config for one in asked.values())
+    say_untuned((one.config for one in asked.values()), search_folders(parse(overrides)))
     runs = set(records.values())
     before = sum(record.is_done(path) is not None for path in runs)
     twice = f" ({len(wanted)} cells, some of which are the same run)" * (len(runs) < len(wanted))
@@ -225,13 +225,14 @@ def _say_unfinished(runs: Mapping[str, tuple[str, str]]) -> None:
             experiment.say("\n".join([f"  {number} {state} ({why}):", *(f"    {line}" for line in lines)]))
 
 
-def say_untuned(configs: Iterable[Mapping[str, Any]]) -> None:
-    """Report runs for which `settings=tuned` finds no tuned settings."""
+def say_untuned(configs: Iterable[Mapping[str, Any]], folders: Sequence[Path] = ()) -> None:
+    """Report runs for which `settings=tuned` finds no tuned settings in `conf` and these other folders."""
     names: dict[str, None] = {}
     for values in configs:
         name = "-".join(values[group]["name"] for group in ("scale", "dataset", "model", "reg"))
         chosen = values["settings"]["name"]
-        if chosen != "paper" and not (CONF / "settings" / chosen / f"{name}.yaml").exists():
+        files = [folder / "settings" / chosen / f"{name}.yaml" for folder in (CONF, *folders)]
+        if chosen != "paper" and not any(file.exists() for file in files):
             names[f"settings={chosen}: nothing was tuned for {name}"] = None
     if names:
         shown = "; ".join([*names][:5]) + f" and {len(names) - 5} more" * (len(names) > 5)

@@ -85,7 +85,8 @@ NEUTRAL: dict[str, tuple[Any, tuple[str, ...]]] = {
 _NO_PATHS = ("text_column", "text_pair_column", "label_column", "split_column", "config_name")
 # A word is the name of a folder in these alone (and where a key ends with `_path`): `digits` is a data set elsewhere.
 _PLACES = ("root", "cache", "path", "pretrained", "vectors")
-# The options that name a user's own files. Where `content` of the group identifies them, their places do not count.
+# The options that name a user's own files. Where `content` of the group identifies them, their places do not count;
+# neither does that of word vectors, which `vectors` identifies.
 _OWN = {"dataset": ("path", "validation_path", "test_path"), "model": ("pretrained",)}
 
 
@@ -113,6 +114,8 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(options, dict) and "content" in options:
             for place in filter(os.path.isabs, filter(None, map(options.get, names))):
                 kept[group] = _replaced(kept[group], place, Path(place).name)
+    if kept.get("vectors") and os.path.isabs(file := str(kept["model"]["vectors"])):
+        kept["model"] = {**kept["model"], "vectors": Path(file).name}
     return kept
 
 
@@ -141,6 +144,8 @@ def identifying(config: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(options, dict) and options.get("content") is not None:
             for place in filter(None, map(options.get, names)):
                 kept[group] = _replaced(kept[group], place, "<content>")
+    if kept.get("vectors"):
+        kept["model"] = {**kept["model"], "vectors": "<content>"}
     return kept
 
 

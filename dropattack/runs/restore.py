@@ -41,7 +41,8 @@ def restore(
     dataset, encoded = build.load_data(config)
     if dataset.fingerprint != found["data"]["fingerprint"]:
         raise UserError(f"{path}: the data in {data} is not the data of this run (its fingerprint differs)")
-    model = build.build_model(config, encoded)
+    options = {key: value for key, value in config["model"].items() if key != "vectors"}  # the weights replace them
+    model = build.build_model({**config, "model": options}, encoded)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

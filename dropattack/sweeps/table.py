@@ -13,7 +13,7 @@ from typing import Any
 from dropattack.errors import UserError, counted
 from dropattack.runs import cli, experiment, launching, record, store
 from dropattack.runs.checks import is_name
-from dropattack.runs.config import cells
+from dropattack.runs.config import cells, parse, search_folders
 from dropattack.runs.experiment import Run
 from dropattack.runs.yaml_io import read_yaml
 from dropattack.statistics import MARGIN, Plan, Primary
@@ -184,7 +184,7 @@ def run_cells(
     if not chosen:
         raise UserError(f"table {table.name} has no cell with {' and '.join(only)}")
     asked = {" ".join(cell): Run.asked(cell) for cell in wanted}
-    cli.say_untuned(asked[" ".join(cell)].config for cell in chosen)
+    cli.say_untuned((asked[" ".join(cell)].config for cell in chosen), search_folders(parse(chosen[0])))
     places = {line: one.record_path for line, one in asked.items()}
     kept = {name.partition(" ")[0]: one for name, one in store.read(folder.parent / store.RECORDS).items()}
     for path in places.values():

@@ -131,6 +131,15 @@ def test_given_splits_are_kept(tmp_path):
     assert [len(part) for part in without.splits.values()] == [54, 6, 9]
 
 
+def test_labels_are_spelled_alike_in_all_files(tmp_path):
+    mixed, numbers = [["1.0", "2.0", "none"][row % 3] for row in range(len(ROWS))], ["1.0", "2.0"] * 5
+    rows = texts(10, seed=1, prefix="t")
+    paths = [table(tmp_path, label=mixed), table(tmp_path, "test.csv", rows, label=numbers)]
+    made = tables.load(root=tmp_path, path=paths[0], test_path=paths[1])
+    assert made.classes == ("1.0", "2.0", "none")
+    assert made.test.labels.tolist() == [0, 1] * 5
+
+
 def test_a_column_may_name_the_splits(tmp_path):
     named = ["train"] * 40 + ["Dev"] * 8 + ["test"] * 12
     made = tables.load(root=tmp_path, path=table(tmp_path, split=named))
