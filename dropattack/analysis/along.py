@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from dropattack.analysis.settings import differences, is_chosen
+from dropattack.analysis.settings import differences, of_context
 
 
 def with_number(frame: pd.DataFrame, setting: str) -> pd.DataFrame:
@@ -29,7 +29,7 @@ def by_context(frame: pd.DataFrame, setting: str) -> Iterator[tuple[str, str, pd
         setting: the setting, which is column `x`.
     """
     for (dataset, model), rows in frame.groupby(["dataset", "model"], sort=True):
-        shared = [{k: str(v) for k, v in own.items() if not is_chosen(k) and k != setting} for own in rows["settings"]]
+        shared = [{k: str(v) for k, v in of_context(own).items() if k != setting} for own in rows["settings"]]
         free = _free(shared, rows["x"].tolist())
         apart = [{key: own.get(key) for key in free} for own in shared]
         kinds = list({str(one): one for one in apart}.values())

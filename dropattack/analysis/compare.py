@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dropattack.analysis.settings import differences, distinguishing, is_chosen
+from dropattack.analysis.settings import differences, distinguishing, is_chosen, of_context
 from dropattack.errors import UserError, one_line
 from dropattack.statistics import Plan, Primary, estimate, holm, paired_difference, verdict
 from dropattack.statistics.power import detectable, seeds_needed
@@ -185,8 +185,8 @@ def _apart(settings: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _concerning(settings: dict[str, Any], kind: str) -> dict[str, Any]:
-    own = {key: value for key, value in settings.items() if is_chosen(key)}
-    return own if kind == "variant" else {key: value for key, value in settings.items() if key not in own}
+    chosen = {key: value for key, value in settings.items() if is_chosen(key)}
+    return chosen if kind == "variant" else of_context(settings)
 
 
 def _with(name: Hashable, settings: dict[str, Any]) -> str:

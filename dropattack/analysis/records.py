@@ -21,7 +21,7 @@ import pandas as pd
 from dropattack import jsonl
 from dropattack.analysis.encoders import dataset_label, model_label
 from dropattack.analysis.equivalent import Equivalent
-from dropattack.analysis.settings import DRAW, flatten, is_chosen, join_draws, name_neutral, plugins_aside
+from dropattack.analysis.settings import DRAW, flatten, is_chosen, join_draws, name_neutral, of_context, plugins_aside
 from dropattack.errors import UserError, one_line
 from dropattack.runs import record, store
 from dropattack.runs.checks import is_name
@@ -161,11 +161,11 @@ def _row(path: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     data = found["data"]["fingerprint"]
     known = flatten(identifying(config))  # a file of the user's own counts by its content, wherever it is
     aside = plugins_aside(settings)
-    shared = {key: known[key] for key in settings if not is_chosen(key) and key not in aside}
+    shared = {
+        key: value for key, value in of_context({key: known[key] for key in settings}).items() if key not in aside
+    }
     chosen = {key: value for key, value in settings.items() if is_chosen(key) or aside.get(key)}
-    for key in [key for key in settings if key.startswith("reg.plain.")]:  # trained longer than the methods beside it
-        own = f"trainer.{key.removeprefix('reg.plain.')}"
-        chosen[own], shared[own] = shared[own], settings[key]
+    chosen |= {key: settings[key] for key, value in shared.items() if value != known[key]}  # of longer training
     drawn = {key: value for key, value in shared.items() if key != DRAW}
     return {
         "path": path,

@@ -16,6 +16,7 @@ METHOD = (
     *("trainer.average", "trainer.average_decay", "trainer.average_start"),
 )
 
+PLAIN = "reg.plain."  # the trainer's settings of the methods that longer training stands beside
 DRAW = "dataset.subset_seed"  # of the training rows that a fraction keeps
 
 
@@ -97,6 +98,13 @@ def distinguishing(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
             if value != common or 2 * count <= len(values):
                 own[key] = one[key]
     return [own or dict(one) for one, own in zip(settings, kept, strict=True)]  # if nothing is left, show everything
+
+
+def of_context(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that the methods of a comparison share; longer training counts with the usual length."""
+    plain = {key: value for key, value in settings.items() if key.startswith(PLAIN)}
+    usual = {f"trainer.{key.removeprefix(PLAIN)}": value for key, value in plain.items()}
+    return {key: value for key, value in settings.items() if not is_chosen(key)} | usual
 
 
 def is_chosen(key: str) -> bool:

@@ -168,6 +168,23 @@ def test_a_curve_does_not_mix_contexts(write_run, tmp_path):
     }  # fmt: skip
 
 
+def test_longer_training_is_a_line_of_the_curve_beside_it(write_run, tmp_path):
+    for share in (0.5, 1.0):
+        write_run("longer", epochs=9, plain={"epochs": 3}, fraction=share)
+        write_run("none", epochs=3, fraction=share)
+    frame = with_number(read_records(tmp_path).frame, "dataset.fraction")
+    ((name, _, runs),) = by_context(frame, "dataset.fraction")
+    assert (name, len(runs)) == ("digits", 4)
+
+
+def test_the_usual_length_names_a_context(write_run, tmp_path):
+    for usual in (3, 5):
+        write_run("longer", epochs=9, plain={"epochs": usual})  # its record comes first
+        write_run("none", epochs=usual)
+    names = set(compare(read_records(tmp_path).frame)["dataset_label"])
+    assert names == {"digits (epochs=3)", "digits (epochs=5)"}
+
+
 def test_an_option_that_records_leave_out_has_a_name_beside_others(write_run, tmp_path):
     for relative in (True, False):
         write_run("fgm", relative=relative)
