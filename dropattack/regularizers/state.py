@@ -17,8 +17,7 @@ _NO_TENSORS = {bool, int, float, str, type(None), tuple, list, dict, OrderedDict
 # Sizes in elements. A small tensor is copied in every step, since any forward may begin to write it; a large weight is
 # not copied before it is known to change.
 _SMALL, _LARGE = 65_536, 4_000_000
-# These write their statistics in train mode and never read them, and leave them alone in eval mode. Other classes
-# derived from BatchNorm (batch renormalisation) may read theirs.
+# These write their statistics in train mode, without a new version.
 _STATISTICS = frozenset(
     [
         *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
@@ -64,10 +63,12 @@ class _Entry:
         for values in (self.buffers, self.attributes):
             if not _NO_TENSORS.issuperset(map(type, values.values())):
                 self.tensors += [(name, value) for name, value in values.items() if isinstance(value, Tensor)]
-        # Only plain ones: the values of a sharded or quantised weight cannot be told from its place. An embedding with
-        # max_norm writes the rows that it looks up, and a further forward of the same rows writes nothing new.
-        if getattr(module, "max_norm", None) is None:
-            self.tensors += [(name, p) for name, p in module._parameters.items() if type(p) is nn.Parameter]
+        # Only plain ones: the values of a sharded or quantised weight cannot be told from its place. A trained
+        # embedding with max_norm writes the rows that it looks up, and a further forward of them writes nothing new.
+        writes_rows = getattr(module, "max_norm", None) is not None
+        for name, p in module._parameters.items():
+            if type(p) is nn.Parameter and not (writes_rows and p.requires_grad):
+                self.tensors.append((name, p))
 
     def is_unchanged(self) -> bool:
         """Return whether each name still has the same object; contents may differ."""
@@ -117,15 +118,17 @@ class _Snapshot:
             self.entries = [entry if entry.is_unchanged() else _Entry(entry.module) for entry in before.entries]
         self.places: dict[tuple[int, str], tuple[Tensor, tuple[int, int] | None]] = {}
         self.sums: dict[tuple[int, str], Tensor] = {}
-        self.copies: dict[tuple[int, str], tuple[nn.Module, Tensor, Tensor]] = {}
+        copied: dict[tuple[int, str], tuple[nn.Module, Tensor]] = {}
         for entry in self.entries:
             for name, value in entry.tensors:
                 slot = id(entry.module), name
                 if copies(entry.module, name, value):
-                    self.copies[slot] = entry.module, value, value.detach().clone()
+                    copied[slot] = entry.module, value
                 elif sums(value):
                     self.sums[slot] = _sums(value)
                 self.places[slot] = value, _place(value)
+        copies = _clones([value for _, value in copied.values()])
+        self.copies = {slot: (*one, copy) for (slot, one), copy in zip(copied.items(), copies, strict=True)}
 
     def put_back(self) -> None:
         for entry in self.entries:
@@ -133,12 +136,39 @@ class _Snapshot:
         _write(self.copies.values())
 
 
+def _clones(values: list[Tensor]) -> list[Tensor]:
+    copies = [torch.empty_like(x) if _is_plain(x) else x.detach().clone() for x in values]
+    _copy_all([(copy, x) for copy, x in zip(copies, values, strict=True) if _is_plain(x)])
+    return copies
+
+
 def _write(copies: Iterable[tuple[nn.Module, Tensor, Tensor]]) -> None:
+    pairs = []
     with torch.no_grad():
         for _, value, copy in copies:
             if value.shape != copy.shape:  # an observer, which takes its size from the first batch
                 value.resize_(copy.shape)
-            value.copy_(copy)
+            if _is_plain(value):
+                pairs.append((value, copy))
+            else:
+                value.copy_(copy)
+    _copy_all(pairs)
+
+
+def _copy_all(pairs: list[tuple[Tensor, Tensor]]) -> None:
+    """Copy the second of each pair into the first, in one call per kind: a network has many statistics."""
+    kinds: dict[tuple[torch.device, torch.dtype], tuple[list[Tensor], list[Tensor]]] = {}
+    for to, source in pairs:
+        into, out_of = kinds.setdefault((to.device, to.dtype), ([], []))
+        into.append(to)
+        out_of.append(source)
+    with torch.no_grad():
+        for into, out_of in kinds.values():
+            torch._foreach_copy_(into, out_of)
+
+
+def _is_plain(x: Tensor) -> bool:
+    return type(x) in (Tensor, nn.Parameter) and x.layout is torch.strided and not x.is_inference()
 
 
 def _place(x: Tensor) -> tuple[int, int] | None:
@@ -223,9 +253,7 @@ class State:
         self._moving.see()
 
     def _is_copied(self, module: nn.Module, name: str, value: Tensor) -> bool:
-        if value.grad_fn is not None or value.is_meta or value.is_inference() or type(module) in _STATISTICS:
-            return False
-        if id(value) in self._attacked:
+        if value.grad_fn is not None or value.is_meta or value.is_inference() or id(value) in self._attacked:
             return False
         if (id(module), name) in self._moving.slots:
             return True

@@ -47,6 +47,64 @@ def by_a_new_tensor(p, q):
     p.data = 0.9 * p.data + 0.1 * q.data
 
 
+@pytest.mark.parametrize("write", [in_place, by_data])
+@pytest.mark.parametrize("mode", [True, False])
+def test_a_teacher_with_batch_normalisation_averages_what_a_plain_step_would(write, mode):
+    class Normed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.student = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)).double()
+            self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+            self.seen = []
+
+        def forward(self, x):
+            self.teacher.train(mode)
+            pairs = [*zip(self.teacher.parameters(), self.student.parameters(), strict=True)]
+            if not mode:  # its statistics are averages too
+                pairs += [
+                    (p, q) for p, q in zip(self.teacher.buffers(), self.student.buffers(), strict=True) if p.dim()
+                ]
+            with torch.no_grad():
+                for p, q in pairs:
+                    write(p, q)
+            self.seen.append(self.teacher(x))
+            return self.student(x) - 0.5 * self.seen[-1]
+
+    model, plain = Normed(), Normed()
+    with torch.no_grad():
+        for p, q in zip(model.student.parameters(), plain.student.parameters(), strict=True):
+            p.add_(1.0), q.add_(1.0)
+    reg = FGM(model, "student.2.bias", epsilon=1e-12)
+    for _ in range(4):
+        reg.backward(loss_of(model))
+        loss_of(plain)()
+        torch.testing.assert_close(model.seen[-1], model.seen[-2], rtol=0, atol=1e-9)
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value, rtol=0, atol=1e-9)
+
+
+def test_a_teacher_of_embeddings_with_a_largest_norm_is_updated_once():
+    class Bounded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.student = nn.Embedding(5, 3).double()
+            self.teacher = nn.Embedding(5, 3, max_norm=5.0).double().requires_grad_(False)
+
+        def forward(self, ids):
+            with torch.no_grad():
+                self.teacher.weight.lerp_(self.student.weight, 0.1)
+            return self.student(ids) - self.teacher(ids)
+
+    model, plain = Bounded(), Bounded()
+    reg = FGM(model, "student.weight")
+    for _ in range(4):
+        reg.backward(lambda: model(torch.arange(5)).square().mean())
+        plain(torch.arange(5))
+    torch.testing.assert_close(model.teacher.weight, plain.teacher.weight, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("write", [in_place, by_data, by_a_new_tensor])
 @pytest.mark.parametrize(
     "make", [lambda m: FGM(m, "student.weight"), lambda m: SAM(m, rho=0.5), lambda m: DropAttack(m, "student.*", p=1.0)]
