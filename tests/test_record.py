@@ -160,14 +160,16 @@ def test_no_home_folder_in_a_record():
     assert str(Path.home()) not in json.dumps(record.blank(config))
 
 
-def test_word_vectors_count_by_their_content(tmp_path):
+@pytest.mark.parametrize("key", ["vectors", "tokenizer"])
+def test_files_of_the_users_own_count_by_their_content(key, tmp_path):
     def known(place: str, content: str) -> dict[str, Any]:
-        config = changed("model.vectors", str(tmp_path / place / "mine.txt"))
-        return {**config, "vectors": content}
+        path = str(tmp_path / place / "mine")
+        config = changed("model.vectors", path) if key == "vectors" else changed("model.tokenizer", {"name": path})
+        return {**config, key: content}
 
     one, moved, other = known("here", "abc"), known("there", "abc"), known("here", "def")
     assert record.run_id(one) == record.run_id(moved) != record.run_id(other)
-    assert record.identity(one)["model"]["vectors"] == "mine.txt"
+    assert str(tmp_path) not in json.dumps(record.identity(one))
     assert record.run_id(record.identity(one)) == record.run_id(one)
     assert record.run_id(changed("model.vectors", "glove")) != record.run_id(one)
 

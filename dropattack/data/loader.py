@@ -93,7 +93,8 @@ class Loader:
 
     def _batch_ends(self, rows: int) -> np.ndarray:
         ends = list(range(self.batch_size, rows, self.batch_size))
-        if ends and rows - ends[-1] < self.world:
+        # A process with a single row joins the batch before, because BatchNorm has no variance of one value.
+        if ends and rows - ends[-1] < min(2 * self.world, self.batch_size):
             ends.pop()
         return np.array([*ends, rows])
 

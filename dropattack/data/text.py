@@ -140,7 +140,7 @@ class PretrainedTokenizer:
         own = asdict(self)
         if self.name is not None:
             del own["vocabulary_size"]
-            own["files"] = pretrained_identity(self.name)
+            own |= {"files": pretrained_identity(self.name), "special_tokens": "are text"}
         return {"type": "pieces", "tokenizers": tokenizers.__version__, **own}
 
     def fit(self, dataset: Dataset) -> Pieces:
@@ -150,6 +150,7 @@ class PretrainedTokenizer:
         else:
             backend, pad, unknown = pretrained_pieces(self.name)
         backend.no_padding()
+        backend.encode_special_tokens = True  # a [SEP] that somebody wrote is text, and does not begin a second one
         backend.enable_truncation(self.max_length)
         by_id = {i: token for token, i in backend.get_vocab().items()}
         vocabulary = tuple(by_id.get(i, f"[unused-{i}]") for i in range(max(by_id) + 1))

@@ -1,5 +1,6 @@
 """Attacks on activations: the output of a module, or the model's input."""
 
+import inspect
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -129,9 +130,8 @@ class Activation:
         for i, x in enumerate(args):
             if isinstance(x, Tensor) and x.is_floating_point():
                 return (*args[:i], self._perturb(x, None, is_shared=True), *args[i + 1 :]), kwargs
-        for name, x in kwargs.items():
-            if isinstance(x, Tensor) and x.is_floating_point():
-                return args, {**kwargs, name: self._perturb(x, None, is_shared=True)}
+        if (name := _input_among(kwargs, self.attacked)) is not None:
+            return args, {**kwargs, name: self._perturb(kwargs[name], None, is_shared=True)}
         raise RuntimeError(
             "the model's input has no floating-point tensor to attack: for token ids, attack the embedding instead"
         )
@@ -207,6 +207,22 @@ class Activation:
         self._parts[forward] = upcast(self._examples_first(gradient.detach()))
         parts = list(self._parts.values())
         self.gradient = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+
+
+def _input_among(kwargs: dict[str, Any], model: nn.Module) -> str | None:
+    """Return the name of the input among the keyword arguments: floating-point, and neither labels nor a mask.
+
+    Of several it is the one that the model itself names (`main_input_name`, in Transformers), or else the first of its
+    signature: data collators put the labels first.
+    """
+    named = [name for name, x in kwargs.items() if isinstance(x, Tensor) and x.is_floating_point()]
+    named = [name for name in named if not name.startswith(("label", "target")) and "mask" not in name]
+    if len(named) < 2:
+        return named[0] if named else None
+    if (main := getattr(model, "main_input_name", None)) in named:
+        return str(main)
+    signature = list(inspect.signature(model.forward).parameters)
+    return min(named, key=lambda name: signature.index(name) if name in signature else len(signature))
 
 
 class _Hook:

@@ -20,6 +20,7 @@ _DIRECTED = {"softmax": kl, "bernoulli": bernoulli_kl, "gaussian": gaussian_kl}
 # The functions that a loss computes from its logits, by autograd's names. A sigmoid or softmax says more than the
 # powers and absolute values that may follow (Brier's score, a focal loss).
 _SOFTMAX = ("LogSoftmaxBackward0", "SoftmaxBackward0", "LogsumexpBackward0", "NllLossBackward0", "NllLoss2DBackward0")
+_NORMALISED = ("LogSoftmaxBackward0", "SoftmaxBackward0", "LogsumexpBackward0", "ExpBackward0")
 _BERNOULLI = (
     *("BinaryCrossEntropyWithLogitsBackward0", "BinaryCrossEntropyBackward0"),
     *("LogSigmoidBackward0", "SigmoidBackward0", "SoftplusBackward0"),
@@ -108,6 +109,11 @@ def meaning(
     on_the_way = nodes_between(loss, logits)
     names = {type(node).__name__ for node in on_the_way}
     if divergence is None:
+        if _takes_probabilities(names):
+            raise ValueError(
+                f"{method} compares logits, and this loss takes the logarithm of what came with it, which are "
+                "probabilities: return the values before the sigmoid or softmax as logits"
+            )
         if not names.intersection((*_SOFTMAX, *_BERNOULLI, *_GAUSSIAN)):
             names = _nearest(loss)
         found: list[Divergence] = []
@@ -145,6 +151,13 @@ def meaning(
             "return dropattack.Output(loss, logits, mask) with the positions that count"
         )
     return Meaning(divergence, dim, ignored.reshape(positions))
+
+
+def _takes_probabilities(names: set[str]) -> bool:
+    """Return whether a loss that depends on its logits by these functions reads them as probabilities."""
+    if "BinaryCrossEntropyBackward0" in names:
+        return "SigmoidBackward0" not in names
+    return "LogBackward0" in names and not names.intersection(_NORMALISED)
 
 
 def _class_dim(on_the_way: list[Any], names: set[str], logits: Tensor) -> int:

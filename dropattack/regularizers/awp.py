@@ -63,7 +63,11 @@ class AWP(Regularizer):
     def _resolve(self, targets: str | Iterable[str]) -> list[Target]:
         assert self.model is not None
         found = resolve_weights(self.model, targets, "AWP")
-        weights = [t for t in found if self._of_any_dimension or t.value().dim() > 1]
+        weights = [t for t in found if self._of_any_dimension or t.attacked.dim() > 1]
+        if not weights:
+            raise ValueError(
+                "AWP perturbs the matrices called weight, and this model has none: name the weights, targets=[…]"
+            )
         inputs = [] if self._input_names is None else resolve(self.model, self._input_names)
         self._roles = [{id(t.attacked) for t in role} for role in (weights, inputs)]
         own = {id(t.attacked): t for t in weights}

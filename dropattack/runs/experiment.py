@@ -47,7 +47,7 @@ CONF = (PACKAGE if INSTALLED else PACKAGE.parent) / "conf"
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
-    """Return the config as plain values, checked, with digests of each plug-in's code and of the user's own vectors.
+    """Return the config as plain values, checked, with digests of each plug-in's code and of the user's own files.
 
     Raises:
         UserError: an invalid value, or a model that does not fit the data.
@@ -59,13 +59,15 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     plugins.load(values["plugins"])
     build.check_targets(values)
     attacked.check(values)
-    return {**values, **_vectors(values["model"].get("vectors")), "plugins": plugins.digests(plugins.used(values))}
+    return {**values, **_contents(values["model"]), "plugins": plugins.digests(plugins.used(values))}
 
 
-def _vectors(file: str | None) -> dict[str, Any]:
-    """Return a key of the config that identifies word vectors of the user's own, whose path alone says too little."""
-    found = None if file in (None, "glove") else digest(".", str(file))
-    return {} if found is None else {"vectors": found}
+def _contents(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return keys of the config that identify word vectors and a tokenizer of the user's own, beyond their paths."""
+    tokenizer = (model.get("tokenizer") or {}).get("name")
+    own = {"vectors": model.get("vectors"), "tokenizer": None if tokenizer == model.get("pretrained") else tokenizer}
+    found = {key: digest(".", str(path)) for key, path in own.items() if path not in (None, "glove")}
+    return {key: content for key, content in found.items() if content is not None}
 
 
 @dataclass(frozen=True)

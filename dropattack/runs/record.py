@@ -86,7 +86,7 @@ _NO_PATHS = ("text_column", "text_pair_column", "label_column", "split_column", 
 # A word is the name of a folder in these alone (and where a key ends with `_path`): `digits` is a data set elsewhere.
 _PLACES = ("root", "cache", "path", "pretrained", "vectors")
 # The options that name a user's own files. Where `content` of the group identifies them, their places do not count;
-# neither does that of word vectors, which `vectors` identifies.
+# neither do those of word vectors and a tokenizer, whose content is a key of its own (`experiment.resolve`).
 _OWN = {"dataset": ("path", "validation_path", "test_path"), "model": ("pretrained",)}
 
 
@@ -114,8 +114,8 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(options, dict) and "content" in options:
             for place in filter(os.path.isabs, filter(None, map(options.get, names))):
                 kept[group] = _replaced(kept[group], place, Path(place).name)
-    if kept.get("vectors") and os.path.isabs(file := str(kept["model"]["vectors"])):
-        kept["model"] = {**kept["model"], "vectors": Path(file).name}
+    for place in filter(os.path.isabs, _known_files(kept)):
+        kept["model"] = _replaced(kept["model"], place, Path(place).name)
     return kept
 
 
@@ -144,9 +144,16 @@ def identifying(config: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(options, dict) and options.get("content") is not None:
             for place in filter(None, map(options.get, names)):
                 kept[group] = _replaced(kept[group], place, "<content>")
-    if kept.get("vectors"):
-        kept["model"] = {**kept["model"], "vectors": "<content>"}
+    for place in _known_files(kept):
+        kept["model"] = _replaced(kept["model"], place, "<content>")
     return kept
+
+
+def _known_files(config: Mapping[str, Any]) -> list[str]:
+    """Return the places of the user's own word vectors and tokenizer, if their content is a key of the config."""
+    model = config.get("model") or {}
+    places = {"vectors": model.get("vectors"), "tokenizer": (model.get("tokenizer") or {}).get("name")}
+    return [str(place) for key, place in places.items() if config.get(key) and place]
 
 
 def _folders(config: Mapping[str, Any]) -> list[tuple[str, str]]:

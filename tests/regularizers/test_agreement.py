@@ -357,3 +357,21 @@ def test_a_time_major_loss_has_its_positions_in_another_order():
         agreement((4, 3), flat)
     found, seen = agreement((4, 3), flat, COUNTS)
     torch.testing.assert_close(found, by_hand(softmax, seen, COUNTS))
+
+
+@pytest.mark.parametrize("method", [RDrop, VAT, SMART, RAT])
+@pytest.mark.parametrize(("end", "loss"), [
+    (torch.sigmoid, lambda p: F.binary_cross_entropy(p, LABELS)),
+    (lambda z: z.softmax(-1), lambda p: F.nll_loss(p.log(), Y) / 4),
+    (lambda z: z.softmax(-1), lambda p: F.nll_loss((p + 1e-9).log(), Y)),
+])  # fmt: skip
+def test_probabilities_are_not_taken_for_logits(method, end, loss):
+    model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5)).double()
+    options = {} if method is RDrop else {"targets": "0"}
+
+    def forward() -> Output:
+        made = end(model(torch.ones(3, 4).double()))
+        return Output(loss(made), made)
+
+    with pytest.raises(ValueError, match="before the sigmoid or softmax"):
+        method(model, **options).backward(forward)
