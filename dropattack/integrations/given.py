@@ -1,7 +1,9 @@
 """The regularizer that a trainer is given: a name with options, a function of the model, or a regularizer of it."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from torch import nn
 
@@ -45,3 +47,25 @@ def checked(
 
 def _made(name: str, options: dict[str, object], model: nn.Module) -> Regularizer:
     return make(name, model, **options)
+
+
+def taken_over(state: Any, rank: int, world: int) -> Any:
+    """Return a regularizer's state, saved by another number of processes, for process `rank` of `world`.
+
+    Its counters go on, since all processes must have one objective. Its random numbers are drawn anew.
+    """
+    if isinstance(state, list | tuple):
+        return [taken_over(one, rank, world) for one in state]
+    if not isinstance(state, Mapping):
+        return state
+    made = {key: {} if key == "generators" else taken_over(one, rank, world) for key, one in state.items()}
+    if "generators" in state:
+        place = f"{state.get('seed')}/rank{rank}of{world}/step{state.get('calls')}"
+        made["seed"] = int.from_bytes(hashlib.sha256(place.encode()).digest()[:7], "big")
+    return made
+
+
+AGAIN = (
+    "the checkpoint is of another number of processes: the regularizer goes on from its step, and draws new random "
+    "numbers"
+)

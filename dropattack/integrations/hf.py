@@ -5,6 +5,7 @@ Written along the Trainer of transformers 5.23, and tested with 5.17 too.
 
 import copy
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer
 
-from dropattack.integrations.given import Given, checked
+from dropattack.integrations.given import AGAIN, Given, checked, taken_over
 from dropattack.regularizers import Losses, Output, Regularizer
 from dropattack.regularizers.naming import unwrapped
 
@@ -68,6 +69,7 @@ class RegularizerMixin(_Base):
         self._given = given
         self._regularizer: Regularizer | None = None
         self.losses: Losses | None = None
+        self._warn_of_other_steps()
         self._check_support()
         if self.model_init is None:  # a wrong target name is an error here, not after an hour of tokenizing
             self.regularizer_for(self.model)
@@ -159,6 +161,18 @@ class RegularizerMixin(_Base):
         if every is not None and self.state.global_step % every == 0 and torch.cuda.is_available():
             torch.cuda.empty_cache()
 
+    def _warn_of_other_steps(self) -> None:
+        """Name a class whose own `training_step` does not run, because the mixin comes before it."""
+        kinds = type(self).__mro__
+        for kind in kinds[kinds.index(RegularizerMixin) + 1 : kinds.index(Trainer)]:
+            if "training_step" in vars(kind):
+                name = kind.__name__
+                warnings.warn(
+                    f"the training_step of {name} does not run, because RegularizerMixin comes before it; if it calls "
+                    f"super().training_step, write class {type(self).__name__}({name}, RegularizerMixin, Trainer)",
+                    stacklevel=3,
+                )
+
     def _check_support(self) -> None:
         strategy = self.accelerator.distributed_type.name
         if strategy in NO_STRATEGY or self.accelerator.distributed_type.value in NO_STRATEGY:
@@ -178,15 +192,25 @@ class RegularizerMixin(_Base):
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
-        torch.save(self.regularizer_for(cast(nn.Module, self.model)).state_dict(), self._state_file(output_dir))
+        state = self.regularizer_for(cast(nn.Module, self.model)).state_dict()
+        torch.save(state, self._state_file(output_dir, self.args.process_index))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)
-        if checkpoint is not None and os.path.isfile(path := self._state_file(checkpoint)):
-            self.regularizer_for(cast(nn.Module, self.model)).load_state_dict(torch.load(path, weights_only=True))
+        if checkpoint is not None:
+            self._load_regularizer(checkpoint, self.args.process_index, self.args.world_size)
 
-    def _state_file(self, folder: str) -> str:
-        return os.path.join(folder, f"regularizer_state_{self.args.process_index}.pth")
+    def _load_regularizer(self, folder: str, rank: int, world: int) -> None:
+        regularizer = self.regularizer_for(cast(nn.Module, self.model))
+        if os.path.isfile(path := self._state_file(folder, rank)):
+            regularizer.load_state_dict(torch.load(path, weights_only=True))
+        elif os.path.isfile(path := self._state_file(folder, 0)):
+            warnings.warn(AGAIN, stacklevel=2)
+            regularizer.load_state_dict(taken_over(torch.load(path, weights_only=True), rank, world))
+
+    @staticmethod
+    def _state_file(folder: str, rank: int) -> str:
+        return os.path.join(folder, f"regularizer_state_{rank}.pth")
 
 
 def _named(outputs: object, name: str) -> Any:

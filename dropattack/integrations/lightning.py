@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dropattack.integrations.given import checked
+from dropattack.integrations.given import AGAIN, checked, taken_over
 from dropattack.regularizers import Losses, Output, Regularizer
 from dropattack.regularizers.passes import Forward, HasLoss
 
@@ -294,16 +294,13 @@ class RegularizerMixin(_Base):
     def _restore(self) -> None:
         """Load a checkpoint's state, before the first step, when the module is on its device."""
         states, self._held.restored = self._held.restored, None
-        if not states:
+        if not states or not self.trainer.global_step:  # weights of `load_from_checkpoint`, in a training of their own
             return
-        if len(states) != self.trainer.world_size:
-            warnings.warn(
-                f"the checkpoint has regularizer states of {len(states)} processes and {self.trainer.world_size} are "
-                "training: the regularizer starts with fresh random numbers",
-                stacklevel=2,
-            )
-            return
-        self.regularizer.load_state_dict(states[self.trainer.global_rank])
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        if len(states) != world:
+            warnings.warn(AGAIN, stacklevel=2)
+            states = [taken_over(states[0], one, world) for one in range(world)]
+        self.regularizer.load_state_dict(states[rank])
 
 
 def _make_closure(loop: Any, kwargs: Any, optimizer: Any, batch_idx: int) -> Any:
@@ -317,6 +314,9 @@ def _make_closure(loop: Any, kwargs: Any, optimizer: Any, batch_idx: int) -> Any
 
 def _save(module: RegularizerMixin, checkpoint: dict[str, object]) -> None:
     if _KEY in checkpoint:  # by a hook that called super()
+        return
+    if module._held.restored is not None:  # resumed, and no step has been made since
+        checkpoint[_KEY] = module._held.restored
         return
     state = module.regularizer.state_dict()
     states: list[Any] = [state]

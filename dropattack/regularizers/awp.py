@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from dropattack.regularizers.base import Common, Regularizer
 from dropattack.regularizers.checks import at_least_one, boolean, non_negative
@@ -63,7 +64,7 @@ class AWP(Regularizer):
     def _resolve(self, targets: str | Iterable[str]) -> list[Target]:
         assert self.model is not None
         found = resolve_weights(self.model, targets, "AWP")
-        weights = [t for t in found if self._of_any_dimension or t.attacked.dim() > 1]
+        weights = [t for t in found if self._of_any_dimension or is_lazy(t.attacked) or t.attacked.dim() > 1]
         if not weights:
             raise ValueError(
                 "AWP perturbs the matrices called weight, and this model has none: name the weights, targets=[…]"

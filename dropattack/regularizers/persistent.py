@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any, TypedDict
 
 import torch
+import torch.distributed as dist
 from torch import Generator, Tensor
 
 from dropattack.regularizers import functional
@@ -31,8 +32,13 @@ class Saved(_Saved, total=False):
 
 
 def _own_seed() -> int:
-    """Return a seed that follows from torch's, and is another: that one's numbers have become the initial weights."""
-    return int.from_bytes(hashlib.sha256(f"{torch.initial_seed()}/dropattack".encode()).digest()[:7], "big")
+    """Return a seed that follows from torch's, and is another: that one's numbers have become the initial weights.
+
+    Each process of a distributed training has its own, for its rows are others.
+    """
+    rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    place = f"{torch.initial_seed()}/dropattack{f'/rank{rank}' if rank else ''}"
+    return int.from_bytes(hashlib.sha256(place.encode()).digest()[:7], "big")
 
 
 class Persistent:
@@ -42,6 +48,7 @@ class Persistent:
         self._names = names  # of the targets, as given
         self.seed = _own_seed() if seed is None else integer(seed, "seed")
         self._generators: dict[str, Generator] = {}
+        self._saved: dict[str, Tensor] = {}  # restored states of generators, by device, until something is drawn there
         self._calls = 0
         self._skipped: Tensor | None = None
         self._skipped_before = 0
@@ -59,7 +66,16 @@ class Persistent:
         key = str(device)
         if key not in self._generators:
             self._generators[key] = Generator(device).manual_seed(self.seed % 2**63)
+            if (saved := self._saved_on(device)) is not None:
+                self._generators[key].set_state(self._saved.pop(saved).cpu())
         return self._generators[key]
+
+    def _saved_on(self, device: torch.device) -> str | None:
+        """Return the name of the device whose restored state is to go on here: this one, or another GPU."""
+        if str(device) in self._saved:
+            return str(device)
+        alike = [name for name in self._saved if torch.device(name).type == device.type]
+        return alike[0] if len(alike) == 1 else None
 
     def _count_skipped(self, norm: Tensor, length: float | Tensor = 1.0) -> Tensor | None:
         """Count the norms that are not usable, or whose `length` is zero (a part of a weight that is zero).
@@ -79,7 +95,7 @@ class Persistent:
 
     def state_dict(self) -> Saved:
         """Return counters and random states: with these and equal weights, the next step is equal bit for bit."""
-        generators = {device: g.get_state() for device, g in self._generators.items()}
+        generators = self._saved | {device: g.get_state() for device, g in self._generators.items()}
         state: Saved = {
             "method": self._identity(), "calls": self._calls, "skipped": self.skipped, "generators": generators,
             "seed": self.seed,
@@ -105,9 +121,7 @@ class Persistent:
             raise ValueError(f"this is {self._identity()}, and the state is of {state.get('method', 'no regularizer')}")
         self._calls, self._skipped_before, self._skipped = int(state["calls"]), int(state["skipped"]), None
         self.seed = int(state.get("seed", self.seed))
-        self._generators = {}
-        for device, generator_state in state["generators"].items():
-            self._generator(torch.device(device)).set_state(generator_state.cpu())
+        self._generators, self._saved = {}, dict(state["generators"])
         self._load_own_state(state.get("own", {}))
 
     def _identity(self) -> str:

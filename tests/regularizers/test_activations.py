@@ -253,3 +253,28 @@ def test_a_gradient_inside_the_objective_is_not_read_by_the_other_method(monkeyp
                         asked.append(len(smart.targets[0]._parts)))[1])  # fmt: skip
     Compose(smart, FGM(model, "1", epsilon=0.5)).backward(lambda: Output(F.cross_entropy(z := model(X), Y), z))
     assert asked == [0, 0]
+
+
+@pytest.mark.parametrize(("main", "attacked"), [(None, "image"), ("sound", "sound")])
+def test_labels_and_masks_are_no_input(main, attacked):
+    class Regression(nn.Module):
+        main_input_name = main
+
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 1).double()
+            self.seen = []
+
+        def forward(self, image, sound, pixel_mask, labels):
+            self.seen.append({"image": image, "sound": sound, "pixel_mask": pixel_mask, "labels": labels})
+            return (self.linear(image + sound * pixel_mask).squeeze(-1) - labels).square().mean()
+
+    model = Regression()
+    inputs = ("labels", (3,)), ("pixel_mask", (3, 4)), ("sound", (3, 4)), ("image", (3, 4))
+    batch = {name: torch.ones(shape).double() for name, shape in inputs}  # the labels come first, as collators put them
+    FGM(model, INPUT).backward(lambda: model(**batch))
+    clean, moved = model.seen
+    assert [name for name in batch if not torch.equal(clean[name], moved[name])] == [attacked]
+    ids = {"image": torch.ones(3, 4, dtype=torch.long), "sound": torch.ones(3, 4, dtype=torch.long)}
+    with pytest.raises(RuntimeError, match="no floating-point tensor to attack"):
+        FGM(model, INPUT).backward(lambda: model(**ids, pixel_mask=torch.ones(3, 4), labels=torch.ones(3)))

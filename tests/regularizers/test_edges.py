@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dropattack import (
+    AWP,
     FGM,
     INPUT,
     PGD,
@@ -387,3 +388,27 @@ def test_a_random_direction_is_as_long_as_the_attack_it_stands_for_and_spares_pa
         RandomAttack(model, "embed.weight", p=2)
     with pytest.raises(RuntimeError, match=r"'embed\.weight' got no gradient"):
         RandomAttack(model, "embed.weight").backward(lambda: (model.head.weight**2).sum())
+
+
+def test_random_numbers_go_on_with_the_gpu_and_start_on_another_device(model, forward):
+    reg = DropAttack(model, "rnn.weight_hh_l0", seed=3)
+    reg.backward(forward)
+    state = reg.state_dict()
+    other = DropAttack(model, "rnn.weight_hh_l0", seed=3)
+    other.load_state_dict({**state, "generators": {"cuda:1": state["generators"]["cpu"]}})
+    assert other._saved_on(torch.device("cuda:0")) == "cuda:1"
+    assert other._saved_on(torch.device("cpu")) is None
+    other.backward(forward)  # on a machine without a GPU
+    assert set(other.state_dict()["generators"]) == {"cpu", "cuda:1"}
+
+
+def test_awp_without_a_matrix_called_weight_is_refused():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.kernel, self.norm = nn.Parameter(torch.ones(3, 3)), nn.LayerNorm(3)
+
+    with pytest.raises(ValueError, match=r"matrices called weight.*targets="):
+        AWP(Named())
+    assert len(AWP(Named(), "kernel").targets) == 1
+    assert len(AWP(nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2))).targets) == 2
