@@ -5,7 +5,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from operator import is_
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -127,11 +127,7 @@ class _Snapshot:
                 elif sums(value):
                     self.sums[slot] = _sums(value)
                 self.places[slot] = value, _place(value)
-        clones = _clones([value for _, value in copied.values()])
-        self.copies = {
-            slot: (module, value, copy)
-            for (slot, (module, value)), copy in zip(copied.items(), clones, strict=True)
-        }  # fmt: skip
+        self.copies = dict(zip(copied, _copied([*copied.values()]), strict=True))
 
     def put_back(self) -> None:
         for entry in self.entries:
@@ -139,23 +135,45 @@ class _Snapshot:
         _write(self.copies.values())
 
 
-def _clones(values: list[Tensor]) -> list[Tensor]:
-    copies = [torch.empty_like(x) if _is_plain(x) else x.detach().clone() for x in values]
-    _copy_all([(copy, x) for copy, x in zip(copies, values, strict=True) if _is_plain(x)])
-    return copies
+class _Copy(NamedTuple):
+    """A tensor of a module, and a copy of it.
+
+    Attributes:
+        is_quiet: Whether it is written without a new version: statistics, because a pass with two forwards (R-Drop)
+            puts them back while the graph of the first one waits.
+        is_plain: Whether many are written in one call.
+    """
+
+    module: nn.Module
+    value: Tensor
+    copy: Tensor
+    is_quiet: bool
+    is_plain: bool
+
+    @property
+    def to(self) -> Tensor:
+        return self.value.data if self.is_quiet else self.value
 
 
-def _write(copies: Iterable[tuple[nn.Module, Tensor, Tensor]]) -> None:
-    pairs = []
+def _copied(values: list[tuple[nn.Module, Tensor]]) -> list[_Copy]:
+    made = []
+    for module, value in values:
+        is_plain = type(value) in (Tensor, nn.Parameter) and value.layout is torch.strided
+        copy = torch.empty_like(value) if is_plain else value.detach().clone()
+        is_quiet = type(module) in _STATISTICS and not isinstance(value, nn.Parameter)
+        made.append(_Copy(module, value, copy, is_quiet, is_plain))
+    _copy_all([(one.copy, one.value) for one in made if one.is_plain])
+    return made
+
+
+def _write(copies: Collection[_Copy]) -> None:
     with torch.no_grad():
-        for _, value, copy in copies:
-            if value.shape != copy.shape:  # an observer, which takes its size from the first batch
-                value.resize_(copy.shape)
-            if _is_plain(value):
-                pairs.append((value, copy))
-            else:
-                value.copy_(copy)
-    _copy_all(pairs)
+        for one in copies:
+            if one.value.shape != one.copy.shape:  # an observer, which takes its size from the first batch
+                one.value.resize_(one.copy.shape)
+            if not one.is_plain:
+                one.to.copy_(one.copy)
+    _copy_all([(one.to, one.copy) for one in copies if one.is_plain])
 
 
 def _copy_all(pairs: list[tuple[Tensor, Tensor]]) -> None:
@@ -168,10 +186,6 @@ def _copy_all(pairs: list[tuple[Tensor, Tensor]]) -> None:
     with torch.no_grad():
         for into, out_of in kinds.values():
             torch._foreach_copy_(into, out_of)
-
-
-def _is_plain(x: Tensor) -> bool:
-    return type(x) in (Tensor, nn.Parameter) and x.layout is torch.strided and not x.is_inference()
 
 
 def _place(x: Tensor) -> tuple[int, int] | None:
@@ -220,7 +234,7 @@ class State:
             raise RuntimeError(f"dropout_masks='shared' works on CPUs and CUDA devices, not on {', '.join(others)}")
         self._start: _Snapshot | None = None
         self._after: _Snapshot | None = None
-        self._unchanged: list[tuple[nn.Module, Tensor, Tensor]] = []
+        self._unchanged: list[_Copy] = []
         self._forwards = 0
 
     def before_forward(self) -> None:
@@ -249,10 +263,10 @@ class State:
         self._after = _Snapshot(self._modules, self._is_changed, self._start)
         changed = self._after.copies.keys()
         if not self._moving.known:  # a later forward of the step may write what the first did not
-            unchanged = (c for slot, c in self._start.copies.items() if slot not in changed)
-            self._unchanged = [copy for copy in unchanged if not copy[1].requires_grad]
-        self._start.copies = {slot: c for slot, c in self._start.copies.items() if slot in changed}
-        self._moving.slots |= {slot for slot, (m, *_) in self._after.copies.items() if not _writes_statistics(m)}
+            unchanged = (one for slot, one in self._start.copies.items() if slot not in changed)
+            self._unchanged = [one for one in unchanged if not one.value.requires_grad]
+        self._start.copies = {slot: one for slot, one in self._start.copies.items() if slot in changed}
+        self._moving.slots |= {slot for slot, one in self._after.copies.items() if not _writes_statistics(one.module)}
         self._moving.see()
 
     def _is_copied(self, module: nn.Module, name: str, value: Tensor) -> bool:
@@ -288,7 +302,7 @@ class State:
             return False
         # Some kernels, and all writes to `.data`, make no new version: the values themselves are compared.
         if slot in self._start.copies:
-            return not torch.equal(self._start.copies[slot][2], value)
+            return not torch.equal(self._start.copies[slot].copy, value)
         return slot in self._start.sums and not torch.equal(self._start.sums[slot], _sums(value))
 
     def restore(self) -> None:
