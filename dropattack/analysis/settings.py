@@ -16,7 +16,7 @@ METHOD = (
     *("trainer.average", "trainer.average_decay", "trainer.average_start"),
 )
 
-PLAIN = "reg.plain."  # the trainer's settings of the methods that longer training stands beside
+PLAIN = "reg.plain."  # the trainer's settings of the methods that longer training is compared with
 DRAW = "dataset.subset_seed"  # of the training rows that a fraction keeps
 
 

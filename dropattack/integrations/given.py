@@ -52,7 +52,7 @@ def _made(name: str, options: dict[str, object], model: nn.Module) -> Regularize
 def taken_over(state: Any, rank: int, world: int) -> Any:
     """Return a regularizer's state, saved by another number of processes, for process `rank` of `world`.
 
-    Its counters go on, since all processes must have one objective. Its random numbers are drawn anew.
+    Its counters continue, because all processes must have one objective. Its random numbers are new ones.
     """
     if isinstance(state, list | tuple):
         return [taken_over(one, rank, world) for one in state]
@@ -66,6 +66,5 @@ def taken_over(state: Any, rank: int, world: int) -> Any:
 
 
 AGAIN = (
-    "the checkpoint is of another number of processes: the regularizer goes on from its step, and draws new random "
-    "numbers"
+    "the checkpoint is of another number of processes: the regularizer continues from its step, with new random numbers"
 )

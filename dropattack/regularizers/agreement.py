@@ -111,8 +111,8 @@ def meaning(
     if divergence is None:
         if _takes_probabilities(names):
             raise ValueError(
-                f"{method} compares logits, and this loss takes the logarithm of what came with it, which are "
-                "probabilities: return the values before the sigmoid or softmax as logits"
+                f"{method} compares logits, and this loss takes the logarithm of the values that came with it, which "
+                "are therefore probabilities: return the values before the sigmoid or softmax as logits"
             )
         if not names.intersection((*_SOFTMAX, *_BERNOULLI, *_GAUSSIAN)):
             names = _nearest(loss)

@@ -34,7 +34,7 @@ class Saved(_Saved, total=False):
 def _own_seed() -> int:
     """Return a seed that follows from torch's, and is another: that one's numbers have become the initial weights.
 
-    Each process of a distributed training has its own, for its rows are others.
+    Each process of a distributed training has its own, because its rows are others.
     """
     rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
     place = f"{torch.initial_seed()}/dropattack{f'/rank{rank}' if rank else ''}"
@@ -71,7 +71,7 @@ class Persistent:
         return self._generators[key]
 
     def _saved_on(self, device: torch.device) -> str | None:
-        """Return the name of the device whose restored state is to go on here: this one, or another GPU."""
+        """Return the name of the device whose restored state continues here: this one, or another GPU."""
         if str(device) in self._saved:
             return str(device)
         alike = [name for name in self._saved if torch.device(name).type == device.type]

@@ -155,7 +155,7 @@ def test_an_untuned_method_is_not_compared_with_tuned_ones(tmp_path, monkeypatch
     launched = []
     monkeypatch.setattr(sweeps, "launch", lambda runs, engine: launched.extend(runs) or {})
     monkeypatch.setattr(sweeps.experiment, "CONF", tmp_path / "conf")
-    monkeypatch.setattr(sweeps.cli, "say_untuned", lambda configs: None)
+    monkeypatch.setattr(sweeps.cli, "say_untuned", lambda *given: None)
     shutil.copytree(CONF, tmp_path / "conf")
     (tmp_path / "conf" / "settings" / "tuned" / "mini-digits-cnn-sam.yaml").unlink()
 
