@@ -164,7 +164,8 @@ def _import(name: str, said: str, folder: str | None) -> None:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise UserError(f"{said} needs the module {error.name}, which is not installed.") from error
-        raise UserError(f"{said}: there is no such module in the current folder or on PYTHONPATH.") from error
+        bare = f"; leave out .py: plugins=[{name.removesuffix('.py')}]" if name.endswith(".py") else ""
+        raise UserError(f"{said}: there is no such module in the current folder or on PYTHONPATH{bare}.") from error
     except (Exception, SystemExit) as error:
         lines = [
             frame.lineno for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")
@@ -193,13 +194,14 @@ def has(target: str) -> bool:
 
 
 def used(config: Mapping[str, object]) -> list[str]:
-    """Return the plug-ins of a resolved config: those it names, and the installed ones that it takes objects from."""
+    """Return the plug-ins that a resolved config takes objects from, by the names it gives them."""
     named = list(cast("Iterable[str]", config.get("plugins") or ()))
     groups = [value for value in config.values() if isinstance(value, Mapping)]
     groups += [value for group in groups for value in group.values() if isinstance(value, Mapping)]
     tops = {str(group["_target_"]).partition(".")[0] for group in groups if "_target_" in group}
     declared = {name.partition(".")[0] for name in named}
-    return [*named, *sorted(top for top in tops - declared if top in source.others)]
+    installed = sorted(top for top in tops - declared if top in source.others)
+    return [*(name for name in named if name.partition(".")[0] in tops), *installed]
 
 
 def digests(names: Iterable[str]) -> dict[str, str]:

@@ -140,12 +140,21 @@ def test_what_a_plug_in_imports_from_its_folder_is_a_part_of_the_run(write, tmp_
         (tmp_path / f"{helper}.py").write_text(f"import json\n\nSCALE = {scale}  # {plugin}\n")
         for cached in (source._tree, source._plain, source._imports):
             cached.cache_clear()
-        values = experiment.resolve(compose(CONF, ["dataset=digits", "model=cnn", f"plugins=[{plugin}]"]))
+        values = experiment.resolve(
+            compose(CONF, ["dataset=digits", "model=cnn", f"plugins=[{plugin}]", f"reg={plugin}"])
+        )
         return record.run_id(values)
 
     assert known(name, 1) == known(name, 1)
     assert known(name, 1) != known(name, 2)
     assert known(alone, 1) == known(alone, 2)
+
+
+def test_plain_training_is_one_run_whatever_plug_in_is_named(write):
+    name = write(METHOD)
+    plain, named = (experiment.resolve(compose(CONF, ["dataset=digits", "model=cnn", *more]))
+                    for more in ([], [f"plugins=[{name}]"]))  # fmt: skip
+    assert record.run_id(plain) == record.run_id(named)
 
 
 def test_the_folder_of_config_dir(write, tmp_path):

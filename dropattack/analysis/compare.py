@@ -54,8 +54,8 @@ def compare(
         for _, runs in shared.groupby("variant", sort=False):
             rows.append(_row(runs, plain if unique else plain.iloc[:0], baseline, metric, factor))
             if not unique and rows[-1]["method"] != baseline:
-                found = "no" if plain.empty else "more than one"
-                rows[-1]["why"] = f"{found} {baseline} with the same data, model and training"
+                found = "no run" if plain.empty else "several settings"
+                rows[-1]["why"] = f"{found} of {baseline} with the same data, model and training"
     table = pd.DataFrame(rows, columns=COLUMNS)
     _name(table, "dataset", "dataset_label", ["dataset", "model"])
     _name(table, "method", "method_label", ["context", "method"])

@@ -37,7 +37,7 @@ Curve = tuple[Key, list[tuple[float, Any]]]
 def gain_against_cost(
     compared: pd.DataFrame, path: Path, *, title: str, note: str = "", baseline: str = "none"
 ) -> Path:
-    """Plot each method's gain over the baseline against its cost: one panel per data set and model.
+    """Plot each method's gain over the baseline against its cost: one panel per data set and model with a pair of runs.
 
     The cost is the time of a step, or its passes where a run has no time of its own.
 
@@ -54,7 +54,8 @@ def gain_against_cost(
     Returns:
         `path`.
     """
-    panels = [gain_panel(rows, baseline) for _, rows in by_data(compared)]
+    every = [rows for _, rows in by_data(compared)]
+    panels = [gain_panel(rows, baseline) for rows in [one for one in every if one["pairs"].any()] or every[:1]]
     return save(panels, path, title=title, note=note, columns=min(len(panels), COLUMNS))
 
 

@@ -21,7 +21,17 @@ import pandas as pd
 from dropattack import jsonl
 from dropattack.analysis.encoders import dataset_label, model_label
 from dropattack.analysis.equivalent import Equivalent
-from dropattack.analysis.settings import DRAW, flatten, is_chosen, join_draws, name_neutral, of_context, plugins_aside
+from dropattack.analysis.settings import (
+    DRAW,
+    flatten,
+    is_chosen,
+    join_draws,
+    lengthened,
+    name_neutral,
+    of_context,
+    plugins_aside,
+    plugins_of,
+)
 from dropattack.errors import UserError, one_line
 from dropattack.runs import record, store
 from dropattack.runs.checks import is_name
@@ -183,8 +193,8 @@ def _row(path: Path, found: Mapping[str, Any]) -> dict[str, Any]:
         "test_macro_f1": _number(test["macro_f1"], most=1),
         "validation_accuracy": _number(validation["accuracy"], most=1),
         "validation_epoch": _whole(validation["epoch"]),
-        "passes": _number(found["passes_per_step"]),
-        "step_seconds": _step_seconds(found),
+        "passes": lengthened(settings) * _number(found["passes_per_step"]),
+        "step_seconds": lengthened(settings) * _step_seconds(found),
         "seconds": _number(found["seconds"]),
         "commit": _commit(found["commit"]),
         "epochs": found["history"],
@@ -259,11 +269,12 @@ def training_rows(runs: pd.DataFrame) -> str:
 def _of_one_code(rows: Sequence[dict[str, Any]], equivalent: Equivalent) -> tuple[list[dict[str, Any]], list[LeftOut]]:
     """Return the runs made by the code that made most of those they are compared with, and the others as left out.
 
-    All runs of a context must share the code of model, data loading and training; those of one method also its code.
+    All runs of a context must share the code of model, data loading and training; those of one method also its code,
+    unless that is a plug-in's, whose versions are rows of their own.
     """
     kept, others = list(rows), []
     for part in (0, 1):
-        compared = [(row["context"], row["method"] if part else "") for row in kept]
+        compared = [(row["context"], f"{row['method']} {plugins_of(row['settings'])}" if part else "") for row in kept]
         codes = [_canonical(row, equivalent)[part] for row in kept]
         counts: dict[tuple[str, str], Counter[str]] = {}
         for group, code in zip(compared, codes, strict=True):

@@ -43,12 +43,16 @@ def plugins_aside(settings: Mapping[str, Any]) -> dict[str, bool]:
         if key.endswith("._target_"):
             tops.setdefault(str(value).partition(".")[0], set()).add(key.partition(".")[0])
     found = {}
-    for key in settings:
-        if key.startswith("plugins."):
-            groups = tops.get(key.split(".")[1], set())
-            if not groups - {"reg"}:
-                found[key] = bool(groups)
+    for key in plugins_of(settings):
+        groups = tops.get(key.split(".")[1], set())
+        if not groups - {"reg"}:
+            found[key] = bool(groups)
     return found
+
+
+def plugins_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the digest of each plug-in's code."""
+    return {key: value for key, value in settings.items() if key.startswith("plugins.")}
 
 
 def name_neutral(rows: Sequence[dict[str, Any]]) -> None:
@@ -105,6 +109,12 @@ def of_context(settings: Mapping[str, Any]) -> dict[str, Any]:
     plain = {key: value for key, value in settings.items() if key.startswith(PLAIN)}
     usual = {f"trainer.{key.removeprefix(PLAIN)}": value for key, value in plain.items()}
     return {key: value for key, value in settings.items() if not is_chosen(key)} | usual
+
+
+def lengthened(settings: Mapping[str, Any]) -> float:
+    """Return how many times as many epochs a run has as the methods it is compared with."""
+    usual = settings.get(f"{PLAIN}epochs")
+    return settings["trainer.epochs"] / usual if usual else 1.0
 
 
 def is_chosen(key: str) -> bool:

@@ -135,8 +135,9 @@ def comparison_table(
         "Seeds for +1: how many seeds would detect one point. Both are as rough as a standard deviation of n seeds.",
         *((_BY_ROW,) if by_row else ()),
         f"Time a step {'and peak memory on the GPU are' if weighed else 'is'} relative to {baseline} (medians over the "
-        "runs on the same kind of machine; on a CPU, of CPU time"
+        "runs on the same kind of machine; on a CPU, of CPU time, which other processes on the machine can lengthen"
         f"{'; on a GPU, over the runs that did not share it' if weighed else ''}).",
+        *((_LONGER,) if (compared["method"] == "longer").any() else ()),
         *((f"Published: {published.source}.",) if published else ()),
         *((f"Planned, but without a finished run: {missing}.",) if (missing := _missing(compared, plan)) else ()),
     )
@@ -156,6 +157,10 @@ def _missing(compared: pd.DataFrame, plan: Plan) -> str:
     return "; ".join(f"{dataset}: {', '.join(rows)}" for dataset, rows in of.items())
 
 
+_LONGER = (
+    "Longer training has more steps than the other methods: its passes and its time are those of all its steps, for "
+    "each step of theirs."
+)
 _EQUAL = (
     "Where all n differences of a row are equal, its interval has no width, but no t-test is possible: its p, before "
     "the correction, is that of the exact sign-flip test, 2^(1 − n)."

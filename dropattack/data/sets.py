@@ -63,7 +63,7 @@ def check_sets(name: str, splits: Mapping[str, AnySplit], rows: Mapping[str, lis
         if len(rows[one]) > 1 and unique[one] <= unique[other]:
             raise UserError(
                 f"Dataset {name}: every example of {one} also occurs in {other}, so its accuracy would say nothing; "
-                f"replace the file of {one}."
+                f"replace {one}, or give data with more than {len(unique['train'] | unique[one])} different examples."
             )
 
 

@@ -33,7 +33,8 @@ def checked(
     if isinstance(given, str):
         method_named(given)
         return partial(_made, given, dict(options or {}))
-    if not isinstance(given, Regularizer) and (isinstance(given, type) or not callable(given)):
+    is_other_class = isinstance(given, type) and not issubclass(given, Regularizer)
+    if not isinstance(given, Regularizer) and (is_other_class or not callable(given)):
         raise TypeError(
             f"regularizer is {given!r}, but must be the name of a method, a function of the model or a regularizer of "
             f"it, {HOW}"

@@ -198,7 +198,7 @@ def required(targets: str | Iterable[str] | None, model: object, method: str) ->
 
 def _module(model: object, method: str) -> nn.Module:
     if not isinstance(model, nn.Module):
-        raise TypeError(f"{method} needs a model and targets: {method}(model, targets=...)")
+        raise TypeError(f"{method} needs the model itself, a torch.nn.Module: {method}(model), or with targets=…")
     return model
 
 

@@ -43,7 +43,10 @@ def load_plugins(conf: Path, parsed: Sequence[Override]) -> None:
     """
     plugins.load_installed()
     for override in parsed:
-        if override.key_or_group == "plugins" and isinstance(names := override.value(), list):
+        if override.key_or_group == "plugins":
+            names = override.value()
+            if not isinstance(names, list):
+                raise UserError(f"{override.input_line}: write a list, plugins=[{names}].")
             plugins.load(str(name) for name in names)
     for (group, name), node in list(plugins.registered.items()):
         if (conf / group / f"{name}.yaml").exists():

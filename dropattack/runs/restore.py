@@ -40,7 +40,7 @@ def restore(
     plugins.load(config.get("plugins") or ())
     dataset, encoded = build.load_data(config)
     if dataset.fingerprint != found["data"]["fingerprint"]:
-        raise UserError(f"{path}: the data in {data} is not the data of this run (its fingerprint differs)")
+        raise UserError(other_data(path, config, data))
     options = {key: value for key, value in config["model"].items() if key != "vectors"}  # the weights replace them
     model = build.build_model({**config, "model": options}, encoded)
     try:
@@ -49,6 +49,14 @@ def restore(
         raise UserError(f"{path}: the weights do not fit the model ({str(error).splitlines()[-1].strip()})") from error
     points = build.attack_points(config, model)
     return Restored(path, found, model.to(device).eval(), encoded, torch.device(device), points)
+
+
+def other_data(path: Path, config: Mapping[str, Any], data: Path) -> str:
+    """Return that the data of a run is not what it was trained on."""
+    own = config["dataset"].get("path")
+    changed = f"{own} has changed since this run was trained"
+    where = f"{own} has changed since the training" if own else f"the data in {data} is not the data of this run"
+    return f"{path}: {where} (its fingerprint differs)"
 
 
 def read_kept(path: Path, output: Path | None = None) -> tuple[dict[str, Any], Path, dict[str, Tensor]]:

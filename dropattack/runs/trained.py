@@ -20,7 +20,7 @@ from dropattack.data.types import Encoded, TensorSplit
 from dropattack.errors import UserError
 from dropattack.runs import build
 from dropattack.runs.reader import Reader
-from dropattack.runs.restore import read_kept, settled
+from dropattack.runs.restore import other_data, read_kept, settled
 from dropattack.training.evaluate import Tested, test
 
 
@@ -68,7 +68,7 @@ def load(
         given = build.read_data(config)
         facts, encoded = build.encode_data(config, given)
         if facts.fingerprint != found["data"]["fingerprint"]:
-            raise UserError(f"{path}: the data in {data} is not the data of this run (its fingerprint differs)")
+            raise UserError(other_data(path, config, data))
         reader = Reader.of(config, given, encoded)
     model = _model(config, reader)
     try:

@@ -9,6 +9,7 @@ from dropattack.analysis.data_efficiency import data_efficiency
 from dropattack.analysis.figures import accuracy_panel
 from dropattack.analysis.records import read_records
 from dropattack.analysis.settings import differences, distinguishing, flatten
+from dropattack.analysis.tables import comparison_table
 from dropattack.runs import record
 
 
@@ -111,9 +112,11 @@ def test_the_code_of_a_methods_plug_in_is_a_setting_of_the_method(write_run, tmp
     for seed, digest in enumerate("ab"):
         found = record.read(write_run("mine", seed=seed, _target_="mine.M"))
         config = {**found["config"], "plugins": {"mine": digest}}
+        found["commit"]["method"] = digest
         record.write(tmp_path / f"{seed}.json", {**found, "config": config})
-    frame = read_records(tmp_path / "0.json", tmp_path / "1.json").frame
-    assert frame["variant"].nunique() == 2
+    records = read_records(tmp_path / "0.json", tmp_path / "1.json")
+    assert records.frame["variant"].nunique() == 2
+    assert records.left_out == (), "each version is a row of its own"
 
 
 @pytest.mark.parametrize(("contents", "contexts"), [(["c", "c"], 1), (["c", "d"], 2), ([None, None], 2)])
@@ -175,6 +178,15 @@ def test_longer_training_is_a_line_of_the_curve_beside_it(write_run, tmp_path):
     frame = with_number(read_records(tmp_path).frame, "dataset.fraction")
     ((name, _, runs),) = by_context(frame, "dataset.fraction")
     assert (name, len(runs)) == ("digits", 4)
+
+
+def test_the_cost_of_longer_training_counts_all_its_steps(write_run, tmp_path):
+    write_run("longer", epochs=9, plain={"epochs": 3}, step_seconds=0.02)
+    write_run("none", epochs=3, step_seconds=0.02)
+    compared = compare(read_records(tmp_path).frame).set_index("method")
+    assert compared["passes"].to_dict() == {"none": 1.0, "longer": 3.0}
+    assert compared.loc["longer", "cost"] == pytest.approx(3.0)
+    assert "those of all its steps" in comparison_table(compared.reset_index()).notes[-1]
 
 
 def test_the_usual_length_names_a_context(write_run, tmp_path):

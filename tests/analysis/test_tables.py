@@ -170,7 +170,9 @@ def test_two_contexts_are_never_mixed(write_run, runs):
 
 def test_an_empty_cell_says_why(write_run, tmp_path):
     write_run("fgm", seed=0)
-    assert compare(read_records(tmp_path).frame)["why"].tolist() == ["no none with the same data, model and training"]
+    assert compare(read_records(tmp_path).frame)["why"].tolist() == [
+        "no run of none with the same data, model and training"
+    ]
     write_run("none", seed=1)
     row = one(compare(read_records(tmp_path).frame), "digits", "fgm")
     assert row["why"] == "no seed in common with none"

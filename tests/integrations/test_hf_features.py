@@ -156,7 +156,7 @@ def test_optimizers_that_step_in_the_backward_are_refused(tmp_path, optim: str):
 
 
 @pytest.mark.parametrize(("given", "options", "error", "message"), [
-    (FGM, None, TypeError, r"regularizer=lambda model: FGM\(model, "),
+    (nn.Linear, None, TypeError, r"regularizer=lambda model: FGM\(model, "),
     (None, None, TypeError, 'as in regularizer="fgm" or'),
     ({"name": "fgm"}, None, TypeError, 'as in regularizer="fgm" or'),
     ("fmg", None, ValueError, "there is no method 'fmg'; did you mean 'fgm'[?] methods: awp, "),
@@ -171,6 +171,11 @@ def test_a_regularizer_that_cannot_be_made_says_what_to_write(tmp_path, given, o
         OurTrainer(
             model=bert(), args=arguments(tmp_path), train_dataset=Rows(), regularizer=given, regularizer_options=options
         )
+
+
+def test_a_class_is_a_function_of_the_model(tmp_path):
+    trainer = OurTrainer(model=bert(), args=arguments(tmp_path), train_dataset=Rows(), regularizer=FGM)
+    assert [t.name for t in trainer.regularizer_for(trainer.model).targets] == [f"{WORDS}.weight"]
 
 
 @pytest.mark.parametrize(("name", "options"), [("fgm", {"epsilon": 0.5}), ("FreeLB", {"seed": 0}), ("none", None)])
