@@ -142,17 +142,16 @@ def in_short(found: Sequence[ScaleAnswer]) -> list[str]:
 def cost(found: Sequence[ScaleAnswer]) -> str:
     """Return what a step costs, as measured in the runs of credible scale, if any; empty if it was not measured."""
     found = [one for one in found if one.scale in CREDIBLE] or found
-    ratios = sorted(cell.cost for one in found for cell in one.cells if not math.isnan(cell.cost))
+    timed = [cell for one in found for cell in one.cells if not math.isnan(cell.cost)]
+    ratios = sorted(cell.cost for cell in timed)
     if not ratios:
         return ""
+    where = f"in the runs of {' and '.join(dict.fromkeys(cell.scale for cell in timed))}"
     middle = (ratios[(len(ratios) - 1) // 2] + ratios[len(ratios) // 2]) / 2
     least, most = (f"{value:.1f}" for value in (ratios[0], ratios[-1]))
     if least == most:
-        return f"A step of DropAttack takes {least} times as long as a plain one in these runs."
-    return (
-        f"A step of DropAttack takes {least} to {most} times as long as a plain one in these runs (median "
-        f"{middle:.1f})."
-    )
+        return f"A step of DropAttack takes {least} times as long as a plain one {where}."
+    return f"A step of DropAttack takes {least} to {most} times as long as a plain one {where} (median {middle:.1f})."
 
 
 def dataset_name(name: str) -> str:

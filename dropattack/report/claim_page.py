@@ -102,7 +102,8 @@ def tally(outcomes: Sequence[Outcome]) -> str:
     tested = sum(bool(one.cells) for one in outcomes)
     return (
         f"Of {len(outcomes)} claims: {', '.join(counts)}. Of the {tested} that were tested, {mini} rest on mini alone "
-        f"({MINI})."
+        f"({MINI}). Each is decided at the most credible scale that has enough runs; others are listed below the claim "
+        "as not counted, and the answer above has all of them."
     )
 
 

@@ -54,7 +54,6 @@ def restore(
 def other_data(path: Path, config: Mapping[str, Any], data: Path) -> str:
     """Return that the data of a run is not what it was trained on."""
     own = config["dataset"].get("path")
-    changed = f"{own} has changed since this run was trained"
     where = f"{own} has changed since the training" if own else f"the data in {data} is not the data of this run"
     return f"{path}: {where} (its fingerprint differs)"
 
