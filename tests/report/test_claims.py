@@ -278,7 +278,7 @@ def test_the_sentences_have_the_numbers_of_the_records():
     assert answer.in_short([replace(found[0], others=(direct,))])[1] == (
         "Compared with this control directly, DropAttack's verdicts are: equivalent on MNIST (midi)."
     )
-    assert answer.cost(found) == "A step of DropAttack takes 3.6 times as long as a plain one in these runs."
+    assert answer.cost(found) == "A step of DropAttack takes 3.6 times as long as a plain one in the runs of full."
 
 
 def test_the_report_opens_with_the_answer(tmp_path, filled, make):

@@ -207,7 +207,7 @@ def test_invalid_reference_yaml_is_a_user_error(make, tmp_path):
 def test_one_seed_and_no_baseline(quick_git, make, tmp_path):
     folders.run(tmp_path / "mini" / "vision", "fgm")
     tree = parse(make(tmp_path))
-    assert "no none with the same data" in " ".join(rows_of(tree, "table-mini-vision")[0])
+    assert "no run of none with the same data" in " ".join(rows_of(tree, "table-mini-vision")[0])
 
 
 def test_method_without_docs_is_shown(quick_git, make, tmp_path):
