@@ -163,7 +163,7 @@ def test_no_home_folder_in_a_record():
 @pytest.mark.parametrize("key", ["vectors", "tokenizer"])
 def test_files_of_the_users_own_count_by_their_content(key, tmp_path):
     def known(place: str, content: str) -> dict[str, Any]:
-        path = str(tmp_path / place / "mine")
+        path = str(tmp_path / place)
         config = changed("model.vectors", path) if key == "vectors" else changed("model.tokenizer", {"name": path})
         return {**config, key: content}
 

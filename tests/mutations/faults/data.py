@@ -69,4 +69,11 @@ FAULTS = (
     Fault("data/splits.py", "Every run draws the same training rows, whatever its subset's seed.",
           "fraction, seed, _TRAIN_ROWS, *drawn)",
           "fraction, seed, _TRAIN_ROWS)", "tests/data/test_splits.py"),
+    Fault("data/loader.py", "A last batch of one row stops BatchNorm.",
+          "min(2 * self.world, self.batch_size)", "self.world", "tests/data/test_loader.py"),
+    Fault("data/text.py", "A [SEP] that somebody wrote begins the second text of a pair.",
+          "backend.encode_special_tokens = True", "pass", "tests/data/test_text.py", "separator"),
+    Fault("data/reference.py", "The bag of words reads the first text of a pair alone.",
+          "for part in (split.texts, split.pairs)", "for part in (split.texts, None)",
+          "tests/commands/test_reference.py", "pair"),
 )  # fmt: skip
