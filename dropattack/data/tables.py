@@ -124,6 +124,8 @@ def read(path: Path, columns: Sequence[str], split_column: str | None = None) ->
     for column in wanted:
         if there.count(column) != 1:
             problem = "no column" if column not in there else "several columns"
+            if len(there) == 1 and ";" in there[0] and suffix in SEPARATORS:
+                raise UserError(f"{path} is separated by semicolons; save it with commas, or as .tsv with tabs.")
             raise UserError(
                 f"{path} has {problem} {column!r}; its columns are {', '.join(there)}. Name yours with "
                 "dataset.text_column, dataset.label_column, dataset.text_pair_column and dataset.split_column."

@@ -96,6 +96,12 @@ def test_rows_between_open_quotes_are_not_one_row(name, first, last, tmp_path):
             read()
 
 
+def test_semicolons_are_named(tmp_path):
+    (tmp_path / "own.csv").write_text("text;label\ngood;1\nbad;0\n")
+    with pytest.raises(UserError, match="separated by semicolons; save it with commas"):
+        tables.load(root=tmp_path, path="own.csv")
+
+
 def test_quoted_texts_may_have_lines(tmp_path):
     lines = [f'"He said ""no"",\nfilm {number}",{number % 2}' for number in range(30)]
     (tmp_path / "own.csv").write_text("\r\n".join(["text,label", *lines]) + "\r\n", newline="")
