@@ -20,6 +20,7 @@ MINI = (
 )
 CONTROL = "randomattack"
 PRETRAINED = "pretrained"  # the claim on pretrained encoders
+RECIPE = "midi_recipe"  # the table in which plain training has the learning rate of its recipe
 EPOCHS = "Both sides of a comparison have the same number of epochs, so DropAttack took longer."
 NAMES = {"imdb": "IMDB", "agnews": "AG News", "pheme": "PHEME", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 
@@ -39,6 +40,7 @@ class ScaleAnswer:
             verdict is by the p-value without correction.
         others: DropAttack against each other method and the random direction.
         encoders: DropAttack against plain training with a pretrained encoder, which is not in the pooled difference.
+        recipe: DropAttack against plain training with the learning rate of its recipe, which was not searched again.
     """
 
     scale: str
@@ -50,6 +52,7 @@ class ScaleAnswer:
     longer: tuple[Evidence | None, ...] = ()
     others: tuple[Rival, ...] = ()
     encoders: tuple[Evidence, ...] = ()
+    recipe: tuple[Evidence, ...] = ()
 
 
 def answers(claims: Claims, found: Sequence[Found]) -> list[ScaleAnswer]:
@@ -64,6 +67,7 @@ def answers(claims: Claims, found: Sequence[Found]) -> list[ScaleAnswer]:
     others = _others(found)
     claim = next((one for one in claims.claims if one.id == PRETRAINED), None)
     pretrained = [cell for cell in cells(claim, found, claims.scales) if cell.counts] if claim else []
+    checks = [cell for cell in cells(replace(claims.pooled, tables=(RECIPE,)), found, claims.scales) if cell.counts]
     for scale in claims.scales:
         own = tuple(cell for cell in every if cell.scale == scale)
         if not own:
@@ -74,7 +78,9 @@ def answers(claims: Claims, found: Sequence[Found]) -> list[ScaleAnswer]:
         places = [(cell.scale, cell.table, cell.dataset) for cell in own]
         control, long = (tuple(map(beside.get, places)) for beside in (controls, longer))
         encoders = tuple(cell for cell in pretrained if cell.scale == scale)
-        made.append(ScaleAnswer(scale, own, pooled, said, posterior, control, long, others.get(scale, ()), encoders))
+        recipe = tuple(cell for cell in checks if cell.scale == scale)
+        rest = (control, long, others.get(scale, ()), encoders, recipe)
+        made.append(ScaleAnswer(scale, own, pooled, said, posterior, *rest))
     return made
 
 
@@ -103,6 +109,7 @@ def sentences(found: Sequence[ScaleAnswer]) -> list[str]:
                 said += [_equal_time(longer)] if longer else []
             if one.pooled:
                 said.append(_pooled(one))
+            said += [_with_recipe(one.recipe)] if one.recipe else []
             said += [_comparison(cell) for cell in one.encoders]
             said += [EPOCHS] if EPOCHS not in said else []
         else:
@@ -123,6 +130,7 @@ def in_short(found: Sequence[ScaleAnswer]) -> list[str]:
         verdicts = _verdicts([cell for one in credible for cell in one.cells], _numbers)
         where = "Against plain training for the same number of epochs"
         said.append(f"{where}, DropAttack's verdicts are: {verdicts}.")
+        said += [_with_recipe(one.recipe) for one in credible if one.recipe]
         said += [_pooled(one) for one in credible if one.pooled]
     if encoders := [cell for one in credible for cell in one.encoders]:
         said.append(f"With a pretrained encoder, DropAttack's verdicts are: {_verdicts(encoders, _numbers)}.")
@@ -260,6 +268,13 @@ def _equal_time(cell: Evidence) -> str:
     return (
         f"Against plain training for as many passes (more epochs, a learning rate of its own), DropAttack gave {gain} "
         f"points on {_name(cell)}: {cell.verdict}; {p_words(cell.difference.p)}, not corrected."
+    )
+
+
+def _with_recipe(checks: Sequence[Evidence]) -> str:
+    return (
+        "Where plain training keeps its recipe's learning rate in place of the searched one (planned after the table "
+        f"had been seen), DropAttack's verdicts are: {_verdicts(checks, _numbers)}."
     )
 
 

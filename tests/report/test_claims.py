@@ -168,6 +168,20 @@ def test_an_encoder_is_reported_beside_the_answer_and_not_pooled(quick_git, tmp_
     )
 
 
+def test_the_recipes_rate_is_reported_beside_the_answer(quick_git, tmp_path, monkeypatch):
+    monkeypatch.setattr(answer, "RECIPE", "half_data")
+    for method in ("none", "dropattack"):
+        for seed in range(3):
+            folders.run(tmp_path / "midi" / "vision", method, seed=seed)
+            folders.run(tmp_path / "midi" / "half_data", method, seed=seed, dataset="agnews", model="bigru")
+    (found,) = answer.answers(read_claims(written(tmp_path, {}), TABLES), tables(tmp_path))
+    assert [cell.dataset for cell in found.recipe] == ["agnews"]
+    assert [cell.dataset for cell in found.cells] == ["mnist"]
+    for said in (answer.in_short([found]), answer.sentences([found])):
+        (own,) = [one for one in said if "its recipe's learning rate" in one]
+        assert "verdicts are: better on AG News (midi: +2.0" in own
+
+
 def test_two_seeds_decide_nothing(quick_git, tmp_path):
     for method in ("none", "dropattack"):
         for seed in range(2):

@@ -149,9 +149,9 @@ FAULTS = (
           "any(isinstance(modules[owner], _TABLES) and leaf",
           "any(isinstance(modules[owner], nn.Embedding) and leaf", "tests/regularizers/test_relative_rows.py", "bag"),
     Fault("regularizers/state.py", "Later passes start from the statistics that the first one left.",
-          "value.is_inference() or id(value) in self._attacked:\n            return False\n        if (id(module), name) in",
-          "value.is_inference() or id(value) in self._attacked:\n            return False\n"
-          "        if type(module) in _STATISTICS:\n            return False\n        if (id(module), name) in",
+          "return False\n        if (id(module), name) in",
+          "return False\n        if type(module) in _STATISTICS:\n            return False\n"
+          "        if (id(module), name) in",
           "tests/regularizers/test_state.py tests/regularizers/test_teachers.py", "pseudo or normalisation"),
     Fault("regularizers/state.py", "A teacher of embeddings with a largest norm is updated in every pass.",
           "not (writes_rows and p.requires_grad)", "not writes_rows",
