@@ -19,6 +19,7 @@ ORDER = ("none", "dropout", "fgm", "pgd", "freelb", "dropattack", "randomattack"
 
 
 ACCURACY = "test_accuracy"
+OWN = ("dataset.path", "model.pretrained")  # which a scale does not stand for
 
 
 def compare(
@@ -173,7 +174,7 @@ def _name(table: pd.DataFrame, column: str, label: str, within: list[str]) -> No
 def _apart(settings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return what distinguishes each of several settings; the name of a scale stands for its dozen sizes."""
     shown = [
-        {"scale.name": one["scale.name"]} if "scale.name" in one else one
+        {key: value for key, value in one.items() if key in ("scale.name", *OWN)} if "scale.name" in one else one
         for one in distinguishing(differences(settings))
     ]
     for scale in {one["scale.name"] for one in shown if "scale.name" in one}:

@@ -101,7 +101,7 @@ def rivals(
         within += holm([difference.p for name, _, difference in found if name == table])
     return [
         Rival(table, row.dataset, row.model, row.dataset_label, row.method, str(row.method_label), difference, p,
-              verdict(difference, p), own)
+              verdict(difference, p, (plans or {}).get(table, Plan()).margin), own)
         for (table, row, difference), p, own in zip(found, corrected, within, strict=True)
     ]  # fmt: skip
 

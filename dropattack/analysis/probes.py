@@ -57,9 +57,15 @@ def with_probes(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
         UserError: the store is damaged.
     """
     contents = store.of_kind(path, store.PROBES).values()
-    found = {content["run_id"]: flat(content["probes"]) for content in contents}
-    kept = frame[frame["run_id"].isin(list(found))]
-    return kept.assign(probes=[found[run_id] for run_id in kept["run_id"]])
+    found = {content["run_id"]: content for content in contents}
+    there = [_is_of(found.get(row.run_id), row.test_accuracy) for row in frame.itertuples()]
+    kept = frame[pd.Series(there, index=frame.index, dtype=bool)]
+    return kept.assign(probes=[flat(found[run_id]["probes"]) for run_id in kept["run_id"]])
+
+
+def _is_of(content: Mapping[str, Any] | None, accuracy: float) -> bool:
+    """Return whether a line has the probes of the weights with this test accuracy; older lines do not say."""
+    return content is not None and math.isclose(content.get("result", [accuracy])[0], accuracy, abs_tol=1e-8)
 
 
 def flat(probes: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
@@ -97,7 +103,8 @@ def compare_probes(frame: pd.DataFrame, baseline: str = "none") -> pd.DataFrame:
                 continue
             difference = paired_difference(values, theirs)
             rows.append({
-                **{key: getattr(cell, key) for key in ("dataset", "model", "dataset_label", "method", "method_label")},
+                **{key: getattr(cell, key) for key in ("context", "dataset", "model", "dataset_label", "method",
+                                                       "method_label")},
                 "quantity": quantity, "n": len(values), "score": estimate(list(values.values())),
                 "difference": difference, "p": difference.p,
             })  # fmt: skip

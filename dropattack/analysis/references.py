@@ -45,14 +45,17 @@ def with_references(table: Table, frame: pd.DataFrame, references: dict[str, Any
         frame: the runs of the table.
         references: the result of `read_references`.
     """
-    prints = {(row.dataset, row.data["fingerprint"]) for row in frame.itertuples()}
-    fitted = {name: found for name, found in references.items() if (name, found["fingerprint"]) in prints}
+    prints = {(row.dataset, row.model, row.data["fingerprint"]) for row in frame.itertuples()}
+    fitted = {
+        (name, model): found for name, found in references.items() for model in set(frame["model"])
+        if (name, model, found["fingerprint"]) in prints
+    }  # fmt: skip
     rows: list[tuple[str, ...]] = []
     seen: set[str] = set()
     for row in table.rows:
-        dataset = row[0].partition(" / ")[0]
-        if row[0] not in seen and dataset in fitted:
-            for name, model in fitted[dataset]["models"].items():
+        dataset, _, network = row[0].partition(" / ")
+        if row[0] not in seen and (dataset, network) in fitted:
+            for name, model in fitted[dataset, network]["models"].items():
                 accuracy = f"{100 * model['test']['accuracy']:.2f}"
                 rows.append((row[0], name, NOTHING, accuracy, *[NOTHING] * (len(row) - 4)))
         seen.add(row[0])

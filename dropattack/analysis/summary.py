@@ -166,11 +166,11 @@ def _comparison(
     compared = compare(records.frame, baseline, plan=plan)
     ran = "; ".join(f"{what}: {', '.join(names)}" for what, names in provenance(records.frame).items())
     left_out = [f"Left out: {left}." for left in records.left_out]
-    found = sorted({row.n for row in compared.itertuples()})
+    found = sorted({row.pairs for row in compared.itertuples() if row.pairs})
     seeds_of = " to ".join(map(str, sorted({found[0], found[-1]}))) if found else "no"
     legend = "mark: one seed"
     if max(found, default=0) > 1:
-        legend = f"small {legend} · large mark: mean · line: 95 % interval over {seeds_of} seeds, cut where it is wide"
+        legend = f"small {legend} · large mark: mean · line: 95 % interval over {seeds_of} pairs, cut where it is wide"
     notes = (*notes, *seen_before(records.frame["settings"]), f"Ran on {ran}.", *left_out)
     made = tables.comparison_table(compared, notes, baseline, seeds=seeds, published=published, plan=plan)
     return compared, made, legend

@@ -160,6 +160,7 @@ def read_table(path: Path, *, blank: bool = False) -> dict[str, list[object]]:
             raise UserError(f"cannot read {path}: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
         if frame.empty:
             raise UserError(f"{path} has no rows")
+        _check_names(path, list(map(str, frame.columns)))
         return {str(name): frame[name].tolist() for name in frame}
     csv.field_size_limit(sys.maxsize)
     try:
@@ -175,8 +176,14 @@ def read_table(path: Path, *, blank: bool = False) -> dict[str, list[object]]:
     for number, row in enumerate(body, 1):
         if len(row) != len(header):
             raise UserError(f"{path}, row {number}: {len(row)} cells, but there are {len(header)} columns")
+    _check_names(path, [name.strip() for name in header])
     check_quotes(path, TABLES.get(path.suffix.lower(), ","), itertools.chain.from_iterable(body))
     return {name.strip(): [row[place] for row in body] for place, name in enumerate(header)}
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise UserError(f"{path} has several columns {twice[0]!r}; remove or rename all but one")
 
 
 def image_files(places: Sequence[Path]) -> list[Path]:

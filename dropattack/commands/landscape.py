@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dropattack.analysis.encoders import dataset_label
 from dropattack.commands.parsing import add_finished_runs, add_store, add_tracker, new_parser
 from dropattack.errors import UserError
 from dropattack.progress import bar
@@ -72,6 +73,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+APART = ("run_id", "method", "seed", "result", "from", "to")  # in which landscapes of one figure may differ
+
+
 def together(contents: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Return the landscapes of each set of figures, by its name; sets of one data set and model are numbered.
 
@@ -81,7 +85,7 @@ def together(contents: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any
     for content in contents:
         about = content["description"]
         name = content["run"] if content["kind"] == "line" else f"{about['dataset']}-{about['model']}"
-        way = {key: value for key, value in about.items() if key not in ("run_id", "method", "seed", "from", "to")}
+        way = {key: value for key, value in about.items() if key not in APART}
         sets[f"{name}-{content['kind']}"][json.dumps([way, content["axes"]], sort_keys=True)].append(content)
     return {
         f"{name}-{number}" if len(ways) > 1 else name: some
@@ -128,13 +132,15 @@ def _values(
     """Measure `grid` with a progress bar, and return its line in the store."""
     from dropattack.probes.landscape import measure
     from dropattack.probes.scratch import Crew
+    from dropattack.probes.suite import result_of
 
     config = found.record["config"]
     description = {
         "run_id": found.record["run_id"],
         **{group: config[group]["name"] for group in ("dataset", "model", "scale")},
+        "dataset": dataset_label(config["dataset"]), "fingerprint": found.record["data"]["fingerprint"],
         "method": config["reg"]["name"], "seed": config["seed"], "split": args.split,
-        "rows": len(found.split(args.split, args.rows)), **about,
+        "rows": len(found.split(args.split, args.rows)), "result": result_of(found.record), **about,
     }  # fmt: skip
     with bar() as shown:
         task = shown.add_task(f"{run}-{grid.kind}", total=len(grid.offsets))

@@ -41,17 +41,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    from dropattack.probes.suite import PROBES, Options, missing
+    from dropattack.probes.suite import PROBES, Options, missing, result_of
 
     wanted = args.only.split(",")
     if unknown := [name for name in wanted if name not in PROBES]:
         raise UserError(f"there is no probe {unknown[0]!r}; probes: {', '.join(PROBES)}")
     options = Options(**{field.name: getattr(args, field.name) for field in fields(Options)})
     paths = {path.stem: path for path in store.places(args.records, args.runs, args.match)}
-    for path in paths.values():  # a wrong path is an error before anything is measured
-        record.read(path)
+    results: dict[str, list[float | None]] = {}
+    for run, path in paths.items():  # a wrong path is an error before anything is measured
+        if (found := record.read(path))["status"] == "finished":  # `restore` says what is wrong with others
+            results[run] = result_of(found)
     places = {"data": args.data, "output": args.runs, "device": args.device}
-    todo = missing(args.store, list(paths), wanted, options)
+    todo = {run: wanted for run in paths if run not in results} | missing(args.store, results, wanted, options)
     calls = {run: partial(one, paths[run], args.store, names, options, **places) for run, names in todo.items()}
     code = each(calls, args.jobs)
     if args.store.exists():

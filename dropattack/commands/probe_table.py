@@ -6,6 +6,7 @@ Writes <dataset>-<model>.md and .csv, and the figures, to `probe_tables/` in the
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,9 +39,13 @@ def run(args: argparse.Namespace, output: Path) -> int:
     if frame.empty:
         raise UserError(f"no record in {args.records} has probes in {args.store}: run dropattack probe first")
     compared = compare_probes(frame)
-    for (dataset, model), rows in compared.groupby(["dataset", "model"], sort=False):
-        name, title = f"{dataset}-{file_name(model)}", f"{dataset} · {model}"
-        own = frame[(frame["dataset"] == dataset) & (frame["model"] == model)]
+    names: Counter[str] = Counter()
+    for (label, model, context), rows in compared.groupby(["dataset_label", "model", "context"], sort=False):
+        own = frame[frame["context"] == context]
+        dataset = own["dataset"].iloc[0]
+        name, title = f"{dataset}-{file_name(model)}", f"{label} · {model}"
+        names[name] += 1
+        name += f"-{names[name]}" * (names[name] > 1)
         scale = own["scale"].iloc[0]
         made = tables.markdown(probe_table(rows))
         left_out = "".join(f"\nLeft out: {left}.\n" for left in found.left_out)

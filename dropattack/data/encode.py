@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from dropattack import source
 from dropattack.data.cache import Content, cached
 from dropattack.data.types import Dataset, DataSpec, Encoded, ImageSplit, TensorSplit, TextSplit
 from dropattack.errors import UserError
@@ -61,6 +62,8 @@ def encode(dataset: Dataset, tokenizer: Tokenizer | None = None, *, cache: str |
     if tokenizer is None:
         raise UserError(f"Dataset {dataset.name} is text: this model needs a tokenizer (model.tokenizer) to read it.")
     key = {"format": FORMAT, "data": dataset.fingerprint, "tokenizer": tokenizer.settings()}
+    if (top := type(tokenizer).__module__.partition(".")[0]) in source.others:  # a plug-in's, which may be edited
+        key["code"] = source.digest_of_other(top)
     arrays, values = cached(cache, f"{dataset.name}-tokens", key, lambda: _tokenise(dataset, tokenizer))
     spec = DataSpec("text", len(dataset.classes), tuple(values["vocabulary"]), values["padding_id"],
                     separator_id=values.get("separator_id"))  # fmt: skip

@@ -55,7 +55,8 @@ def load(
     found = _read(path, locate(path, root), config_name)
     columns = [text_column, *([] if text_pair_column is None else [text_pair_column]), label_column]
     parts: dict[str, OwnSplit] = {}
-    order, left_out = None, []
+    orders: dict[str, list[str]] = {}
+    left_out = []
     for split, table in found.items():
         name, where = SPLIT_NAMES.get(split.lower()), f"{path} ({split})"
         if name is None:
@@ -75,7 +76,7 @@ def load(
             continue
         if (known := getattr(table.features[label_column], "names", None)) is not None:
             rows[label_column] = [_name(label, known) for label in rows[label_column]]
-            order = known
+            orders[name] = known
         if name in parts:
             raise UserError(f"{path} has two splits for {name}, one of them {split}: save it without one of them.")
         parts |= rows_of(rows, columns, where, None, name, named=known is not None)
@@ -84,7 +85,8 @@ def load(
     notes: dict[str, Any] = {"source": f"datasets: {Path(path).name if Path(path).is_absolute() else path}"}
     if left_out:
         notes["splits_left_out"] = left_out
-    return finish_own("hf", parts, notes, classes=order, test_fraction=test_fraction, **subset)
+    named = list(dict.fromkeys([*orders.get("train", ()), *(one for known in orders.values() for one in known)]))
+    return finish_own("hf", parts, notes, classes=named or None, test_fraction=test_fraction, **subset)
 
 
 def _name(label: Any, names: list[str]) -> str | None:

@@ -102,14 +102,24 @@ def _files(folder: Path) -> list[tuple[Path, str]]:
     from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
     try:
-        classes, index = find_classes(str(folder))
-        samples = make_dataset(str(folder), index, extensions=IMG_EXTENSIONS)
+        classes = [name for name in find_classes(str(folder))[0] if not name.startswith(".")]
+        index = {name: label for label, name in enumerate(classes)}
+        samples = make_dataset(str(folder), index, extensions=IMG_EXTENSIONS) if classes else []
     except (FileNotFoundError, NotADirectoryError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise UserError(
             f"{folder} is not a folder of images ({reason}); it needs one folder per class, with images in each."
         ) from error
-    return [(Path(file), classes[label]) for file, label in samples]
+    found = [(Path(file), classes[label]) for file, label in samples]
+    shown = [(file, name) for file, name in found if not _is_hidden(file.relative_to(folder))]
+    if not shown:
+        raise UserError(f"{folder} has no folder of images that is not hidden; it needs one folder per class.")
+    return shown
+
+
+def _is_hidden(path: Path) -> bool:
+    """Return whether a file or a folder around it is hidden: thumbnails, checkpoints of a notebook."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _decoded(files: list[tuple[Path, str]], size: int, mode: str) -> Content:

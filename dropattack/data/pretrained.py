@@ -63,13 +63,16 @@ def resolve_pretrained(name: str) -> str:
         ) from error
 
 
+OF_TOKENIZERS = (".json", ".txt", ".model", ".vocab", ".merges", ".tiktoken", ".jinja")
+
+
 def pretrained_identity(name: str) -> str:
-    """Identify a tokenizer beyond its name: a hash of the folder's tokenizer files, or else the hub's name."""
+    """Identify a tokenizer beyond its name: a hash of the folder's files without weights, or else the hub's name."""
     place = Path(resolve_pretrained(name))
     if not place.is_dir():
         return name
     digest = hashlib.sha256()
     for path in sorted(place.glob("*")):
-        if path.name.startswith(("tokenizer", "vocab", "merges", "special_tokens")) and path.is_file():
+        if path.suffix in OF_TOKENIZERS and path.is_file():
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()

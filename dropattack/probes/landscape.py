@@ -155,8 +155,10 @@ def _begun(grid: Points, path: Path, run: str, description: Mapping[str, Any]) -
     if content is None:
         nothing: list[Any] = [None] * len(grid.offsets)
         return {**asked, "done": False, "seconds": 0.0, "loss": nothing, "accuracy": list(nothing)}
+    known = {**description, **content.get("description", {})}  # an older line lacks some
+    before = {**content, "description": known}
     for key, value in asked.items():
-        if content.get(key) != value:
+        if before.get(key) != value:
             raise UserError(
                 f"{path} has another {grid.kind} of {run} (its {key} differs); remove that line, or choose another "
                 "--store"

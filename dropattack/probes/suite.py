@@ -64,15 +64,31 @@ PROBES: dict[str, Callable[[Restored, Options], dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def missing(path: Path, runs: Sequence[str], wanted: Sequence[str], options: Options) -> dict[str, list[str]]:
+def result_of(record: Mapping[str, Any]) -> list[float | None]:
+    """Return the test accuracy and loss of a run, which tell its weights from those of a rerun."""
+    result: list[float | None] = _finite([record["test"]["accuracy"], record["test"]["loss"]])
+    return result
+
+
+def missing(
+    path: Path, runs: Mapping[str, list[float | None]], wanted: Sequence[str], options: Options
+) -> dict[str, list[str]]:  # fmt: skip
     """Return the probes in `wanted` that the store `path` does not have yet, for each run that lacks some.
+
+    Args:
+        path: the store.
+        runs: of each run's name, its `result_of`. Probes of another result are of earlier weights, and are missing.
+        wanted: names of `PROBES`.
+        options: what the values depend on.
 
     Raises:
         UserError: the probes of a run were made with other options, or the store is damaged.
     """
     known, lacking = store.of_kind(path, store.PROBES), {}
-    for run in runs:
-        content = known.get(run, {"probes": {}, "options": asdict(options)})
+    for run, result in runs.items():
+        content = known.get(run, {})
+        if content.get("result", result) != result or not content:
+            content = {"probes": {}, "options": asdict(options)}
         if content["options"] != asdict(options):
             raise UserError(
                 f"{path} has probes of {run} with other options; remove that line, or choose another --store"
@@ -95,9 +111,11 @@ def probe(run: Restored, path: Path, wanted: Sequence[str], options: Options) ->
     about = {
         "schema": store.SCHEMA, "run": run.path.stem, "kind": store.PROBES, "run_id": run.record["run_id"],
         **{group: config[group]["name"] for group in ("dataset", "model")}, "method": config["reg"]["name"],
-        "seed": config["seed"], "options": asdict(options),
+        "seed": config["seed"], "options": asdict(options), "result": result_of(run.record),
     }  # fmt: skip
-    content = store.of_kind(path, store.PROBES).get(run.path.stem, {**about, "probes": {}, "seconds": {}})
+    content = store.of_kind(path, store.PROBES).get(run.path.stem, {})
+    if content.get("result", about["result"]) != about["result"] or not content:
+        content = {**about, "probes": {}, "seconds": {}}
     for name in wanted:
         started = time.monotonic()
         content["probes"][name] = PROBES[name](run, options)

@@ -230,15 +230,15 @@ def cells(claim: Claim, found: Iterable[Found], scales: Sequence[str]) -> Iterat
     """Yield the comparisons that a claim is about, by scale and then in the order of its tables."""
     tables = {(one.scale, one.table.name): one for one in found}
     for scale in scales:
-        seen: set[tuple[str, str]] = set()
+        seen: set[str] = set()
         for table in claim.tables:
             if (scale, table) not in tables:
                 continue
             for cell in _less(claim, tables[scale, table]) if claim.test == "less" else _pairs(
                 claim, tables[scale, table]):  # fmt: skip
-                if (cell.dataset, cell.model) not in seen:  # a data set counts once per scale
+                if cell.dataset not in seen:  # a data set counts once per scale
                     yield cell
-                seen.add((cell.dataset, cell.model))
+                seen.add(cell.dataset)
 
 
 def _less(claim: Claim, one: Found) -> Iterator[Evidence]:

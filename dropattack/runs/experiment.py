@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dropattack import plugins
 from dropattack.data.content import digest
-from dropattack.errors import DivergedError, UserError, counted, printable
+from dropattack.errors import AlreadyRunningError, DivergedError, UserError, counted, printable
 from dropattack.files import disk_problem
 from dropattack.runs import attacked, build, kernels, record
 from dropattack.runs.checks import check, with_reals
@@ -144,7 +144,7 @@ def run_anyway(asked: Run) -> Path:
     record.forget_error(path)
     try:
         finished = _execute(asked, draft)
-    except UserError:
+    except (UserError, AlreadyRunningError):
         raise
     except Exception as error:
         from accelerate import PartialState
@@ -256,11 +256,17 @@ def _train(
     saving, main = options.pop("checkpoint"), accelerator.is_main_process
     probed = options.pop("probe_gradients")
     probe = _probe(probed if main else 0, config, model, loaders)
-    if config["rerun"] and main:
+    code = record.code(config)
+    if config["rerun"] and main and not _continues_rerun(checkpoints, fingerprint, code):
         checkpoints.clear()
     accelerator.wait_for_everyone()
     snapshot = checkpoints.load()
     earlier: dict[str, Any] = snapshot.state.get("extra", {}) if snapshot else {}
+    codes = {part: _joined(earlier.get("code", {}).get(part), digest) for part, digest in code.items()}
+    if codes != code and main:
+        say("the code has changed since this run was stopped: its record names both versions, and tables leave it out")
+    if draft["commit"] is not None:
+        draft["commit"].update(codes)
     if earlier.get("data", fingerprint) != fingerprint:
         raise UserError(
             f"{checkpoints.folder}: the data changed after this run was stopped (its fingerprint was {earlier['data']} "
@@ -268,7 +274,7 @@ def _train(
         )
     # Seed after building the regularizer, so that all methods get the same dropout masks.
     seeding.seed_everything(seeding.derive(config["seed"], f"training/rank{accelerator.process_index}"))
-    extra: dict[str, Any] = {"tracker": None, "data": fingerprint}
+    extra: dict[str, Any] = {"tracker": None, "data": fingerprint, "code": codes, "rerun": config["rerun"]}
     if main:
         names = [config[group]["name"] for group in ("dataset", "model", "reg", "scale")]
         commit = (draft["commit"] or {}).get("hash", "")[:10]
@@ -305,6 +311,19 @@ def _train(
     finally:
         tracker.finish(summary, failed=summary["status"] != "finished")
     return result, tested
+
+
+def _continues_rerun(checkpoints: Checkpoints, fingerprint: str, code: Mapping[str, str]) -> bool:
+    """Return whether the last checkpoint is that of an interrupted `rerun=true` with this data and code."""
+    snapshot = checkpoints.load()
+    earlier = snapshot.state.get("extra", {}) if snapshot else {}
+    return bool(earlier.get("rerun")) and earlier.get("data") == fingerprint and earlier.get("code") == code
+
+
+def _joined(earlier: str | None, now: str) -> str:
+    """Return the digests of the code of a run's parts, `abc+def`, in which none comes twice."""
+    parts = (earlier or now).split("+")
+    return "+".join([*parts, *([] if now in parts else [now])])
 
 
 def _probe(count: int, config: dict[str, Any], model: nn.Module, loaders: build.Loaders) -> EpochProbe | None:

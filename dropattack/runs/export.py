@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from dropattack.errors import UserError
@@ -33,7 +34,7 @@ def export(trained: Trained, folder: Path) -> Path:
         raise UserError(f"only model=bert and model=hf have a Hugging Face form, and this is model={own['name']}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not an empty folder; name a new one")
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from dropattack.models import encoders
     from dropattack.models.hf import HFClassifier
@@ -51,7 +52,7 @@ def export(trained: Trained, folder: Path) -> Path:
         except OSError as error:
             raise UserError(disk_problem(folder, error)) from error
         back = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    _compare(model, back, len(trained.reader.vocabulary or ()))
+    _compare(trained, back, AutoTokenizer.from_pretrained(folder))
     return folder
 
 
@@ -99,22 +100,24 @@ def _tokenizer(trained: Trained) -> Any:
     length = options["max_length"]
     if options["name"] is not None:
         return AutoTokenizer.from_pretrained(
-            resolve_pretrained(options["name"]), model_max_length=options["max_length"]
+            resolve_pretrained(options["name"]), model_max_length=length, split_special_tokens=True
         )
     special = {f"{key}_token": f"[{key.upper()}]" for key in ("pad", "unk", "cls", "sep", "mask")}
     return PreTrainedTokenizerFast(
-        tokenizer_object=trained.reader.fitted().backend, model_max_length=length, **special
+        tokenizer_object=trained.reader.fitted().backend, model_max_length=length, split_special_tokens=True,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"], **special
     )  # fmt: skip
 
 
-def _compare(model: Any, back: Any, tokens: int) -> None:
-    """Check that both give the same logits on two texts of random tokens, one of which is padded."""
-    ids = torch.randint(5, tokens, (2, 8), generator=torch.Generator().manual_seed(0))
-    lengths = torch.tensor([8, 5])
-    mask = (torch.arange(8) < lengths[:, None]).long()
-    device = next(model.parameters()).device
+def _compare(trained: Trained, back: Any, tokenizer: Any) -> None:
+    """Check that both give the same logits on texts, read by the tokenizer of each; one of them is padded."""
+    texts, pairs = ["a text of [SEP] several words", "no"], ["the second one", "is longer than the first"]
+    second = pairs if trained.reader.pairs else None
+    split = trained.reader.texts(texts, np.zeros(2, dtype=np.int64), second)
+    tokens = tokenizer(texts, second, padding=True, truncation=True, return_tensors="pt")
+    device = next(trained.model.parameters()).device
     with torch.no_grad():
-        ours = model(input_ids=ids.to(device), lengths=lengths).cpu()
-        theirs = back(input_ids=ids, attention_mask=mask).logits
+        ours = trained.model(input_ids=split.inputs.long().to(device), lengths=split.lengths).cpu()
+        theirs = back(**tokens).logits
     if (apart := float((ours - theirs).abs().max())) > TOLERANCE:
         raise RuntimeError(f"the exported model's logits differ by {apart:g}")

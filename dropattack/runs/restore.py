@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def restore(
     """
     found, folder, weights = read_kept(path, output)
     config = settled(found["config"], data=data, output=folder.parents[1])
-    plugins.load(config.get("plugins") or ())
+    load_plugins(path, config.get("plugins") or {})
     dataset, encoded = build.load_data(config)
     if dataset.fingerprint != found["data"]["fingerprint"]:
         raise UserError(other_data(path, config, data))
@@ -58,6 +59,19 @@ def other_data(path: Path, config: Mapping[str, Any], data: Path) -> str:
     return f"{path}: {where} (its fingerprint differs)"
 
 
+def load_plugins(path: Path, known: Mapping[str, str]) -> None:
+    """Import the plug-ins of a run, given the digests of their code.
+
+    Raises:
+        UserError: one cannot be imported, or its code has changed since.
+    """
+    plugins.load(known)
+    now = plugins.digests(known)
+    if changed := [name for name, digest in known.items() if now[name] != digest]:
+        raise UserError(f"{path}: the plug-in {changed[0]} has changed since the training, so the weights may not fit "
+                        "it; take its earlier version, or train again")  # fmt: skip
+
+
 def read_kept(path: Path, output: Path | None = None) -> tuple[dict[str, Any], Path, dict[str, Tensor]]:
     """Return a finished run's record, the folder with its weights, and the tested weights.
 
@@ -75,7 +89,7 @@ def read_kept(path: Path, output: Path | None = None) -> tuple[dict[str, Any], P
         raise UserError(f"{path}: its config does not match its run_id {found['run_id']}; was it edited?")
     output = path.resolve().parents[1] if output is None else output
     folder = output / "checkpoints" / found["run_id"]
-    return found, folder, _weights(found["run_id"], folder, path)
+    return found, folder, _weights(found, folder, path)
 
 
 def settled(config: Mapping[str, Any], *, data: Path, output: Path) -> dict[str, Any]:
@@ -108,7 +122,8 @@ def complete(config: Mapping[str, Any], *, output: Path, data: Path | None = Non
     return values
 
 
-def _weights(run_id: str, folder: Path, path: Path) -> dict[str, Tensor]:
+def _weights(found: Mapping[str, Any], folder: Path, path: Path) -> dict[str, Tensor]:
+    run_id = found["run_id"]
     try:
         described = json.loads((folder / "best.json").read_text(encoding="utf-8"))
         weights = load_file(folder / "best.safetensors")
@@ -121,6 +136,10 @@ def _weights(run_id: str, folder: Path, path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: its weights in {folder} cannot be read ({error})") from error
     if described.get("run_id") != run_id:
         raise UserError(f"{folder} holds the weights of run {described.get('run_id')}, but {path} is run {run_id}")
+    tested = [(one.get("test") or {}).get("accuracy") for one in (described, found)]
+    if tested[0] != tested[1]:  # of another machine, or of a rerun that ended between the two
+        warnings.warn(f"{path}: its test accuracy is {tested[1]}, but that of the weights in {folder} was {tested[0]}: "
+                      "they are of another training of this run", stacklevel=2)  # fmt: skip
     return weights
 
 

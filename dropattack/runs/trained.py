@@ -14,13 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from dropattack import plugins
 from dropattack.data.loader import Loader
 from dropattack.data.types import Encoded, TensorSplit
 from dropattack.errors import UserError
 from dropattack.runs import build
 from dropattack.runs.reader import Reader
-from dropattack.runs.restore import other_data, read_kept, settled
+from dropattack.runs.restore import load_plugins, other_data, read_kept, settled
 from dropattack.training.evaluate import Tested, test
 
 
@@ -62,7 +61,8 @@ def load(
     config = settled(found["config"], data=data, output=folder.parents[1])
     parts = (config["model"], config["model"].get("tokenizer") or {})
     owners = {str(part.get("_target_")).partition(".")[0] for part in parts}
-    plugins.load(name for name in config.get("plugins") or () if name.partition(".")[0] in owners)
+    known = config.get("plugins") or {}
+    load_plugins(path, {name: digest for name, digest in known.items() if name.partition(".")[0] in owners})
     reader = Reader.load(folder)
     if reader is None:
         given = build.read_data(config)

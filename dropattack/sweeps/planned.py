@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from dropattack.runs.config import cells
+from dropattack.runs.config import cells, parse
 from dropattack.runs.yaml_io import read_yaml
 from dropattack.statistics import PlannedRow
 
@@ -38,9 +38,15 @@ def planned_rows(grids: Sequence[Sequence[str]], seeds: int, experiments: Path) 
             own = found.setdefault(key, set())
             own |= {chosen["seed"]} if "seed" in chosen else set(map(str, range(seeds)))
     return tuple(
-        PlannedRow(dataset, method, {key: yaml.safe_load(value) for key, value in settings}, len(own), model)
+        PlannedRow(dataset, method, {key: _value(key, value) for key, value in settings}, len(own), model)
         for (dataset, model, method, settings), own in found.items()
     )
+
+
+def _value(key: str, text: str) -> object:
+    """Return a value as Hydra reads it; to YAML, 1e-5 is text."""
+    (override,) = parse([f"{key}={text}"])
+    return override.value()
 
 
 @cache

@@ -105,6 +105,10 @@ class Search:
             for place, trial in enumerate(entered):
                 outcomes = [_outcome(run, seed) for (other, seed), run in runs.items() if other == place]
                 trial.update(tuning.summarised(trial["settings"], outcomes))
+                if failed := [one for one in outcomes if one.get("status", "diverged") != "diverged"]:
+                    print(f"{'-'.join(key)}: a trial has no result, so nothing is chosen: {failed[0]['error']}; the "
+                          "same command tries it again", file=sys.stderr)  # fmt: skip
+                    return False
             entered = tuning.ranked(entered)
             if not entered:
                 print(f"{'-'.join(key)}: no trial finished: {_error(trials)}", file=sys.stderr)
@@ -161,8 +165,9 @@ class Search:
 def _outcome(overrides: list[str], seed: int) -> dict[str, Any]:
     """Return a trial's result on one seed: validation metrics, cost and code, or the reason why it has none."""
     path = Run.asked(overrides).record_path
-    if record.is_done(path) != "finished":
-        return {"seed": seed, "validation_accuracy": None, "error": record.why(path)}
+    if (status := record.is_done(path)) != "finished":
+        lacking = {"seed": seed, "validation_accuracy": None, "error": record.why(path)}
+        return lacking if status == "diverged" else {**lacking, "status": "failed"}
     found = record.read(path)
     chosen_on = {f"validation_{key}": found["validation"][key] for key in ("accuracy", "loss", "epoch")}
     return {

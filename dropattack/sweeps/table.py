@@ -186,7 +186,9 @@ def run_cells(
     asked = {" ".join(cell): Run.asked(cell) for cell in wanted}
     cli.say_untuned((asked[" ".join(cell)].config for cell in chosen), search_folders(parse(chosen[0])))
     places = {line: one.record_path for line, one in asked.items()}
-    kept = {name.partition(" ")[0]: one for name, one in store.read(folder.parent / store.RECORDS).items()}
+    every = store.read(folder.parent / store.RECORDS)
+    own = [key for key in (store.runs_of(folder) if store.is_table(folder) else ()) if key in every]
+    kept = {key.partition(" ")[0]: every[key] for key in [*every, *own]}  # a table's own records come first
     for path in places.values():
         if record.is_done(path) is None and kept.get(path.stem, {}).get("status") in record.DONE:
             record.write(path, kept[path.stem])  # reuse committed records

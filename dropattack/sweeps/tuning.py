@@ -8,6 +8,7 @@ a model-based search, do not depend on the order in which the trials finish: a s
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -156,7 +157,7 @@ def _look_up(config: Mapping[str, Any], path: str) -> Any:
 
 def tuned_cells(table: TableConfig) -> dict[Key, list[str]]:
     """Map (dataset, model, method) to the overrides of a table's cell, without the tuned settings and the seed."""
-    found = {}
+    found: dict[Key, list[str]] = {}
     for grid in table.grids:
         for cell in cells(grid):
             chosen = {key: value for key, _, value in (override.partition("=") for override in cell)}
@@ -168,7 +169,12 @@ def tuned_cells(table: TableConfig) -> dict[Key, list[str]]:
                     "and method; tune a table without it, such as vision"
                 )
             key = chosen["dataset"], chosen["model"], chosen["reg"]
-            found[key] = [o for o in cell if not o.startswith(("settings=", "seed="))]
+            base = [o for o in cell if not o.startswith(("settings=", "seed="))]
+            if found.setdefault(key, base) != base:
+                raise UserError(
+                    f"table {table.name} has {' and '.join(key)} with {' '.join(found[key][3:])} and with "
+                    f"{' '.join(base[3:])}, but settings are tuned per data set, model and method; give one of them"
+                )
     return found
 
 
@@ -253,7 +259,14 @@ def _setting(where: str, value: Any) -> Setting:
 
 
 def overrides(settings: Settings) -> list[str]:
-    return [f"{key}={str(value).lower()}" for key, value in settings.items()]
+    return [f"{key}={_written(value)}" for key, value in settings.items()]
+
+
+def _written(value: Any) -> str:
+    """Return a value as Hydra reads it: `null`, `true`, `[a,b]`."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_written, value))}]"
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def ranked(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

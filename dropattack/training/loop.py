@@ -217,6 +217,8 @@ class Trainer:
                 metrics=self.metrics,
             )
             metrics = broadcast_object_list([metrics])[0]  # BatchNorm's statistics differ between processes
+            if not math.isfinite(metrics["loss"]):
+                raise DivergedError(f"the validation loss is not finite after epoch {s.epoch + 1}")
             better = s.best is None or metrics["accuracy"] > s.best["accuracy"]
             if better:
                 self.best_weights = parameters_only(self.model.state_dict())
