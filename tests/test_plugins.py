@@ -157,6 +157,25 @@ def test_plain_training_is_one_run_whatever_plug_in_is_named(write):
     assert record.run_id(plain) == record.run_id(named)
 
 
+def test_old_weights_are_not_read_by_new_code(write, tmp_path):
+    from dropattack.runs import trained
+    from dropattack.runs.restore import restore
+
+    name = write(REST)
+    path = experiment.run(compose(CONF, [*QUIET, f"plugins=[{name}]", f"dataset={name}data", f"model={name}model"]))
+    found = record.read(path)
+    record.write(path, {**found, "config": {**found["config"], "plugins": {name: "0123456789ab"}}})
+    changed = record.read(path)
+    record.write(path, {**changed, "run_id": record.run_id(changed["config"])})
+    best = path.parents[1] / "checkpoints" / found["run_id"]
+    best.rename(best.parent / record.read(path)["run_id"])
+    text = best.parent / record.read(path)["run_id"] / "best.json"
+    text.write_text(text.read_text().replace(found["run_id"], record.read(path)["run_id"]))
+    for load in restore, trained.load:
+        with pytest.raises(UserError, match=f"the plug-in {name} has changed since the training"):
+            load(path, data=tmp_path)
+
+
 def test_the_folder_of_config_dir(write, tmp_path):
     name = write(METHOD)
     (tmp_path / "mine" / "reg").mkdir(parents=True)

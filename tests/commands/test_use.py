@@ -66,6 +66,8 @@ def test_texts_get_the_probabilities_of_the_test(words, model, tmp_path, capsys,
 
 def test_pairs_get_the_numbers_of_the_test(tmp_path, capsys):
     """The columns have the names of the training's table, and both texts of a pair are read."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
     first, second, table = texts(80, seed=1), texts(80, seed=2), tmp_path / "pairs.csv"
     write_rows(table, [("one", "two", "mark"), *zip(first.texts, second.texts, first.labels, strict=True)])
     named = "dataset.text_column=one dataset.text_pair_column=two dataset.label_column=mark"
@@ -80,6 +82,18 @@ def test_pairs_get_the_numbers_of_the_test(tmp_path, capsys):
     )
     assert main(["predict", path, "a text", "--pair", "another"]) == 0
     assert capsys.readouterr().out.endswith("\ta text\tanother\n")
+    assert main(["export", path, str(tmp_path / "hf")]) == 0
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "hf").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "hf")
+    one, two = ["red [SEP] car", "a"], ["a blue car", "b"]
+    with torch.no_grad():
+        theirs = model(**tokenizer(one, two, return_tensors="pt", padding=True)).logits.softmax(-1)
+    ours = load(Path(path))
+    torch.testing.assert_close(theirs, ours.test(ours.reader.texts(one, pairs=two)).probabilities)
+    table.write_text("one,one,two\nx,y,z\n")
+    capsys.readouterr()
+    assert main(["predict", path, "--file", str(table)]) == 2
+    assert "several columns 'one'" in capsys.readouterr().err
     for arguments, said in (["x"], "reads pairs of texts"), (["x", "y", "--pair", "z"], "2 texts and 1 second texts"):
         assert main(["predict", path, *arguments]) == 2
         assert said in capsys.readouterr().err

@@ -51,6 +51,13 @@ def test_rows_of_a_table_come_from_its_grids(tmp_path):
     ]  # fmt: skip
 
 
+def test_numbers_are_read_as_hydra_reads_them(tmp_path):
+    plan = load(tmp_path, grids=[["dataset=imdb", "reg=fgm", "reg.epsilon=1e-5,1e-3"]])
+    found = [("imdb", "lstm", "fgm", {"reg.epsilon": value}) for value in (1e-5, 1e-3)]
+    assert missing(plan, *found) == []
+    assert [plan.seeds(FoundRow(*one)) for one in found] == [2, 2]
+
+
 def missing(plan, *found):
     return [f"{row.dataset} {row}" for row in plan.missing([FoundRow(*one) for one in found])]
 

@@ -185,6 +185,27 @@ def test_a_search_halves_over_seeds_and_writes_what_it_chose(searching, tmp_path
     assert len(ran) == before
 
 
+def test_nothing_is_chosen_while_a_trial_has_no_result(searching, tmp_path, monkeypatch, capsys):
+    searched, _ = searching
+    launch = search.launch
+    monkeypatch.setattr(search, "launch", lambda runs, engine: launch(runs[1:], engine))  # another process holds one
+    assert not searched.methods(TABLE, {"reg": {"none"}})
+    assert "so nothing is chosen" in capsys.readouterr().err
+    assert not (tmp_path / "conf").exists()
+    monkeypatch.setattr(search, "launch", launch)
+    assert searched.methods(TABLE, {"reg": {"none"}})
+
+
+def test_values_of_a_plan_are_written_as_hydra_reads_them():
+    given = {"trainer.clip_norm": None, "reg.relative": True, "reg.targets": ["conv.Weight", "input"], "a": "DEFAULT"}
+    assert tuning.overrides(given) == [
+        "trainer.clip_norm=null", "reg.relative=true", "reg.targets=[conv.Weight,input]", "a=DEFAULT"
+    ]  # fmt: skip
+    table = TableConfig("t", "T", "comparison", ((*DIGITS, "reg=none", "trainer.batch_size=16,64"),), 1)
+    with pytest.raises(UserError, match=r"with trainer\.batch_size=16 and with trainer\.batch_size=64"):
+        tuning.tuned_cells(table)
+
+
 def test_a_recipe_is_written_as_defaults_of_the_model(searching, tmp_path):
     searched, ran = searching
     assert searched.recipes(TABLE, set())

@@ -4,11 +4,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from dropattack.errors import DivergedError, UserError
+from dropattack.errors import AlreadyRunningError, DivergedError, Interrupted, UserError
 from dropattack.runs import build, experiment, record
 from dropattack.runs.config import choices, compose
+from dropattack.runs.restore import read_kept
 from dropattack.training import evaluate as evaluation
 from dropattack.training import loop
+from dropattack.training.lock import locked
 
 
 @pytest.fixture
@@ -108,6 +110,57 @@ def test_a_failing_rerun_keeps_the_result(config, monkeypatch):
     assert path.read_text() == before
 
 
+def test_a_run_that_another_process_does_is_left_alone(config):
+    path = experiment.run(config())
+    before, folder = path.read_text(), path.parents[1] / "checkpoints" / record.read(path)["run_id"]
+    path.unlink()
+    with locked(folder / "lock"), pytest.raises(AlreadyRunningError):
+        experiment.run(config())
+    assert not path.exists(), "the other process writes it"
+    path.write_text(before)
+    with locked(folder / "lock"), pytest.raises(AlreadyRunningError):
+        experiment.run(config("rerun=true"))
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize("rerun", [False, True])
+def test_an_interrupted_run_names_all_code_that_trained_it(config, monkeypatch, rerun, capsys):
+    if rerun:
+        experiment.run(config())
+    overrides = ["trainer.epochs=3", "trainer.checkpoint.every_epochs=1", f"rerun={rerun}".lower()]
+    epochs = []
+
+    def stop_after(number: int):
+        def end(self):
+            original(self)
+            epochs.append(self.state.epoch)
+            if len(epochs) == number:
+                raise Interrupted(15)
+
+        return end
+
+    original = loop.Trainer._end_epoch
+    monkeypatch.setattr(loop.Trainer, "_end_epoch", stop_after(1))
+    with pytest.raises(Interrupted):
+        experiment.run(config(*overrides))
+    first = record.code(experiment.resolve(config()))
+    if not rerun:  # a rerun with other code starts again
+        monkeypatch.setattr(record, "code", lambda _: {"code": "new", "method": first["method"]})
+    found = record.read(experiment.run(config(*overrides)))
+    assert epochs == [1, 2, 3]
+    assert found["commit"]["code"] == (first["code"] if rerun else f"{first['code']}+new")
+    assert found["commit"]["method"] == first["method"]
+    assert ("the code has changed" in capsys.readouterr().err) == (not rerun)
+
+
+def test_weights_of_another_training_are_named(config):
+    path = experiment.run(config())
+    found = record.read(path)
+    record.write(path, {**found, "test": {**found["test"], "accuracy": 0.0}})
+    with pytest.warns(UserWarning, match="they are of another training of this run"):
+        read_kept(path)
+
+
 def test_rerun_gives_the_same_result(config):
     first = record.read(experiment.run(config()))
     second = record.read(experiment.run(config("rerun=true")))
@@ -115,9 +168,13 @@ def test_rerun_gives_the_same_result(config):
     assert first["seconds"] != second["seconds"]
 
 
-def test_divergence_is_on_record_and_is_not_tried_again(config, monkeypatch):
-    options = ["trainer.optimizer=sgd", "trainer.learning_rate=1e30", "trainer.epochs=30", "trainer.max_skipped=5"]
-    with pytest.raises(DivergedError, match="5 steps in a row"):
+@pytest.mark.parametrize(("more", "message"), [
+    (["trainer.max_skipped=3", "trainer.batch_size=8"], "3 steps in a row"),
+    ([], "the validation loss is not finite after epoch 1"),
+])  # fmt: skip
+def test_divergence_is_on_record_and_is_not_tried_again(config, monkeypatch, more, message):
+    options = ["trainer.optimizer=sgd", "trainer.learning_rate=1e30", "trainer.epochs=30", *more]
+    with pytest.raises(DivergedError, match=message):
         experiment.run(config(*options))
     path = record.record_path(experiment.resolve(config(*options)))
     assert record.read(path)["status"] == "diverged"
