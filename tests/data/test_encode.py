@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from dropattack import source
 from dropattack.data import encode as module
 from dropattack.data.cache import cached
 from dropattack.data.encode import encode, padded
@@ -74,6 +75,24 @@ def test_cache_is_used_and_keyed_by_content(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "bit", "text"])
+def test_an_edited_tokenizer_of_a_plug_in_is_used(tmp_path, monkeypatch):
+    class Mine(WordTokenizer):
+        pass
+
+    Mine.__module__ = "mine"
+    (tmp_path / "mine.py").write_text("SIZE = 1\n")
+    monkeypatch.setitem(source.others, "mine", tmp_path / "mine.py")
+    tokenized = []
+    original = module._tokenise
+    monkeypatch.setattr(module, "_tokenise", lambda *given: tokenized.append(given) or original(*given))
+    for text, runs in (("SIZE = 1\n", 1), ("SIZE = 1\n", 1), ("SIZE = 2\n", 2)):
+        (tmp_path / "mine.py").write_text(text)
+        for known in (source._tree, source._plain, source._imports):
+            known.cache_clear()
+        encode(dataset(), Mine(), cache=tmp_path / "cache")
+        assert len(tokenized) == runs
+
+
 def test_damaged_cache_is_rebuilt(tmp_path, caplog, damage):
     first = encode(dataset(), WordTokenizer(), cache=tmp_path)
     (path,) = tmp_path.iterdir()

@@ -211,6 +211,19 @@ def test_data_sets_of_hugging_face(tmp_path):
         hf.load(root=tmp_path, path="own", text_column="review")
 
 
+def test_the_order_of_classes_is_that_of_the_training_rows(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    parts = {}
+    for split, names, rows in (("train", ["b", "a", "c"], ROWS), ("test", ["a", "b"], texts(9, seed=1, prefix="t"))):
+        features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
+        labels = [row % len(names) for row in range(len(rows))]
+        parts[split] = datasets.Dataset.from_dict({"text": rows.texts, "label": labels}, features=features)
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "own")
+    made = hf.load(root=tmp_path, path="own")
+    assert made.classes == ("b", "a", "c")
+    assert made.test.labels.tolist() == [1 - row % 2 for row in range(9)]
+
+
 def image_folder(folder: Path, count: int = 10, blue: int = 0) -> None:
     for label, name in enumerate(("cats", "dogs")):
         (folder / name).mkdir(parents=True)
@@ -229,6 +242,19 @@ def test_folders_of_images(tmp_path):
     assert imagefolder.load(root=tmp_path, path="own", size=8, cache=tmp_path / "cache").fingerprint == made.fingerprint
     grey = imagefolder.load(root=tmp_path, path="own", size=4, mode="grey", cache=tmp_path / "cache")
     assert grey.train.pixels.shape == (14, 1, 4, 4)
+
+
+def test_hidden_files_and_folders_are_no_images(tmp_path):
+    image_folder(tmp_path / "own")
+    plain = imagefolder.load(root=tmp_path, path="own", size=8, cache=tmp_path / "cache")
+    image = (tmp_path / "own" / "cats" / "1.png").read_bytes()
+    (tmp_path / "own" / ".checkpoints").mkdir()
+    for place in (".checkpoints/a.png", "cats/.b.png"):
+        (tmp_path / "own" / place).write_bytes(image)
+    made = imagefolder.load(root=tmp_path, path="own", size=8, cache=tmp_path / "cache")
+    assert (made.classes, made.fingerprint) == (plain.classes, plain.fingerprint)
+    with pytest.raises(UserError, match=r"not a folder of images|no folder of images"):
+        imagefolder.load(root=tmp_path / "own", path=".checkpoints", size=8)
 
 
 def test_folders_of_images_with_splits(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from dropattack.analysis import probes as analysis
 from dropattack.analysis.records import read_records
 from dropattack.probes import store
+from dropattack.runs import record
 
 FEW = ("--rows", "20", "--batches", "2", "--steps", "1", "--probes", "1", "--draws", "2", "--attack-steps", "2",
        "--jobs", "1")  # fmt: skip
@@ -55,6 +56,21 @@ def test_probes_are_measured_once_and_become_a_table(command, published, runs, p
     again = {path: Path(path).read_bytes() for path in written}
     assert command(*table) == 0
     assert all(Path(path).read_bytes() == data for path, data in again.items())
+
+
+def test_probes_of_earlier_weights_are_measured_again(runs, place):
+    from dropattack.probes.suite import Options, missing, result_of
+
+    path, name = place / "probes.jsonl", runs[0].stem
+    known = store.of_kind(path, store.PROBES)[name]
+    options = Options(**known["options"])
+    result = result_of(record.read(runs[0]))
+    assert known["result"] == result
+    names = [*known["probes"]]
+    assert missing(path, {name: result}, names, options) == {}
+    assert missing(path, {name: [0.0, result[1]]}, names, options) == {name: names}
+    frame = read_records(runs[0].parent).frame
+    assert len(analysis.with_probes(frame.assign(test_accuracy=0.0), path)) == 0
 
 
 def test_verdicts_follow_the_better_direction(runs, place):

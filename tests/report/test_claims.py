@@ -82,6 +82,15 @@ def test_a_data_set_of_two_tables_counts_once(tmp_path, found):
     assert [(cell.table, cell.dataset) for cell in one.cells] == [("vision", "cifar10"), ("vision", "mnist")]
 
 
+def test_a_data_set_with_two_models_counts_once(tmp_path, found):
+    (vision,) = [table for table in found if table.table.name == "vision"]
+    frame = vision.frame.assign(model="other", context=vision.frame["context"] + "-other")
+    records = replace(vision.records, frame=frame)
+    other = replace(vision, table=replace(vision.table, name="half_data"), records=records)
+    one = outcome(tmp_path, [vision, other], test="pooled", against="fgm", datasets=[], tables=[*TABLES])
+    assert [(cell.model, cell.dataset) for cell in one.cells] == [("vgg", "cifar10"), ("cnn", "mnist")]
+
+
 def test_claims_of_one_source_are_corrected_together(tmp_path, found):
     entry = {"test": "pooled", "against": "fgm", "datasets": []}
     claims = read_claims(written(tmp_path, entry, {**entry, "against": "dropout"}, {**entry, "source": "b"}), TABLES)

@@ -13,7 +13,7 @@ import yaml
 
 from dropattack.commands.main import main
 from dropattack.errors import UserError
-from dropattack.runs import store
+from dropattack.runs import record, store
 from dropattack.runs.experiment import CONF
 from dropattack.sweeps import table as sweeps
 from dropattack.sweeps.launch import Engine
@@ -149,6 +149,21 @@ def test_slurm_gets_only_the_cells_that_are_asked_for():
     assert list(sweeps.narrowed(grids, ())) == grids
     assert list(sweeps.narrowed(grids, ["reg=fgm", "dataset=mnist"])) == [["seed=0,1", "reg=fgm", "dataset=mnist"]]
     assert list(sweeps.narrowed(grids, ["seed=0"])) == [[*grids[0][:2], "seed=0"], grids[1]]
+
+
+def test_a_table_keeps_its_own_measurement_of_a_run(tmp_path, monkeypatch):
+    cell = ("dataset=digits", "model=cnn", "scale=smoke", "reg=none")
+    table = sweeps.TableConfig("b", "T", "comparison", (cell,), 1)
+    asked = {"scale": "smoke", "output": tmp_path / "out", "extra": ["tracker=none"]}
+    monkeypatch.setattr(sweeps, "launch", lambda runs, engine: pytest.fail("it is finished"))
+    run = sweeps.Run.asked([*cell, "seed=0", "tracker=none", f"paths.output={tmp_path / 'out'}"])
+    tested = {"accuracy": 0.5, "macro_f1": 0.5, "loss": 1.0, "epoch": 1}
+    for name, commit in (("a", "a" * 40), ("b", "b" * 40), ("c", "c" * 40)):
+        made = {**record.blank(run.config), "status": "finished", "validation": tested, "test": tested}
+        store.keep(tmp_path / "smoke" / name, [{**made, "commit": {"hash": commit, "dirty": False}}])
+    assert sweeps.run_cells(table, tmp_path / "smoke" / "b", Engine(), **asked) == []
+    (key,) = store.runs_of(tmp_path / "smoke" / "b")
+    assert key.endswith("bbbbbbbbbb")
 
 
 def test_an_untuned_method_is_not_compared_with_tuned_ones(tmp_path, monkeypatch):
