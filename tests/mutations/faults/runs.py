@@ -62,4 +62,11 @@ FAULTS = (
           'if others := [] and [f"{group}.{key}"', "tests/test_composition.py"),
     Fault("runs/record.py", "A tokenizer of the user's own counts by its place.",
           'kept["model"] = _replaced(kept["model"], place, "<content>")', "pass", "tests/test_record.py", "content"),
+    Fault("runs/experiment.py", "A run that two versions of the code trained is recorded as one of the second.",
+          'draft["commit"].update(codes)', "pass", "tests/training/test_experiment.py", "all_code"),
+    Fault("runs/experiment.py", "A second process on a run writes a record of its failure.",
+          "except (UserError, AlreadyRunningError):", "except UserError:",
+          "tests/training/test_experiment.py", "left_alone"),
+    Fault("runs/restore.py", "Old weights are read by the new code of a plug-in.",
+          "if now[name] != digest]:", "if False]:", "tests/test_plugins.py", "new_code"),
 )  # fmt: skip

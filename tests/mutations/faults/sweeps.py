@@ -30,4 +30,9 @@ FAULTS = (
     Fault("sweeps/table.py", "A table's own seeds are kept where the command line names others.",
           "if not _is_seed(o)) for grid in grids)",
           "if True) for grid in grids)", "tests/sweeps/test_plan.py"),
+    Fault("sweeps/search.py", "A search chooses among the rest while a trial has no result.",
+          'if one.get("status", "diverged") != "diverged"]:', "if False]:",
+          "tests/sweeps/test_tuning.py", "no_result"),
+    Fault("sweeps/table.py", "A table takes another table's measurement of a run in place of its own.",
+          "for key in [*every, *own]}", "for key in every}", "tests/sweeps/test_table.py", "own_measurement"),
 )  # fmt: skip

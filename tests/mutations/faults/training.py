@@ -75,4 +75,7 @@ FAULTS = (
     Fault("training/elastic.py", "After a resumption with more or fewer processes, all draw the same numbers.",
           'f"{purpose}/rank{rank}of{world}/step{step}"',
           'f"{purpose}/step{step}"', "tests/training/test_elastic.py"),
+    Fault("training/loop.py", "A run whose validation loss is NaN is finished.",
+          'if not math.isfinite(metrics["loss"]):', "if False:",
+          "tests/training/test_experiment.py", "divergence"),
 )  # fmt: skip
