@@ -58,6 +58,8 @@ def compare(
                 found = "no run" if plain.empty else "several settings"
                 rows[-1]["why"] = f"{found} of {baseline} with the same data, model and training"
     table = pd.DataFrame(rows, columns=COLUMNS)
+    if not plan.timed:
+        table["cost"] = np.nan
     _name(table, "dataset", "dataset_label", ["dataset", "model"])
     _name(table, "method", "method_label", ["context", "method"])
     _correct(table, baseline, plan.primary)

@@ -134,6 +134,7 @@ def comparison_table(
         "standard deviation of differences, at 5 % divided by the comparisons in its family (Holm's strictest step). "
         "Seeds for +1: how many seeds would detect one point. Both are as rough as a standard deviation of n seeds.",
         *((_BY_ROW,) if by_row else ()),
+        *((_UNTIMED,) if not plan.timed else ()),
         f"Time a step {'and peak memory on the GPU are' if weighed else 'is'} relative to {baseline} (medians over the "
         "runs on the same kind of machine; on a CPU, of CPU time, which other processes on the machine can lengthen"
         f"{'; on a GPU, over the runs that did not share it' if weighed else ''}).",
@@ -161,6 +162,7 @@ _LONGER = (
     "Longer training has more steps than the other methods: its passes and its time are those of all its steps, for "
     "each step of theirs."
 )
+_UNTIMED = "Times are not shown, because the runs shared their cores with other work."
 _EQUAL = (
     "Where all n differences of a row are equal, its interval has no width, but no t-test is possible: its p, before "
     "the correction, is that of the exact sign-flip test, 2^(1 − n)."

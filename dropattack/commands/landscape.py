@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.draw:
         print(args.store)
-    for name, some in together(contents).items():
+    for name, some in _together(contents).items():
         print(*(drawn := draw(some, args.output, name)), sep="\n")
         about = {key: some[0]["description"][key] for key in ("dataset", "model", "scale", "split")}
         where = [f"paths.output={args.runs}"] if args.runs else []
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 APART = ("run_id", "method", "seed", "result", "from", "to")  # in which landscapes of one figure may differ
 
 
-def together(contents: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def _together(contents: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Return the landscapes of each set of figures, by its name; sets of one data set and model are numbered.
 
     Landscapes of other rows, directions or grids are not drawn on one scale.

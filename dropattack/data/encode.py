@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from dropattack import source
 from dropattack.data.cache import Content, cached
 from dropattack.data.types import Dataset, DataSpec, Encoded, ImageSplit, TensorSplit, TextSplit
 from dropattack.errors import UserError
@@ -38,13 +37,16 @@ class Tokenizer(Protocol):
     def fit(self, dataset: Dataset) -> Fitted: ...
 
 
-def encode(dataset: Dataset, tokenizer: Tokenizer | None = None, *, cache: str | Path | None = None) -> Encoded:
+def encode(
+    dataset: Dataset, tokenizer: Tokenizer | None = None, *, cache: str | Path | None = None, code: str | None = None
+) -> Encoded:  # fmt: skip
     """Return the data set as tensors; see `TensorSplit` for their shapes.
 
     Args:
         dataset: the data set.
         tokenizer: required for text, unused for images.
         cache: folder for encoded text, keyed by the data's fingerprint and the tokenizer's settings; None: no cache.
+        code: a digest of the tokenizer's code, if that may change: that of a plug-in.
 
     Raises:
         UserError: text without a tokenizer.
@@ -62,8 +64,8 @@ def encode(dataset: Dataset, tokenizer: Tokenizer | None = None, *, cache: str |
     if tokenizer is None:
         raise UserError(f"Dataset {dataset.name} is text: this model needs a tokenizer (model.tokenizer) to read it.")
     key = {"format": FORMAT, "data": dataset.fingerprint, "tokenizer": tokenizer.settings()}
-    if (top := type(tokenizer).__module__.partition(".")[0]) in source.others:  # a plug-in's, which may be edited
-        key["code"] = source.digest_of_other(top)
+    if code is not None:
+        key["code"] = code
     arrays, values = cached(cache, f"{dataset.name}-tokens", key, lambda: _tokenise(dataset, tokenizer))
     spec = DataSpec("text", len(dataset.classes), tuple(values["vocabulary"]), values["padding_id"],
                     separator_id=values.get("separator_id"))  # fmt: skip

@@ -9,6 +9,7 @@ from torch import nn
 
 from dropattack.regularizers import Regularizer
 from dropattack.regularizers.factory import make, method_named
+from dropattack.regularizers.persistent import Saved
 
 Given = str | Callable[[nn.Module], Regularizer] | Regularizer
 HOW = (
@@ -50,16 +51,21 @@ def _made(name: str, options: dict[str, object], model: nn.Module) -> Regularize
     return make(name, model, **options)
 
 
-def taken_over(state: Any, rank: int, world: int) -> Any:
+def taken_over(state: Saved, rank: int, world: int) -> Saved:
     """Return a regularizer's state, saved by another number of processes, for process `rank` of `world`.
 
     Its counters continue, because all processes must have one objective. Its random numbers are new ones.
     """
+    made: Saved = _with_new_numbers(state, rank, world)
+    return made
+
+
+def _with_new_numbers(state: Any, rank: int, world: int) -> Any:
     if isinstance(state, list | tuple):
-        return [taken_over(one, rank, world) for one in state]
+        return [_with_new_numbers(one, rank, world) for one in state]
     if not isinstance(state, Mapping):
         return state
-    made = {key: {} if key == "generators" else taken_over(one, rank, world) for key, one in state.items()}
+    made = {key: {} if key == "generators" else _with_new_numbers(one, rank, world) for key, one in state.items()}
     if "generators" in state:
         place = f"{state.get('seed')}/rank{rank}of{world}/step{state.get('calls')}"
         made["seed"] = int.from_bytes(hashlib.sha256(place.encode()).digest()[:7], "big")

@@ -78,8 +78,10 @@ def encode_data(config: Mapping[str, Any], found: Dataset | Path) -> tuple[Facts
         return packed.read(found)
     tokenizer = config["model"].get("tokenizer")
     made = None if tokenizer is None else instantiate("model.tokenizer", tokenizer)
+    top = str((tokenizer or {}).get("_target_")).partition(".")[0]
+    code = source.digest_of_other(top) if top in source.others else None
     with as_user_error("model.tokenizer"):
-        encoded = encode(found, made, cache=Path(config["paths"]["output"]) / "cache")
+        encoded = encode(found, made, cache=Path(config["paths"]["output"]) / "cache", code=code)
     return packed.Facts.of(found), encoded
 
 

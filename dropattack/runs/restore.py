@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def restore(
     """
     found, folder, weights = read_kept(path, output)
     config = settled(found["config"], data=data, output=folder.parents[1])
-    load_plugins(path, config.get("plugins") or {})
+    load_plugins(path, config, [config["dataset"], config["model"], config["model"].get("tokenizer") or {}])
     dataset, encoded = build.load_data(config)
     if dataset.fingerprint != found["data"]["fingerprint"]:
         raise UserError(other_data(path, config, data))
@@ -59,12 +59,15 @@ def other_data(path: Path, config: Mapping[str, Any], data: Path) -> str:
     return f"{path}: {where} (its fingerprint differs)"
 
 
-def load_plugins(path: Path, known: Mapping[str, str]) -> None:
-    """Import the plug-ins of a run, given the digests of their code.
+def load_plugins(path: Path, config: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> None:
+    """Import the plug-ins that these parts of a run's config come from.
 
     Raises:
-        UserError: one cannot be imported, or its code has changed since.
+        UserError: one cannot be imported, or its code has changed since the training.
     """
+    owners = {str(part.get("_target_")).partition(".")[0] for part in parts}
+    every: Mapping[str, str] = config.get("plugins") or {}
+    known = {name: digest for name, digest in every.items() if name.partition(".")[0] in owners}
     plugins.load(known)
     now = plugins.digests(known)
     if changed := [name for name, digest in known.items() if now[name] != digest]:

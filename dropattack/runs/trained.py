@@ -59,10 +59,7 @@ def load(
     """
     found, folder, weights = read_kept(path, output)
     config = settled(found["config"], data=data, output=folder.parents[1])
-    parts = (config["model"], config["model"].get("tokenizer") or {})
-    owners = {str(part.get("_target_")).partition(".")[0] for part in parts}
-    known = config.get("plugins") or {}
-    load_plugins(path, {name: digest for name, digest in known.items() if name.partition(".")[0] in owners})
+    load_plugins(path, config, [config["model"], config["model"].get("tokenizer") or {}])
     reader = Reader.load(folder)
     if reader is None:
         given = build.read_data(config)

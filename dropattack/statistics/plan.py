@@ -83,11 +83,13 @@ class Plan:
         margin: differences within ± margin points are equivalent.
         primary: None: all comparisons of the table are one family.
         rows: what the table is to have; empty if that is not known.
+        timed: whether the times of steps can be compared.
     """
 
     margin: float = MARGIN
     primary: Primary | None = None
     rows: tuple[PlannedRow, ...] = ()
+    timed: bool = True
 
     def seeds(self, found: FoundRow) -> int:
         """Return the number of seeds that a row is to have; 0 if that is not known."""

@@ -31,8 +31,9 @@ KINDS: dict[str, tuple[str, ...]] = {
 class TableConfig:
     """A table: `title`, `kind` (comparison | curve | heatmap), `grids` of overrides, and `seeds` per cell.
 
-    `plan` has the margin of equivalence in points (`margin`) and the family of comparisons that answer the table's
-    question (`primary`: method, against, datasets, where, declared; see `dropattack.statistics.Primary`).
+    `plan` has the margin of equivalence in points (`margin`), the family of comparisons that answer the table's
+    question (`primary`: method, against, datasets, where, declared; see `dropattack.statistics.Primary`), and whether
+    times can be compared (`timed`).
     """
 
     name: str
@@ -73,7 +74,7 @@ def load_table(conf: Path, name: str, seeds: int | None = None) -> TableConfig:
     wanted = seeds or values["seeds"]
     primary = _primary(values["primary"]) if "primary" in values else None
     rows = planned_rows(grids, wanted, conf / "experiment") if values["kind"] == "comparison" else ()
-    plan = Plan(float(values.get("margin", MARGIN)), primary, rows)
+    plan = Plan(float(values.get("margin", MARGIN)), primary, rows, values.get("timed", True))
     return TableConfig(name, values["title"], values["kind"], grids, wanted, values.get("x"), values.get("y"), plan)
 
 
@@ -127,6 +128,7 @@ def _check(path: Path, values: dict[str, Any]) -> None:
             "a mapping with method, against: none and datasets (a list without repetitions), and optionally where "
             "(settings) and declared (a text)",
         ),
+        "timed": (lambda v: isinstance(v, bool), "false, if the runs did not have their cores to themselves, or true"),
         **dict.fromkeys(("x", "y"), (lambda v: isinstance(v, str), "a setting, such as reg.epsilon")),
     }
     needed = ("title", "kind", "seeds", "grids", *KINDS.get(str(values.get("kind")), ()))

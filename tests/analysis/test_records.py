@@ -11,6 +11,7 @@ from dropattack.analysis.records import read_records
 from dropattack.analysis.settings import differences, distinguishing, flatten
 from dropattack.analysis.tables import comparison_table
 from dropattack.runs import record
+from dropattack.statistics import Plan
 
 
 def reasons(records) -> dict[str, str]:
@@ -187,6 +188,9 @@ def test_the_cost_of_longer_training_counts_all_its_steps(write_run, tmp_path):
     assert compared["passes"].to_dict() == {"none": 1.0, "longer": 3.0}
     assert compared.loc["longer", "cost"] == pytest.approx(3.0)
     assert "those of all its steps" in comparison_table(compared.reset_index()).notes[-1]
+    untimed = compare(read_records(tmp_path).frame, plan=Plan(timed=False))
+    assert untimed["cost"].isna().all()
+    assert "Times are not shown" in " ".join(comparison_table(untimed, plan=Plan(timed=False)).notes)
 
 
 def test_the_usual_length_names_a_context(write_run, tmp_path):

@@ -13,6 +13,7 @@ from dropattack.data.encode import encode, padded
 from dropattack.data.text import PretrainedTokenizer, WordTokenizer
 from dropattack.data.types import Dataset
 from dropattack.errors import UserError
+from dropattack.runs import build
 from tests.data.makers import dataset, image_split
 
 
@@ -75,20 +76,18 @@ def test_cache_is_used_and_keyed_by_content(tmp_path, monkeypatch):
 
 
 def test_an_edited_tokenizer_of_a_plug_in_is_used(tmp_path, monkeypatch):
-    class Mine(WordTokenizer):
-        pass
-
-    Mine.__module__ = "mine"
     (tmp_path / "mine.py").write_text("SIZE = 1\n")
     monkeypatch.setitem(source.others, "mine", tmp_path / "mine.py")
+    monkeypatch.setattr(build, "instantiate", lambda *_: WordTokenizer())
     tokenized = []
     original = module._tokenise
     monkeypatch.setattr(module, "_tokenise", lambda *given: tokenized.append(given) or original(*given))
+    config = {"model": {"tokenizer": {"_target_": "mine.Words"}}, "paths": {"output": str(tmp_path)}}
     for text, runs in (("SIZE = 1\n", 1), ("SIZE = 1\n", 1), ("SIZE = 2\n", 2)):
         (tmp_path / "mine.py").write_text(text)
         for known in (source._tree, source._plain, source._imports):
             known.cache_clear()
-        encode(dataset(), Mine(), cache=tmp_path / "cache")
+        build.encode_data(config, dataset())
         assert len(tokenized) == runs
 
 

@@ -25,6 +25,7 @@ def test_plan_of_a_table(tmp_path):
     assert load(tmp_path) == Plan(MARGIN, None)
     assert load(tmp_path, kind="curve", x="reg.epsilon", grids=[["dataset=imdb", "reg=fgm"]]).rows == ()
     assert load(tmp_path, margin=1).margin == 1.0
+    assert (load(tmp_path).timed, load(tmp_path, timed=False).timed) == (True, False)
     more = {**PRIMARY, "where": {"reg.epsilon": 1.0}, "declared": "before"}
     assert load(tmp_path, primary=more).primary == Primary(
         "fgm", "none", ("imdb", "mnist"), {"reg.epsilon": 1.0}, "before"
