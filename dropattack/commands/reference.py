@@ -63,7 +63,7 @@ def _data_sets(args: argparse.Namespace) -> dict[str, Mapping[str, Any]]:
     """Return a config of each data set of the table, by its name in tables.
 
     Raises:
-        UserError: there is none, or one name stands for several data sets.
+        UserError: the table has no such data set, or several of one name.
     """
     table = load_table(experiment.CONF, args.table)
     every = [cell for grid in table.grids for cell in cells(grid) if set(args.only) <= set(cell)]

@@ -1,4 +1,4 @@
-"""A user's own data: labels of any kind, the splits that are made, sizes, pairs, and the identity of a run."""
+"""A user's own data: labels of any kind, the splits that are made, sizes, and pairs."""
 
 import json
 from pathlib import Path
@@ -9,13 +9,11 @@ import pytest
 from PIL import Image
 
 from dropattack.commands import inputs
-from dropattack.data import content, glue, hf, imagefolder, sets, tables
+from dropattack.data import glue, hf, imagefolder, sets, tables
 from dropattack.data.encode import encode
 from dropattack.data.labels import in_order, names_of
 from dropattack.data.text import PretrainedTokenizer
 from dropattack.errors import UserError
-from dropattack.runs import experiment, record
-from dropattack.runs.config import compose
 from dropattack.runs.reader import Reader
 from tests.data.makers import encoded_image, texts, write_table
 
@@ -323,75 +321,6 @@ def test_a_prediction_reads_an_image_as_the_training_did(tmp_path):
     read = reader.images(sorted((tmp_path / "own" / "a").iterdir())).inputs.numpy()
     trained = np.concatenate([split.pixels for split in made.splits.values()])
     assert all(any((one == other).all() for other in trained) for one in read)
-
-
-def identity(folder: Path, path: str, *extra: str) -> tuple[str, dict]:
-    overrides = ["dataset=csv", f"dataset.path={path}", "scale=smoke", f"paths.data={folder / 'data'}", *extra]
-    values = experiment.resolve(compose(experiment.CONF, overrides))
-    return record.run_id(values), record.identity(values)["dataset"]
-
-
-def test_a_run_is_identified_by_the_content_of_its_data(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("data", "else"):
-        (tmp_path / name).mkdir()
-    table(tmp_path, "own.csv")
-    table(tmp_path / "data", "own.csv")
-    table(tmp_path / "else", "renamed.csv")
-    here, relative = identity(tmp_path, "own.csv")
-    inside, in_data = identity(tmp_path, str(tmp_path / "data" / "own.csv"))
-    elsewhere, absolute = identity(tmp_path, str(tmp_path / "else" / "renamed.csv"))
-    assert here == inside == elsewhere
-    assert (relative["path"], in_data["path"], absolute["path"]) == ("own.csv", "<data>/own.csv", "renamed.csv")
-    assert str(tmp_path) not in json.dumps([relative, in_data, absolute])
-    table(tmp_path, "own.csv", rows=texts(50))
-    changed, _ = identity(tmp_path, "own.csv")
-    assert changed != here
-    assert identity(tmp_path, "own.csv", "dataset.seed=1")[0] != changed
-    values = experiment.resolve(compose(experiment.CONF, ["dataset=csv", "dataset.path=own.csv"]))
-    assert record.run_id(record.identity(values)) == record.run_id(values), "a record's config has the run's identity"
-
-
-def test_a_run_is_identified_by_the_content_of_its_vectors(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    table(tmp_path, "own.csv")
-
-    def known(text: str, name: str = "v.txt") -> str:
-        Path("v.txt").write_text(text)
-        return identity(tmp_path, "own.csv", f"model.vectors={name}")[0]
-
-    assert known("a 1 2\n") == known("a 1 2\n")
-    assert known("a 1 2\n") != known("a 1 23\n")
-    assert known("a 1\n", "glove") == known("b 23\n", "glove")
-    asked = ["dataset=csv", "dataset.path=own.csv", "model.vectors=v.txt"]
-    values = experiment.resolve(compose(experiment.CONF, asked))
-    assert record.run_id(record.identity(values)) == record.run_id(values)
-
-
-def test_content_of_folders(tmp_path):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "x").write_text("1")
-    before = content.digest(tmp_path, "a")
-    assert before is not None
-    (tmp_path / "a" / ".hidden").write_text("2")
-    assert content.digest(tmp_path, "a") == before
-    (tmp_path / "a" / "y").write_text("2")
-    assert content.digest(tmp_path, "a") != before
-    assert content.digest(tmp_path, "a", "nowhere") is None
-
-
-def test_the_content_of_linked_folders_counts(tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / "store" / name).mkdir(parents=True)
-        (tmp_path / "store" / name / "x").write_text(name)
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "inside").symlink_to(tmp_path / "store" / name)
-    assert content.digest(tmp_path, "a") != content.digest(tmp_path, "b")
-    (tmp_path / "copy" / "inside").mkdir(parents=True)
-    (tmp_path / "copy" / "inside" / "x").write_text("a")
-    assert content.digest(tmp_path, "a") == content.digest(tmp_path, "copy")
-    (tmp_path / "a" / "around").symlink_to(tmp_path / "a")
-    assert content.digest(tmp_path, "a") == content.digest(tmp_path, "copy")
 
 
 def test_glue_on_disk(tmp_path):

@@ -11,7 +11,6 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dropattack import (
-    AWP,
     FGM,
     INPUT,
     PGD,
@@ -31,17 +30,6 @@ from dropattack.regularizers.targets import Weight
 from tests.regularizers.networks import NETWORKS, PADDING
 
 LSTM = NETWORKS[0]
-
-
-@pytest.fixture
-def model():
-    return LSTM.build()
-
-
-@pytest.fixture
-def forward(model):
-    batch = LSTM.batch()
-    return lambda: LSTM.forward(model, batch)
 
 
 class Tied(nn.Module):
@@ -400,15 +388,3 @@ def test_random_numbers_go_on_with_the_gpu_and_start_on_another_device(model, fo
     assert other._saved_on(torch.device("cpu")) is None
     other.backward(forward)  # on a machine without a GPU
     assert set(other.state_dict()["generators"]) == {"cpu", "cuda:1"}
-
-
-def test_awp_without_a_matrix_called_weight_is_refused():
-    class Named(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.kernel, self.norm = nn.Parameter(torch.ones(3, 3)), nn.LayerNorm(3)
-
-    with pytest.raises(ValueError, match=r"matrices called weight.*targets="):
-        AWP(Named())
-    assert len(AWP(Named(), "kernel").targets) == 1
-    assert len(AWP(nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2))).targets) == 2

@@ -5,21 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dropattack import FGM, MSAM, PGD, RWP, SAM, DropAttack, RandomAttack
-from tests.regularizers.networks import NETWORKS
-
-LSTM = NETWORKS[0]
-
-
-@pytest.fixture
-def model():
-    return LSTM.build()
-
-
-@pytest.fixture
-def forward(model):
-    batch = LSTM.batch()
-    return lambda: LSTM.forward(model, batch)
+from dropattack import AWP, FGM, MSAM, PGD, RWP, SAM, DropAttack, RandomAttack
 
 
 @pytest.mark.parametrize("method", [FGM, PGD, DropAttack, RandomAttack])
@@ -57,3 +43,15 @@ def test_msam_refuses_the_optimizer_of_other_weights(model, forward):
     reg.follow(torch.optim.SGD([w.detach().clone() for w in model.parameters()], 0.1, momentum=0.9))
     with pytest.raises(RuntimeError, match="the optimizer that MSAM follows steps none of its targets"):
         reg.backward(forward)
+
+
+def test_awp_without_a_matrix_called_weight_is_refused():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.kernel, self.norm = nn.Parameter(torch.ones(3, 3)), nn.LayerNorm(3)
+
+    with pytest.raises(ValueError, match=r"matrices called weight.*targets="):
+        AWP(Named())
+    assert len(AWP(Named(), "kernel").targets) == 1
+    assert len(AWP(nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2))).targets) == 2

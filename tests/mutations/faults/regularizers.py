@@ -165,5 +165,5 @@ FAULTS = (
     Fault("regularizers/agreement.py", "Probabilities are compared as if they were logits.",
           "if _takes_probabilities(names):", "if False:", "tests/regularizers/test_agreement.py", "probabilities"),
     Fault("regularizers/awp.py", "AWP attacks nothing where no matrix is called weight.",
-          "if not weights:", "if False:", "tests/regularizers/test_edges.py", "awp"),
+          "if not weights:", "if False:", "tests/regularizers/test_unused.py", "awp"),
 )  # fmt: skip
