@@ -8,7 +8,7 @@ import dropattack as da
 from dropattack.data.types import DataSpec
 from dropattack.errors import UserError
 from dropattack.models.cnn import CNN
-from dropattack.runs import build, cli, experiment, record
+from dropattack.runs import build, cli, experiment, identity, record
 from dropattack.runs.config import cells, compose
 from dropattack.runs.experiment import CONF, Run
 from dropattack.runs.launching import prepared
@@ -40,7 +40,7 @@ def test_the_digest_of_the_code_is_that_of_all_its_methods():
 
 
 def test_options_that_are_newer_than_records_stay_out_of_the_identity():
-    kept = record.identity(asked("reg=fgm+dropattack", "reg.fgm.warmup=3").config)["reg"]
+    kept = identity.of(asked("reg=fgm+dropattack", "reg.fgm.warmup=3").config)["reg"]
     assert kept["fgm"]["warmup"] == 3
     assert not {"every", "start_step", "norm", "weight", "relative"} & set(kept["fgm"])
     assert {"every", "relative"} <= set(kept["dropattack"])

@@ -11,7 +11,7 @@ from hydra.utils import get_method
 from omegaconf import OmegaConf
 
 from dropattack.errors import UserError
-from dropattack.runs import attacked, build, experiment, record
+from dropattack.runs import attacked, build, experiment, identity
 from dropattack.runs.checks import CHECKS, check
 from dropattack.runs.config import _compose, cells, choices, compose
 
@@ -40,7 +40,7 @@ def composed(dataset: str, model: str, scale: str, reg: str) -> str:
     values = experiment.resolve(compose(CONF, overrides(dataset, model, scale, reg)))
     named = "dropattack+rdrop" if reg == "compose" else reg
     assert [values[group]["name"] for group in ("dataset", "model", "reg", "scale")] == [dataset, model, named, scale]
-    return record.run_id(values)
+    return identity.run_id(values)
 
 
 def fitting_methods(dataset: str) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dropattack.errors import AlreadyRunningError, UserError
-from dropattack.runs import cli, experiment, launching, record
+from dropattack.runs import cli, experiment, identity, launching
 from dropattack.runs.config import compose
 from dropattack.sweeps.launch import Engine
 from dropattack.sweeps.table import load_table, run_cells
@@ -121,8 +121,8 @@ def test_newer_options_do_not_rename_older_runs():
     def run(*overrides: str) -> tuple[str, dict]:
         values = experiment.resolve(compose(experiment.CONF, [*QUICK, *overrides]))
         without = {**values, "dataset": {k: v for k, v in values["dataset"].items() if k != "drop_leaks"}}
-        return record.run_id(values), without
+        return identity.run_id(values), without
 
     name, without = run("dataset.drop_leaks=false")
-    assert record.run_id(without) == name
+    assert identity.run_id(without) == name
     assert run("dataset.drop_leaks=true")[0] != name

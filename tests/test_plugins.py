@@ -9,7 +9,7 @@ import pytest
 from dropattack import plugins, source
 from dropattack.commands.main import main
 from dropattack.errors import UserError
-from dropattack.runs import cli, experiment, launching, record
+from dropattack.runs import cli, experiment, identity, launching, record
 from dropattack.runs.config import choices, compose
 from dropattack.runs.experiment import CONF
 
@@ -120,7 +120,7 @@ def test_the_code_of_a_plug_in_is_a_part_of_the_run(write, tmp_path):
         for cached in (source._tree, source._plain, source._imports):
             cached.cache_clear()
         values = experiment.resolve(compose(CONF, overrides))
-        return record.run_id(values), source.digest(source.modules_of([values["reg"]["_target_"]]))
+        return identity.run_id(values), source.digest(source.modules_of([values["reg"]["_target_"]]))
 
     before = known(file.read_text())
     assert known(file.read_text().replace("L(θ) + L", "Other words")) == before
@@ -143,7 +143,7 @@ def test_what_a_plug_in_imports_from_its_folder_is_a_part_of_the_run(write, tmp_
         values = experiment.resolve(
             compose(CONF, ["dataset=digits", "model=cnn", f"plugins=[{plugin}]", f"reg={plugin}"])
         )
-        return record.run_id(values)
+        return identity.run_id(values)
 
     assert known(name, 1) == known(name, 1)
     assert known(name, 1) != known(name, 2)
@@ -154,7 +154,7 @@ def test_plain_training_is_one_run_whatever_plug_in_is_named(write):
     name = write(METHOD)
     plain, named = (experiment.resolve(compose(CONF, ["dataset=digits", "model=cnn", *more]))
                     for more in ([], [f"plugins=[{name}]"]))  # fmt: skip
-    assert record.run_id(plain) == record.run_id(named)
+    assert identity.run_id(plain) == identity.run_id(named)
 
 
 def test_old_weights_are_not_read_by_new_code(write, tmp_path):
@@ -166,7 +166,7 @@ def test_old_weights_are_not_read_by_new_code(write, tmp_path):
     found = record.read(path)
     record.write(path, {**found, "config": {**found["config"], "plugins": {name: "0123456789ab"}}})
     changed = record.read(path)
-    record.write(path, {**changed, "run_id": record.run_id(changed["config"])})
+    record.write(path, {**changed, "run_id": identity.run_id(changed["config"])})
     best = path.parents[1] / "checkpoints" / found["run_id"]
     best.rename(best.parent / record.read(path)["run_id"])
     text = best.parent / record.read(path)["run_id"] / "best.json"

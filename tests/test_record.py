@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from dropattack import jsonl, provenance
 from dropattack.errors import UserError
-from dropattack.runs import record
+from dropattack.runs import identity, record
 
 CONFIG = {
     "seed": 3,
@@ -49,7 +49,7 @@ def test_round_trip(tmp_path):
     path = tmp_path / "records" / "r.json"
     record.write(path, finished())
     loaded = record.read(path)
-    assert loaded["run_id"] == record.run_id(CONFIG)
+    assert loaded["run_id"] == identity.run_id(CONFIG)
     assert loaded["test"]["loss"] is None  # JSON has no NaN
     assert list(loaded) == list(record.KEYS)
     assert record.is_done(path) == "finished"
@@ -57,7 +57,7 @@ def test_round_trip(tmp_path):
 
 
 def test_path_of_a_record():
-    assert record.record_path(CONFIG) == Path(f"outputs/records/imdb-lstm-fgm-s3-{record.run_id(CONFIG)}.json")
+    assert record.record_path(CONFIG) == Path(f"outputs/records/imdb-lstm-fgm-s3-{identity.run_id(CONFIG)}.json")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_path_of_a_record():
     ],
 )  # fmt: skip
 def test_identity_stays(key, value):
-    assert record.run_id(changed(key, value)) == record.run_id(CONFIG)
+    assert identity.run_id(changed(key, value)) == identity.run_id(CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -77,15 +77,15 @@ def test_identity_stays(key, value):
     [("seed", 4), ("trainer.epochs", 3), ("reg.epsilon", 1.5), ("model.hidden_size", 17), ("scale.name", "full")],
 )
 def test_identity_changes(key, value):
-    assert record.run_id(changed(key, value)) != record.run_id(CONFIG)
+    assert identity.run_id(changed(key, value)) != identity.run_id(CONFIG)
 
 
 def test_identity_does_not_depend_on_folders():
     moved = copy.deepcopy(CONFIG)
     moved["paths"] = {"output": "/moved", "data": "elsewhere"}
     moved["dataset"] |= {"root": "elsewhere", "cache": "/moved/cache"}
-    assert record.identity(moved) == record.identity(CONFIG)
-    assert record.identity(CONFIG)["dataset"]["root"] == "<data>"
+    assert identity.of(moved) == identity.of(CONFIG)
+    assert identity.of(CONFIG)["dataset"]["root"] == "<data>"
 
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -93,7 +93,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 def test_a_column_called_like_a_folder_keeps_its_name():
     dataset = {**CONFIG["dataset"], "text_column": "data", "label_column": "outputs"}
-    kept = record.identity({**CONFIG, "dataset": dataset, "paths": {"data": "data", "output": "outputs"}})
+    kept = identity.of({**CONFIG, "dataset": dataset, "paths": {"data": "data", "output": "outputs"}})
     assert (kept["dataset"]["text_column"], kept["dataset"]["label_column"]) == ("data", "outputs")
 
 
@@ -101,9 +101,9 @@ def test_an_output_folder_may_be_called_like_a_data_set():
     same = {**CONFIG, "dataset": {"name": "digits", "root": "digits/own"}, "model": {"name": "cnn", "cell": "lstm"}}
     for folder in ("digits", "cnn", "lstm", "outputs"):
         config = {**same, "paths": {"data": "data", "output": folder}}
-        kept = record.identity(config)
+        kept = identity.of(config)
         assert (kept["dataset"]["name"], kept["model"]) == ("digits", {"name": "cnn", "cell": "lstm"})
-    roots = [record.identity({**same, "paths": {"data": "data", "output": folder}})["dataset"]["root"]
+    roots = [identity.of({**same, "paths": {"data": "data", "output": folder}})["dataset"]["root"]
              for folder in ("digits", "outputs")]  # fmt: skip
     assert roots == ["<output>/own", "digits/own"], "a place below it is one"
 
@@ -112,7 +112,7 @@ def test_committed_records_keep_their_identity():
     """Also with the options that their method has got since, at the values that leave it as it was."""
     committed = [json.loads(text) for path in RESULTS.glob("*/records.jsonl") for _, text in jsonl.lines(path)]
     assert len(committed) > 500
-    options = {path: value for path, (value, _) in record.NEUTRAL.items()}
+    options = {path: value for path, (value, _) in identity.NEUTRAL.items()}
     neutral = {path.removeprefix("reg."): value for path, value in options.items() if path.startswith("reg.")}
     trainer = {path.removeprefix("trainer."): v for path, v in options.items() if path.startswith("trainer.")}
     of_some = {
@@ -131,7 +131,7 @@ def test_committed_records_keep_their_identity():
     }
     got = set()
     for made in committed:
-        assert record.run_id(made["config"]) == made["run_id"], made["run_id"]
+        assert identity.run_id(made["config"]) == made["run_id"], made["run_id"]
         reg = made["config"]["reg"]
         new = (methods.get(reg["name"], set()) - set(reg)) & set(neutral)  # a composition has no file
         later = {
@@ -142,21 +142,21 @@ def test_committed_records_keep_their_identity():
             if later[group]["name"] in choices:
                 later[group] = {**own, **later[group]}
                 for key in own:
-                    assert record.run_id({**later, group: {**later[group], key: 2}}) != made["run_id"]
+                    assert identity.run_id({**later, group: {**later[group], key: 2}}) != made["run_id"]
                     got.add(f"{group}.{key}")
-        assert record.run_id(later) == made["run_id"], made["run_id"]
+        assert identity.run_id(later) == made["run_id"], made["run_id"]
         for name in new:
             changed = {**later["reg"], name: "linf" if name == "norm" else 2}
-            assert record.run_id({**later, "reg": changed}) != made["run_id"]
+            assert identity.run_id({**later, "reg": changed}) != made["run_id"]
         got |= new
     for name in trainer:
-        assert record.run_id({**later, "trainer": {**later["trainer"], name: 0.5}}) != made["run_id"], name
+        assert identity.run_id({**later, "trainer": {**later["trainer"], name: 0.5}}) != made["run_id"], name
     assert got == {*neutral, *named}, "an option that no record's method has got is no option to be left out"
 
 
 def test_no_home_folder_in_a_record():
     config = changed("model.vectors", str(Path.home() / "glove.txt"))
-    assert record.identity(config)["model"]["vectors"] == "~/glove.txt"
+    assert identity.of(config)["model"]["vectors"] == "~/glove.txt"
     assert str(Path.home()) not in json.dumps(record.blank(config))
 
 
@@ -168,10 +168,10 @@ def test_files_of_the_users_own_count_by_their_content(key, tmp_path):
         return {**config, key: content}
 
     one, moved, other = known("here", "abc"), known("there", "abc"), known("here", "def")
-    assert record.run_id(one) == record.run_id(moved) != record.run_id(other)
-    assert str(tmp_path) not in json.dumps(record.identity(one))
-    assert record.run_id(record.identity(one)) == record.run_id(one)
-    assert record.run_id(changed("model.vectors", "glove")) != record.run_id(one)
+    assert identity.run_id(one) == identity.run_id(moved) != identity.run_id(other)
+    assert str(tmp_path) not in json.dumps(identity.of(one))
+    assert identity.run_id(identity.of(one)) == identity.run_id(one)
+    assert identity.run_id(changed("model.vectors", "glove")) != identity.run_id(one)
 
 
 def test_only_fixed_fields_of_the_machine():

@@ -33,9 +33,8 @@ from dropattack.analysis.settings import (
     plugins_of,
 )
 from dropattack.errors import UserError, one_line
-from dropattack.runs import record, store
+from dropattack.runs import identity, record, store
 from dropattack.runs.checks import is_name
-from dropattack.runs.record import identifying, identity
 
 
 @dataclass(frozen=True)
@@ -167,9 +166,9 @@ def _read(path: Path, load: Callable[[], dict[str, Any]]) -> dict[str, Any] | Le
 
 def _row(path: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     config, test, validation = found["config"], found["test"], found["validation"]
-    settings = {key: value for key, value in flatten(identity(config)).items() if key != "seed"}
+    settings = {key: value for key, value in flatten(identity.of(config)).items() if key != "seed"}
     data = found["data"]["fingerprint"]
-    known = flatten(identifying(config))  # a file of the user's own counts by its content, wherever it is
+    known = flatten(identity.compared(config))  # a file of the user's own counts by its content, wherever it is
     aside = plugins_aside(settings)
     shared = {
         key: value for key, value in of_context({key: known[key] for key in settings}).items() if key not in aside

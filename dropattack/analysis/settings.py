@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dropattack.runs import record
+from dropattack.runs import identity
 
 # Settings chosen by the method: the regularizer, what `reg=dropout`, `reg=mixup` and others set in the model or the
 # trainer and, in tuned settings, the learning rate.
@@ -56,15 +56,15 @@ def plugins_of(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def name_neutral(rows: Sequence[dict[str, Any]]) -> None:
-    """Give each run the options that it leaves out (`record.NEUTRAL`) and that others of its kind name."""
+    """Give each run the options that it leaves out (`identity.NEUTRAL`) and that others of its kind name."""
     named: dict[tuple[str, str], set[str]] = {}
     for row in rows:
-        for key in record.NEUTRAL.keys() & row["settings"].keys():
+        for key in identity.NEUTRAL.keys() & row["settings"].keys():
             named.setdefault(_kind(row, key), set()).add(key)
     for row in rows:
         for group in ("reg", "model", "dataset", "trainer"):
             for key in named.get(_kind(row, f"{group}."), set()):
-                row["settings"].setdefault(key, record.NEUTRAL[key][0])
+                row["settings"].setdefault(key, identity.NEUTRAL[key][0])
 
 
 def _kind(row: Mapping[str, Any], key: str) -> tuple[str, str]:

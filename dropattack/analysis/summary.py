@@ -19,7 +19,7 @@ from dropattack.analysis.training_gradients import gradient_table, with_norms
 from dropattack.errors import UserError, counted
 from dropattack.runs import store
 from dropattack.runs.checks import IN_TRAINER
-from dropattack.runs.record import NEUTRAL
+from dropattack.runs.identity import NEUTRAL
 from dropattack.statistics import Plan
 
 

@@ -14,7 +14,7 @@ from dropattack.analysis.encoders import dataset_label
 from dropattack.commands.parsing import new_parser
 from dropattack.errors import UserError
 from dropattack.files import write_atomically
-from dropattack.runs import build, cli, experiment, record
+from dropattack.runs import build, cli, experiment, identity
 from dropattack.runs.config import cells
 from dropattack.runs.experiment import Run
 from dropattack.runs.resolvers import SCALES
@@ -76,7 +76,7 @@ def _data_sets(args: argparse.Namespace) -> dict[str, Mapping[str, Any]]:
             continue
         first = found.setdefault(name, config)
         own = [override for override in cell if override not in cell_of.setdefault(name, cell)]
-        if record.identity(config)["dataset"] != record.identity(first)["dataset"]:
+        if identity.of(config)["dataset"] != identity.of(first)["dataset"]:
             raise UserError(f"{name} stands for several data sets of table {args.table}; name one of them, such as "
                             + " ".join(f"--only {override}" for override in own))  # fmt: skip
     if not found:

@@ -15,7 +15,7 @@ from dropattack.errors import UserError
 from dropattack.gpu.cells import cells_of, read_lines
 from dropattack.gpu.plan import RECORDS
 from dropattack.gpu.stages import STATUS, StageOutcome
-from dropattack.runs import record, store
+from dropattack.runs import identity, store
 
 
 def summary(outcomes: Iterable[StageOutcome]) -> str:
@@ -58,13 +58,13 @@ def _keep(records: list[dict[str, Any]], results: Path, tables: Sequence[str]) -
         for table in tables:
             folder = results / scale / table
             wanted = {path.stem for path in cells_of([table], scale=scale, output=Path("outputs")).values()}
-            own = {record.name(found["config"], found["run_id"]): found for found in records}
+            own = {identity.name(found["config"], found["run_id"]): found for found in records}
             new = {name: found for name, found in own.items() if name in wanted}
             if not new:
                 continue
             before = store.read(results / scale / store.RECORDS)
             kept = [before[key] for key in store.runs_of(folder)] if store.is_table(folder) else []
-            store.keep(folder, [*(one for one in kept if record.name(one["config"], one["run_id"]) not in new),
+            store.keep(folder, [*(one for one in kept if identity.name(one["config"], one["run_id"]) not in new),
                                 *new.values()])  # fmt: skip
             yield f"{folder}: {len(new)} of {len(wanted)} cells imported"
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from dropattack.errors import UserError
 from dropattack.runs.attacked import methods
+from dropattack.runs.identity import NEUTRAL
 from dropattack.runs.nearest import nearest
-from dropattack.runs.record import NEUTRAL
 from dropattack.runs.yaml_io import read_yaml
 from dropattack.tracking.wandb import WANDB_MODES
 

@@ -22,7 +22,7 @@ from dropattack import plugins
 from dropattack.data.content import digest
 from dropattack.errors import AlreadyRunningError, DivergedError, UserError, counted, printable
 from dropattack.files import disk_problem
-from dropattack.runs import attacked, build, kernels, record
+from dropattack.runs import attacked, build, identity, kernels, record
 from dropattack.runs.checks import check, with_reals
 from dropattack.runs.config import compose
 from dropattack.runs.resolvers import register_resolvers
@@ -90,7 +90,7 @@ class Run:
     @classmethod
     def of_values(cls, values: dict[str, Any]) -> Run:
         """Return the run of a config that is already resolved and checked."""
-        return cls(values, record.run_id(values), record.record_path(values))
+        return cls(values, identity.run_id(values), record.record_path(values))
 
     @classmethod
     def asked(cls, overrides: Sequence[str]) -> Run:

@@ -16,7 +16,7 @@ from torch import Tensor
 from dropattack import plugins
 from dropattack.errors import UserError
 from dropattack.probes.restored import Restored
-from dropattack.runs import build, experiment, record
+from dropattack.runs import build, experiment, identity, record
 from dropattack.runs.config import compose
 
 
@@ -88,7 +88,7 @@ def read_kept(path: Path, output: Path | None = None) -> tuple[dict[str, Any], P
     found = record.read(path)
     if found["status"] != "finished":
         raise UserError(f"{path} is the record of a run that {found['status']}, so it has no weights")
-    if record.run_id(found["config"]) != found["run_id"]:
+    if identity.run_id(found["config"]) != found["run_id"]:
         raise UserError(f"{path}: its config does not match its run_id {found['run_id']}; was it edited?")
     output = path.resolve().parents[1] if output is None else output
     folder = output / "checkpoints" / found["run_id"]
@@ -120,7 +120,7 @@ def complete(config: Mapping[str, Any], *, output: Path, data: Path | None = Non
              "checkpoint": {"every_epochs": 0, "every_minutes": 0, "share": 1}}  # fmt: skip
     values["trainer"] = {**base["trainer"], **values["trainer"], **quiet}
     values |= {key: base[key] for key in ("rerun", "settings", "tracker")}
-    if record.run_id(values) != record.run_id(config):
+    if identity.run_id(values) != identity.run_id(config):
         raise UserError("its config gives another run id now: a setting was added to conf/ since")
     return values
 

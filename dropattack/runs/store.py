@@ -16,7 +16,7 @@ from typing import Any
 from dropattack import jsonl
 from dropattack.errors import UserError
 from dropattack.files import write_atomically
-from dropattack.runs import record
+from dropattack.runs import identity, record
 
 RECORDS, RUNS = "records.jsonl", "runs.txt"
 
@@ -24,7 +24,7 @@ RECORDS, RUNS = "records.jsonl", "runs.txt"
 def key(found: Mapping[str, Any]) -> str:
     """Return a record's key in both files: the run, and the first ten digits of its commit (`-`: none)."""
     commit = found["commit"] or {}
-    return f"{record.name(found['config'], found['run_id'])} {str(commit.get('hash', '-'))[:10]}"
+    return f"{identity.name(found['config'], found['run_id'])} {str(commit.get('hash', '-'))[:10]}"
 
 
 def is_table(folder: Path) -> bool:

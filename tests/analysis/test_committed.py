@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dropattack.analysis import figures, summary
-from dropattack.runs import experiment, record, store
+from dropattack.runs import experiment, identity, store
 from dropattack.runs.config import cells, compose
 from dropattack.runs.experiment import CONF
 from dropattack.sweeps.table import load_table, overrides
@@ -52,5 +52,5 @@ def test_every_committed_run_is_a_cell_of_conf(folder: Path):
     for grid in overrides(table, scale=scale, output=Path("outputs"), extra=[f"seed={seed}"]):
         for cell in cells(grid):
             config = experiment.resolve(compose(CONF, cell))
-            composed.add(record.name(config, record.run_id(config)))
+            composed.add(identity.name(config, identity.run_id(config)))
     assert {name for name in names if f"-s{seed}-" in name} <= composed

@@ -4,16 +4,16 @@ import json
 from pathlib import Path
 
 from dropattack.data import content
-from dropattack.runs import experiment, record
+from dropattack.runs import experiment, identity
 from dropattack.runs.config import compose
 from tests.data.makers import texts
 from tests.data.test_own import table
 
 
-def identity(folder: Path, path: str, *extra: str) -> tuple[str, dict]:
+def identified(folder: Path, path: str, *extra: str) -> tuple[str, dict]:
     overrides = ["dataset=csv", f"dataset.path={path}", "scale=smoke", f"paths.data={folder / 'data'}", *extra]
     values = experiment.resolve(compose(experiment.CONF, overrides))
-    return record.run_id(values), record.identity(values)["dataset"]
+    return identity.run_id(values), identity.of(values)["dataset"]
 
 
 def test_a_run_is_identified_by_the_content_of_its_data(tmp_path, monkeypatch):
@@ -23,18 +23,26 @@ def test_a_run_is_identified_by_the_content_of_its_data(tmp_path, monkeypatch):
     table(tmp_path, "own.csv")
     table(tmp_path / "data", "own.csv")
     table(tmp_path / "else", "renamed.csv")
-    here, relative = identity(tmp_path, "own.csv")
-    inside, in_data = identity(tmp_path, str(tmp_path / "data" / "own.csv"))
-    elsewhere, absolute = identity(tmp_path, str(tmp_path / "else" / "renamed.csv"))
+    here, relative = identified(tmp_path, "own.csv")
+    inside, in_data = identified(tmp_path, str(tmp_path / "data" / "own.csv"))
+    elsewhere, absolute = identified(tmp_path, str(tmp_path / "else" / "renamed.csv"))
     assert here == inside == elsewhere
     assert (relative["path"], in_data["path"], absolute["path"]) == ("own.csv", "<data>/own.csv", "renamed.csv")
     assert str(tmp_path) not in json.dumps([relative, in_data, absolute])
     table(tmp_path, "own.csv", rows=texts(50))
-    changed, _ = identity(tmp_path, "own.csv")
+    changed, _ = identified(tmp_path, "own.csv")
     assert changed != here
-    assert identity(tmp_path, "own.csv", "dataset.seed=1")[0] != changed
+    assert identified(tmp_path, "own.csv", "dataset.seed=1")[0] != changed
     values = experiment.resolve(compose(experiment.CONF, ["dataset=csv", "dataset.path=own.csv"]))
-    assert record.run_id(record.identity(values)) == record.run_id(values), "a record's config has the run's identity"
+    assert identity.run_id(identity.of(values)) == identity.run_id(values), "a record's config has the run's identity"
+
+
+def test_a_column_called_as_the_data_file_is_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table(tmp_path, "text")
+    table(tmp_path, "renamed.csv")
+    asked = "dataset.text_column=text"
+    assert identified(tmp_path, "text", asked)[0] == identified(tmp_path, "renamed.csv", asked)[0]
 
 
 def test_a_run_is_identified_by_the_content_of_its_vectors(tmp_path, monkeypatch):
@@ -43,14 +51,14 @@ def test_a_run_is_identified_by_the_content_of_its_vectors(tmp_path, monkeypatch
 
     def known(text: str, name: str = "v.txt") -> str:
         Path("v.txt").write_text(text)
-        return identity(tmp_path, "own.csv", f"model.vectors={name}")[0]
+        return identified(tmp_path, "own.csv", f"model.vectors={name}")[0]
 
     assert known("a 1 2\n") == known("a 1 2\n")
     assert known("a 1 2\n") != known("a 1 23\n")
     assert known("a 1\n", "glove") == known("b 23\n", "glove")
     asked = ["dataset=csv", "dataset.path=own.csv", "model.vectors=v.txt"]
     values = experiment.resolve(compose(experiment.CONF, asked))
-    assert record.run_id(record.identity(values)) == record.run_id(values)
+    assert identity.run_id(identity.of(values)) == identity.run_id(values)
 
 
 def test_content_of_folders(tmp_path):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dropattack.runs import experiment, record
+from dropattack.runs import experiment, identity
 from tests.hostile.case import CANARY, QUIET, Bomb, Case, composed
 
 RUN = ("dataset=digits", "model=cnn", "trainer.max_steps=1")
@@ -24,7 +24,7 @@ def checkpoint(change: Change) -> Callable[[Path], Sequence[str]]:
 
         from dropattack.training.checkpoint import Checkpoints, Snapshot
 
-        run_id = record.run_id(experiment.resolve(composed(experiment.CONF, (*QUIET, *RUN))))
+        run_id = identity.run_id(experiment.resolve(composed(experiment.CONF, (*QUIET, *RUN))))
         state = {"progress": {"epoch": 0, "step": 3}, "extra": {"tracker": None}, "processes": [{}],
                  "model": {"weight": torch.zeros(3)}}  # fmt: skip
         change(Checkpoints(folder / "out" / "checkpoints" / run_id).save(Snapshot(3, state)), folder)

@@ -9,7 +9,7 @@ from dropattack import FGM
 from dropattack.data.types import DataSpec
 from dropattack.errors import UserError
 from dropattack.models.vision import Timm, Torchvision
-from dropattack.runs import cli, experiment, record
+from dropattack.runs import cli, experiment, identity, record
 from dropattack.runs.config import compose
 from tests.data.makers import WORDS, texts, write_table
 from tests.models.tiny_encoders import tiny
@@ -198,6 +198,6 @@ def test_an_own_model_is_identified_by_its_content(tmp_path, monkeypatch):
         (tmp_path / place / "config.json").write_text(content)
         overrides = ["dataset=imdb", "model=hf", f"model.pretrained={tmp_path / place}"]
         values = experiment.resolve(compose(cli.CONF, overrides))
-        ids.append(record.run_id(values))
-        assert str(tmp_path) not in str(record.identity(values))
+        ids.append(identity.run_id(values))
+        assert str(tmp_path) not in str(identity.of(values))
     assert ids[0] == ids[1] != ids[2]
