@@ -81,7 +81,10 @@ class Rival:
 
 
 def rivals(
-    frames: Mapping[str, pd.DataFrame], method: str = "dropattack", plans: Mapping[str, Plan] | None = None
+    frames: Mapping[str, pd.DataFrame],
+    method: str = "dropattack",
+    plans: Mapping[str, Plan] | None = None,
+    removed: int = 0,
 ) -> list[Rival]:
     """Return comparisons with every other method, paired by seed; p-values are Holm-corrected over all of them.
 
@@ -89,13 +92,15 @@ def rivals(
         frames: `read_records(…).frame` by the table's name.
         method: the method. Where a context has several cells of it, the one in the plan's primary family is compared.
         plans: by the table's name.
+        removed: comparisons of tables that were removed after they had been seen; they count as if p = 1.
     """
     found = []
     for table, frame in frames.items():
         for row in compare(_primary(frame, method, (plans or {}).get(table)), baseline=method).itertuples():
             if row.method not in (method, NONE) and not row.why and row.difference.n:
                 found.append((table, row, _negated(row.difference)))
-    corrected = holm([difference.p for *_, difference in found])
+    p_values = [difference.p for *_, difference in found]
+    corrected = holm(p_values, removed + sum(not math.isnan(p) for p in p_values))
     within: list[float] = []
     for table in dict.fromkeys(table for table, *_ in found):
         within += holm([difference.p for name, _, difference in found if name == table])
@@ -119,12 +124,16 @@ def _primary(frame: pd.DataFrame, method: str, plan: Plan | None) -> pd.DataFram
     return pd.concat(kept)
 
 
+def _gone(removed: int) -> str:
+    return f" and {removed} comparisons of removed tables, which count as if p = 1" if removed else ""
+
+
 def _negated(d: PairedDifference) -> PairedDifference:
     return PairedDifference(-d.mean, d.sd, -d.high, -d.low, d.n, d.p, tuple(-value for value in d.values))
 
 
-def against_others(found: Sequence[Rival], method: str = "dropattack") -> Table:
-    """Compare the method with the other methods, each with its own settings."""
+def against_others(found: Sequence[Rival], method: str = "dropattack", removed: int = 0) -> Table:
+    """Compare the method with the other methods, each with its own settings; `removed` as in `rivals`."""
     rows = [
         (
             f"{one.dataset_label} / {one.model}", one.other_label, one.table, str(one.difference.n),
@@ -138,7 +147,7 @@ def against_others(found: Sequence[Rival], method: str = "dropattack") -> Table:
     tested = sum(not math.isnan(one.p_holm) for one in found)
     note = (
         "Paired by seed. p is not corrected; p (Holm, table) is corrected over the rows of the same table, and "
-        f"p (Holm, all), which decides the verdict, over all {tested} rows with a p-value. Where a table has "
-        "DropAttack with two strengths, it is the one of the primary comparison."
+        f"p (Holm, all), which decides the verdict, over all {tested} rows with a p-value{_gone(removed)}. "
+        "Where a table has DropAttack with two strengths, it is the one of the primary comparison."
     )
     return Table(columns, tuple(rows), 3, (note,))

@@ -13,7 +13,6 @@ from dropattack.analysis.encoders import model_label
 from dropattack.analysis.tables import NOTHING, Table
 from dropattack.errors import UserError
 
-AT_SCALE = {("mini", "bert"): "minilm"}  # `model.pretrained` in conf/model, which the trial files do not hold
 REPEAT = "repeat"
 
 
@@ -68,7 +67,7 @@ def _read(path: Path) -> Search:
         chosen = dict(content["chosen"])
         trials = [trial for trial in content["trials"] if trial["settings"] == chosen]
         return Search(
-            place=" / ".join([*data, model_label(model, AT_SCALE.get((scale, model)))]), scale=scale, method=method,
+            place=" / ".join([*data, model_label(model)]), scale=scale, method=method,
             repeat=repeat, chosen=chosen, accuracy=100 * trials[0]["validation_accuracy"],
             trials=len(content["trials"]),
             edge=tuple(name.rpartition(".")[2] for name in content["at_edge"]),

@@ -64,7 +64,7 @@ def answers(claims: Claims, found: Sequence[Found]) -> list[ScaleAnswer]:
         place: replace(cell, verdict=verdict(cell.difference, cell.difference.p, claims.margin))
         for place, cell in _beside(replace(claims.pooled, against="longer"), claims, found).items()
     }
-    others = _others(found)
+    others = _others(found, claims.removed)
     claim = next((one for one in claims.claims if one.id == PRETRAINED), None)
     pretrained = [cell for cell in cells(claim, found, claims.scales) if cell.counts] if claim else []
     checks = [cell for cell in cells(replace(claims.pooled, tables=(RECIPE,)), found, claims.scales) if cell.counts]
@@ -245,12 +245,12 @@ def _beside(claim: Claim, claims: Claims, found: Sequence[Found]) -> dict[tuple[
     return {(cell.scale, cell.table, cell.dataset): cell for cell in cells(claim, found, claims.scales) if cell.counts}
 
 
-def _others(found: Sequence[Found]) -> dict[str, tuple[Rival, ...]]:
+def _others(found: Sequence[Found], removed: int) -> dict[str, tuple[Rival, ...]]:
     """Return by scale the comparisons with other methods, without `longer`, which has its own sentences."""
     compared = [one for one in without_methods(found) if one.table.kind == "comparison" and one.table.seeds > 1]
     tables = {f"{one.table.name}, {one.scale}": one for one in compared}
     plans = {name: one.table.plan for name, one in tables.items()}
-    every = rivals({name: one.frame for name, one in tables.items()}, plans=plans)
+    every = rivals({name: one.frame for name, one in tables.items()}, plans=plans, removed=removed)
     named: dict[str, tuple[Rival, ...]] = {}
     for one in every:
         if one.other != "longer":

@@ -113,7 +113,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Claims:
-    """The content of conf/claims.yaml."""
+    """The content of conf/claims.yaml; `removed` counts comparisons with other methods in tables that were removed."""
 
     claims: tuple[Claim, ...]
     scales: tuple[str, ...]
@@ -121,6 +121,7 @@ class Claims:
     pooled: Claim
     ranked: tuple[str, ...]
     ranked_tables: tuple[str, ...]
+    removed: int = 0
 
 
 def read_claims(path: Path, tables: Collection[str]) -> Claims:
@@ -140,7 +141,7 @@ def read_claims(path: Path, tables: Collection[str]) -> Claims:
         pooled = _claim(path, {**same, **values["pooled"]})
         ranked = values["ranked"]
         made = Claims(claims, tuple(values["scales"]), float(values["margin"]), pooled, tuple(ranked["methods"]),
-                      tuple(ranked["tables"]))  # fmt: skip
+                      tuple(ranked["tables"]), int(values.get("removed", 0)))  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is not a file of claims ({type(error).__name__}: {error})") from error
     ids = [claim.id for claim in claims]

@@ -19,7 +19,7 @@ LINK = (
     "The whole answer, with its controls, and every claim with what would change its verdict: "
     "[claims](results/claims.md)."
 )
-SHOWN = ("paper", "midi", "text", "vision", "bert", "notebooks")  # in this order, then the others
+SHOWN = ("paper", "midi", "text", "vision", "notebooks")  # in this order, then the others
 UNTUNED = {"paper", "notebooks"}
 NOTE = (
     "Table: its name in `conf/table/`, and the scale. Mean ± standard deviation over the seeds. Differences are paired "
@@ -76,7 +76,8 @@ def findings(results: Path, tables: Sequence[Found], claims: Claims) -> Findings
     note = "\n\n".join([NOTE, tuned, *(said for name, said in own.items() if name in there)])
     plans = {f"{one.table.name}, {one.scale}": one.table.plan for one in found}
     none_table = against_baseline(frames, plans=plans)
-    others_table = against_others(rivals(frames, plans=plans))
+    removed = claims.removed
+    others_table = against_others(rivals(frames, plans=plans, removed=removed), removed=removed)
     page = (
         "# What the tables say of DropAttack\n\nMade by `make findings` from the records in this folder.\n\n"
         f"## Compared with plain training\n\n{markdown(none_table)}\n{note}\n\n"

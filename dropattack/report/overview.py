@@ -28,11 +28,14 @@ def overview(found: Sequence[Found], baseline: str = "none") -> Part | None:
     )
 
 
-def against_others(found: Sequence[Found], method: str = "dropattack") -> Part | None:
-    """Compare the method with every other, one column each; return None if no table has both."""
+def against_others(found: Sequence[Found], method: str = "dropattack", removed: int = 0) -> Part | None:
+    """Return a grid of the method against every other, one column each, or None if no table has both.
+
+    `removed` is that of `rivals`.
+    """
     tables = {f"{one.table.title} ({one.scale})": one for one in _with_seeds(found)}
     plans = {name: one.table.plan for name, one in tables.items()}
-    pairs = rivals({name: one.frame for name, one in tables.items()}, method, plans)
+    pairs = rivals({name: one.frame for name, one in tables.items()}, method, plans, removed)
     others = sorted({one.other for one in pairs}, key=rank)
     groups = []
     for name in tables:
@@ -50,8 +53,9 @@ def against_others(found: Sequence[Found], method: str = "dropattack") -> Part |
     if not groups:
         return None
     name = {"dropattack": "DropAttack"}.get(method, method)
+    counted = f"{len(pairs)}{f' and {removed} removed' if removed else ''}"
     lead = f"Test accuracy of {name} minus that of each other method: mean difference in percentage points."
-    note = f"Paired by seed; verdicts on {method} are Holm-corrected over all {len(pairs)} comparisons of this table."
+    note = f"Paired by seed; verdicts on {method} are Holm-corrected over all {counted} comparisons of this table."
     grid = Grid("Comparisons with the other methods", ("data / model", *others), tuple(groups), (note,), ("", *others))
     return Part("others", f"{name} against the other methods", lead, grids=[grid])
 

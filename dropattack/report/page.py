@@ -38,7 +38,7 @@ def build(results: Path, *, tables: Sequence[TableSpec], docs: Path, claims: Cla
             done(f"{one.table.name}, {one.scale}")
     parts = [
         *(opening(claims, found) if claims else []),
-        *filter(None, [overview(found), against_others(found)]),
+        *filter(None, [overview(found), against_others(found, removed=claims.removed if claims else 0)]),
         sections.tables(found, tables, empty),
         sections.landscapes(results),
         sections.step_costs(results),

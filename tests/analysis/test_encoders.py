@@ -17,7 +17,7 @@ def test_models_are_called_what_they_are(name, pretrained, label):
 
 
 def test_the_committed_bert_is_minilm():
-    frame = read_records(experiment.CONF.parent / "results" / "mini" / "bert").frame
+    frame = read_records(experiment.CONF.parent / "results" / "midi" / "encoder").frame
     assert set(frame["model"]) == {"MiniLM (model=bert)"}
     assert {settings["model.name"] for settings in frame["settings"]} == {"bert"}
 

@@ -27,6 +27,8 @@ def test_comparison_with_every_other_method_has_the_sign_reversed(write_run, tmp
     found = rivals({"t": read_records(tmp_path).frame})
     fgm = next(one for one in found if one.other == "fgm")
     assert fgm.p_holm == pytest.approx(2 * fgm.difference.p), "the smaller of two"
+    stricter = next(one for one in rivals({"t": read_records(tmp_path).frame}, removed=3) if one.other == "fgm")
+    assert stricter.p_holm == pytest.approx(5 * fgm.difference.p), "comparisons of removed tables count"
     rows = {row[1]: row for row in against_others(found).rows}
     assert set(rows) == {"fgm", "pgd"}
     assert rows["fgm"][4].startswith("−9.96 [−10.01, ")

@@ -38,7 +38,7 @@ def filled(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def make() -> Callable[[Path], str]:
     """Return `make(results)`, which makes the page of a folder."""
-    tables = [load_table(CONF, name) for name in ("vision", "half_data", "ablation", "bert")]
+    tables = [load_table(CONF, name) for name in ("vision", "half_data", "ablation", "encoder")]
     return lambda results: build(results, tables=tables, docs=ROOT / "docs")
 
 

@@ -3,6 +3,9 @@
 from tests.mutations.fault import Fault
 
 FAULTS = (
+    Fault("analysis/findings.py", "A verdict changes because a table was removed.",
+          "holm(p_values, removed +", "holm(p_values, 0 * removed +",
+          "tests/analysis/test_findings.py", "sign_reversed"),
     Fault("analysis/compare.py", "The p-values of a table are not corrected.",
           "holm(p.tolist(), planned)",
           "p.tolist()", "tests/analysis/test_tables.py"),
