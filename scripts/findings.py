@@ -34,7 +34,7 @@ def methods() -> set[str]:
 
 
 def write(results: Path, readme: Path) -> int:
-    from dropattack.analysis.tables import save
+    from dropattack.analysis.formats import save
     from dropattack.report import gather
     from dropattack.report.claims import read_claims
     from dropattack.report.findings import findings

@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from dropattack.analysis.drawing import INK, Panel, draw_interval, mark, save
-from dropattack.analysis.tables import difference_and_interval, signed
+from dropattack.analysis.formats import difference_and_interval, signed
 from dropattack.statistics import PairedDifference
 from dropattack.statistics.pooled import Pooled, Ranks
 

@@ -77,7 +77,7 @@ def compare(
 COLUMNS = [
     *("context", "variant", "dataset", "model", "dataset_label", "method", "method_label", "settings", "n", "seeds"),
     *("score", "difference", "pairs", "p", "p_holm", "verdict", "family", "detects", "seeds_for_one", "rows"),
-    *("passes", "cost", "memory", "why", "metrics"),
+    *("passes", "cost", "memory", "why", "metrics", "mixed"),
 ]
 
 
@@ -126,6 +126,7 @@ def _row(runs: pd.DataFrame, plain: pd.DataFrame, baseline: str, metric: str, fa
         "rows": None if itself or metric != ACCURACY else _rows(runs, plain),
         "cost": _ratio(runs, plain, "step_seconds"),
         "memory": _ratio(runs, plain, "peak_memory_mb"),
+        "mixed": 0 if itself else _mixed(runs, plain),
         "why": f"no seed in common with {baseline}" if nothing else "",
     }
 
@@ -136,6 +137,12 @@ def _rows(runs: pd.DataFrame, plain: pd.DataFrame) -> RowComparison | None:
         for one in (runs, plain)
     )
     return compare_rows(own, theirs)
+
+
+def _mixed(runs: pd.DataFrame, plain: pd.DataFrame) -> int:
+    """Return how many pairs have their two runs on different kinds of machines."""
+    own, theirs = (dict(zip(one["seed"], one["hardware"].map(_kind), strict=True)) for one in (runs, plain))
+    return sum(own[seed] != theirs[seed] for seed in own.keys() & theirs.keys())
 
 
 def _ratio(ours: pd.DataFrame, theirs: pd.DataFrame, column: str) -> float:

@@ -7,8 +7,8 @@ import pandas as pd
 
 from dropattack.analysis.along import by_context, with_number
 from dropattack.analysis.compare import by_seed, compare
+from dropattack.analysis.formats import Table, difference_and_interval, mean_and_spread, p_value
 from dropattack.analysis.records import training_rows
-from dropattack.analysis.tables import Table, difference_and_interval, mean_and_spread, p_value
 from dropattack.statistics import (
     MARGIN,
     Estimate,

@@ -19,8 +19,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from dropattack.analysis.compare import ORDER
+from dropattack.analysis.formats import MINUS
 from dropattack.analysis.svg import tag, tidy
-from dropattack.analysis.tables import MINUS
 from dropattack.statistics import Estimate
 
 COLOURS = {

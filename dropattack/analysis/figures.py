@@ -23,9 +23,9 @@ from dropattack.analysis.drawing import (
     save,
     signed_ticks,
 )  # fmt: skip
+from dropattack.analysis.formats import difference_and_interval
 from dropattack.analysis.settings import differences, is_chosen
 from dropattack.analysis.svg import tag
-from dropattack.analysis.tables import difference_and_interval
 from dropattack.statistics import PairedDifference, estimate
 
 NOTE = "line: mean over seeds · band: 95 % interval, cut where it is wide"

@@ -8,15 +8,8 @@ from typing import Any
 import pandas as pd
 
 from dropattack.analysis.compare import compare
+from dropattack.analysis.formats import NOTHING, Table, difference_and_interval, mean_and_spread, p_value, seed_count
 from dropattack.analysis.records import training_rows
-from dropattack.analysis.tables import (
-    NOTHING,
-    Table,
-    difference_and_interval,
-    mean_and_spread,
-    p_value,
-    seed_count,
-)
 from dropattack.statistics import PairedDifference, Plan, holm, verdict
 
 NONE = "none"

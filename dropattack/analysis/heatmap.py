@@ -11,8 +11,8 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.patches import Rectangle
 
 from dropattack.analysis.drawing import INK, PAGE, WHITE, Panel, save
+from dropattack.analysis.formats import difference_and_interval, signed
 from dropattack.analysis.settings import is_chosen
-from dropattack.analysis.tables import difference_and_interval, signed
 from dropattack.errors import UserError
 from dropattack.statistics import BETTER, WORSE
 

@@ -170,7 +170,7 @@ def render(frame: pd.DataFrame, found: Mapping[str, Mapping[str, Any]], folder: 
     Raises:
         UserError: no run has results, or as in `measured`.
     """
-    from dropattack.analysis import tables
+    from dropattack.analysis import formats, tables
 
     main = measured(frame, found, MEASURES) if found else pd.DataFrame()
     if main.empty:
@@ -184,10 +184,10 @@ def render(frame: pd.DataFrame, found: Mapping[str, Mapping[str, Any]], folder: 
         made, more = tables.comparison_table(compared, NOTES, plan=plan), tables.comparison_table(second)
         more = replace(more, notes=tuple(note for note in more.notes if note.startswith("Differences")))
         name = folder / f"imdb-{file_name(model)}"
-        text = f"# {title}\n\n{tables.markdown(made)}\n## Development parts\n\n{tables.markdown(more)}"
+        text = f"# {title}\n\n{formats.markdown(made)}\n## Development parts\n\n{formats.markdown(more)}"
         written += [
-            tables.save(text, name.with_suffix(".md")),
-            tables.save(tables.comparison_csv(pd.concat([compared, second])), name.with_suffix(".csv")),
+            formats.save(text, name.with_suffix(".md")),
+            formats.save(tables.comparison_csv(pd.concat([compared, second])), name.with_suffix(".csv")),
             *(forest(compared, name.with_suffix(suffix), title=title) for suffix in (".png", ".svg")),
         ]
     return written

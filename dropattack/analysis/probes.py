@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from dropattack.analysis.compare import compare
-from dropattack.analysis.tables import MINUS, NOTHING, Table, csv, p_value
+from dropattack.analysis.formats import MINUS, NOTHING, Table, csv, p_value
 from dropattack.probes import store
 from dropattack.statistics import BETTER, WORSE, Estimate, estimate, holm, paired_difference, verdict
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from dropattack.analysis.encoders import model_label
-from dropattack.analysis.tables import NOTHING, Table
+from dropattack.analysis.formats import NOTHING, Table
 from dropattack.errors import UserError
 
 REPEAT = "repeat"

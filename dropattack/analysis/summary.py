@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from dropattack.analysis import figures, tables
+from dropattack.analysis import figures, formats, tables
 from dropattack.analysis.compare import compare, provenance
 from dropattack.analysis.curves import gradient_figure
 from dropattack.analysis.data_efficiency import data_efficiency_table, heading
@@ -48,14 +48,14 @@ def summarize(
     said = (note, *_unpaired(first, baseline), *_other_settings(first, baseline))
     compared, made, legend = _comparison(records, *filter(None, said), baseline=baseline)
     if console is None:
-        print(tables.markdown(made), end="")
+        print(formats.markdown(made), end="")
     else:
-        shown = tables.narrow(made)
-        console.print(tables.rich_table(shown))
+        shown = formats.narrow(made)
+        console.print(formats.rich_table(shown))
         for line in shown.notes:
             console.print(line, style="dim", highlight=False, markup=False)
     if table is not None:
-        tables.save(tables.markdown(made), table)
+        formats.save(formats.markdown(made), table)
     if picture is not None:
         figures.gain_against_cost(compared, picture, title=title, note=legend, baseline=baseline)
     written = [f"{name:<8} {path}" for name, path in (("Table", table), ("Picture", picture)) if path is not None]
@@ -130,17 +130,17 @@ def render(
     compared, made, legend = _comparison(records, seeds=seeds, published=known.get(name), plan=plan)
     made = with_references(made, records.frame, read_references(folder.parent / "references.json"))
     second = data_efficiency_table(records.frame, x, margin=plan.margin) if kind == "curve" and x is not None else None
-    more = f"\n## {heading(x)}\n\n{tables.markdown(second)}" if second and x else ""
+    more = f"\n## {heading(x)}\n\n{formats.markdown(second)}" if second and x else ""
     written = [
-        tables.save(f"# {title}\n\n{tables.markdown(made)}{more}", folder / "table.md"),
-        tables.save(tables.comparison_csv(compared), folder / "table.csv"),
-        tables.save("\n".join(map(tables.latex, [made, *([second] if second else [])])), folder / "table.tex"),
+        formats.save(f"# {title}\n\n{formats.markdown(made)}{more}", folder / "table.md"),
+        formats.save(tables.comparison_csv(compared), folder / "table.csv"),
+        formats.save("\n".join(map(formats.latex, [made, *([second] if second else [])])), folder / "table.tex"),
     ]
     measured = with_norms(records.frame)
     if measured["method"].nunique() > 1:  # the baseline alone, from another table, shows nothing
         about = f"{title}: gradient norms while training"
-        shown = f"# {about}\n\n{tables.markdown(gradient_table(measured))}"
-        written.append(tables.save(shown, folder / "gradients.md"))
+        shown = f"# {about}\n\n{formats.markdown(gradient_table(measured))}"
+        written.append(formats.save(shown, folder / "gradients.md"))
         written += [
             gradient_figure(measured, folder / f"gradients{suffix}", title=about) for suffix in (".png", ".svg")
         ]
@@ -161,7 +161,7 @@ def _comparison(
     published: tables.Published | None = None,
     plan: Plan | None = None,
     baseline: str = "none",
-) -> tuple[pd.DataFrame, tables.Table, str]:
+) -> tuple[pd.DataFrame, formats.Table, str]:
     """Return the comparison, its table with all notes, and the legend of its figure."""
     compared = compare(records.frame, baseline, plan=plan)
     ran = "; ".join(f"{what}: {', '.join(names)}" for what, names in provenance(records.frame).items())

@@ -3,9 +3,9 @@
 import pandas as pd
 
 from dropattack.analysis.compare import compare
+from dropattack.analysis.formats import NOTHING, Table, p_value
 from dropattack.analysis.history import NORMS, read_history
 from dropattack.analysis.probes import interval_text, neutral
-from dropattack.analysis.tables import NOTHING, Table, p_value
 
 
 def with_norms(frame: pd.DataFrame) -> pd.DataFrame:

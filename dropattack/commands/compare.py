@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"there is no run of {args.baseline} to compare with; --baseline can be {', '.join(known)}")
     from rich.console import Console
 
-    from dropattack.analysis import curves, summary, tables
+    from dropattack.analysis import curves, formats, summary, tables
 
     compared = summary.summarize(
         records, None, args.figure, title=args.title.replace("{baseline}", args.baseline), baseline=args.baseline,
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         title = "Learning curves"
         print(f"Curves   {curves.learning_curves(records.frame, compared, args.curves, title=title)}")
     if args.csv:
-        print(f"Numbers  {tables.save(tables.comparison_csv(compared), args.csv)}")
+        print(f"Numbers  {formats.save(tables.comparison_csv(compared), args.csv)}")
     return 0
 
 

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace, output: Path) -> int:
-    from dropattack.analysis import probe_figures, tables
+    from dropattack.analysis import formats, probe_figures
     from dropattack.analysis.encoders import file_name
     from dropattack.analysis.probes import compare_probes, probe_csv, probe_table, with_probes
     from dropattack.analysis.records import read_records
@@ -47,10 +47,10 @@ def run(args: argparse.Namespace, output: Path) -> int:
         names[name] += 1
         name += f"-{names[name]}" * (names[name] > 1)
         scale = own["scale"].iloc[0]
-        made = tables.markdown(probe_table(rows))
+        made = formats.markdown(probe_table(rows))
         left_out = "".join(f"\nLeft out: {left}.\n" for left in found.left_out)
-        written = [tables.save(f"# {title}: beyond accuracy\n\n{made}{left_out}", output / f"{name}.md"),
-                   tables.save(probe_csv(rows), output / f"{name}.csv")]  # fmt: skip
+        written = [formats.save(f"# {title}: beyond accuracy\n\n{made}{left_out}", output / f"{name}.md"),
+                   formats.save(probe_csv(rows), output / f"{name}.csv")]  # fmt: skip
         for figure in (probe_figures.robustness, probe_figures.gradients):
             for suffix in (".png", ".svg"):
                 if path := figure(own, output / f"{name}-{figure.__name__}{suffix}", title=title):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from dropattack.analysis.findings import Rival, rivals
-from dropattack.analysis.tables import difference_and_interval, p_words, signed
+from dropattack.analysis.formats import difference_and_interval, p_words, signed
 from dropattack.report.claims import Claim, Claims, Evidence, cells
 from dropattack.report.gather import Found
 from dropattack.report.methods import without_methods

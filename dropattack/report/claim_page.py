@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dropattack.analysis.claim_figure import claim_figure
-from dropattack.analysis.tables import (
+from dropattack.analysis.formats import (
     NOTHING,
     Table,
     difference_and_interval,

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from dropattack.analysis.compare import SECONDARY
 from dropattack.analysis.findings import against_baseline, against_others, rivals
+from dropattack.analysis.formats import Table, markdown
 from dropattack.analysis.searches import chosen_settings, hours, repeated_choices
-from dropattack.analysis.tables import Table, markdown
 from dropattack.errors import UserError
 from dropattack.report.answer import CREDIBLE, answers, headline, in_short
 from dropattack.report.claims import Claims

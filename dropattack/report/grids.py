@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from dropattack.analysis.figures import reach
-from dropattack.analysis.tables import Published, Table, comparison_table
+from dropattack.analysis.formats import Table
+from dropattack.analysis.tables import Published, comparison_table
 from dropattack.report.elements import Cell, Facets, Grid, Group, Row
 from dropattack.report.intervals import interval_picture
 from dropattack.statistics import PairedDifference, Plan

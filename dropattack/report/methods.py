@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from dropattack.analysis.drawing import rank
-from dropattack.analysis.tables import difference_and_interval, mean_and_spread, p_words
+from dropattack.analysis.formats import difference_and_interval, mean_and_spread, p_words
 from dropattack.errors import counted
 from dropattack.report.gather import Found
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from dropattack.analysis.claim_figure import NOTE, forest_panel
-from dropattack.analysis.tables import p_value
+from dropattack.analysis.formats import p_value
 from dropattack.report.answer import MINI, ScaleAnswer, answers, headline, in_short
 from dropattack.report.charts import figure
 from dropattack.report.claim_page import effect, headline_scale, seeds, tally

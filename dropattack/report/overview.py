@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from dropattack.analysis.drawing import rank
 from dropattack.analysis.findings import rivals
-from dropattack.analysis.tables import NOTHING, signed
+from dropattack.analysis.formats import NOTHING, signed
 from dropattack.report.elements import Cell, Facets, Grid, Group, Part, Row
 from dropattack.report.gather import Found
 from dropattack.report.intervals import SIGNS

@@ -8,7 +8,8 @@ from typing import Any
 from dropattack.analysis.compare import provenance as origin
 from dropattack.analysis.data_efficiency import data_efficiency_table, heading
 from dropattack.analysis.drawing import rank
-from dropattack.analysis.tables import Table, comparison_table
+from dropattack.analysis.formats import Table
+from dropattack.analysis.tables import comparison_table
 from dropattack.errors import UserError, counted
 from dropattack.report import cards, charts, cost, gather, grids
 from dropattack.report.elements import Facets, Part

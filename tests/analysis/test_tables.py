@@ -6,7 +6,7 @@ import math
 import pytest
 from rich.console import Console
 
-from dropattack.analysis import tables
+from dropattack.analysis import formats, tables
 from dropattack.analysis.compare import compare, provenance
 from dropattack.analysis.data_efficiency import data_efficiency_table, heading
 from dropattack.analysis.records import read_records
@@ -131,9 +131,19 @@ def test_rows_are_compared_where_the_records_have_them(write_run, tmp_path):
     assert one(compared, "digits", "pgd")["rows"] is None
     made = tables.comparison_table(compared)
     shown = {row[1]: row[9:11] for row in made.rows}
-    assert made.columns[9:11] == ("[rows and seeds]", "p (McNemar)")
+    assert made.columns[9:11] == ("[rows and seeds]", "p (rows)")
     assert shown["fgm"][1] == "0.008 (3 of 3)"
     assert shown["pgd"] == shown["none"] == ("–", "–")
+
+
+def test_pairs_on_different_machines_are_named(write_run, tmp_path):
+    for seed in range(3):
+        write_run("none", seed=seed)
+        write_run("pgd", seed=seed)
+        write_run("fgm", seed=seed, changes={"hardware": {"cpu": "a processor" if seed else "another", "cores": 2}})
+    notes = tables.comparison_table(compare(read_records(tmp_path).frame)).notes
+    (note,) = (note for note in notes if note.startswith("Pairs"))
+    assert note.endswith("can differ: digits / cnn: fgm (1 of 3).")
 
 
 def test_rows_that_contradict_the_accuracy_are_left_out(write_run, tmp_path):
@@ -176,18 +186,18 @@ def test_an_empty_cell_says_why(write_run, tmp_path):
     write_run("none", seed=1)
     row = one(compare(read_records(tmp_path).frame), "digits", "fgm")
     assert row["why"] == "no seed in common with none"
-    assert "no seed in common" in tables.markdown(tables.comparison_table(compare(read_records(tmp_path).frame)))
+    assert "no seed in common" in formats.markdown(tables.comparison_table(compare(read_records(tmp_path).frame)))
 
 
 def test_no_records_make_an_empty_table(tmp_path):
     table = compare(read_records(tmp_path).frame)
     assert table.empty
     assert tables.comparison_table(table).rows == ()
-    assert tables.markdown(tables.comparison_table(table)).startswith("| data / model")
+    assert formats.markdown(tables.comparison_table(table)).startswith("| data / model")
 
 
 def test_markdown_is_one_well_formed_table(compared):
-    lines = [line for line in tables.markdown(tables.comparison_table(compared)).splitlines() if line.startswith("|")]
+    lines = [line for line in formats.markdown(tables.comparison_table(compared)).splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 8
     assert {line.count("|") for line in lines} == {13}
     assert len({len(line) for line in lines}) == 1
@@ -195,7 +205,7 @@ def test_markdown_is_one_well_formed_table(compared):
 
 
 def test_latex_escapes_and_balances(compared):
-    text = tables.latex(tables.comparison_table(compared))
+    text = formats.latex(tables.comparison_table(compared))
     assert text.count(r"\\") == 1 + 8
     assert r"\%" in text
     assert "±" not in text.split(r"\begin")[1]
@@ -212,7 +222,7 @@ def test_csv_keeps_full_precision(compared):
 
 def test_the_terminal_shows_every_row(compared):
     console = Console(record=True, width=160, file=io.StringIO())
-    console.print(tables.rich_table(tables.comparison_table(compared), "title"))
+    console.print(formats.rich_table(tables.comparison_table(compared), "title"))
     text = console.export_text()
     assert text.count("dropattack") == 2
     assert text.count("digits / cnn") == 1
@@ -220,7 +230,7 @@ def test_the_terminal_shows_every_row(compared):
 
 @pytest.mark.parametrize(("value", "shown"), [(0.314, "+0.31"), (-0.2, "−0.20"), (-0.001, "0.00"), (0.0, "0.00")])
 def test_signed(value, shown):
-    assert tables.signed(value) == shown
+    assert formats.signed(value) == shown
 
 
 def test_provenance_names_every_commit_and_machine(runs):
@@ -271,8 +281,8 @@ def test_equal_differences_have_a_note(write_run, tmp_path):
     row = one(made, "digits", "fgm")
     assert (row["p"], row["verdict"]) == (0.25, "not known")
     said = "exact sign-flip test, 2^(1 − n)"
-    assert said in tables.markdown(tables.comparison_table(made))
-    assert said not in tables.markdown(tables.comparison_table(made.query("method != 'fgm'")))
+    assert said in formats.markdown(tables.comparison_table(made))
+    assert said not in formats.markdown(tables.comparison_table(made.query("method != 'fgm'")))
 
 
 def test_contexts_of_one_scale_are_told_apart(write_run, tmp_path):
@@ -285,8 +295,8 @@ def test_contexts_of_one_scale_are_told_apart(write_run, tmp_path):
 
 def test_a_terminal_gets_the_columns_that_fit(compared):
     made = tables.comparison_table(compared)
-    shown = tables.narrow(made)
-    assert set(made.columns) - set(shown.columns) <= set(tables.WIDE)
+    shown = formats.narrow(made)
+    assert set(made.columns) - set(shown.columns) <= set(formats.WIDE)
     assert "verdict" in shown.columns
     assert all(len(row) == len(shown.columns) for row in shown.rows)
     assert not any("Detects" in note for note in shown.notes)

@@ -6,7 +6,7 @@ import io
 import pandas as pd
 import pytest
 
-from dropattack.analysis import tables
+from dropattack.analysis import formats
 from dropattack.runs import cli, experiment, record
 from dropattack.training.checkpoint import Checkpoints, Snapshot
 from tests.hostile.records import finished
@@ -57,7 +57,7 @@ def test_file_names_of_a_stranger_s_checkpoint_are_spelled_out(tmp_path, capsys,
 @pytest.mark.parametrize("cell", ["=cmd|'/c calc'!A0", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1"])
 def test_formula_stays_text_in_csv(cell):
     frame = pd.DataFrame({"method": ["fgm", cell], "n": [3, -3], "mean": [0.5, -0.25], "why": [None, cell]})
-    (_, first, second) = csv.reader(io.StringIO(tables.csv(frame), newline=""))
+    (_, first, second) = csv.reader(io.StringIO(formats.csv(frame), newline=""))
     assert first == ["fgm", "3", "0.5", ""]
     shown = "'" + cell.replace("\r", " ")
     assert second == [shown, "-3", "-0.25", shown]
@@ -66,7 +66,7 @@ def test_formula_stays_text_in_csv(cell):
 def test_latex_runs_no_command_of_a_name():
     name = r"\input{/etc/passwd}$^~&%#_"
     note = "a note\n\\input{/etc/passwd}\r\\write18{x}"
-    text = tables.latex(tables.Table(("method", "n"), ((name, "3"),), 1, (note,)))
+    text = formats.latex(formats.Table(("method", "n"), ((name, "3"),), 1, (note,)))
     lines = text.splitlines()
     assert [line for line in lines if "passwd" in line] == [
         r"% a note \input{/etc/passwd} \write18{x}",

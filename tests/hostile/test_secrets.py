@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dropattack.analysis import summary, tables
+from dropattack.analysis import formats, summary
 from dropattack.analysis.records import read_records
 from dropattack.data.cache import cached
 from dropattack.errors import UserError
@@ -69,7 +69,7 @@ def test_run_stores_and_prints_nothing_private(home, monkeypatch, capsys, absolu
     assert path.is_file()
     found = read_records(path)
     _, table, _ = summary._comparison(found)
-    kept = written(out) + repr(told) + said.err + said.out.replace(str(path), "") + tables.markdown(table)
+    kept = written(out) + repr(told) + said.err + said.out.replace(str(path), "") + formats.markdown(table)
     assert '"<data>"' in kept
     for secret in private(home):
         assert secret not in kept

@@ -1,6 +1,6 @@
 """results/methods.md: a sentence per method and data set, with the numbers of the table."""
 
-from dropattack.analysis.tables import p_words
+from dropattack.analysis.formats import p_words
 from dropattack.report import gather
 from dropattack.report.methods import NOT_RUN, methods_page, without_methods
 from dropattack.runs import record

@@ -3,6 +3,12 @@
 from tests.mutations.fault import Fault
 
 FAULTS = (
+    Fault("analysis/compare.py", "A table does not say that a pair spans two kinds of machines.",
+          "sum(own[seed] != theirs[seed]", "0 * sum(own[seed] != theirs[seed]",
+          "tests/analysis/test_tables.py", "different_machines"),
+    Fault("statistics/rows.py", "A row counts although the seeds of both methods get it right equally often.",
+          "mcnemar_p(gain > 0, gain < 0)", "mcnemar_p(gain >= 0, gain < 0)",
+          "tests/analysis/test_rows.py", "counts_for"),
     Fault("analysis/findings.py", "A verdict changes because a table was removed.",
           "holm(p_values, removed +", "holm(p_values, 0 * removed +",
           "tests/analysis/test_findings.py", "sign_reversed"),
