@@ -62,6 +62,7 @@ PHRASES = {  # pattern, in lower case → plainer wording
     r"(?<!there )\b(?:is|are) no (?!better|different|evidence|less|longer|more|one\b|worse)\w+": "is not a …",
     r"\bof (?:what|which (?:all|each|every|none|nothing|some|the))\b": "a noun, or whose …",
     r"\banew\b": "again",
+    r"\bin place of\b": "instead of",
     r"^(?:what|whether)\b(?![^.]*\?)": "a noun or a verb first",
 }
 

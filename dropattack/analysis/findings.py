@@ -42,7 +42,7 @@ def against_baseline(
                 row.verdict or NOTHING, row.family or NOTHING, seed_count(row.seeds_for_one),
                 NOTHING if math.isnan(row.cost) else f"{row.cost:.1f}×",
             ))  # fmt: skip
-    columns = ("data / model", "method", "table", "training rows", "pairs", "none, %", "with it, %",
+    columns = ("data / model", "method", "table", "training rows", "pairs", "none, %", "with the method, %",
                "difference [95 % interval]", "p (Holm)", "verdict", "family", "seeds for +1",
                "time a step")  # fmt: skip
     return Table(columns, tuple(rows), 3)

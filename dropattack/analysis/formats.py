@@ -13,7 +13,7 @@ from dropattack.statistics import BETTER, WORSE, Estimate, PairedDifference
 
 LATEX = {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
 FORMULA = ("=", "+", "-", "@")  # beginnings of cells that spreadsheets compute
-WIDE = ("detects, points", "seeds for +1", "[rows and seeds]", "p (rows)")  # left out on a terminal
+WIDE = ("detects, points", "seeds for +1", "[rows and seeds]", "p (McNemar)")  # left out on a terminal
 MINUS, NOTHING = "−", "–"
 
 

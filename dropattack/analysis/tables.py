@@ -91,7 +91,7 @@ def comparison_table(
             *(("published, %",) if shown else ()),
         ),
         *(f"difference to {baseline} [95 % interval]", "p (Holm)", "verdict", *(("family",) if planned else ())),
-        *("detects, points", "seeds for +1", *(("[rows and seeds]", "p (rows)") if by_row else ())),
+        *("detects, points", "seeds for +1", *(("[rows and seeds]", "p (McNemar)") if by_row else ())),
         *("passes a step", "time a step", *(("memory",) if weighed else ())),
     )
     rows = tuple(
@@ -167,9 +167,9 @@ _EQUAL = (
 )
 _BY_ROW = (
     "[Rows and seeds]: 95 % percentile interval of the difference, in points, when test rows and seeds are both drawn "
-    "again; with few seeds it is too narrow. p (rows): exact sign test over the test rows that one of the two "
-    "methods gets right in more seeds than the other, not corrected, and in how many seeds McNemar's test of the two "
-    "runs is below 5 %. Both are empty for records without the rows."
+    "again; with few seeds it is too narrow. p (McNemar): exact test on the majority votes over the seeds, where a "
+    "tie is between right and wrong, not corrected; and in how many seeds the two runs' own test is below 5 %. Both "
+    "are empty for records without the rows."
 )
 
 
@@ -202,7 +202,7 @@ def _families(compared: pd.DataFrame, plan: Plan) -> str:
 
 
 def by_rows(rows: RowComparison | None) -> tuple[str, str]:
-    """Format the interval over rows and seeds in points, and the p of the rows: `[−0.1, +1.2]`, `0.012 (3 of 5)`."""
+    """Format the interval over rows and seeds in points, and McNemar's p: `[−0.1, +1.2]`, `0.012 (3 of 5)`."""
     if rows is None:
         return NOTHING, NOTHING
     ends = f"[{signed(100 * rows.low)}, {signed(100 * rows.high)}]"

@@ -47,7 +47,7 @@ class RegularizerMixin(_Base):
             self.log("loss", loss)
             return loss
 
-    In place of `configure_regularizer`, a method's name will do: `super().__init__(regularizer="fgm",
+    Instead of `configure_regularizer`, a method's name will do: `super().__init__(regularizer="fgm",
     regularizer_options={"epsilon": 0.5})`. Without `targets` the method finds what it attacks by itself, if it can.
 
     `training_step` runs once per pass, and so do the hooks around the backward. Only the first pass logs: in the others
@@ -55,7 +55,7 @@ class RegularizerMixin(_Base):
     update metrics only `if self.is_clean_pass`. For R-Drop return `{"loss": loss, "logits": logits}`, or call
     `self.regularized_step(lambda: Output(loss, logits, mask))` with the positions that count.
 
-    With several optimizers Lightning requires manual optimization: there, call `regularized_step` in place of
+    With several optimizers Lightning requires manual optimization: there, call `regularized_step` instead of
     `manual_backward`.
 
     Attributes:
@@ -276,7 +276,7 @@ class RegularizerMixin(_Base):
         if not self.automatic_optimization and self.losses is None:
             warnings.warn(
                 "this module was trained without its regularizer: with manual optimization, call "
-                "self.regularized_step(lambda: loss) in place of self.manual_backward(loss)",
+                "self.regularized_step(lambda: loss) instead of self.manual_backward(loss)",
                 stacklevel=2,
             )
 

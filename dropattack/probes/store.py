@@ -50,7 +50,7 @@ def landscapes(path: Path) -> list[dict[str, Any]]:
 
 
 def put(path: Path, content: Mapping[str, Any]) -> None:
-    """Add one line, in place of an earlier one of the same run and kind.
+    """Add one line, instead of an earlier one of the same run and kind.
 
     Raises:
         UserError: the store is damaged or cannot be written.

@@ -175,10 +175,10 @@ def _comparison(cell: Evidence) -> str:
         else "DropAttack is worse than plain training")  # fmt: skip
     rows = f", {cell.rows} training rows" if cell.rows else ""
     all_seeds = all(value > 0 for value in d.values) or all(value < 0 for value in d.values)
-    seeds = f"{'in each of' if all_seeds else 'over'} {d.n} seeds"
+    seeds = f", and {sign} in each of {d.n} seeds;" if all_seeds else f" over {d.n} seeds;"
     return (
         f"On {dataset_name(cell.dataset)} at {cell.scale} scale ({cell.model}{rows}), {words}: its accuracy is "
-        f"{abs(d.mean):.2f} points {sign} {seeds} [{signed(d.low)}, {signed(d.high)}]; "
+        f"{abs(d.mean):.2f} points {sign} on average [{signed(d.low)}, {signed(d.high)}]{seeds} "
         f"{p_words(cell.p)} after correction for the planned comparisons."
     )
 
@@ -273,7 +273,7 @@ def _equal_time(cell: Evidence) -> str:
 
 def _with_recipe(checks: Sequence[Evidence]) -> str:
     return (
-        "Where plain training keeps its recipe's learning rate in place of the searched one (planned after the table "
+        "Where plain training keeps its recipe's learning rate instead of the searched one (planned after the table "
         f"had been seen), DropAttack's verdicts are: {_verdicts(checks, _numbers)}."
     )
 

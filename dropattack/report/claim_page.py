@@ -47,8 +47,9 @@ support); **not known** is everything else that has {least} seeds; **not tested*
 
 A claim is decided at the most credible scale that has enough runs: full, then midi, then mini (a claim over data
 sets needs two of them). The p-value of a claim about one row of a table has the correction of that table. All other
-claims of one source are one family, corrected by Holm. Pooled: DerSimonian and Laird's estimate, with the interval
-of Hartung and Knapp. Ratios are of geometric means, with plain training at 1."""
+claims of one source are one family, corrected by Holm. Pooled: DerSimonian and Laird's estimate, with the modified
+interval of Hartung and Knapp, which is never narrower than without their correction (Röver et al. 2015). Tests of
+equivalence are not corrected. Ratios are of geometric means, with plain training at 1."""
 
 
 def write(results: Path, claims: Claims, found: Sequence[Found]) -> list[Path]:

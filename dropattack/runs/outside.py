@@ -115,7 +115,7 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def gather(path: Path, found: Iterable[Mapping[str, Any]]) -> None:
-    """Add the contents of results files to the store `path`, in place of earlier ones of the same runs.
+    """Add the contents of results files to the store `path`, instead of earlier ones of the same runs.
 
     Raises:
         UserError: the store is damaged or cannot be written.

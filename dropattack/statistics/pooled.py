@@ -16,7 +16,7 @@ class Pooled:
 
     Attributes:
         mean: estimated mean difference over data sets like these.
-        sd: its standard error, by Hartung and Knapp.
+        sd: its standard error, by Hartung and Knapp, modified (see `pool`).
         low: lower end of its 95 % interval.
         high: its upper end.
         k: number of data sets.

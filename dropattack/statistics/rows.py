@@ -17,8 +17,7 @@ class RowComparison:
         low: lower end of the 95 % percentile interval of the difference in accuracy, as a fraction; the bootstrap
             draws rows and seeds.
         high: its upper end.
-        p: of the exact sign test over the rows that one method gets right in more seeds than the other; with one seed
-            it is McNemar's test.
+        p: of McNemar's exact test on the majority votes over the seeds; a tie is between right and wrong.
         pairs: number of seeds.
         shown: number of seeds whose own McNemar test has p < 5 %.
         rows: number of test rows.
@@ -50,8 +49,13 @@ def compare_rows(method: Mapping[int, np.ndarray], baseline: Mapping[int, np.nda
     own, other = (np.array([runs[seed] for seed in seeds], dtype=bool) for runs in (method, baseline))
     low, high = bootstrap(own, other)
     shown = sum(mcnemar_p(a, b) < 0.05 for a, b in zip(own, other, strict=True))
-    gain = own.sum(0) - other.sum(0)  # by row, in seeds; rows without a difference do not count
+    gain = votes(own) - votes(other)
     return RowComparison(low, high, mcnemar_p(gain > 0, gain < 0), len(seeds), shown, own.shape[1])
+
+
+def votes(correct: np.ndarray) -> np.ndarray:
+    """Return the vote of the seeds on each row, 1 (right), 0 (tie) or -1 (wrong): bool [seeds, rows] to int [rows]."""
+    return np.sign(2 * correct.sum(0) - len(correct))
 
 
 def mcnemar_p(own: np.ndarray, other: np.ndarray) -> float:

@@ -24,7 +24,7 @@ from dropattack.sweeps.table import TableConfig
 
 Key = tuple[str, str, str]  # dataset, model, method
 Settings = dict[str, Any]
-RECIPE = "recipe"  # the name of the search that fixes the recipe, in place of a method
+RECIPE = "recipe"  # the name of the search that fixes the recipe, instead of a method
 
 
 @dataclass(frozen=True)

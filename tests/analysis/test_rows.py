@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dropattack.statistics.rows import bootstrap, compare_rows, mcnemar_p
+from dropattack.statistics.rows import bootstrap, compare_rows, mcnemar_p, votes
 
 
 def bits(text: str) -> np.ndarray:
@@ -17,13 +17,16 @@ def test_mcnemar_by_hand():
     assert mcnemar_p(own, own) == 1.0
 
 
-def test_a_row_counts_for_the_method_that_more_seeds_of_get_it_right():
-    """Rows 0 to 5 gain one seed each and row 6 loses one; in row 7 the two seeds cancel: p = 2 (1 + 7) / 2^7."""
-    own = {0: bits("11111100"), 1: bits("11111111")}
-    plain = {0: bits("00000011"), 1: bits("11111110")}
-    assert compare_rows(own, plain).p == pytest.approx(stats.binomtest(1, 7).pvalue)
-    one = bits("1" * 9 + "0" * 3), bits("0" * 9 + "1" + "0" * 2)
-    assert compare_rows({3: one[0]}, {3: one[1]}).p == mcnemar_p(*one), "with one seed it is McNemar's test"
+def test_votes_need_more_than_half_and_a_tie_is_between():
+    assert votes(np.stack([bits("1100"), bits("1010"), bits("1001")])).tolist() == [1, -1, -1, -1]
+    assert votes(np.stack([bits("10"), bits("11")])).tolist() == [1, 0]
+
+
+def test_a_tie_is_better_than_wrong_and_worse_than_right():
+    """Of two seeds: rows 0 to 8 tie against wrong, row 9 ties against right, rows 10 and 11 tie against a tie."""
+    own = {0: bits("1" * 12), 1: bits("0" * 12)}
+    plain = {0: bits("0" * 9 + "1" + "00"), 1: bits("0" * 9 + "1" + "11")}
+    assert compare_rows(own, plain).p == pytest.approx(22 / 1024)
 
 
 def test_bootstrap_agrees_with_one_that_draws_every_row():
@@ -48,7 +51,7 @@ def test_rows_are_compared_over_common_seeds():
     plain = {1: bits("0" * 16), 0: bits("1" * 12 + "0" * 4), 3: bits("0" * 16)}
     found = compare_rows(runs, plain)
     assert (found.pairs, found.shown, found.rows) == (2, 1, 16)
-    assert found.p == pytest.approx(2 / 2**12)  # the first twelve rows gain one seed each
+    assert found.p == pytest.approx(2 / 2**12)  # twelve rows: right against a tie
     assert 0 <= found.low < 12 / 32 < found.high
     assert compare_rows(runs, {5: bits("1")}) is None
 

@@ -131,7 +131,7 @@ def test_rows_are_compared_where_the_records_have_them(write_run, tmp_path):
     assert one(compared, "digits", "pgd")["rows"] is None
     made = tables.comparison_table(compared)
     shown = {row[1]: row[9:11] for row in made.rows}
-    assert made.columns[9:11] == ("[rows and seeds]", "p (rows)")
+    assert made.columns[9:11] == ("[rows and seeds]", "p (McNemar)")
     assert shown["fgm"][1] == "0.008 (3 of 3)"
     assert shown["pgd"] == shown["none"] == ("–", "–")
 

@@ -1,4 +1,4 @@
-"""`regularized_step` in Lightning: with manual optimization, and in place of a loss that `training_step` returns."""
+"""`regularized_step` in Lightning: with manual optimization, and instead of a loss that `training_step` returns."""
 
 import pytest
 import torch

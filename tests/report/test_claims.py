@@ -264,7 +264,7 @@ def test_the_sentences_have_the_numbers_of_the_records():
     found = [answer.ScaleAnswer("full", (cell,), None, UNKNOWN, None)]
     assert answer.sentences(found) == [
         "On IMDB at full scale (lstm, 40,000 training rows), whether DropAttack differs from plain training is not "
-        "known: its accuracy is 1.50 points above in each of 3 seeds [+0.26, +2.74]; "
+        "known: its accuracy is 1.50 points above on average [+0.26, +2.74], and above in each of 3 seeds; "
         "p = 0.080 after correction for the planned comparisons.",
         "Both sides of a comparison have the same number of epochs, so DropAttack took longer.",
     ]

@@ -33,6 +33,6 @@ FAULTS = (
     Fault("sweeps/search.py", "A search chooses among the rest while a trial has no result.",
           'if one.get("status", "diverged") != "diverged"]:', "if False]:",
           "tests/sweeps/test_tuning.py", "no_result"),
-    Fault("sweeps/table.py", "A table takes another table's measurement of a run in place of its own.",
+    Fault("sweeps/table.py", "A table takes another table's measurement of a run instead of its own.",
           "for key in [*every, *own]}", "for key in every}", "tests/sweeps/test_table.py", "own_measurement"),
 )  # fmt: skip
