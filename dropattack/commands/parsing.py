@@ -5,15 +5,22 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import NoReturn
 
 from dropattack.errors import UserError
 
 
-def new_parser(command: str, doc: str | None) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as those of the project are, and not preceded by the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Write the error and where to read more, and exit with 2."""
+        self.exit(2, f"error: {message}; `{self.prog} --help` explains\n")
+
+
+def new_parser(command: str, doc: str | None) -> Parser:
     """Return a parser for `dropattack <command>` whose description is the module's docstring, as it is laid out."""
-    return argparse.ArgumentParser(
-        prog=f"dropattack {command}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    return Parser(prog=f"dropattack {command}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def add_finished_runs(parser: argparse.ArgumentParser, records: str, match: str = "*", data: str = "--data") -> None:

@@ -28,7 +28,7 @@ SHOWN = 80  # characters of a text
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("predict", __doc__)
     inputs.add_model(parser)
-    parser.add_argument("text", nargs="*", help="texts to classify")
+    parser.add_argument("text", nargs="*", default=[], help="texts to classify")
     parser.add_argument("--file", type=Path, help=f"texts: one per line, a table ({inputs.ALL}), or - for stdin")
     parser.add_argument("--pair", action="append", help="the second text of a pair; once for each text")
     parser.add_argument("--images", nargs="+", type=Path, metavar="PLACE", help="image files, or folders of them")

@@ -19,7 +19,9 @@ from dropattack.runs import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("report", __doc__)
-    parser.add_argument("tables", nargs="*", metavar="TABLE.yaml", help="files of tables of your own, shown first")
+    parser.add_argument(
+        "tables", nargs="*", default=[], metavar="TABLE.yaml", help="files of tables of your own, shown first"
+    )
     add_results(parser)
     parser.add_argument("--output", type=Path, help="default: report.html in the folder of --results")
     args = parser.parse_args(argv)

@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--only", action="append", default=[], metavar="OVERRIDE", help="run only these cells, such as dataset=pheme"
     )
     parser.add_argument("--no-run", action="store_true", help="only make the table, from existing records")
-    parser.add_argument("override", nargs="*", help="more overrides for all cells, such as tracker=none")
+    parser.add_argument("override", nargs="*", default=[], help="more overrides for all cells, such as tracker=none")
     args = parser.parse_intermixed_args(argv)
     return cli.guarded(lambda: run(args))
 

@@ -44,7 +44,16 @@ def test_a_wrong_name_is_answered_in_one_sentence(capsys):
     err = capsys.readouterr().err
     assert err.startswith("error: there is no command 'comparee' (did you mean compare?); commands: run, ")
     assert err.count("\n") == 1
-    assert main(["table", "--nothing"]) == 2
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    (["table"], "the following arguments are required: name; `dropattack table --help` explains"),
+    (["predict"], "the following arguments are required: record; `dropattack predict --help` explains"),
+    (["claims", "--nothing"], "unrecognized arguments: --nothing; `dropattack claims --help` explains"),
+])  # fmt: skip
+def test_wrong_arguments_are_answered_in_one_line(given, said, capsys):
+    assert main(given) == 2
+    assert capsys.readouterr().err == f"error: {said}\n"
 
 
 def test_a_missing_package_is_answered_in_one_sentence(capsys, monkeypatch):
