@@ -48,7 +48,7 @@ tune: $(INSTALLED) ## Choose each method's settings for TABLE=midi SCALE=midi on
 
 TABLES := text vision half_data half_imdb ablation cheaper notebooks
 
-tables: $(INSTALLED) ## Make all tables; a failed one does not stop the others
+tables: $(INSTALLED) ## Make the tables of mini, except `methods`; a failed one does not stop the others
 	@status=0; for table in $(TABLES); do $(MAKE) --no-print-directory table-$$table || status=1; done; exit $$status
 
 probes: $(INSTALLED) ## Measure flatness, gradients, robustness and calibration of TABLE's runs (needs their weights)

@@ -11,11 +11,10 @@ What two processes compute, compared with one process:
   the result is the mean over two separately attacked micro-batches, as with gradient accumulation, and not the attack
   of the joint batch. The more processes a batch is spread over, the more varied the attacks.
 
-Random masks come from the regularizer's seed, by default torch's: give each process its own (`seed=rank`) for
-independent masks. The weights stay equal on all processes either way.
+Each process draws its own masks, because a regularizer's seed depends on the process's rank. The weights stay equal on
+all processes either way.
 
-With static_graph=True, torch itself fails if the very first backward is inside `no_sync` (this affects gradient
-accumulation too): run one plain forward-backward first, and zero the gradients.
+Not with static_graph=True: its very first backward must synchronise, and that of a regularizer is inside `no_sync`.
 """
 
 import torch
@@ -34,7 +33,7 @@ def main(steps: int = 300) -> float:
     torch.manual_seed(0)
     model = DistributedDataParallel(Net().to(device))
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
-    reg = DropAttack(model, targets=["<input>", "hidden.weight"], epsilon=0.2, relative=True, seed=rank)
+    reg = DropAttack(model, targets=["<input>", "hidden.weight"], epsilon=0.2, relative=True)
     for x, y in batches(steps):
         x, y = x.chunk(world)[rank].to(device), y.chunk(world)[rank].to(device)
         reg.backward(lambda: F.cross_entropy(model(x), y), no_sync=model.no_sync)

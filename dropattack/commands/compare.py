@@ -67,7 +67,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     """Add the argument that names records, and the folder in which run ids are looked up."""
     parser.add_argument(
         "records", nargs="*", default=["outputs/records"],
-        help="records, their run ids, folders of records, or a table's folder in results/ (default: %(default)s)",
+        help="records, their run ids, folders of records, or a table's folder in results/ (default: outputs/records)",
     )  # fmt: skip
     parser.add_argument(
         "--runs", type=Path, default=Path("outputs"), help="look up run ids here (default: %(default)s)"

@@ -1,4 +1,4 @@
-"""Download a data set from its official source and write it in the layout that dropattack reads.
+"""Download a data set and write it in the layout that dropattack reads.
 
 dropattack data imdb --to data
 dropattack data pheme --archive PHEME_veracity.tar.bz2 --to data

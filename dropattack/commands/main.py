@@ -108,8 +108,9 @@ def help_text() -> str:
         "  dropattack compare outputs/records",
         "  dropattack predict RECORD --images FILE",
         "",
-        "Runs write below outputs/ (paths.output=DIR). `table`, `claims`, `reference` and `report` write to results/,",
-        "`tune` to conf/ and results/tuning/, `data` to data/; --help of each names the option that changes it.",
+        "Runs write below outputs/ (paths.output=DIR). `table`, `outside`, `claims`, `reference` and `report` write to",
+        "results/ (`table` of a file of your own: to outputs/results/), `tune` to conf/ and results/tuning/, `data` to",
+        "data/; --help of each names the option that changes it.",
         "Exit codes: 0 done, 2 bad input, 128 + n stopped by signal n (130: Ctrl-C; the same command resumes),",
         "1 anything else.",
     ]

@@ -23,7 +23,7 @@ from dropattack.sweeps.table import load_table
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("reference", __doc__)
-    parser.add_argument("table", help="a file of conf/table/")
+    parser.add_argument("table", help="a name of conf/table/, or a file of your own")
     parser.add_argument(
         "--scale", default="midi", choices=SCALES, help="size of data and networks (default: %(default)s)"
     )

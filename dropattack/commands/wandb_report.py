@@ -52,7 +52,7 @@ def report(tables: list[TableConfig], *, entity: str, project: str) -> wr.Report
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("wandb-report", __doc__)
-    parser.add_argument("tables", nargs="+", help="files of conf/table/")
+    parser.add_argument("tables", nargs="+", help="names of conf/table/, or files of your own")
     parser.add_argument("--entity", default="", help="user or team (default: the logged-in one)")
     parser.add_argument("--project", default="dropattack")
     args = parser.parse_args(argv)

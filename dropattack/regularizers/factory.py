@@ -40,7 +40,7 @@ def make(name: str, model: nn.Module, /, **options: object) -> Regularizer:
 
     Example:
         >>> make("fgm", nn.Embedding(10, 4), epsilon=0.5)
-        FGM(weight)
+        FGM(weight, epsilon=0.5, relative=False, norm='l2', weight=1.0)
 
     Args:
         name: As for `method_named`.

@@ -11,7 +11,7 @@ from dropattack.regularizers.passes import Passes
 class Identity(Regularizer):
     """L(θ). The baseline `none`, and with dropout in the model the baseline `dropout`.
 
-    Takes and ignores no options: `Identity()` is complete. `targets` is accepted so that it can stand for any method.
+    `Identity()` is complete: it has no options. `targets` and `seed` are accepted, so that it can stand for any method.
     """
 
     def __init__(

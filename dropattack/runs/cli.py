@@ -67,12 +67,13 @@ Examples:
 {examples}
 
 Give the same command again to resume a stopped run. A run that is done is not run again.
-The last line on stdout is the record's path. Exit codes: 0 done, 2 bad input, 1 failed or diverged, 130 Ctrl-C.
+The last line on stdout is the record's path. Exit codes: 0 done, 2 bad input, 1 failed or diverged, 128 + n
+stopped by signal n (130: Ctrl-C).
 """
 EXAMPLES = """\
   {program} dataset=digits model=cnn reg=none scale=smoke tracker=none     a few seconds, no download
   {program} dataset=imdb model=lstm reg=dropattack scale=mini              real data on two CPU cores
-  {program} experiment=notebook_imdb                                       as the authors ran it
+  {program} experiment=notebook_imdb model.vectors=glove.6B.300d.txt       as the authors ran it
   {program} --multirun reg=none,fgm,dropattack seed=0,1,2 scale=mini       a sweep; done cells are skipped"""
 SWEEP_EXAMPLES = """\
   {program} dataset=digits model=cnn scale=smoke tracker=none reg=none,dropattack seed=0,1

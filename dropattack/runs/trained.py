@@ -1,7 +1,7 @@
 """Use the model of a finished run on new inputs.
 
 model = load(Path("outputs/records/imdb-lstm-none-s0-….json"))
-model.probabilities(model.reader.texts(["What a film!"]))     # float32 [1, classes]
+model.test(model.reader.texts(["What a film!"])).probabilities     # float32 [1, classes]
 """
 
 from __future__ import annotations
