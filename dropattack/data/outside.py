@@ -72,10 +72,16 @@ def _found(root: str | Path, file: str) -> Path:
     path = Path(root) / file
     if not path.is_file():
         raise UserError(
-            f"{path} is missing: put the rewritten and transfer sets there, in the layout of docs/reference/data.md, "
-            "or set DROPATTACK_DATA to a folder that holds them."
+            f"{path} is missing: prepare it with `dropattack data {_command(file)}`, or set DROPATTACK_DATA to a "
+            "folder that holds the rewritten and transfer sets."
         )
     return path
+
+
+def _command(file: str) -> str:
+    """Return the name that `dropattack data` has for a file of `FILES`."""
+    folder, _, rest = file.partition("/")
+    return folder if folder in PAIRED else rest.partition("/")[0].removesuffix(".parquet")
 
 
 def _read(name: str, path: Path) -> OutsideSet:
@@ -104,8 +110,8 @@ def rewritten(root: str | Path) -> frozenset[bytes]:
     paths = [Path(root) / name / f"{split}.parquet" for name, splits in PAIRED.items() for split in splits]
     if missing := [path for path in paths if not path.is_file()]:
         raise UserError(
-            f"Dataset imdb: drop_rewritten=true needs {missing[0]}, which is missing: put the rewritten sets there, in "
-            "the layout of docs/reference/data.md, or take dataset.drop_rewritten=false."
+            f"Dataset imdb: drop_rewritten=true needs {missing[0]}, which is missing: prepare it with `dropattack data "
+            f"{missing[0].parent.name}`, or take dataset.drop_rewritten=false."
         )
     return frozenset(letters(text) for path in paths for text in read_table(path, len(CLASSES))[0].texts)
 

@@ -3,6 +3,9 @@
 from tests.mutations.fault import Fault
 
 FAULTS = (
+    Fault("data/outside_sources.py", "The revised text of a pair counts as the original.",
+          '"revised" if row["batch_id"] in seen else ORIGINAL', 'ORIGINAL if row["batch_id"] in seen else "revised"',
+          "tests/data/test_outside_sources.py", "clones_give"),
     Fault("data/text.py", "The vocabulary is counted on the test split as well.",
           'isinstance(split, TextSplit) and (source == "all" or name == "train")',
           "isinstance(split, TextSplit)", "tests/data/test_text.py"),
