@@ -12,8 +12,9 @@ from omegaconf import OmegaConf
 
 from dropattack.errors import UserError
 from dropattack.runs import attacked, build, experiment, identity
-from dropattack.runs.checks import CHECKS, check
+from dropattack.runs.checks import check
 from dropattack.runs.config import _compose, cells, choices, compose
+from dropattack.runs.ranges import CHECKS
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 DATASETS, MODELS, REGS, SCALES = (choices(CONF, group) for group in ("dataset", "model", "reg", "scale"))

@@ -34,7 +34,7 @@ from dropattack.analysis.settings import (
 )
 from dropattack.errors import UserError, one_line
 from dropattack.runs import identity, record, store
-from dropattack.runs.checks import is_name
+from dropattack.runs.ranges import is_name
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from dropattack.analysis.settings import METHOD
 from dropattack.analysis.training_gradients import gradient_table, with_norms
 from dropattack.errors import UserError, counted
 from dropattack.runs import store
-from dropattack.runs.checks import IN_TRAINER
 from dropattack.runs.identity import NEUTRAL
+from dropattack.runs.ranges import IN_TRAINER
 from dropattack.statistics import Plan
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from dropattack.errors import UserError, counted
 from dropattack.runs import cli, experiment, launching, record, store
-from dropattack.runs.checks import is_name
 from dropattack.runs.config import cells, parse, search_folders
 from dropattack.runs.experiment import Run
+from dropattack.runs.ranges import is_name
 from dropattack.runs.yaml_io import read_yaml
 from dropattack.statistics import MARGIN, Plan, Primary
 from dropattack.sweeps.launch import SLURM, Engine, launch, launch_by_hydra
