@@ -103,6 +103,7 @@ def test_holm_by_hand():
     assert holm([0.02, math.nan, 0.01, 0.04])[3] == pytest.approx(0.04)
     assert math.isnan(holm([0.02, math.nan])[1])
     assert holm([]) == []
+    assert holm([0.02]) == [0.02], "nothing beyond the tests is planned"
 
 
 def test_holm_counts_planned_comparisons_that_are_missing():
@@ -131,6 +132,7 @@ def test_equal_differences_are_equivalent_by_the_sign_flip_test():
     assert equivalence(differences(0.4, 0.4, 0.4), 0.5) == 1 / 8
     assert equivalence(differences(0.5, 0.5, 0.5), 0.5) == 1
     assert math.isnan(equivalence(differences(0.1), 0.5))
+    assert equivalence(differences(0.1, 0.1), 0.5) == 1 / 4, "two pairs are enough for a test"
 
 
 @pytest.mark.parametrize("margin", [0, -1, math.inf, math.nan])
@@ -145,6 +147,7 @@ def test_margin_must_be_positive(margin):
         (1, 0.01, 5, 0.5, BETTER),
         (-1, 0.01, 5, 0.5, WORSE),
         (1, 0.05, 5, 0.5, UNKNOWN),
+        (1, 0.01, 3, 0.5, BETTER),  # three seeds are enough
         (1, 0.01, 2, 0.5, UNKNOWN),
         (1, math.nan, 5, 0.5, UNKNOWN),
         (0, 0.5, 5, 0.5, EQUIVALENT),
