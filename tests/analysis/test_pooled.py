@@ -9,7 +9,7 @@ from scipy import stats
 from statsmodels.stats.meta_analysis import combine_effects
 
 from dropattack.statistics import BETTER, EQUIVALENT, UNKNOWN, VERDICTS, WORSE, paired_difference
-from dropattack.statistics.pooled import pool, pooled_verdict, ranks, signed_rank
+from dropattack.statistics.pooled import Pooled, pool, pooled_verdict, ranks, signed_rank
 
 
 def differences(mean: float, sd: float, n: int = 5):
@@ -62,6 +62,14 @@ def test_pooled_verdicts(means, said):
     assert pooled_verdict(found, math.nan) == UNKNOWN
     if said == EQUIVALENT:
         assert pooled_verdict(found, found.p, margin=None) == UNKNOWN
+
+
+@pytest.mark.parametrize(("ratio", "said"), [(2.93, EQUIVALENT), (2.91, UNKNOWN)])
+def test_equivalence_needs_the_t_quantile_of_its_data_sets(ratio, said):
+    """Of three data sets, 2 degrees of freedom: 0.1 below the margin has to be 2.920 standard errors."""
+    found = Pooled(0.4, 0.1 / ratio, math.nan, math.nan, 3, p=0.5, tau=0.0, i2=0.0, p_heterogeneity=1.0)
+    assert pooled_verdict(found, 0.5, margin=0.5) == said
+    assert pooled_verdict(found, 0.05, margin=0.5) == said, "p at the level is not below it"
 
 
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=6), st.floats(0.2, 2))
