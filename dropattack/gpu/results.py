@@ -75,6 +75,21 @@ def _copy(path: Path, to: Path) -> str:
     return str(to)
 
 
+def _unpack(archive: tarfile.TarFile, folder: Path) -> None:
+    """Write the files of an archive below `folder`; `extractall(filter="data")` is newer than Python 3.10.
+
+    Raises:
+        TarError: a file's name leads out of the folder.
+    """
+    for member in archive:
+        path = folder / member.name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise tarfile.TarError(f"{member.name!r} leads out of the archive's folder")
+        if member.isfile() and (content := archive.extractfile(member)) is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.read())
+
+
 @contextmanager
 def _folder(source: Path) -> Iterator[Path]:
     if source.is_dir():
@@ -83,7 +98,7 @@ def _folder(source: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             with tarfile.open(source) as archive:
-                archive.extractall(folder, filter="data")
+                _unpack(archive, Path(folder))
         except (OSError, tarfile.TarError) as error:
             raise UserError(f"cannot read {source}: {error}") from error
         yield Path(folder)

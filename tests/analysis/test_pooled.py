@@ -66,7 +66,7 @@ def test_pooled_verdicts(means, said):
 
 @pytest.mark.parametrize(("ratio", "said"), [(2.93, EQUIVALENT), (2.91, UNKNOWN)])
 def test_equivalence_needs_the_t_quantile_of_its_data_sets(ratio, said):
-    """Of three data sets, 2 degrees of freedom: 0.1 below the margin has to be 2.920 standard errors."""
+    """Of three data sets, 2 degrees of freedom: 0.1 below the margin must be 2.920 standard errors."""
     found = Pooled(0.4, 0.1 / ratio, math.nan, math.nan, 3, p=0.5, tau=0.0, i2=0.0, p_heterogeneity=1.0)
     assert pooled_verdict(found, 0.5, margin=0.5) == said
     assert pooled_verdict(found, 0.05, margin=0.5) == said, "p at the level is not below it"

@@ -1,8 +1,10 @@
 """The whole command on a CPU at smoke scale: cut off, resumed, bundled, and imported into results."""
 
+import io
 import json
 import subprocess
 import sys
+import tarfile
 from importlib import util
 from pathlib import Path
 
@@ -42,6 +44,17 @@ def test_records_of_an_archive_are_imported_into_their_table(tmp_path):
     kept = store.read(to / "smoke" / store.RECORDS)
     assert sorted(found["test"]["accuracy"] for found in kept.values()) == [0.5, 0.5, 0.5, 0.75]
     assert sorted(kept) == sorted(store.runs_of(to / "smoke" / "rehearsal"))
+
+
+@pytest.mark.parametrize("name", ["../out.json", "cells/../../out.json", "/tmp/out.json"])
+def test_an_archive_that_leads_out_of_its_folder_is_refused(name, tmp_path):
+    archive = tmp_path / "results.tar.gz"
+    with tarfile.open(archive, "w:gz") as made:
+        info = tarfile.TarInfo(name)
+        info.size = 2
+        made.addfile(info, io.BytesIO(b"{}"))
+    with pytest.raises(UserError, match="leads out of the archive's folder"):
+        results.unpack(archive, tmp_path / "results", ["rehearsal"])
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

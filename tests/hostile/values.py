@@ -184,7 +184,7 @@ CASES = (
     ),
     typed(
         "a function that is no data set",
-        r"dataset\._target_=dropattack\.analysis\.tables\.save: there is no such object in .*\.data or a plug-in",
+        r"dataset\._target_=dropattack\.analysis\.formats\.save: there is no such object in .*\.data or a plug-in",
         "dataset._target_=dropattack.analysis.formats.save",
     ),
     typed(
