@@ -77,7 +77,8 @@ def _run_here(runs: Sequence[Sequence[str]], jobs: int) -> dict[str, str]:
     quiet = ["trainer.progress=none"] if jobs > 1 else []
     with _noting(jobs), counting("runs", len(todo)) as done:
         while todo:
-            calls = [delayed(_one_run_of)([*quiet, *run], name, parent) for name, run in todo.items()]
+            calls = [delayed(_one_run_of)([*quiet, *run], name, parent, turn)
+                     for turn, (name, run) in enumerate(todo.items())]  # fmt: skip
             try:
                 for name, why in Parallel(n_jobs=jobs, return_as="generator_unordered")(calls):
                     del todo[name]
@@ -105,16 +106,33 @@ def _noting(jobs: int) -> Iterator[None]:
             os.environ[JOBS] = before
 
 
-def _one_run_of(overrides: list[str], name: str, parent: int | None) -> tuple[str, str]:
+def _one_run_of(overrides: list[str], name: str, parent: int | None, turn: int) -> tuple[str, str]:
     if parent is not None:
         _end_with(parent)
+        _take_gpu(turn)
     said = one_run(overrides)
     if parent is not None:
         freeze_imports()
     return name, said
 
 
+_took_gpu: set[int] = set()
 _watched: set[int] = set()
+
+
+def _take_gpu(turn: int) -> None:
+    """Let this process see one GPU of several, by its first turn: the processes of a sweep share them out."""
+    if os.getpid() in _took_gpu:
+        return
+    _took_gpu.add(os.getpid())
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if seen is None:
+        from torch import cuda
+
+        seen = ",".join(map(str, range(cuda.device_count())))  # does not initialise CUDA, which reads the variable
+    gpus = seen.split(",")
+    if len(gpus) > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[turn % len(gpus)]
 
 
 def _end_with(parent: int) -> None:

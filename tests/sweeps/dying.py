@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 
-def once(overrides: list[str], name: str, parent: int | None) -> tuple[str, str]:
+def once(overrides: list[str], name: str, parent: int | None, turn: int) -> tuple[str, str]:
     """Kill this process the first time that any run is begun; later, finish at once."""
     folder = Path(next(o for o in overrides if o.startswith("paths.output=")).partition("=")[2])
     try:
@@ -16,7 +16,7 @@ def once(overrides: list[str], name: str, parent: int | None) -> tuple[str, str]
     raise AssertionError
 
 
-def always(overrides: list[str], name: str, parent: int | None) -> tuple[str, str]:
+def always(overrides: list[str], name: str, parent: int | None, turn: int) -> tuple[str, str]:
     """Kill this process."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError

@@ -68,13 +68,35 @@ def test_a_worker_spares_its_imports_from_garbage_collection(monkeypatch):
     monkeypatch.setattr(gc, "freeze", lambda: frozen.append(1))
     monkeypatch.setattr(module, "one_run", lambda overrides: "")
     monkeypatch.setattr(module, "_end_with", lambda parent: None)
+    monkeypatch.setattr(module, "_take_gpu", lambda turn: None)
     freeze_imports.cache_clear()
-    assert module._one_run_of([], "name", None) == ("name", "")
+    assert module._one_run_of([], "name", None, 0) == ("name", "")
     assert frozen == []  # not in the user's own process
     for _ in range(2):
-        assert module._one_run_of([], "name", os.getppid()) == ("name", "")
+        assert module._one_run_of([], "name", os.getppid(), 0) == ("name", "")
     assert frozen == [1]
     freeze_imports.cache_clear()
+
+
+@pytest.mark.parametrize(("before", "count", "turns"), [
+    (None, 3, {0: "0", 1: "1", 2: "2", 4: "1"}),
+    ("2,5", 8, {0: "2", 1: "5", 2: "2"}),
+    ("GPU-1a,GPU-2b", 2, {1: "GPU-2b"}),
+    (None, 1, {0: None, 1: None}),
+    (None, 0, {0: None}),
+    ("7", 8, {0: "7", 3: "7"}),
+    ("", 8, {1: ""}),
+])  # fmt: skip
+def test_workers_share_out_the_gpus(before, count, turns, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    for turn, seen in turns.items():
+        monkeypatch.setattr(module, "_took_gpu", set())
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if before is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+        for later in (turn, turn + 1):  # a worker keeps its GPU
+            module._take_gpu(later)
+            assert os.environ.get("CUDA_VISIBLE_DEVICES") == seen
 
 
 def test_a_worker_ends_without_a_report_of_leaks():

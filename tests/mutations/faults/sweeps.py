@@ -3,6 +3,8 @@
 from tests.mutations.fault import Fault
 
 FAULTS = (
+    Fault("sweeps/launch.py", "All processes of a table use the first GPU.",
+          "gpus[turn % len(gpus)]", "gpus[0]", "tests/sweeps/test_launch.py", "share_out"),
     Fault("runs/store.py", "A run that another table names leaves the store.",
           "if lost := set(dropped) - others:",
           "if lost := set(dropped):", "tests/sweeps/test_store.py"),
