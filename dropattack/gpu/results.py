@@ -6,6 +6,7 @@ import json
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,7 +77,9 @@ def _copy(path: Path, to: Path) -> str:
 
 
 def _unpack(archive: tarfile.TarFile, folder: Path) -> None:
-    """Write the files of an archive below `folder`; `extractall(filter="data")` is newer than Python 3.10.
+    """Write the files of an archive below `folder`.
+
+    `extractall(filter="data")` came with Python 3.10.12 and 3.11.4.
 
     Raises:
         TarError: a file's name leads out of the folder.
@@ -99,6 +102,6 @@ def _folder(source: Path) -> Iterator[Path]:
         try:
             with tarfile.open(source) as archive:
                 _unpack(archive, Path(folder))
-        except (OSError, tarfile.TarError) as error:
+        except (OSError, EOFError, zlib.error, tarfile.TarError) as error:  # a truncated archive, among others
             raise UserError(f"cannot read {source}: {error}") from error
         yield Path(folder)
